@@ -1,0 +1,1 @@
+"""rnncore: recurrent neural networks for NumPy arrays on a CPU."""

@@ -1,0 +1,154 @@
+"""What comes in and goes out as arrays: checked arguments, named collections, files."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[Any]
+
+
+def as_array(name: str, value: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
+    """Return `value` as an array of `dtype`, refusing every conversion that could change a number.
+
+    Arrays keep their own meaning: a wider dtype raises `TypeError`. Lists and scalars have no dtype
+    of their own and are read as `dtype`.
+    """
+    dtype = np.dtype(dtype)
+    if not hasattr(value, "dtype"):
+        return np.asarray(value, dtype=dtype)
+    array = np.asarray(value)
+    if array.dtype == dtype:
+        return array
+    if np.can_cast(array.dtype, dtype, "safe"):
+        return array.astype(dtype)
+    raise TypeError(
+        f"{name} is {array.dtype}, but this module computes in {dtype}: "
+        f"convert it (astype) or build the module with dtype={array.dtype.name!r}"
+    )
+
+
+def as_shape(name: str, value: npt.ArrayLike, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> Array:
+    """`as_array`, and of exactly this shape."""
+    array = as_array(name, value, dtype)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    return array
+
+
+class Arrays(dict[str, Array]):
+    """Named arrays that never change identity: `a[name] = value` copies into the array in place.
+
+    The keys are fixed when the collection is made, so whoever holds one of the arrays (a kernel, an
+    optimiser, a parent module) sees every change.
+    """
+
+    def __setitem__(self, name: str, value: npt.ArrayLike) -> None:
+        if name not in self:
+            raise KeyError(f"no array named {name!r}; there are {', '.join(self)}")
+        mine = self[name]
+        if value is not mine:
+            mine[...] = as_shape(name, value, mine.dtype, mine.shape)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Copy every given array into the one of the same name."""
+        for name, value in dict(*args, **kwargs).items():
+            self[name] = value
+
+    def __ior__(self, other: Any) -> Arrays:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def _fixed(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("the names of a module's arrays are fixed")
+
+    __delitem__ = pop = popitem = clear = setdefault = _fixed  # type: ignore[assignment]
+
+
+def load_into(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) -> None:
+    """Copy `source` into `target` if every name, shape and dtype fits; else raise, naming them all.
+
+    Raises `ValueError` listing all that is missing, unknown or misshapen, `TypeError` where a dtype
+    would lose precision. Nothing is copied unless everything fits.
+    """
+    faults = [f"missing {name!r}" for name in target if name not in source]
+    faults += [f"unknown {name!r}" for name in source if name not in target]
+    fitting = {}
+    for name in target:
+        if name in source:
+            array = as_array(name, source[name], target[name].dtype)
+            if array.shape != target[name].shape:
+                faults.append(f"{name!r} must have shape {target[name].shape}, got {array.shape}")
+            fitting[name] = array
+    if faults:
+        raise ValueError("these entries do not fit: " + "; ".join(faults))
+    for name, array in fitting.items():
+        target[name][...] = array
+
+
+def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
+    """Replace the file at `path` by `data`, wholly or not at all."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def save_arrays(
+    path: str | os.PathLike[str], arrays: Mapping[str, Array], metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Write named arrays to a safetensors file, replacing it atomically.
+
+    `metadata` is stored beside them, each value as JSON.
+    """
+    from safetensors.numpy import save  # here, not above: most users of `import rnncore` never save
+
+    text = {key: json.dumps(value) for key, value in (metadata or {}).items()}
+    # safetensors writes a Fortran-ordered array's bytes as if it were C-ordered, silently.
+    data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, text or None)
+    write_atomic(path, data)
+
+
+def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Read `(arrays, metadata)` back from a safetensors file.
+
+    Raises `FileNotFoundError`, or `ValueError` naming the file if it is not a readable safetensors
+    file with JSON metadata.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no such model file: {os.fspath(path)}")
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            metadata = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{os.fspath(path)} is not a readable safetensors file: {error}") from error
+
+
+def join_names(parts: Iterable[tuple[str, Mapping[str, Array]]]) -> dict[str, Array]:
+    """Flatten named groups of named arrays into one dict with dotted names."""
+    return {f"{prefix}.{name}": array for prefix, group in parts for name, array in group.items()}

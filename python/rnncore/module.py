@@ -1,0 +1,104 @@
+"""Modules: functions with a way back.
+
+    y = module(x)                      # inference: nothing is recorded, dropout is off
+    y, pullback = module.vjp(x)        # training
+    dx = pullback(dy)                  # accumulates into module.grads
+
+A recurrent module takes and gives a state as well: `y, state = m(x, state)`,
+`(y, state), pullback = m.vjp(x, state)`, `dx, dstate = pullback(dy, dstate)`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .arrays import Array, Arrays, join_names, load_arrays, load_into, save_arrays
+
+
+class Module:
+    """Base of every layer and composition: parameters, gradients, and how they are stored.
+
+    A leaf hands its parameters to `__init__`; a composition keeps its parts as attributes (or yields
+    them from `children`) and owns nothing itself.
+    """
+
+    #: Whether the module takes and returns a state: `(y, state) = m(x, state)`.
+    recurrent: bool = False
+
+    def __init__(self, params: Mapping[str, Array] | None = None) -> None:
+        self._params = Arrays(params or {})
+        self._grads: Arrays | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the output; nothing is recorded."""
+        raise NotImplementedError
+
+    def vjp(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute `(output, pullback)`; the pullback turns the output's gradient into the input's.
+
+        A pullback accumulates the parameters' gradients into `grads`. It consumes what was recorded:
+        a second call raises `RuntimeError`. Inputs must stay unchanged until it has run.
+        """
+        raise NotImplementedError
+
+    def children(self) -> Iterator[tuple[str, Module]]:
+        """Yield the parts by name, in the order they were made."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+
+    @property
+    def params(self) -> Arrays:
+        """All parameters under dotted names; write into them freely, the module sees it."""
+        parts = join_names((name, child.params) for name, child in self.children())
+        return Arrays(self._params | parts) if parts else self._params
+
+    @property
+    def grads(self) -> Arrays:
+        """The accumulated gradients, one for each of `params`, zero until a pullback has run."""
+        if self._grads is None:
+            self._grads = Arrays({name: np.zeros_like(p) for name, p in self._params.items()})
+        parts = join_names((name, child.grads) for name, child in self.children())
+        return Arrays(self._grads | parts) if parts else self._grads
+
+    def zero_grad(self) -> None:
+        """Set every gradient to zero, in place."""
+        for grad in self.grads.values():
+            grad.fill(0)
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of all parameters, by name."""
+        return {name: array.copy() for name, array in self.params.items()}
+
+    def load_state_dict(self, state: Mapping[str, npt.ArrayLike]) -> None:
+        """Copy parameters in, e.g. from torch. Raises `ValueError` naming all that does not fit."""
+        load_into(self.params, state)
+
+    def save(
+        self, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write the parameters to a safetensors file, replaced atomically."""
+        save_arrays(path, self.params, metadata)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Read the parameters from a safetensors file written by `save`."""
+        arrays, _ = load_arrays(path)
+        load_into(self.params, arrays)
+
+
+def once(pullback: Callable[..., Any]) -> Callable[..., Any]:
+    """Let `pullback` run a single time: what it captured is released, a second call raises."""
+    held: list[Callable[..., Any]] = [pullback]
+    del pullback
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if not held:
+            raise RuntimeError("this pullback has already run; call vjp again for another")
+        return held.pop()(*args, **kwargs)
+
+    return run
