@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -35,12 +36,28 @@ def as_array(name: str, value: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
     )
 
 
-def as_shape(name: str, value: npt.ArrayLike, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> Array:
+def as_shape(
+    name: str, value: npt.ArrayLike, dtype: npt.DTypeLike, shape: tuple[int, ...]
+) -> Array:
     """`as_array`, and of exactly this shape."""
     array = as_array(name, value, dtype)
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
     return array
+
+
+def check_size(name: str, value: int) -> int:
+    """Return a positive integer, or raise `ValueError`."""
+    if operator.index(value) < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return int(value)
+
+
+def float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """Return float32 or float64 as a dtype, or raise `ValueError`."""
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be float32 or float64, got {np.dtype(dtype)}")
+    return np.dtype(dtype)
 
 
 class Arrays(dict[str, Array]):
@@ -65,6 +82,9 @@ class Arrays(dict[str, Array]):
     def __ior__(self, other: Any) -> Arrays:  # type: ignore[override,misc]
         self.update(other)
         return self
+
+    def __reduce__(self) -> Any:
+        return Arrays, (dict(self),)
 
     def _fixed(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError("the names of a module's arrays are fixed")
@@ -117,7 +137,9 @@ def _umask() -> int:
 
 
 def save_arrays(
-    path: str | os.PathLike[str], arrays: Mapping[str, Array], metadata: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str],
+    arrays: Mapping[str, Array],
+    metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Write named arrays to a safetensors file, replacing it atomically.
 
@@ -146,7 +168,9 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[st
             metadata = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{os.fspath(path)} is not a readable safetensors file: {error}") from error
+        raise ValueError(
+            f"{os.fspath(path)} is not a readable safetensors file: {error}"
+        ) from error
 
 
 def join_names(parts: Iterable[tuple[str, Mapping[str, Array]]]) -> dict[str, Array]:

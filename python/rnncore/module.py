@@ -79,9 +79,7 @@ class Module:
         """Copy parameters in, e.g. from torch. Raises `ValueError` naming all that does not fit."""
         load_into(self.params, state)
 
-    def save(
-        self, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None
-    ) -> None:
+    def save(self, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None) -> None:
         """Write the parameters to a safetensors file, replaced atomically."""
         save_arrays(path, self.params, metadata)
 
@@ -92,13 +90,18 @@ class Module:
 
 
 def once(pullback: Callable[..., Any]) -> Callable[..., Any]:
-    """Let `pullback` run a single time: what it captured is released, a second call raises."""
+    """Let `pullback` succeed a single time: then what it captured is released, a further call raises.
+
+    A call refused for its arguments does not count.
+    """
     held: list[Callable[..., Any]] = [pullback]
     del pullback
 
     def run(*args: Any, **kwargs: Any) -> Any:
         if not held:
             raise RuntimeError("this pullback has already run; call vjp again for another")
-        return held.pop()(*args, **kwargs)
+        result = held[0](*args, **kwargs)
+        held.clear()
+        return result
 
     return run

@@ -1,0 +1,56 @@
+// The extension module: a table of contents.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "dispatch.hpp"
+#include "layer.hpp"
+
+namespace {
+
+using namespace rnncore;
+
+template <class T>
+void bind_layer(py::module_& m, const std::string& suffix) {
+  py::class_<Tape<T>>(m, ("Tape" + suffix).c_str()).def_property_readonly("nbytes", &Tape<T>::bytes);
+
+  py::class_<Layer<T>>(m, ("Layer" + suffix).c_str())
+      .def(py::init<const std::string&, Index, Index, bool, std::vector<std::array<py::object, 4>>>(),
+           py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("batch_first"),
+           py::arg("params"))
+      .def("forward", &Layer<T>::forward, py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"),
+           py::arg("record"), py::arg("cell_states"))
+      .def("backward", &Layer<T>::backward, py::arg("tape"), py::arg("dy"), py::arg("dh"), py::arg("dc"),
+           py::arg("gradients"), py::arg("want_dx"));
+}
+
+template <class T>
+void bind_elementwise(py::module_& m, const char* name, void (*function)(const T*, T*, Index)) {
+  m.def(name, [function](const Array<T>& x) {
+    Array<T> y(std::vector<Index>(x.shape(), x.shape() + x.ndim()));
+    function(x.data(), y.mutable_data(), x.size());
+    return y;
+  });
+}
+
+py::dict info() {
+  py::dict d;
+  d["version"] = RNNCORE_VERSION;
+  d["instruction_set"] = kernels().level;
+  d["compiled_for"] = levels();
+  d["compiler"] = __VERSION__;
+  return d;
+}
+
+} // namespace
+
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
+  m.doc() = "The compiled kernels of rnncore.";
+  kernels(); // an impossible RNNCORE_ISA fails here, not in the middle of work
+  bind_layer<float>(m, "F32");
+  bind_layer<double>(m, "F64");
+  bind_elementwise<float>(m, "sigmoid_f32", kernels().float32->sigmoid);
+  bind_elementwise<float>(m, "tanh_f32", kernels().float32->tanh);
+  bind_elementwise<double>(m, "sigmoid_f64", kernels().float64->sigmoid);
+  bind_elementwise<double>(m, "tanh_f64", kernels().float64->tanh);
+  m.def("info", &info);
+}

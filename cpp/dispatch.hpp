@@ -1,0 +1,29 @@
+// The kernels for this processor.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "api.hpp"
+
+namespace rnncore {
+
+/// The best table this processor can run, or the one RNNCORE_ISA names; chosen once. Throws
+/// std::runtime_error if there is none.
+const Table& kernels();
+
+/// The levels compiled in, lowest first.
+std::vector<std::string> levels();
+
+template <class T>
+const Kernels<T>& kernels_of();
+template <>
+inline const Kernels<float>& kernels_of<float>() {
+  return *kernels().float32;
+}
+template <>
+inline const Kernels<double>& kernels_of<double>() {
+  return *kernels().float64;
+}
+
+} // namespace rnncore

@@ -1,0 +1,164 @@
+// The engine backward: the chunks and waves of forward, last to first.
+//
+// Wave by wave the gates on the tape are overwritten by their gradients and one product carries them to
+// the previous states. A finished chunk gives the gradients of inputs and weights in large products.
+#pragma once
+
+#include "cells/instant.hpp"
+#include "pack.hpp"
+#include "products.hpp"
+#include "walk.hpp"
+
+namespace rnncore::RNNCORE_LEVEL {
+
+template <class C, class T>
+class BackwardPass {
+public:
+  using V = Vec<T>;
+  static constexpr Index L = lanes<T>, stages = Layout<C, T>::stages;
+
+  explicit BackwardPass(const Backward<T>& pass) : b_(pass), at_(pass.shape), arena_(pass.work) {
+    const Index rows = chunk_rows(at_, b_.schedule);
+    chunks_ = arena_.template take<Chunk>(b_.schedule.waves);
+    x_ = arena_.template take<const T*>(rows);
+    h_prev_ = arena_.template take<const T*>(rows);
+    c_prev_ = arena_.template take<const T*>(rows);
+    c_ = arena_.template take<const T*>(rows);
+    dy_ = arena_.template take<const T*>(rows);
+    dh_ = arena_.template take<T*>(rows);
+    dc_ = arena_.template take<T*>(rows);
+    dx_ = arena_.template take<T*>(rows);
+    middle_ = arena_.template take<const T*>(at_.has_middle ? rows : 0);
+    d_middle_ = arena_.template take<T>(at_.has_middle ? rows * b_.shape.hidden : 0);
+    gradients_ = arena_.template take<T>(at_.packed());
+  }
+
+  Index work() const { return arena_.used(); }
+
+  void run() {
+    const Schedule& s = b_.schedule;
+    for (Index i = 0; i < at_.packed(); i += L) store(gradients_ + i, V(T(0)));
+    Index chunks = 0;
+    for (Index wave = 0; wave < s.waves; wave = chunks_[chunks++].waves_end)
+      chunks_[chunks] = chunk_from(at_, s, wave);
+    while (chunks-- > 0) {
+      chunk_ = chunks_[chunks];
+      gather();
+      for (Index w = chunk_.waves_end; w-- > chunk_.wave;)
+        step<stages - 1>(s.begin[w] - chunk_.node, s.begin[w + 1] - s.begin[w]);
+      if (b_.dx.base) input_gradients();
+      weight_gradients();
+    }
+    add_gradients(at_, gradients_, b_.gradients);
+  }
+
+private:
+  void gather() {
+    gates_ = b_.tape + chunk_.node * at_.node();
+    const T* middle = b_.tape + b_.schedule.nodes * at_.node() + chunk_.node * b_.shape.hidden;
+    for (Index r = 0; r < chunk_.rows; ++r) {
+      const Index node = chunk_.node + r;
+      const Index row = b_.schedule.row[node], prev = b_.schedule.prev[node];
+      const Index sequence = b_.schedule.sequence[node];
+      x_[r] = row_of(b_.x, row);
+      h_prev_[r] = previous(b_.y, b_.first, prev);
+      dy_[r] = row_of(b_.dy, row);
+      dx_[r] = row_of(b_.dx, row);
+      dh_[r] = row_of(b_.dh, sequence);
+      if constexpr (C::has_cell_state) {
+        c_prev_[r] = previous(b_.c, b_.first_c, prev);
+        c_[r] = row_of(b_.c, row);
+        dc_[r] = row_of(b_.dc, sequence);
+      }
+      if constexpr (Layout<C, T>::has_middle) middle_[r] = middle + r * b_.shape.hidden;
+    }
+  }
+
+  /// One wave: `rows` nodes from row `first` of the chunk.
+  template <Index S>
+  void step(Index first, Index rows) {
+    for (Index p = 0; p < at_.hidden.count(); ++p) {
+      T* gates = gates_ + at_.gates(p, chunk_.rows) + first * at_.row(p);
+      for (Index r = 0; r < rows; ++r, gates += at_.row(p)) instant<S>(p, first + r, gates);
+    }
+    constexpr Window window = C::recurrent[S];
+    const GateRows<T> a{at_.hidden, window, C::slots, gates_, chunk_.rows, first};
+    for (Index q = 0; q < at_.states.count(); ++q) {
+      const Index column = at_.states.first(q) * L;
+      const Target<T> target =
+          S == 0 ? Target<T>{nullptr, 0, dh_ + first, column}
+                 : Target<T>{d_middle_ + first * b_.shape.hidden + column, b_.shape.hidden, nullptr, 0};
+      multiply<T>(Product<T, GateRows<T>>{
+          a, rows, b_.packed_transposed + at_.recurrent_transposed(S) + column * at_.all(window),
+          at_.states.width(q), target, at_.states.valid(at_.states.first(q) + at_.states.width(q) - 1),
+          S == 0 && C::direct ? Start::keep : Start::zero, nullptr});
+    }
+    if constexpr (S > 0) step<S - 1>(first, rows);
+  }
+
+  template <Index S>
+  RNNCORE_INLINE void instant(Index p, Index r, T* gates) {
+    const Index width = at_.hidden.width(p);
+    for (Index u = 0; u < width; ++u) {
+      const Index v = at_.hidden.first(p) + u, column = v * L, valid = at_.hidden.valid(v);
+      V s[C::slots];
+      for (Index j = 0; j < C::slots; ++j) s[j] = load(gates + (j * width + u) * L);
+      Instant<V> t;
+      Gradient<V> d;
+      t.h_prev = load(h_prev_[r] + column, valid);
+      d.h = load(dh_[r] + column, valid);
+      if (S + 1 == stages && b_.dy.base) d.h = d.h + load(dy_[r] + column, valid);
+      if constexpr (C::has_cell_state) {
+        t.c_prev = load(c_prev_[r] + column, valid);
+        t.c = load(c_[r] + column, valid);
+        d.c = load(dc_[r] + column, valid);
+      }
+      if constexpr (S + 1 < stages) d.middle = load(d_middle_ + r * b_.shape.hidden + column, valid);
+      C::backward(Stage<S>{}, s, t, d);
+      for (Index j = 0; j < C::slots; ++j) store(gates + (j * width + u) * L, s[j]);
+      if constexpr (C::direct) store(dh_[r] + column, d.h, valid);
+      if constexpr (C::has_cell_state) store(dc_[r] + column, d.c, valid);
+    }
+  }
+
+  void input_gradients() {
+    const GateRows<T> a{at_.hidden, C::input, C::slots, gates_, chunk_.rows, 0};
+    for (Index q = 0; q < at_.inputs.count(); ++q) {
+      const Index column = at_.inputs.first(q) * L;
+      multiply<T>(Product<T, GateRows<T>>{a,
+                                          chunk_.rows,
+                                          b_.packed_transposed + at_.input_transposed() +
+                                              column * at_.all(C::input),
+                                          at_.inputs.width(q),
+                                          {nullptr, 0, dx_, column},
+                                          at_.inputs.valid(at_.inputs.first(q) + at_.inputs.width(q) - 1),
+                                          b_.add_dx ? Start::keep : Start::zero,
+                                          nullptr});
+    }
+  }
+
+  void weight_gradients() {
+    for (Index p = 0; p < at_.hidden.count(); ++p) {
+      outer_of(C::input, p, x_, b_.shape.input, at_.input());
+      for (Index s = 0; s < stages; ++s)
+        outer_of(C::recurrent[s], p, s == 0 ? h_prev_ : middle_, b_.shape.hidden, at_.recurrent(s));
+      add_rows(gates_ + at_.gates(p, chunk_.rows), chunk_.rows, at_.row(p),
+               gradients_ + at_.bias() + at_.gates(p, 1));
+    }
+  }
+
+  void outer_of(Window w, Index p, const T* const* a, Index columns, Index matrix) {
+    outer<T>({a, chunk_.rows, gates_ + at_.gates(p, chunk_.rows) + at_.window(w, p), at_.row(p),
+              at_.columns(w, p) / L, gradients_ + matrix + columns * at_.before(w, p), columns});
+  }
+
+  const Backward<T>& b_;
+  const Layout<C, T> at_;
+  Arena arena_;
+  Chunk chunk_{}, *chunks_;
+  const T **x_, **h_prev_, **c_prev_, **c_, **dy_, **middle_; // a pointer for each row of the chunk
+  T **dh_, **dc_, **dx_;
+  T *gates_ = nullptr, *d_middle_, *gradients_;
+};
+
+} // namespace rnncore::RNNCORE_LEVEL

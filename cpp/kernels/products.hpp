@@ -1,0 +1,199 @@
+// The three products everything is made of, each a tile of sums held in registers:
+//
+//   multiply   C[r] (+)= A[r] B      rows times packed weights; forward, and back to x and h
+//   outer      C += A^T B            rows times gate gradients; the weights' gradients
+//   add_rows   c += sum_r B[r]       the biases' gradients
+//
+// A sum always runs in the same order, whatever tile it falls in: a row's result does not depend on the
+// rows around it.
+#pragma once
+
+#include "layout.hpp"
+
+namespace rnncore::RNNCORE_LEVEL {
+
+constexpr int tallest = 8;
+
+/// Rows of a tile whose sums are `n` vectors wide: as many as the registers hold.
+constexpr int tile_rows(int n) {
+  int m = 1;
+  while (m < tallest && (m + 1) * n + min(m + 1, n) + 1 <= registers) ++m;
+  return m;
+}
+
+/// Rows found through pointers.
+template <class T>
+struct Gathered {
+  const T* const* rows;
+  Index columns;
+
+  RNNCORE_INLINE Index segments() const { return 1; }
+  RNNCORE_INLINE Index length(Index) const { return columns; }
+  RNNCORE_INLINE const T* at(Index, Index row) const { return rows[row]; }
+};
+
+/// A window of the gates of some nodes, one segment a panel.
+template <class T>
+struct GateRows {
+  const Panels<T>& hidden;
+  Window window;
+  Index slots;
+  const T* gates; // of a chunk of `rows` nodes
+  Index rows, first;
+
+  RNNCORE_INLINE Index segments() const { return hidden.count(); }
+  RNNCORE_INLINE Index length(Index panel) const { return window.count * hidden.width(panel) * lanes<T>; }
+  RNNCORE_INLINE const T* at(Index panel, Index row) const {
+    return gates + (slots * (rows * hidden.first(panel) + (first + row) * hidden.width(panel)) +
+                    window.begin * hidden.width(panel)) *
+                       lanes<T>;
+  }
+};
+
+/// Where sums go: rows at a stride, or through pointers.
+template <class T>
+struct Target {
+  T* base;
+  Index stride;
+  T* const* rows; // or null
+  Index offset;
+
+  RNNCORE_INLINE T* at(Index row) const { return rows ? rows[row] + offset : base + row * stride; }
+};
+
+enum class Start { zero, keep, bias };
+
+template <class T, class A>
+struct Product {
+  A a;
+  Index rows;
+  const T* b; // packed: `width` vectors for every column of A
+  Index width;
+  Target<T> c;
+  Index tail; // lanes of the last vector that exist in C
+  Start start;
+  const T* bias;
+};
+
+template <class T, class A, int M, int N>
+void multiply_tile(const Product<T, A>& p, Index row) {
+  constexpr Index L = lanes<T>;
+  Vec<T> sum[M][N];
+  T* c[M];
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m) {
+    c[m] = p.c.at(row + m);
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n)
+      sum[m][n] = p.start == Start::zero   ? Vec<T>(T(0))
+                  : p.start == Start::bias ? load(p.bias + n * L)
+                  : n + 1 < N              ? load(c[m] + n * L)
+                                           : load(c[m] + n * L, p.tail);
+  }
+  const T* b = p.b;
+  for (Index segment = 0; segment < p.a.segments(); ++segment) {
+    const T* a[M];
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) a[m] = p.a.at(segment, row + m);
+    const Index length = p.a.length(segment);
+    for (Index k = 0; k < length; ++k, b += N * L) {
+      Vec<T> v[N];
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n) v[n] = load(b + n * L);
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m) {
+        const Vec<T> factor(a[m][k]);
+#pragma GCC unroll 8
+        for (int n = 0; n < N; ++n) sum[m][n] = fma(factor, v[n], sum[m][n]);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 8
+    for (int n = 0; n + 1 < N; ++n) store(c[m] + n * L, sum[m][n]);
+    store(c[m] + (N - 1) * L, sum[m][N - 1], p.tail);
+  }
+}
+
+template <class T, class A, int N, int M = tile_rows(N)>
+RNNCORE_INLINE void multiply_rows(const Product<T, A>& p, Index row, Index rows) {
+  if (rows == M) return multiply_tile<T, A, M, N>(p, row);
+  if constexpr (M > 1) multiply_rows<T, A, N, M - 1>(p, row, rows);
+}
+
+template <class T, class A, int N = widest>
+void multiply(const Product<T, A>& p) {
+  if (p.width == N) {
+    const Parts tiles(p.rows, tile_rows(N));
+    for (Index i = 0; i < tiles.count; ++i) multiply_rows<T, A, N>(p, tiles.begin(i), tiles.size(i));
+  } else if constexpr (N > 1) {
+    multiply<T, A, N - 1>(p);
+  }
+}
+
+template <class T>
+struct Outer {
+  const T* const* a;
+  Index rows;
+  const T* b; // (rows, width vectors)
+  Index b_stride, width;
+  T* c; // (columns of a, width vectors), added to
+  Index columns;
+};
+
+template <class T, int M, int N>
+void outer_tile(const Outer<T>& p, Index column) {
+  constexpr Index L = lanes<T>;
+  Vec<T> sum[M][N];
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) sum[m][n] = Vec<T>(T(0));
+  const T* b = p.b;
+  for (Index row = 0; row < p.rows; ++row, b += p.b_stride) {
+    const T* a = p.a[row] + column;
+    Vec<T> v[N];
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) v[n] = load(b + n * L);
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) {
+      const Vec<T> factor(a[m]);
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n) sum[m][n] = fma(factor, v[n], sum[m][n]);
+    }
+  }
+  T* c = p.c + column * N * L;
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n, c += L) store(c, load(c) + sum[m][n]);
+}
+
+template <class T, int N, int M = tile_rows(N)>
+RNNCORE_INLINE void outer_columns(const Outer<T>& p, Index column, Index columns) {
+  if (columns == M) return outer_tile<T, M, N>(p, column);
+  if constexpr (M > 1) outer_columns<T, N, M - 1>(p, column, columns);
+}
+
+template <class T, int N = widest>
+void outer(const Outer<T>& p) {
+  if (p.width == N) {
+    const Parts tiles(p.columns, tile_rows(N));
+    for (Index i = 0; i < tiles.count; ++i) outer_columns<T, N>(p, tiles.begin(i), tiles.size(i));
+  } else if constexpr (N > 1) {
+    outer<T, N - 1>(p);
+  }
+}
+
+/// c (columns, whole vectors) += the sum of `rows` rows that lie one after the other.
+template <class T>
+void add_rows(const T* b, Index rows, Index columns, T* c) {
+  for (Index j = 0; j < columns; j += lanes<T>) {
+    Vec<T> sum(T(0));
+    for (Index row = 0; row < rows; ++row) sum = sum + load(b + row * columns + j);
+    store(c + j, load(c + j) + sum);
+  }
+}
+
+} // namespace rnncore::RNNCORE_LEVEL

@@ -1,0 +1,184 @@
+// One vector of numbers, as wide as the instruction set has them, and the functions cells are made of.
+#pragma once
+
+#include <Eigen/Core>
+
+#include "../api.hpp"
+
+#define RNNCORE_INLINE inline __attribute__((always_inline))
+
+namespace rnncore::RNNCORE_LEVEL {
+
+template <class T>
+struct Vec {
+  using Packet = typename Eigen::internal::packet_traits<T>::type;
+  static constexpr int lanes = Eigen::internal::unpacket_traits<Packet>::size;
+
+  Packet p;
+
+  Vec() = default;
+  RNNCORE_INLINE Vec(const Packet& packet) : p(packet) {}
+  RNNCORE_INLINE Vec(T value) : p(Eigen::internal::pset1<Packet>(value)) {}
+
+  friend RNNCORE_INLINE Vec operator+(Vec a, Vec b) { return Eigen::internal::padd(a.p, b.p); }
+  friend RNNCORE_INLINE Vec operator-(Vec a, Vec b) { return Eigen::internal::psub(a.p, b.p); }
+  friend RNNCORE_INLINE Vec operator*(Vec a, Vec b) { return Eigen::internal::pmul(a.p, b.p); }
+  friend RNNCORE_INLINE Vec operator/(Vec a, Vec b) { return Eigen::internal::pdiv(a.p, b.p); }
+  friend RNNCORE_INLINE Vec operator-(Vec a) { return Eigen::internal::pnegate(a.p); }
+};
+
+template <class T>
+constexpr int lanes = Vec<T>::lanes;
+
+/// Registers that hold a vector: how large a tile of sums may be.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int registers = 32;
+#else
+constexpr int registers = 16;
+#endif
+
+template <class T>
+RNNCORE_INLINE Vec<T> load(const T* from) {
+  return Eigen::internal::ploadu<typename Vec<T>::Packet>(from);
+}
+
+template <class T>
+RNNCORE_INLINE void store(T* to, Vec<T> v) {
+  Eigen::internal::pstoreu(to, v.p);
+}
+
+// The first n lanes of a vector at the edge of a row; the others read as zero. Going through memory a
+// number at a time costs more than the rest of a small tile, so AVX-512 uses its masks.
+#if defined(__AVX512F__)
+RNNCORE_INLINE Vec<float> load_edge(const float* from, Index n) {
+  return _mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), from);
+}
+RNNCORE_INLINE Vec<double> load_edge(const double* from, Index n) {
+  return _mm512_maskz_loadu_pd(__mmask8((1u << n) - 1), from);
+}
+RNNCORE_INLINE void store_edge(float* to, Vec<float> v, Index n) {
+  _mm512_mask_storeu_ps(to, __mmask16((1u << n) - 1), v.p);
+}
+RNNCORE_INLINE void store_edge(double* to, Vec<double> v, Index n) {
+  _mm512_mask_storeu_pd(to, __mmask8((1u << n) - 1), v.p);
+}
+#else
+template <class T>
+[[gnu::noinline]] Vec<T> load_edge(const T* from, Index n) {
+  alignas(64) T buffer[lanes<T>] = {};
+  __builtin_memcpy(buffer, from, n * sizeof(T));
+  return load(buffer);
+}
+template <class T>
+[[gnu::noinline]] void store_edge(T* to, Vec<T> v, Index n) {
+  alignas(64) T buffer[lanes<T>];
+  store(buffer, v);
+  __builtin_memcpy(to, buffer, n * sizeof(T));
+}
+#endif
+
+template <class T>
+RNNCORE_INLINE Vec<T> load(const T* from, Index n) {
+  return n >= lanes<T> ? load(from) : load_edge(from, n);
+}
+
+template <class T>
+RNNCORE_INLINE void store(T* to, Vec<T> v, Index n) {
+  n >= lanes<T> ? store(to, v) : store_edge(to, v, n);
+}
+
+/// a * b + c, rounded once where the hardware can.
+template <class T>
+RNNCORE_INLINE Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) {
+  return Eigen::internal::pmadd(a.p, b.p, c.p);
+}
+
+template <class T>
+RNNCORE_INLINE Vec<T> abs(Vec<T> a) {
+  return Eigen::internal::pabs(a.p);
+}
+
+/// Lanewise `when_le` where a <= b, else `otherwise`; NaN goes the other way.
+template <class T>
+RNNCORE_INLINE Vec<T> select_le(Vec<T> a, Vec<T> b, Vec<T> when_le, Vec<T> otherwise) {
+  return Eigen::internal::pselect(Eigen::internal::pcmp_le(a.p, b.p), when_le.p, otherwise.p);
+}
+
+/// What exp needs to know of a floating-point type. `q` is the polynomial, highest power first, with
+/// expm1(r) = r + r^2 q(r) for |r| <= ln(2) / 2, near-minimax by Chebyshev interpolation.
+template <class T>
+struct Exponential;
+
+template <>
+struct Exponential<float> {
+  using Bits = uint32_t;
+  static constexpr int mantissa = 23, bias = 127;
+  static constexpr float round = 12582912.f; // 1.5 * 2^23: adding it rounds to an integer
+  static constexpr float lowest = -88.f;     // exp underflows to zero
+  static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+  static constexpr float q[] = {1.9890991097781807e-4f, 1.3933649752289057e-3f, 8.33331048488617e-3f,
+                                0.04166646674275398f,   0.1666666716337204f,    0.5f};
+};
+
+template <>
+struct Exponential<double> {
+  using Bits = uint64_t;
+  static constexpr int mantissa = 52, bias = 1023;
+  static constexpr double round = 6755399441055744.; // 1.5 * 2^52
+  static constexpr double lowest = -709.;
+  static constexpr double ln2_high = 0.693145751953125, ln2_low = 1.42860682030941723212e-6;
+  static constexpr double q[] = {2.0914686968086876e-9,
+                                 2.5105217004720745e-8,
+                                 2.75572736431103e-7,
+                                 2.7557255400206422e-6,
+                                 2.4801587325547743e-5,
+                                 1.9841269874820627e-4,
+                                 1.3888888888883748e-3,
+                                 8.333333333326136e-3,
+                                 0.04166666666666667,
+                                 0.1666666666666667,
+                                 0.5};
+};
+
+/// exp(x) = scale * (1 + fraction) for x <= 0. Kept apart so that expm1 loses nothing to cancellation.
+template <class T>
+struct ExpParts {
+  Vec<T> scale, fraction;
+};
+
+template <class T>
+RNNCORE_INLINE ExpParts<T> exp_parts(Vec<T> x) {
+  using E = Exponential<T>;
+  typedef typename E::Bits Bits __attribute__((vector_size(sizeof(typename Vec<T>::Packet))));
+  x = select_le(x, Vec<T>(E::lowest), Vec<T>(E::lowest), x);
+  // The low bits of `rounded` are n + bias with n = round(x / ln 2): shifted, they are 2^n.
+  const Vec<T> rounded = fma(x, Vec<T>(T(1.4426950408889634074)), Vec<T>(E::round + E::bias));
+  const Vec<T> n = rounded - Vec<T>(E::round + E::bias);
+  const Vec<T> scale = typename Vec<T>::Packet(Bits(rounded.p) << E::mantissa);
+  const Vec<T> r = fma(n, Vec<T>(-E::ln2_low), fma(n, Vec<T>(-E::ln2_high), x));
+  Vec<T> q = E::q[0];
+  for (std::size_t i = 1; i < sizeof(E::q) / sizeof(T); ++i) q = fma(q, r, Vec<T>(E::q[i]));
+  return {scale, fma(r * r, q, r)};
+}
+
+/// 1 / (1 + exp(-x)), from exp(-|x|) so that neither end overflows. 4 ulp; below the smallest normal
+/// number the result is zero.
+template <class T>
+RNNCORE_INLINE Vec<T> sigmoid(Vec<T> x) {
+  const Vec<T> one(1);
+  const ExpParts<T> e = exp_parts(-abs(x));
+  const Vec<T> small = fma(e.scale, e.fraction, e.scale);
+  return select_le(x, Vec<T>(0), small, one) / (one + small);
+}
+
+/// (1 - exp(-2|x|)) / (1 + exp(-2|x|)) with the sign of x. 4 ulp.
+template <class T>
+RNNCORE_INLINE Vec<T> tanh(Vec<T> x) {
+  const Vec<T> one(1), two(2);
+  const ExpParts<T> e = exp_parts(abs(x) * Vec<T>(-2));
+  const Vec<T> minus = fma(e.scale, e.fraction, e.scale - one); // exp(-2|x|) - 1
+  const Vec<T> size = minus / (two + minus);                    // -tanh(|x|)
+  return select_le(x, Vec<T>(0), size, -size);
+}
+
+} // namespace rnncore::RNNCORE_LEVEL

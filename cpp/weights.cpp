@@ -1,0 +1,53 @@
+#include "weights.hpp"
+
+#include <atomic>
+
+#include "dispatch.hpp"
+
+namespace rnncore {
+
+template <class T>
+WatchedWeights<T>::WatchedWeights(const Cell<T>& cell, Shape shape, Weights<const T> weights)
+    : cell_(cell), shape_(shape), weights_(weights), sizes_(cell.sizes(shape)) {}
+
+template <class T>
+uint64_t WatchedWeights<T>::fingerprint() const {
+  const auto add = [](uint64_t seed, const T* data, Index n) {
+    return data ? kernels().fingerprint(data, std::size_t(n) * sizeof(T), seed) : seed;
+  };
+  const Index rows = cell_.gates * shape_.hidden;
+  uint64_t sum = add(1, weights_.input, rows * shape_.input);
+  sum = add(sum, weights_.recurrent, rows * shape_.hidden);
+  sum = add(sum, weights_.input_bias, rows);
+  return add(sum, weights_.recurrent_bias, rows);
+}
+
+template <class T>
+std::shared_ptr<const Snapshot<T>> WatchedWeights<T>::snapshot(bool transposed) {
+  const std::lock_guard lock(mutex_);
+  const uint64_t now = fingerprint();
+  const bool stale = !current_ || current_->fingerprint != now;
+  const bool packs_transposed = transposed && (stale || !current_->transposed.bytes());
+  if (!stale && !packs_transposed) return current_;
+
+  // A snapshot that somebody still uses is left alone; otherwise its memory serves again.
+  const bool mine = current_ && current_.use_count() == 1;
+  std::atomic_thread_fence(std::memory_order_acquire); // after the last reader has let go
+  auto next = mine ? std::move(current_) : std::make_shared<Snapshot<T>>();
+  next->fingerprint = now;
+  next->packed.reserve(sizes_.packed * sizeof(T));
+  cell_.pack(shape_, weights_, next->packed.template as<T>());
+  if (transposed) {
+    next->transposed.reserve(sizes_.packed_transposed * sizeof(T));
+    cell_.pack_transposed(shape_, weights_, next->transposed.template as<T>());
+  } else {
+    next->transposed = Buffer();
+  }
+  current_ = std::move(next);
+  return current_;
+}
+
+template class WatchedWeights<float>;
+template class WatchedWeights<double>;
+
+} // namespace rnncore

@@ -1,0 +1,48 @@
+"""The compiled kernels; arguments have been checked by the callers."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Params = list[list[Array | None]]
+
+class TapeF32:
+    @property
+    def nbytes(self) -> int: ...
+
+class TapeF64:
+    @property
+    def nbytes(self) -> int: ...
+
+class LayerF32:
+    def __init__(
+        self, cell: str, input_size: int, hidden_size: int, batch_first: bool, params: Params
+    ) -> None: ...
+    def forward(
+        self,
+        x: Array,
+        h0: Array | None,
+        c0: Array | None,
+        lengths: Array | None,
+        record: bool,
+        cell_states: bool,
+    ) -> tuple[Array, Array, Array | None, Array | None, Any]: ...
+    def backward(
+        self,
+        tape: Any,
+        dy: Array | None,
+        dh: Array | None,
+        dc: Array | None,
+        gradients: Params,
+        want_dx: bool,
+    ) -> tuple[Array, Array, Array | None]: ...
+
+class LayerF64(LayerF32): ...
+
+def sigmoid_f32(x: npt.NDArray[np.float32], /) -> npt.NDArray[np.float32]: ...
+def tanh_f32(x: npt.NDArray[np.float32], /) -> npt.NDArray[np.float32]: ...
+def sigmoid_f64(x: npt.NDArray[np.float64], /) -> npt.NDArray[np.float64]: ...
+def tanh_f64(x: npt.NDArray[np.float64], /) -> npt.NDArray[np.float64]: ...
+def info() -> dict[str, Any]: ...

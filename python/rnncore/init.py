@@ -1,0 +1,164 @@
+"""Initial values of parameters.
+
+Every function takes a `numpy.random.Generator` first and returns a new array. Numbers are drawn in
+float64 and then rounded, so that one seed gives the same model in both precisions.
+
+Gated layers stack one matrix per gate along the first axis; `blocks` is how many there are, and
+each is initialised as the separate matrix that it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .arrays import Array
+from .module import Module
+
+Shape: TypeAlias = tuple[int, ...]
+
+#: `(rng, name, shape, hidden_size, dtype) -> array`: how one parameter of a recurrent layer starts.
+RecurrentInit: TypeAlias = Callable[[np.random.Generator, str, Shape, int, npt.DTypeLike], Array]
+
+
+def uniform(
+    rng: np.random.Generator, shape: Shape, bound: float, dtype: npt.DTypeLike = "float32"
+) -> Array:
+    """Uniform in +-`bound`."""
+    return rng.uniform(-bound, bound, shape).astype(dtype)
+
+
+def normal(
+    rng: np.random.Generator, shape: Shape, std: float = 1.0, dtype: npt.DTypeLike = "float32"
+) -> Array:
+    """Normal with mean zero and standard deviation `std`."""
+    return rng.normal(0.0, std, shape).astype(dtype)
+
+
+def xavier_uniform(
+    rng: np.random.Generator,
+    shape: Shape,
+    *,
+    blocks: int = 1,
+    gain: float = 1.0,
+    dtype: npt.DTypeLike = "float32",
+) -> Array:
+    """Uniform in +-gain * sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, eq. 16)."""
+    rows, columns = _block_shape(shape, blocks)
+    return uniform(rng, shape, gain * math.sqrt(6 / (rows + columns)), dtype)
+
+
+def xavier_normal(
+    rng: np.random.Generator,
+    shape: Shape,
+    *,
+    blocks: int = 1,
+    gain: float = 1.0,
+    dtype: npt.DTypeLike = "float32",
+) -> Array:
+    """Normal with variance gain^2 * 2 / (fan_in + fan_out) (Glorot and Bengio 2010, eq. 12)."""
+    rows, columns = _block_shape(shape, blocks)
+    return normal(rng, shape, gain * math.sqrt(2 / (rows + columns)), dtype)
+
+
+def orthogonal(
+    rng: np.random.Generator,
+    shape: Shape,
+    *,
+    blocks: int = 1,
+    gain: float = 1.0,
+    dtype: npt.DTypeLike = "float32",
+) -> Array:
+    """Random blocks with orthonormal rows or columns, times `gain` (Saxe et al. 2013)."""
+    block = _block_shape(shape, blocks)
+    parts = [gain * _random_orthogonal(rng, *block) for _ in range(blocks)]
+    return np.concatenate(parts).astype(dtype)
+
+
+def _block_shape(shape: Shape, blocks: int) -> tuple[int, int]:
+    if len(shape) != 2 or blocks < 1 or shape[0] % blocks:
+        raise ValueError(f"shape must be {blocks} matrices stacked along the rows, got {shape}")
+    return shape[0] // blocks, shape[1]
+
+
+def _random_orthogonal(rng: np.random.Generator, rows: int, columns: int) -> Array:
+    tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
+    q, r = np.linalg.qr(tall)
+    # The signs that make the factorisation unique, and the distribution uniform (Mezzadri 2007).
+    q *= np.where(np.diagonal(r) < 0, -1.0, 1.0)
+    return q if rows >= columns else q.T
+
+
+def _torch(
+    rng: np.random.Generator, name: str, shape: Shape, hidden_size: int, dtype: npt.DTypeLike
+) -> Array:
+    return uniform(rng, shape, 1 / math.sqrt(hidden_size), dtype)
+
+
+def _zero_bias_scheme(inputs: Callable[..., Array], states: Callable[..., Array]) -> RecurrentInit:
+    def scheme(
+        rng: np.random.Generator, name: str, shape: Shape, hidden_size: int, dtype: npt.DTypeLike
+    ) -> Array:
+        if name.startswith("bias"):
+            return np.zeros(shape, dtype)
+        blocks = shape[0] // hidden_size if name.startswith(("weight_ih", "weight_hh")) else 1
+        draw = states if name.startswith("weight_hh") else inputs
+        return draw(rng, shape, blocks=blocks, dtype=dtype)
+
+    return scheme
+
+
+#: The named ways to initialise a recurrent layer. `torch`: all parameters uniform in
+#: +-1/sqrt(hidden_size). The others have zero biases; `orthogonal` draws the recurrent weights
+#: orthogonal and the input weights Xavier uniform, as Keras does.
+RECURRENT: Mapping[str, RecurrentInit] = {
+    "torch": _torch,
+    "xavier_uniform": _zero_bias_scheme(xavier_uniform, xavier_uniform),
+    "xavier_normal": _zero_bias_scheme(xavier_normal, xavier_normal),
+    "orthogonal": _zero_bias_scheme(xavier_uniform, orthogonal),
+}
+
+
+def recurrent_params(
+    init: str | RecurrentInit,
+    rng: np.random.Generator,
+    shapes: Mapping[str, Shape],
+    hidden_size: int,
+    dtype: npt.DTypeLike = "float32",
+) -> dict[str, Array]:
+    """Draw the parameters of a recurrent layer, in the order of `shapes`.
+
+    `init` is a key of `RECURRENT` or a function of its kind; `shapes` has torch's names
+    (`weight_ih...` and `weight_hh...` of gates * hidden_size rows, `bias...`).
+    Raises `ValueError` for an unknown name or a function that returns another shape.
+    """
+    if isinstance(init, str) and init not in RECURRENT:
+        raise ValueError(f"init must be a function or one of {', '.join(RECURRENT)}, got {init!r}")
+    scheme = RECURRENT[init] if isinstance(init, str) else init
+    params = {}
+    for name, shape in shapes.items():
+        params[name] = np.asarray(scheme(rng, name, shape, hidden_size, dtype), dtype)
+        if params[name].shape != shape:
+            raise ValueError(f"init gave {name} shape {params[name].shape}, expected {shape}")
+    return params
+
+
+def set_forget_bias(lstm: Module, value: float = 1.0) -> None:
+    """Set the forget gate's bias of every LSTM layer in `lstm` to `value`, in place.
+
+    A positive bias lets a new LSTM remember (Gers et al. 2000; Jozefowicz et al. 2015). The gate
+    has two biases in torch's layout: this sets `bias_ih` to `value` and `bias_hh` to zero. `lstm`
+    must hold no other kind of gated layer. Raises `ValueError` if it has no bias of four gates.
+    """
+    params = lstm.params
+    biases = [name for name in params if name.rpartition(".")[2].startswith("bias_ih")]
+    if not biases or any(params[name].size % 4 for name in biases):
+        raise ValueError("set_forget_bias needs an LSTM with biases")
+    for name in biases:
+        size = params[name].size // 4
+        params[name][size : 2 * size] = value
+        params[name.replace("bias_ih", "bias_hh")][size : 2 * size] = 0
