@@ -25,7 +25,7 @@ struct Shape {
 /// Nodes in the order they are computed, grouped in waves whose nodes do not depend on each other.
 /// A sequence is a chain of nodes, one a wave; a batch of sequences has one node of each in a wave.
 struct Schedule {
-  Index waves, nodes, sequences;
+  Index waves, nodes;
   const Index* begin;      // (waves + 1)  wave w holds nodes begin[w] .. begin[w + 1]
   const int32_t* row;      // (nodes)  the row of x and y at which the node stands
   const int32_t* prev;     // (nodes)  the row it continues, or ~b for the initial state b
@@ -39,6 +39,13 @@ struct Weights {
   T* recurrent;      // (G * H, H)
   T* input_bias;     // (G * H)
   T* recurrent_bias; // (G * H)
+};
+
+/// The threads that work on one call: each is handed the same arguments and its own rank.
+struct Team {
+  Index rank, size;
+  void (*wait)(void* barrier); // until all of the team are here
+  void* barrier;
 };
 
 /// Numbers of elements, for the caller to allocate (64-byte aligned).
@@ -72,10 +79,10 @@ struct Backward {
   Rows<const T> x, y, first, first_c, c; // as forward saw and left them
   T* tape;                               // overwritten by the gates' gradients
   Rows<const T> dy;                      // (rows, H) or null: zero
-  Rows<T> dh, dc;       // (sequences, H)  in: of the final states; out: of the initial ones
-  Rows<T> dx;           // (rows, I) or null: not wanted
-  bool add_dx;          // add to dx instead of writing it
-  Weights<T> gradients; // added to
+  Rows<T> dh, dc; // (sequences, H)  in: of the final states; out: of the initial ones
+  Rows<T> dx;     // (rows, I) or null: not wanted
+  bool add_dx;    // add to dx instead of writing it
+  T* gradients;   // (Sizes.packed)  out: of the weights, in packed order
   void* work;
 };
 
@@ -88,10 +95,12 @@ struct Cell {
   Sizes (*sizes)(Shape);
   void (*pack)(Shape, Weights<const T>, T* packed);
   void (*pack_transposed)(Shape, Weights<const T>, T* packed);
+  void (*add_gradients)(Shape, const T* packed, Weights<T>, Team);
   Index (*forward_work)(Shape, Schedule); // bytes of `work`
   Index (*backward_work)(Shape, Schedule);
-  void (*forward)(const Forward<T>&);
-  void (*backward)(const Backward<T>&);
+  Index (*shares)(Shape); // the most threads one call can use
+  void (*forward)(const Forward<T>&, Team);
+  void (*backward)(const Backward<T>&, Team);
 };
 
 /// The kernels of one precision, and the activations by themselves for tests and measurements.

@@ -4,6 +4,7 @@
 
 #include "dispatch.hpp"
 #include "layer.hpp"
+#include "threads.hpp"
 
 namespace {
 
@@ -14,9 +15,8 @@ void bind_layer(py::module_& m, const std::string& suffix) {
   py::class_<Tape<T>>(m, ("Tape" + suffix).c_str()).def_property_readonly("nbytes", &Tape<T>::bytes);
 
   py::class_<Layer<T>>(m, ("Layer" + suffix).c_str())
-      .def(py::init<const std::string&, Index, Index, bool, std::vector<std::array<py::object, 4>>>(),
-           py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("batch_first"),
-           py::arg("params"))
+      .def(py::init<const std::string&, Index, Index, bool, std::vector<Parameters>>(), py::arg("cell"),
+           py::arg("input_size"), py::arg("hidden_size"), py::arg("batch_first"), py::arg("params"))
       .def("forward", &Layer<T>::forward, py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"),
            py::arg("record"), py::arg("cell_states"))
       .def("backward", &Layer<T>::backward, py::arg("tape"), py::arg("dy"), py::arg("dh"), py::arg("dc"),
@@ -53,4 +53,6 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_elementwise<double>(m, "sigmoid_f64", kernels().float64->sigmoid);
   bind_elementwise<double>(m, "tanh_f64", kernels().float64->tanh);
   m.def("info", &info);
+  m.def("num_threads", &num_threads);
+  m.def("set_num_threads", &set_num_threads);
 }

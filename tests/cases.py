@@ -272,7 +272,7 @@ def layer_results(case: Case, numbers: Numbers, **options: Any) -> tuple[Named, 
     return outputs, {"x": dx} | named_state(dstate, "_0") | dict(layer.grads)
 
 
-#: T, B, I, H, ragged: the odd sizes 1, 3, 17, 33 in every place, and what divides evenly.
+#: T, B, I, H, ragged: the odd sizes 1, 3, 17, 33 in every place, what divides evenly, and wide.
 SHAPES = [
     (1, 1, 1, 1, False),
     (1, 3, 3, 3, True),
@@ -284,6 +284,7 @@ SHAPES = [
     (4, 6, 16, 32, False),
     (40, 17, 17, 33, False),
     (33, 17, 3, 33, True),
+    (3, 7, 300, 260, True),
     (0, 3, 3, 3, False),
     (5, 0, 3, 3, True),
     (0, 0, 3, 17, False),

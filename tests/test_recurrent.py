@@ -1,5 +1,6 @@
 """The compiled layers: right, and the same to the bit however they are called."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -37,6 +38,32 @@ LONG = [
 
 #: What a cell can do.
 STEPS = [Case(cell, dtype) for cell in CELLS for dtype in TOLERANCE]
+
+
+def unaligned(array: np.ndarray) -> np.ndarray:
+    """The same numbers, none of them at a multiple of its own size."""
+    buffer = np.empty(array.nbytes + 1, np.uint8)[1:]
+    moved = buffer.view(array.dtype).reshape(array.shape)
+    moved[...] = array
+    return moved
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    copy = array.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+#: Ways for the same numbers to lie in memory.
+LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "every other": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+    "backwards": lambda a: np.ascontiguousarray(a[::-1])[::-1],
+    "fortran": np.asfortranarray,
+    "transposed": lambda a: np.ascontiguousarray(a.swapaxes(0, -1)).swapaxes(0, -1),
+    "unaligned": unaligned,
+    "read-only": read_only,
+    "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
+}
 
 
 def per_row(case: Case, numbers: Numbers) -> cases.Named:
@@ -183,14 +210,14 @@ class TestToTheBit:
             {n: a if n in numbers.params else a[:, 0] for n, a in gradients.items()},
         )
 
-    @pytest.mark.parametrize("layout", ["every other", "backwards", "fortran", "transposed"])
+    @pytest.mark.parametrize("layout", LAYOUTS)
     @each(FULL)
     def test_the_layout_in_memory_does_not_matter(self, case: Case, layout: str) -> None:
-        numbers = case.draw()
+        numbers, lay_out = case.draw(), LAYOUTS[layout]
         laid_out = replace(
             numbers,
-            inputs={n: lay_out(a, layout) for n, a in numbers.inputs.items()},
-            upstream={n: lay_out(a, layout) for n, a in numbers.upstream.items()},
+            inputs={name: lay_out(array) for name, array in numbers.inputs.items()},
+            upstream={name: lay_out(array) for name, array in numbers.upstream.items()},
         )
         results = cases.layer_results(case, laid_out)
         for got, want in zip(results, cases.layer_results(case, numbers), strict=True):
@@ -219,17 +246,6 @@ class TestToTheBit:
             m(numbers.x, numbers.state, lengths=numbers.lengths)[0] for m in (layer, other)
         )
         assert_same({"y": got}, {"y": want})
-
-
-def lay_out(array: np.ndarray, layout: str) -> np.ndarray:
-    """The same numbers, laid out differently in memory."""
-    if layout == "every other":
-        return np.repeat(array, 2, axis=-1)[..., ::2]
-    if layout == "backwards":
-        return np.ascontiguousarray(array[::-1])[::-1]
-    if layout == "fortran":
-        return np.asfortranarray(array)
-    return np.ascontiguousarray(array.swapaxes(0, -1)).swapaxes(0, -1)
 
 
 class TestCells:

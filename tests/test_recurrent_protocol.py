@@ -1,5 +1,7 @@
 """What the compiled layers promise beside numbers, and what they say to bad arguments."""
 
+import copy
+import pickle
 from typing import Any
 
 import cases
@@ -66,6 +68,12 @@ class TestProtocol:
         for array in [*outputs.values(), *gradients.values()]:
             assert not any(np.shares_memory(array, other) for other in given)
 
+    @each(FULL)
+    def test_what_the_pullback_shares_is_read_only(self, case: Case) -> None:
+        (y, _), _ = case.layer().vjp(case.draw().x)
+        with pytest.raises(ValueError, match="read-only"):
+            y[...] = 0
+
     @each([Case(cell, steps=0) for cell in CELLS])
     def test_the_state_after_no_steps_is_a_copy(self, case: Case) -> None:
         numbers = case.draw()
@@ -82,6 +90,30 @@ class TestProtocol:
         lengths = kind(numbers.lengths)
         y, _ = cases.built(case, numbers)(numbers.x, numbers.state, lengths=lengths)
         assert_same({"y": y}, {"y": cases.layer_outputs(case, numbers)["y"]})
+
+    def test_one_unbatched_sequence_may_have_a_length(self, rng: np.random.Generator) -> None:
+        layer = recurrent.GRU(3, 5, bidirectional=True, seed=0)
+        x = rng.standard_normal((4, 3), np.float32)
+        (y, h), (y_short, h_short) = layer(x, lengths=[3]), layer(x[:3])
+        assert_same({"y": y[:3], "h": h}, {"y": y_short, "h": h_short})
+        assert not y[3].any()
+
+    def test_a_part_of_the_state_not_given_is_zero(self) -> None:
+        layer = recurrent.LSTM(3, 5, num_layers=2, bidirectional=True, seed=0)
+        got, want = layer(X, (H + 1, None)), layer(X, (H + 1, H))
+        assert_same({"y": got[0]}, {"y": want[0]})
+
+    @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+    @each(FULL)
+    def test_a_copy_computes_the_same_and_stands_alone(self, case: Case, duplicate: Any) -> None:
+        numbers = case.draw()
+        layer = cases.built(case, numbers)
+        want, _ = layer(numbers.x)
+        twin = duplicate(layer)
+        assert_same({"y": twin(numbers.x)[0]}, {"y": want})
+        for param in twin.params.values():
+            param.fill(0)
+        assert_same({"y": layer(numbers.x)[0]}, {"y": want})
 
     def test_lists_and_narrower_floats_are_read_as_they_are(self, rng: np.random.Generator) -> None:
         layer = recurrent.GRU(3, 5, seed=0)
@@ -121,7 +153,13 @@ BAD_CALLS: dict[str, tuple[Any, Any, Any, type[Exception], str]] = {
     "width": (zeros(4, 2, 7), None, None, ValueError, r"x must .*3.*\(4, 2, 7\)"),
     "float64": (np.float64(X), None, None, TypeError, r"x is float64.*float32"),
     "complex": (np.complex64(X), None, None, TypeError, r"x is complex64.*float32"),
-    "text": ([[["a"] * 3]], None, None, ValueError, r"could not convert string"),
+    "text": (
+        [[["a"] * 3]],
+        None,
+        None,
+        TypeError,
+        r"x is <U1, but this module computes in float32",
+    ),
     "state dtype": (X, (H, np.float64(H)), None, TypeError, r"state\[1\] is float64.*float32"),
     "state shape": (X, (H, H[:2]), None, ValueError, r"state\[1\] must .*\(4, 2, 5\).*\(2, 2, 5\)"),
     "state batch": (X, (zeros(4, 3, 5), H), None, ValueError, r"state\[0\] must .*\(4, 3, 5\)"),
@@ -162,6 +200,39 @@ BAD_CELL_CALLS: dict[str, tuple[Any, Any, str]] = {
 }
 
 
+class TestCellStates:
+    """`LSTM.cell_states`: every c, each the last one of a walk that ends at its step."""
+
+    @pytest.mark.parametrize("dtype", TOLERANCE)
+    def test_forward_they_are_where_the_walks_over_prefixes_end(self, dtype: str) -> None:
+        case = Case("lstm", dtype, num_layers=2, ragged=True)
+        numbers = case.draw()
+        layer = cases.built(case, numbers)
+        y, _, c = layer.cell_states(numbers.x, numbers.state, lengths=numbers.lengths)
+        assert_same({"y": y}, {"y": cases.layer_outputs(case, numbers)["y"]})
+        for t in range(case.steps):
+            _, (_, ends) = layer(numbers.x[: t + 1], numbers.state)
+            alive = np.array([t < numbers.length(b) for b in range(case.batch)])
+            assert_same({"c": c[t, alive]}, {"c": ends[-1, alive]})
+            assert not c[t, ~alive].any()
+
+    @pytest.mark.parametrize("dtype", TOLERANCE)
+    def test_backward_they_are_where_the_walks_over_suffixes_end(self, dtype: str) -> None:
+        case = Case("lstm", dtype, bidirectional=True)
+        numbers = case.draw()
+        layer = cases.built(case, numbers, batch_first=True)
+        _, _, c = layer.cell_states(numbers.x.swapaxes(0, 1), numbers.state)
+        for t in range(case.steps):
+            _, (_, ends) = layer(numbers.x[t:].swapaxes(0, 1), numbers.state)
+            assert_same({"c": c[:, t, case.hidden_size :]}, {"c": ends[1]})
+
+    def test_of_one_unbatched_sequence(self) -> None:
+        layer = recurrent.LSTM(3, 5, seed=0)
+        _, (_, last), c = layer.cell_states(X[:, 0])
+        assert c.shape == (4, 5)
+        assert_same({"c": c[-1:]}, {"c": last})
+
+
 class TestMisuse:
     @pytest.fixture
     def layer(self) -> Any:
@@ -197,7 +268,3 @@ class TestMisuse:
     def test_a_gru_takes_one_array_as_its_state(self) -> None:
         with pytest.raises((ValueError, TypeError), match="state"):
             recurrent.GRU(3, 5)(X, (zeros(1, 2, 5), zeros(1, 2, 5)))
-
-    def test_one_unbatched_sequence_has_no_lengths(self) -> None:
-        with pytest.raises(ValueError, match="lengths"):
-            recurrent.GRU(3, 5)(X[:, 0], lengths=[4])

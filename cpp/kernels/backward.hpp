@@ -17,9 +17,9 @@ public:
   using V = Vec<T>;
   static constexpr Index L = lanes<T>, stages = Layout<C, T>::stages;
 
-  explicit BackwardPass(const Backward<T>& pass) : b_(pass), at_(pass.shape), arena_(pass.work) {
+  BackwardPass(const Backward<T>& pass, const Team& team)
+      : b_(pass), at_(pass.shape), team_(team), mine_(at_, team), arena_(pass.work) {
     const Index rows = chunk_rows(at_, b_.schedule);
-    chunks_ = arena_.template take<Chunk>(b_.schedule.waves);
     x_ = arena_.template take<const T*>(rows);
     h_prev_ = arena_.template take<const T*>(rows);
     c_prev_ = arena_.template take<const T*>(rows);
@@ -30,33 +30,34 @@ public:
     dx_ = arena_.template take<T*>(rows);
     middle_ = arena_.template take<const T*>(at_.has_middle ? rows : 0);
     d_middle_ = arena_.template take<T>(at_.has_middle ? rows * b_.shape.hidden : 0);
-    gradients_ = arena_.template take<T>(at_.packed());
   }
 
   Index work() const { return arena_.used(); }
 
   void run() {
     const Schedule& s = b_.schedule;
-    for (Index i = 0; i < at_.packed(); i += L) store(gradients_ + i, V(T(0)));
-    Index chunks = 0;
-    for (Index wave = 0; wave < s.waves; wave = chunks_[chunks++].waves_end)
-      chunks_[chunks] = chunk_from(at_, s, wave);
-    while (chunks-- > 0) {
-      chunk_ = chunks_[chunks];
+    const Share zeros(team_, at_.packed() / L);
+    for (Index i = zeros.begin; i < zeros.end; ++i) store(b_.gradients + i * L, V(T(0)));
+    for (Index end = s.waves; end > 0; end = chunk_.wave) {
+      chunk_ = chunk_at(at_, s, end - 1);
+      wait(); // until nobody needs the last chunk's pointers
       gather();
-      for (Index w = chunk_.waves_end; w-- > chunk_.wave;)
+      wait();
+      for (Index w = chunk_.end; w-- > chunk_.wave;)
         step<stages - 1>(s.begin[w] - chunk_.node, s.begin[w + 1] - s.begin[w]);
       if (b_.dx.base) input_gradients();
       weight_gradients();
     }
-    add_gradients(at_, gradients_, b_.gradients);
   }
 
 private:
+  void wait() { team_.wait(team_.barrier); }
+
   void gather() {
     gates_ = b_.tape + chunk_.node * at_.node();
     const T* middle = b_.tape + b_.schedule.nodes * at_.node() + chunk_.node * b_.shape.hidden;
-    for (Index r = 0; r < chunk_.rows; ++r) {
+    const Share rows(team_, chunk_.rows);
+    for (Index r = rows.begin; r < rows.end; ++r) {
       const Index node = chunk_.node + r;
       const Index row = b_.schedule.row[node], prev = b_.schedule.prev[node];
       const Index sequence = b_.schedule.sequence[node];
@@ -77,13 +78,14 @@ private:
   /// One wave: `rows` nodes from row `first` of the chunk.
   template <Index S>
   void step(Index first, Index rows) {
-    for (Index p = 0; p < at_.hidden.count(); ++p) {
+    for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) {
       T* gates = gates_ + at_.gates(p, chunk_.rows) + first * at_.row(p);
       for (Index r = 0; r < rows; ++r, gates += at_.row(p)) instant<S>(p, first + r, gates);
     }
+    wait(); // the product reads the gradients of all gates
     constexpr Window window = C::recurrent[S];
     const GateRows<T> a{at_.hidden, window, C::slots, gates_, chunk_.rows, first};
-    for (Index q = 0; q < at_.states.count(); ++q) {
+    for (Index q = mine_.states.begin; q < mine_.states.end; ++q) {
       const Index column = at_.states.first(q) * L;
       const Target<T> target =
           S == 0 ? Target<T>{nullptr, 0, dh_ + first, column}
@@ -123,7 +125,8 @@ private:
 
   void input_gradients() {
     const GateRows<T> a{at_.hidden, C::input, C::slots, gates_, chunk_.rows, 0};
-    for (Index q = 0; q < at_.inputs.count(); ++q) {
+    const Share columns(team_, at_.inputs.count());
+    for (Index q = columns.begin; q < columns.end; ++q) {
       const Index column = at_.inputs.first(q) * L;
       multiply<T>(Product<T, GateRows<T>>{a,
                                           chunk_.rows,
@@ -138,27 +141,29 @@ private:
   }
 
   void weight_gradients() {
-    for (Index p = 0; p < at_.hidden.count(); ++p) {
+    for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) {
       outer_of(C::input, p, x_, b_.shape.input, at_.input());
       for (Index s = 0; s < stages; ++s)
         outer_of(C::recurrent[s], p, s == 0 ? h_prev_ : middle_, b_.shape.hidden, at_.recurrent(s));
       add_rows(gates_ + at_.gates(p, chunk_.rows), chunk_.rows, at_.row(p),
-               gradients_ + at_.bias() + at_.gates(p, 1));
+               b_.gradients + at_.bias() + at_.gates(p, 1));
     }
   }
 
   void outer_of(Window w, Index p, const T* const* a, Index columns, Index matrix) {
     outer<T>({a, chunk_.rows, gates_ + at_.gates(p, chunk_.rows) + at_.window(w, p), at_.row(p),
-              at_.columns(w, p) / L, gradients_ + matrix + columns * at_.before(w, p), columns});
+              at_.columns(w, p) / L, b_.gradients + matrix + columns * at_.before(w, p), columns});
   }
 
   const Backward<T>& b_;
   const Layout<C, T> at_;
+  const Team team_;
+  const Columns<C, T> mine_;
   Arena arena_;
-  Chunk chunk_{}, *chunks_;
+  Chunk chunk_{};
   const T **x_, **h_prev_, **c_prev_, **c_, **dy_, **middle_; // a pointer for each row of the chunk
   T **dh_, **dc_, **dx_;
-  T *gates_ = nullptr, *d_middle_, *gradients_;
+  T *gates_ = nullptr, *d_middle_;
 };
 
 } // namespace rnncore::RNNCORE_LEVEL

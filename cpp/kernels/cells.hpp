@@ -20,7 +20,7 @@ Index forward_work(Shape shape, Schedule schedule) {
   Forward<T> measured{};
   measured.shape = shape;
   measured.schedule = schedule;
-  return ForwardPass<C, T>(measured).work();
+  return ForwardPass<C, T>(measured, Team{0, 1, nullptr, nullptr}).work();
 }
 
 template <class C, class T>
@@ -28,17 +28,22 @@ Index backward_work(Shape shape, Schedule schedule) {
   Backward<T> measured{};
   measured.shape = shape;
   measured.schedule = schedule;
-  return BackwardPass<C, T>(measured).work();
+  return BackwardPass<C, T>(measured, Team{0, 1, nullptr, nullptr}).work();
 }
 
 template <class C, class T>
-void forward(const Forward<T>& pass) {
-  ForwardPass<C, T>(pass).run();
+Index shares(Shape shape) {
+  return Layout<C, T>(shape).states.count();
 }
 
 template <class C, class T>
-void backward(const Backward<T>& pass) {
-  BackwardPass<C, T>(pass).run();
+void forward(const Forward<T>& pass, Team team) {
+  ForwardPass<C, T>(pass, team).run();
+}
+
+template <class C, class T>
+void backward(const Backward<T>& pass, Team team) {
+  BackwardPass<C, T>(pass, team).run();
 }
 
 template <class C, class T>
@@ -49,8 +54,10 @@ constexpr Cell<T> line(const char* name) {
           sizes<C, T>,
           pack<C, T>,
           pack_transposed<C, T>,
+          add_gradients<C, T>,
           forward_work<C, T>,
           backward_work<C, T>,
+          shares<C, T>,
           forward<C, T>,
           backward<C, T>};
 }

@@ -16,7 +16,8 @@ public:
   using V = Vec<T>;
   static constexpr Index L = lanes<T>, stages = Layout<C, T>::stages;
 
-  explicit ForwardPass(const Forward<T>& pass) : f_(pass), at_(pass.shape), arena_(pass.work) {
+  ForwardPass(const Forward<T>& pass, const Team& team)
+      : f_(pass), at_(pass.shape), team_(team), mine_(at_, team), arena_(pass.work) {
     const Index rows = chunk_rows(at_, f_.schedule);
     x_ = arena_.template take<const T*>(rows);
     h_prev_ = arena_.template take<const T*>(rows);
@@ -34,21 +35,25 @@ public:
 
   void run() {
     const Schedule& s = f_.schedule;
-    for (Index wave = 0; wave < s.waves; wave = chunk_.waves_end) {
-      chunk_ = chunk_from(at_, s, wave);
+    for (Index wave = 0; wave < s.waves; wave = chunk_.end) {
+      chunk_ = chunk_at(at_, s, wave);
       gather();
+      wait();
       project_inputs();
-      for (Index w = wave; w < chunk_.waves_end; ++w)
+      for (Index w = wave; w < chunk_.end; ++w)
         step<0>(s.begin[w] - chunk_.node, s.begin[w + 1] - s.begin[w]);
     }
   }
 
 private:
+  void wait() { team_.wait(team_.barrier); }
+
   void gather() {
     gates_ = f_.tape ? f_.tape + chunk_.node * at_.node() : work_gates_;
     middle_ =
         f_.tape ? f_.tape + f_.schedule.nodes * at_.node() + chunk_.node * f_.shape.hidden : work_middle_;
-    for (Index r = 0; r < chunk_.rows; ++r) {
+    const Share rows(team_, chunk_.rows);
+    for (Index r = rows.begin; r < rows.end; ++r) {
       const Index node = chunk_.node + r;
       const Index row = f_.schedule.row[node], prev = f_.schedule.prev[node];
       const Index sequence = f_.schedule.sequence[node];
@@ -66,7 +71,7 @@ private:
 
   /// Every slot starts from its bias; those of the input window have the input's product added.
   void project_inputs() {
-    for (Index p = 0; p < at_.hidden.count(); ++p) {
+    for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) {
       const T* bias = f_.packed + at_.bias() + at_.gates(p, 1);
       T* gates = gates_ + at_.gates(p, chunk_.rows);
       const Index begin = at_.window(C::input, p), end = begin + at_.columns(C::input, p);
@@ -90,7 +95,7 @@ private:
   template <Index S>
   void step(Index first, Index rows) {
     constexpr Window window = C::recurrent[S];
-    for (Index p = 0; p < at_.hidden.count(); ++p) {
+    for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) {
       T* gates = gates_ + at_.gates(p, chunk_.rows) + first * at_.row(p);
       multiply<T>(
           Product<T, Gathered<T>>{{(S == 0 ? h_prev_ : middle_rows_) + first, f_.shape.hidden},
@@ -103,6 +108,7 @@ private:
                                   nullptr});
       for (Index r = 0; r < rows; ++r, gates += at_.row(p)) instant<S>(p, first + r, gates);
     }
+    wait(); // the next stage or wave reads whole rows
     if constexpr (S + 1 < stages) step<S + 1>(first, rows);
   }
 
@@ -130,6 +136,8 @@ private:
 
   const Forward<T>& f_;
   const Layout<C, T> at_;
+  const Team team_;
+  const Columns<C, T> mine_;
   Arena arena_;
   Chunk chunk_{};
   const T **x_, **h_prev_, **c_prev_, **middle_rows_; // a pointer for each row of the chunk

@@ -19,6 +19,12 @@ struct Parts {
   Index n, count;
 
   RNNCORE_INLINE constexpr Parts(Index n_, Index most) : n(n_), count(ceil_div(n_, most)) {}
+  /// The same in an even number of parts where that is possible, to share between threads.
+  static RNNCORE_INLINE constexpr Parts even(Index n, Index most) {
+    Parts parts(n, most);
+    if (parts.count < n) parts.count += parts.count % 2;
+    return parts;
+  }
   RNNCORE_INLINE constexpr Index begin(Index part) const {
     return part * (n / count) + min(part, n % count);
   }
@@ -32,13 +38,27 @@ struct Panels {
   Parts vectors;
 
   RNNCORE_INLINE constexpr Panels(Index columns_, Index most)
-      : columns(columns_), vectors(ceil_div(columns_, lanes<T>), most) {}
+      : columns(columns_), vectors(Parts::even(ceil_div(columns_, lanes<T>), most)) {}
   RNNCORE_INLINE Index count() const { return vectors.count; }
   RNNCORE_INLINE Index first(Index panel) const { return vectors.begin(panel); } // vectors before it
   RNNCORE_INLINE Index width(Index panel) const { return vectors.size(panel); }  // its vectors
+  /// The first panel that holds vector v or a later one.
+  RNNCORE_INLINE Index from(Index v) const {
+    Index panel = 0;
+    while (panel < count() && first(panel) < v) ++panel;
+    return panel;
+  }
   RNNCORE_INLINE Index padded() const { return vectors.n * lanes<T>; }
   /// Lanes of vector v that hold a column.
   RNNCORE_INLINE Index valid(Index v) const { return min(lanes<T>, columns - v * lanes<T>); }
+};
+
+/// What falls to one thread of n things: an equal run of them.
+struct Share {
+  Index begin, end;
+
+  RNNCORE_INLINE Share(const Team& team, Index n)
+      : begin(n * team.rank / team.size), end(n * (team.rank + 1) / team.size) {}
 };
 
 constexpr Index widest = 4; // vectors of sums side by side
@@ -54,7 +74,7 @@ template <class C, class T>
 struct Layout {
   static constexpr Index stages = sizeof(C::recurrent) / sizeof(Window);
   static constexpr Index slots = C::slots;
-  static constexpr Index most = max(1, widest / slots); // vectors of a panel
+  static constexpr Index most = slots == 1 ? widest : 1; // vectors of a panel
 
   Shape shape;
   Panels<T> hidden;         // the gates'

@@ -36,11 +36,12 @@ void pack_window(const Panels<T>& hidden, Window w, const T* matrix, Index K, T*
   }
 }
 
-/// [panel][k][column of the window], added to matrix (G * H, K)
+/// [panel][k][column of the window], some panels of it, added to matrix (G * H, K)
 template <class T>
-void add_window(const Panels<T>& hidden, Window w, const T* packed, Index K, T* matrix) {
+void add_window(const Panels<T>& hidden, Share panels, Window w, const T* packed, Index K, T* matrix) {
   constexpr Index L = lanes<T>, block = 16;
-  for (Index panel = 0; panel < hidden.count(); ++panel) {
+  packed += K * w.count * hidden.first(panels.begin) * L;
+  for (Index panel = panels.begin; panel < panels.end; ++panel) {
     const Index columns = w.count * hidden.width(panel) * L;
     for (Index k0 = 0; k0 < K; k0 += block) {
       const Index k1 = min(K, k0 + block);
@@ -91,9 +92,9 @@ void pack_bias(const Layout<C, T>& at, Weights<const T> w, T* packed) {
 }
 
 template <class C, class T>
-void add_bias(const Layout<C, T>& at, const T* packed, Weights<T> w) {
+void add_bias(const Layout<C, T>& at, Share panels, const T* packed, Weights<T> w) {
   const auto add = [&](Window window, T* bias) {
-    for (Index panel = 0; bias && panel < at.hidden.count(); ++panel) {
+    for (Index panel = panels.begin; bias && panel < panels.end; ++panel) {
       const T* from = packed + at.gates(panel, 1) + at.window(window, panel);
       for_each_vector(at.hidden, panel, window, [&](Index row, Index valid) {
         for (Index lane = 0; lane < valid; ++lane) bias[row + lane] += from[lane];
@@ -125,11 +126,13 @@ void pack_transposed(Shape shape, Weights<const T> w, T* packed) {
 
 /// Gradients gathered in the order of `pack`, added to torch's layout.
 template <class C, class T>
-void add_gradients(const Layout<C, T>& at, const T* packed, Weights<T> w) {
-  add_bias(at, packed + at.bias(), w);
-  add_window(at.hidden, C::input, packed + at.input(), at.shape.input, w.input);
+void add_gradients(Shape shape, const T* packed, Weights<T> w, Team team) {
+  const Layout<C, T> at(shape);
+  const Share panels(team, at.hidden.count());
+  add_bias(at, panels, packed + at.bias(), w);
+  add_window(at.hidden, panels, C::input, packed + at.input(), shape.input, w.input);
   for (Index s = 0; s < at.stages; ++s)
-    add_window(at.hidden, C::recurrent[s], packed + at.recurrent(s), at.shape.hidden, w.recurrent);
+    add_window(at.hidden, panels, C::recurrent[s], packed + at.recurrent(s), shape.hidden, w.recurrent);
 }
 
 } // namespace rnncore::RNNCORE_LEVEL

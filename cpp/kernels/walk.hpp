@@ -9,33 +9,48 @@ constexpr Index chunk_bytes = 384 * 1024;
 
 /// Consecutive waves that are worked on together, and their nodes.
 struct Chunk {
-  Index wave, waves_end, node, rows;
+  Index wave, end, node, rows;
 };
 
+/// Chunks are cut where this many nodes lie before them, or a multiple of it.
 template <class C, class T>
-Index chunk_target(const Layout<C, T>& at) {
+Index chunk_nodes(const Layout<C, T>& at) {
   return max(1, chunk_bytes / (at.node() * Index(sizeof(T))));
 }
 
-/// The chunk that starts at `wave`: as many waves as fit, at least one.
+/// The chunk that `wave` is in.
 template <class C, class T>
-Chunk chunk_from(const Layout<C, T>& at, const Schedule& s, Index wave) {
-  const Index node = s.begin[wave];
-  Index end = wave + 1;
-  while (end < s.waves && s.begin[end + 1] - node <= chunk_target(at)) ++end;
-  return {wave, end, node, s.begin[end] - node};
+Chunk chunk_at(const Layout<C, T>& at, const Schedule& s, Index wave) {
+  const Index nodes = chunk_nodes(at), number = s.begin[wave] / nodes;
+  Index begin = wave, end = wave + 1;
+  while (begin > 0 && s.begin[begin - 1] / nodes == number) --begin;
+  while (end < s.waves && s.begin[end] / nodes == number) ++end;
+  return {begin, end, s.begin[begin], s.begin[end] - s.begin[begin]};
 }
 
-inline Index largest_wave(const Schedule& s) {
-  Index most = 0;
-  for (Index w = 0; w < s.waves; ++w) most = max(most, s.begin[w + 1] - s.begin[w]);
-  return most;
-}
-
+/// The most nodes that any chunk has.
 template <class C, class T>
 Index chunk_rows(const Layout<C, T>& at, const Schedule& s) {
-  return min(s.nodes, max(chunk_target(at), largest_wave(s)));
+  Index largest = 0;
+  for (Index w = 0; w < s.waves; ++w) largest = max(largest, s.begin[w + 1] - s.begin[w]);
+  return min(s.nodes, chunk_nodes(at) + largest);
 }
+
+/// The hidden units of one thread: whole panels of states and, of the same columns, of gates. What a
+/// thread computes of a gradient it needs itself in the next step.
+template <class C, class T>
+struct Columns {
+  Share states;
+  Share panels;
+
+  Columns(const Layout<C, T>& at, const Team& team) : states(team, at.states.count()), panels(states) {
+    const auto vector = [&](Index q) {
+      return q < at.states.count() ? at.states.first(q) : at.states.vectors.n;
+    };
+    panels.begin = at.hidden.from(vector(states.begin));
+    panels.end = at.hidden.from(vector(states.end));
+  }
+};
 
 /// Hands out pieces of the work space; with none given it only measures.
 class Arena {

@@ -22,17 +22,17 @@ def as_array(name: str, value: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
     Arrays keep their own meaning: a wider dtype raises `TypeError`. Lists and scalars have no dtype
     of their own and are read as `dtype`.
     """
-    dtype = np.dtype(dtype)
-    if not hasattr(value, "dtype"):
-        return np.asarray(value, dtype=dtype)
-    array = np.asarray(value)
+    dtype, array = np.dtype(dtype), np.asarray(value)
     if array.dtype == dtype:
         return array
-    if np.can_cast(array.dtype, dtype, "safe"):
+    untyped = not hasattr(value, "dtype")
+    fits = np.can_cast(array.dtype, dtype, "same_kind" if untyped else "safe")
+    if fits or (untyped and not array.size):
         return array.astype(dtype)
+    wider = array.dtype.kind == dtype.kind == "f"
+    hint = f", or build the module with dtype={array.dtype.name!r}" if wider else ""
     raise TypeError(
-        f"{name} is {array.dtype}, but this module computes in {dtype}: "
-        f"convert it (astype) or build the module with dtype={array.dtype.name!r}"
+        f"{name} is {array.dtype}, but this module computes in {dtype}: convert it (astype){hint}"
     )
 
 
@@ -79,7 +79,7 @@ class Arrays(dict[str, Array]):
         for name, value in dict(*args, **kwargs).items():
             self[name] = value
 
-    def __ior__(self, other: Any) -> Arrays:  # type: ignore[override,misc]
+    def __ior__(self, other: Any) -> Arrays:  # type: ignore[override, misc]
         self.update(other)
         return self
 
@@ -89,7 +89,7 @@ class Arrays(dict[str, Array]):
     def _fixed(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError("the names of a module's arrays are fixed")
 
-    __delitem__ = pop = popitem = clear = setdefault = _fixed  # type: ignore[assignment]
+    __delitem__ = pop = popitem = clear = setdefault = _fixed
 
 
 def load_into(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) -> None:
@@ -149,7 +149,9 @@ def save_arrays(
 
     text = {key: json.dumps(value) for key, value in (metadata or {}).items()}
     # safetensors writes a Fortran-ordered array's bytes as if it were C-ordered, silently.
-    data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, text or None)
+    data = save(
+        {name: np.asarray(array, order="C") for name, array in arrays.items()}, text or None
+    )
     write_atomic(path, data)
 
 

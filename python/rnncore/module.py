@@ -23,8 +23,8 @@ from .arrays import Array, Arrays, join_names, load_arrays, load_into, save_arra
 class Module:
     """Base of every layer and composition: parameters, gradients, and how they are stored.
 
-    A leaf hands its parameters to `__init__`; a composition keeps its parts as attributes (or yields
-    them from `children`) and owns nothing itself.
+    A leaf hands its parameters to `__init__`; a composition keeps its parts as attributes (or
+    yields them from `children`) and owns nothing itself.
     """
 
     #: Whether the module takes and returns a state: `(y, state) = m(x, state)`.
@@ -39,10 +39,11 @@ class Module:
         raise NotImplementedError
 
     def vjp(self, *args: Any, **kwargs: Any) -> Any:
-        """Compute `(output, pullback)`; the pullback turns the output's gradient into the input's.
+        """Compute `(output, pullback)`: the output, and the way back from its gradient.
 
-        A pullback accumulates the parameters' gradients into `grads`. It consumes what was recorded:
-        a second call raises `RuntimeError`. Inputs must stay unchanged until it has run.
+        A pullback returns the input's gradient and adds the parameters' to `grads`. It consumes
+        what was recorded: a second call raises `RuntimeError`. Inputs must stay unchanged until it
+        has run.
         """
         raise NotImplementedError
 
@@ -90,7 +91,7 @@ class Module:
 
 
 def once(pullback: Callable[..., Any]) -> Callable[..., Any]:
-    """Let `pullback` succeed a single time: then what it captured is released, a further call raises.
+    """Let `pullback` succeed a single time: then it lets go of all it holds, and a call raises.
 
     A call refused for its arguments does not count.
     """

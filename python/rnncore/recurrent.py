@@ -41,6 +41,8 @@ class _Kernels(Module):
         seed: int | np.random.Generator | None,
         init: str | RecurrentInit,
     ) -> None:
+        if not isinstance(bias, (bool, np.bool_)):  # torch.nn.RNN has nonlinearity in its place
+            raise TypeError(f"bias must be True or False, got {bias!r}")
         self.hidden_size, self.bias, self.batch_first = hidden_size, bool(bias), bool(batch_first)
         self.dtype = float_dtype(dtype)
         self._cell, self._input_sizes, self._suffixes = cell, input_sizes, suffixes
@@ -240,10 +242,8 @@ class _Layers(_Kernels):
     def _input(self, x: npt.ArrayLike) -> tuple[Array, bool]:
         x = as_array("x", x, self.dtype)
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
-            axes = "B, T" if self.batch_first else "T, B"
-            raise ValueError(
-                f"x must have shape ({axes}, {self.input_size}) or (T, {self.input_size}), got {x.shape}"
-            )
+            axes, width = "B, T" if self.batch_first else "T, B", self.input_size
+            raise ValueError(f"x must have shape ({axes}, {width}) or (T, {width}), got {x.shape}")
         return self._batched(x, x.ndim == 3), x.ndim == 3
 
     def _batched(self, x: Array, batched: bool) -> Array:
@@ -286,7 +286,7 @@ class _Layers(_Kernels):
         return part[n * self.directions : (n + 1) * self.directions]
 
     def _outputs(
-        self, y: Array, parts: list[tuple[Array, Array | None]], batched: bool
+        self, y: Any, parts: list[tuple[Array, Array | None]], batched: bool
     ) -> tuple[Array, State]:
         """Join the layers' states, and drop the batch axis that the caller's arrays do not have."""
         state = parts[0]
@@ -312,10 +312,11 @@ class RNN(_Layers):
         h_t = phi(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh)
 
     nonlinearity: phi, "tanh", "relu" or "identity". Parameters of layer k: `weight_ih_lk (H, I)`,
-    `weight_hh_lk (H, H)`, `bias_ih_lk`, `bias_hh_lk (H,)`, with `_reverse` appended for the backward
-    direction. dropout: between layers, in `vjp` only. init: see `rnncore.init.RECURRENT`.
+    `weight_hh_lk (H, H)`, `bias_ih_lk`, `bias_hh_lk (H,)`, with `_reverse` appended for the
+    backward direction. dropout: between layers, in `vjp` only. init: see `rnncore.init.RECURRENT`.
 
-    What `vjp` remembers of a step of a row, beside x and y: H numbers, H rounded up to a vector.
+    What `vjp` remembers of a step of a row, beside x and y: H numbers or 4 H bytes in float32, H
+    rounded up to a vector.
     """
 
     gates = 1
@@ -350,11 +351,12 @@ class LSTM(_Layers):
         h_t = o * tanh(c_t)
 
     The state is `(h, c)`. Parameters of layer k: `weight_ih_lk (4 H, I)`, `weight_hh_lk (4 H, H)`,
-    `bias_ih_lk`, `bias_hh_lk (4 H,)`, gates in the order i, f, g, o, with `_reverse` appended for the
-    backward direction. dropout: between layers, in `vjp` only. init: see `rnncore.init.RECURRENT`.
+    `bias_ih_lk`, `bias_hh_lk (4 H,)`, gates in the order i, f, g, o, with `_reverse` appended for
+    the backward direction. dropout: between layers, in `vjp` only. init: see
+    `rnncore.init.RECURRENT`.
 
-    What `vjp` remembers of a step of a row, beside x and y: the gates and the cell state, 5 H numbers
-    (in the gates H is rounded up to a vector).
+    What `vjp` remembers of a step of a row, beside x and y: the gates and the cell state, 5 H
+    numbers or 20 H bytes in float32 (in the gates H is rounded up to a vector).
     """
 
     gates = 4
@@ -407,8 +409,8 @@ class GRU(_Layers):
     `bias_hh_lk (3 H,)`, gates in the order r, z, n, with `_reverse` appended for the backward
     direction. dropout: between layers, in `vjp` only. init: see `rnncore.init.RECURRENT`.
 
-    What `vjp` remembers of a step of a row, beside x and y: 4 H numbers (in the gates H is rounded up
-    to a vector).
+    What `vjp` remembers of a step of a row, beside x and y: 4 H numbers or 16 H bytes in float32
+    (in the gates H is rounded up to a vector).
     """
 
     gates = 3

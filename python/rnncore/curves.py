@@ -1,0 +1,35 @@
+"""Pictures of a training run. They need matplotlib: pip install 'rnncore[plot]'."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def require_matplotlib() -> None:
+    """Raise an `ImportError` that says what to install, if matplotlib is not there."""
+    try:
+        import matplotlib  # noqa: F401  (imported where it is used, to keep `import rnncore` quick)
+    except ImportError as error:
+        raise ImportError("plots need matplotlib: pip install 'rnncore[plot]'") from error
+
+
+def plot_history(history: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
+    """Draw training and validation loss over the steps of a `Trainer.history`; save as `path`.
+
+    The ending of `path` chooses the format. Raises `ImportError` without matplotlib.
+    """
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel="step", ylabel="loss (nats)")
+    for key, label in (("train_loss", "training"), ("validation_loss", "validation")):
+        points = [(entry["step"], entry[key]) for entry in history if entry[key] is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), marker=".", label=label)
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend()
+    figure.savefig(path, dpi=150)
