@@ -86,15 +86,21 @@ struct Backward {
   void* work;
 };
 
+/// How weights become what the kernels read: matrices of `gates` * H rows.
+template <class T>
+struct Packing {
+  Index gates;
+  Sizes (*sizes)(Shape);
+  void (*pack)(Shape, Weights<const T>, T* packed);
+  void (*pack_transposed)(Shape, Weights<const T>, T* packed);
+};
+
 /// The kernels of one cell in one precision.
 template <class T>
 struct Cell {
   const char* name;
-  Index gates;
   bool has_cell_state;
-  Sizes (*sizes)(Shape);
-  void (*pack)(Shape, Weights<const T>, T* packed);
-  void (*pack_transposed)(Shape, Weights<const T>, T* packed);
+  Packing<T> packing;
   void (*add_gradients)(Shape, const T* packed, Weights<T>, Team);
   Index (*forward_work)(Shape, Schedule); // bytes of `work`
   Index (*backward_work)(Shape, Schedule);
@@ -103,11 +109,39 @@ struct Cell {
   void (*backward)(const Backward<T>&, Team);
 };
 
+/// y = x W^T + b for rows; H is the width of y.
+template <class T>
+struct LinearForward {
+  Shape shape;
+  Index rows;
+  const T* packed;
+  const T* x; // (rows, I)
+  T* y;       // (rows, H)  out
+};
+
+template <class T>
+struct LinearBackward {
+  Shape shape;
+  Index rows;
+  const T* packed_transposed;
+  const T *x, *dy;
+  T* dx;                // or null: not wanted
+  Weights<T> gradients; // added to
+};
+
+template <class T>
+struct Linear {
+  Packing<T> packing;
+  void (*forward)(const LinearForward<T>&, Team);
+  void (*backward)(const LinearBackward<T>&, Team);
+};
+
 /// The kernels of one precision, and the activations by themselves for tests and measurements.
 template <class T>
 struct Kernels {
   Index count;
   const Cell<T>* cells;
+  Linear<T> linear;
   void (*sigmoid)(const T* x, T* y, Index n);
   void (*tanh)(const T* x, T* y, Index n);
 };

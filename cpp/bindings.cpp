@@ -4,6 +4,7 @@
 
 #include "dispatch.hpp"
 #include "layer.hpp"
+#include "linear.hpp"
 #include "threads.hpp"
 
 namespace {
@@ -21,6 +22,16 @@ void bind_layer(py::module_& m, const std::string& suffix) {
            py::arg("record"), py::arg("cell_states"))
       .def("backward", &Layer<T>::backward, py::arg("tape"), py::arg("dy"), py::arg("dh"), py::arg("dc"),
            py::arg("gradients"), py::arg("want_dx"));
+}
+
+template <class T>
+void bind_linear(py::module_& m, const std::string& suffix) {
+  py::class_<LinearLayer<T>>(m, ("Linear" + suffix).c_str())
+      .def(py::init<Index, Index, const py::object&, const py::object&>(), py::arg("inputs"),
+           py::arg("outputs"), py::arg("weight"), py::arg("bias"))
+      .def("forward", &LinearLayer<T>::forward, py::arg("x"))
+      .def("backward", &LinearLayer<T>::backward, py::arg("x"), py::arg("dy"), py::arg("weight_gradient"),
+           py::arg("bias_gradient"));
 }
 
 template <class T>
@@ -48,6 +59,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   kernels(); // an impossible RNNCORE_ISA fails here, not in the middle of work
   bind_layer<float>(m, "F32");
   bind_layer<double>(m, "F64");
+  bind_linear<float>(m, "F32");
+  bind_linear<double>(m, "F64");
   bind_elementwise<float>(m, "sigmoid_f32", kernels().float32->sigmoid);
   bind_elementwise<float>(m, "tanh_f32", kernels().float32->tanh);
   bind_elementwise<double>(m, "sigmoid_f64", kernels().float64->sigmoid);

@@ -1,8 +1,5 @@
 #include "layer.hpp"
 
-#include <algorithm>
-#include <optional>
-
 #include "dispatch.hpp"
 
 namespace rnncore {
@@ -14,22 +11,6 @@ const Cell<T>& find_cell(const std::string& name) {
   for (Index i = 0; i < all.count; ++i)
     if (name == all.cells[i].name) return all.cells[i];
   throw std::invalid_argument("no cell named '" + name + "'");
-}
-
-/// The array as contiguous rows, copied only if it is not that already.
-template <class T>
-Array<T> contiguous(const py::object& object) {
-  if (Array<T>::check_(object)) return py::reinterpret_borrow<Array<T>>(object);
-  if (!py::array_t<T>::check_(object)) throw py::type_error("an array of another dtype than the layer's");
-  return Array<T>::ensure(object);
-}
-
-template <class T>
-Array<T> of_shape(const char* name, const py::object& object, const std::vector<Index>& shape) {
-  Array<T> array = contiguous<T>(object);
-  if (array.ndim() != Index(shape.size()) || !std::equal(shape.begin(), shape.end(), array.shape()))
-    throw py::value_error(std::string(name) + ": unexpected shape");
-  return array;
 }
 
 /// A new array that starts as `from`, or as zeros.
@@ -48,39 +29,18 @@ template <class T>
 std::vector<Weights<T>> pointers(const std::vector<Parameters>& groups,
                                  const Cell<std::remove_const_t<T>>& cell, Shape shape) {
   using U = std::remove_const_t<T>;
-  const Index rows = cell.gates * shape.hidden;
-  const auto data = [&](const py::object& array, const std::vector<Index>& expected) -> U* {
-    if (array.is_none()) return nullptr;
-    if (!Array<U>::check_(array)) throw py::type_error("parameters must be contiguous arrays");
-    return of_shape<U>("parameter", array, expected).mutable_data();
-  };
+  const Index rows = cell.packing.gates * shape.hidden;
   std::vector<Weights<T>> result;
   for (const Parameters& p : groups)
-    result.push_back({data(p[0], {rows, shape.input}), data(p[1], {rows, shape.hidden}), data(p[2], {rows}),
-                      data(p[3], {rows})});
+    result.push_back({parameter<U>(p[0], {rows, shape.input}), parameter<U>(p[1], {rows, shape.hidden}),
+                      parameter<U>(p[2], {rows}), parameter<U>(p[3], {rows})});
   return result;
 }
-
-/// Calls shorter than a few microseconds keep the GIL: releasing it would cost as much.
-class ReleaseGil {
-public:
-  explicit ReleaseGil(Index work) {
-    if (work > 100'000) released_.emplace();
-  }
-
-private:
-  std::optional<py::gil_scoped_release> released_;
-};
 
 template <class T>
 void zero_padding(const Grid& grid, const int64_t* lengths, T* rows, Index width) {
   for (Index b = 0; b < grid.batch; ++b)
     for (Index t = lengths[b]; t < grid.time; ++t) std::fill_n(rows + grid.row(t, b) * width, width, T(0));
-}
-
-template <class T>
-py::object or_none(const Array<T>& array, bool given) {
-  return given ? py::object(array) : py::none();
 }
 
 } // namespace
@@ -127,7 +87,7 @@ py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, co
                                 has_c ? running_c.mutable_data() : nullptr,
                                 keeps_c ? c.mutable_data() : nullptr};
   {
-    const ReleaseGil release(y.size() * (shape_.input + H) * cell_.gates);
+    const ReleaseGil release(y.size() * (shape_.input + H) * cell_.packing.gates);
     if (arrays.lengths) zero_padding(grid, arrays.lengths, arrays.y, D * H);
     if (arrays.lengths && keeps_c) zero_padding(grid, arrays.lengths, arrays.c, D * H);
     passes_.forward(arrays, tape ? &tape->record : nullptr);
@@ -162,7 +122,7 @@ py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const p
                                  want_dx ? dx.mutable_data() : nullptr,
                                  pointers<T>(gradients, cell_, shape_)};
   {
-    const ReleaseGil release(tape.y.size() * (shape_.input + shape_.hidden) * cell_.gates);
+    const ReleaseGil release(tape.y.size() * (shape_.input + shape_.hidden) * cell_.packing.gates);
     if (want_dx && tape.ragged) std::fill_n(arrays.dx, dx.size(), T(0));
     passes_.backward(arrays, tape.grid, tape.record);
     tape.record = {};

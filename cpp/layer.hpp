@@ -1,20 +1,14 @@
 // One recurrent layer over NumPy arrays: one direction, or two whose outputs lie side by side.
 #pragma once
 
-#include <pybind11/numpy.h>
-
 #include <array>
 #include <string>
 #include <vector>
 
+#include "arrays.hpp"
 #include "passes.hpp"
 
 namespace rnncore {
-
-namespace py = pybind11;
-
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
 
 /// weight_ih, weight_hh and, or None, bias_ih, bias_hh of one direction, or their gradients.
 using Parameters = std::array<py::object, 4>;

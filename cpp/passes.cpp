@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 
-#include "denormals.hpp"
 #include "threads.hpp"
 
 namespace rnncore {
@@ -22,18 +21,6 @@ Index rounded(Index n, Index unit) { return (n + unit - 1) / unit * unit; }
 char* work_space(Index bytes) {
   thread_local Buffer buffer;
   return static_cast<char*>(buffer.reserve(std::size_t(bytes)));
-}
-
-/// f(team) on each of `threads` threads.
-template <class F>
-void on_team(Index threads, F f) {
-  run_team(
-      threads,
-      [](const Team& team, void* function) {
-        const FlushDenormals flush;
-        (*static_cast<F*>(function))(team);
-      },
-      &f);
 }
 
 /// Each task on one thread: f(task, team of one, its work space).
@@ -58,14 +45,14 @@ void one_by_one(Index tasks, Index threads, Index bytes, F f) {
 
 template <class T>
 Passes<T>::Passes(const Cell<T>& cell, Shape shape, const std::vector<Weights<const T>>& weights)
-    : cell_(cell), shape_(shape), sizes_(cell.sizes(shape)) {
+    : cell_(cell), shape_(shape), sizes_(cell.packing.sizes(shape)) {
   for (const Weights<const T>& direction : weights)
-    weights_.push_back(std::make_unique<WatchedWeights<T>>(cell_, shape_, direction));
+    weights_.push_back(std::make_unique<WatchedWeights<T>>(cell_.packing, shape_, direction));
 }
 
 template <class T>
 double Passes<T>::step_work(Index rows) const {
-  return 2.0 * double(rows * cell_.gates * shape_.hidden) * double(shape_.input + shape_.hidden);
+  return 2.0 * double(rows * cell_.packing.gates * shape_.hidden) * double(shape_.input + shape_.hidden);
 }
 
 /// Parts of a batch. In training they depend on the batch alone: the parts' weight gradients are added up

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "api.hpp"
+#include "denormals.hpp"
 
 namespace rnncore {
 
@@ -16,5 +17,17 @@ using TeamWork = void (*)(const Team& team, void* argument);
 /// done. While another call has the pool, or in a process forked from one that had it, the team is as
 /// small as need be: results do not depend on its size.
 void run_team(Index size, TeamWork work, void* argument);
+
+/// f(team) on each of up to `threads` threads, denormals flushed.
+template <class F>
+void on_team(Index threads, F f) {
+  run_team(
+      threads,
+      [](const Team& team, void* function) {
+        const FlushDenormals flush;
+        (*static_cast<F*>(function))(team);
+      },
+      &f);
+}
 
 } // namespace rnncore

@@ -7,15 +7,15 @@
 namespace rnncore {
 
 template <class T>
-WatchedWeights<T>::WatchedWeights(const Cell<T>& cell, Shape shape, Weights<const T> weights)
-    : cell_(cell), shape_(shape), weights_(weights), sizes_(cell.sizes(shape)) {}
+WatchedWeights<T>::WatchedWeights(const Packing<T>& packing, Shape shape, Weights<const T> weights)
+    : packing_(packing), shape_(shape), weights_(weights), sizes_(packing.sizes(shape)) {}
 
 template <class T>
 uint64_t WatchedWeights<T>::fingerprint() const {
   const auto add = [](uint64_t seed, const T* data, Index n) {
     return data ? kernels().fingerprint(data, std::size_t(n) * sizeof(T), seed) : seed;
   };
-  const Index rows = cell_.gates * shape_.hidden;
+  const Index rows = packing_.gates * shape_.hidden;
   uint64_t sum = add(1, weights_.input, rows * shape_.input);
   sum = add(sum, weights_.recurrent, rows * shape_.hidden);
   sum = add(sum, weights_.input_bias, rows);
@@ -36,10 +36,10 @@ std::shared_ptr<const Snapshot<T>> WatchedWeights<T>::snapshot(bool transposed) 
   auto next = mine ? std::move(current_) : std::make_shared<Snapshot<T>>();
   next->fingerprint = now;
   next->packed.reserve(sizes_.packed * sizeof(T));
-  cell_.pack(shape_, weights_, next->packed.template as<T>());
+  packing_.pack(shape_, weights_, next->packed.template as<T>());
   if (transposed) {
     next->transposed.reserve(sizes_.packed_transposed * sizeof(T));
-    cell_.pack_transposed(shape_, weights_, next->transposed.template as<T>());
+    packing_.pack_transposed(shape_, weights_, next->transposed.template as<T>());
   } else {
     next->transposed = Buffer();
   }

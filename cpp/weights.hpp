@@ -21,7 +21,7 @@ struct Snapshot {
 template <class T>
 class WatchedWeights {
 public:
-  WatchedWeights(const Cell<T>& cell, Shape shape, Weights<const T> weights);
+  WatchedWeights(const Packing<T>& packing, Shape shape, Weights<const T> weights);
 
   /// The weights as they are now, with the transposed ones that backward needs if asked for.
   std::shared_ptr<const Snapshot<T>> snapshot(bool transposed);
@@ -29,7 +29,7 @@ public:
 private:
   uint64_t fingerprint() const;
 
-  const Cell<T>& cell_;
+  const Packing<T>& packing_;
   const Shape shape_;
   const Weights<const T> weights_;
   const Sizes sizes_;

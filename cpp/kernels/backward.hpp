@@ -151,8 +151,9 @@ private:
   }
 
   void outer_of(Window w, Index p, const T* const* a, Index columns, Index matrix) {
-    outer<T>({a, chunk_.rows, gates_ + at_.gates(p, chunk_.rows) + at_.window(w, p), at_.row(p),
-              at_.columns(w, p) / L, b_.gradients + matrix + columns * at_.before(w, p), columns});
+    const Index width = at_.columns(w, p);
+    outer<T>({a, chunk_.rows, gates_ + at_.gates(p, chunk_.rows) + at_.window(w, p), at_.row(p), width / L,
+              L, b_.gradients + matrix + columns * at_.before(w, p), width, columns});
   }
 
   const Backward<T>& b_;

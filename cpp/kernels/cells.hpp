@@ -6,6 +6,7 @@
 #include "cells/lstm.hpp"
 #include "cells/vanilla.hpp"
 #include "forward.hpp"
+#include "linear.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
@@ -49,11 +50,8 @@ void backward(const Backward<T>& pass, Team team) {
 template <class C, class T>
 constexpr Cell<T> line(const char* name) {
   return {name,
-          C::gates,
           C::has_cell_state,
-          sizes<C, T>,
-          pack<C, T>,
-          pack_transposed<C, T>,
+          {C::gates, sizes<C, T>, pack<C, T>, pack_transposed<C, T>},
           add_gradients<C, T>,
           forward_work<C, T>,
           backward_work<C, T>,
@@ -68,12 +66,16 @@ constexpr Cell<T> cells[] = {
     line<Vanilla<Relu>, T>("rnn_relu"),
     line<Vanilla<Identity>, T>("rnn_identity"),
     line<Lstm<Standard>, T>("lstm"),
-    line<Lstm<Linear>, T>("lstm_linear"),
+    line<Lstm<NoActivation>, T>("lstm_linear"),
     line<GruResetAfter<Standard>, T>("gru"),
-    line<GruResetAfter<Linear>, T>("gru_linear"),
+    line<GruResetAfter<NoActivation>, T>("gru_linear"),
     line<GruResetBefore<Standard>, T>("gru_reset_before"),
-    line<GruResetBefore<Linear>, T>("gru_reset_before_linear"),
+    line<GruResetBefore<NoActivation>, T>("gru_reset_before_linear"),
 };
+
+template <class T>
+constexpr Linear<T> linear = {
+    {1, linear_sizes<T>, linear_pack<T>, linear_pack_transposed<T>}, linear_forward<T>, linear_backward<T>};
 
 template <class T, Vec<T> (*function)(Vec<T>)>
 void elementwise(const T* x, T* y, Index n) {
@@ -91,7 +93,7 @@ Vec<T> tanh_of(Vec<T> x) {
 }
 
 template <class T>
-constexpr Kernels<T> kernels = {sizeof(cells<T>) / sizeof(Cell<T>), cells<T>, elementwise<T, sigmoid_of<T>>,
-                                elementwise<T, tanh_of<T>>};
+constexpr Kernels<T> kernels = {sizeof(cells<T>) / sizeof(Cell<T>), cells<T>, linear<T>,
+                                elementwise<T, sigmoid_of<T>>, elementwise<T, tanh_of<T>>};
 
 } // namespace rnncore::RNNCORE_LEVEL

@@ -138,8 +138,9 @@ struct Outer {
   Index rows;
   const T* b; // (rows, width vectors)
   Index b_stride, width;
-  T* c; // (columns of a, width vectors), added to
-  Index columns;
+  Index tail; // lanes of the last vector that exist in B and C
+  T* c;       // (columns of a, width vectors), added to
+  Index c_stride, columns;
 };
 
 template <class T, int M, int N>
@@ -155,7 +156,8 @@ void outer_tile(const Outer<T>& p, Index column) {
     const T* a = p.a[row] + column;
     Vec<T> v[N];
 #pragma GCC unroll 8
-    for (int n = 0; n < N; ++n) v[n] = load(b + n * L);
+    for (int n = 0; n + 1 < N; ++n) v[n] = load(b + n * L);
+    v[N - 1] = load(b + (N - 1) * L, p.tail);
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
       const Vec<T> factor(a[m]);
@@ -163,11 +165,12 @@ void outer_tile(const Outer<T>& p, Index column) {
       for (int n = 0; n < N; ++n) sum[m][n] = fma(factor, v[n], sum[m][n]);
     }
   }
-  T* c = p.c + column * N * L;
+  for (int m = 0; m < M; ++m) {
+    T* c = p.c + (column + m) * p.c_stride;
 #pragma GCC unroll 8
-  for (int m = 0; m < M; ++m)
-#pragma GCC unroll 8
-    for (int n = 0; n < N; ++n, c += L) store(c, load(c) + sum[m][n]);
+    for (int n = 0; n + 1 < N; ++n) store(c + n * L, load(c + n * L) + sum[m][n]);
+    store(c + (N - 1) * L, load(c + (N - 1) * L, p.tail) + sum[m][N - 1], p.tail);
+  }
 }
 
 template <class T, int N, int M = tile_rows(N)>

@@ -6,13 +6,13 @@ Layers without parameters compute in the dtype of their input; those with parame
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from . import init
+from . import _core, init
 from .arrays import Array, as_array, as_shape, check_size, float_dtype
 from .module import Module, once
 
@@ -47,36 +47,45 @@ class Linear(Module):
             {name: init.uniform(rng, shape, bound, self.dtype) for name, shape in shapes.items()}
         )
 
+        self._build()
+
+    def _build(self) -> None:
+        """Make the compiled layer; it watches the parameters, which never change identity."""
+        make = _core.LinearF32 if self.dtype == np.float32 else _core.LinearF64
+        self._kernels = make(self.in_features, self.out_features, *self._pair(self.params))
+
+    def _pair(self, arrays: Mapping[str, Array]) -> tuple[Array, Array | None]:
+        return arrays["weight"], arrays.get("bias")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_kernels"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._build()
+
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Return y for x."""
-        return self._forward(self._check(x))
+        rows, shape = self._rows(x)
+        return self._kernels.forward(rows).reshape(*shape, self.out_features)
 
     def vjp(self, x: npt.ArrayLike) -> tuple[Array, Pullback]:
         """Return y and the pullback from dy to dx; keeps x."""
-        x = self._check(x)
-        shape, rows = x.shape, x.reshape(-1, self.in_features)
+        rows, shape = self._rows(x)
 
         def pullback(dy: npt.ArrayLike) -> Array:
-            dy = as_shape("dy", dy, self.dtype, (*shape[:-1], self.out_features))
+            dy = as_shape("dy", dy, self.dtype, (*shape, self.out_features))
             dy = dy.reshape(-1, self.out_features)
-            self.grads["weight"] += dy.T @ rows
-            if self.bias:
-                self.grads["bias"] += _column_sums(dy)
-            return (dy @ self.params["weight"]).reshape(shape)
+            dx = self._kernels.backward(rows, dy, *self._pair(self.grads))
+            return dx.reshape(*shape, self.in_features)
 
-        return self._forward(x), once(pullback)
+        return self._kernels.forward(rows).reshape(*shape, self.out_features), once(pullback)
 
-    def _check(self, x: npt.ArrayLike) -> Array:
+    def _rows(self, x: npt.ArrayLike) -> tuple[Array, tuple[int, ...]]:
         x = as_array("x", x, self.dtype)
         if x.ndim < 1 or x.shape[-1] != self.in_features:
             raise ValueError(f"x must have shape (..., {self.in_features}), got {x.shape}")
-        return x
-
-    def _forward(self, x: Array) -> Array:
-        y = x.reshape(-1, self.in_features) @ self.params["weight"].T
-        if self.bias:
-            y += self.params["bias"]
-        return y.reshape(*x.shape[:-1], self.out_features)
+        return x.reshape(-1, self.in_features), x.shape[:-1]
 
 
 class Embedding(Module):

@@ -42,7 +42,7 @@ struct Standard {
 };
 
 /// All activations the identity: whole numbers stay whole, so tests can demand equality.
-struct Linear {
+struct NoActivation {
   template <class V>
   static RNNCORE_INLINE V gate(V x) {
     return x;

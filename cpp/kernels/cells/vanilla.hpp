@@ -7,7 +7,7 @@ namespace rnncore::RNNCORE_LEVEL {
 
 struct Tanh : Standard {};
 
-struct Identity : Linear {};
+struct Identity : NoActivation {};
 
 struct Relu {
   template <class V>

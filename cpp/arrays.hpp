@@ -1,0 +1,61 @@
+// NumPy arrays as the kernels want them. Python has checked the arguments and named what is wrong with
+// them; what is checked here only keeps a mistake of ours from reading past an array.
+#pragma once
+
+#include <pybind11/numpy.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "api.hpp"
+
+namespace rnncore {
+
+namespace py = pybind11;
+
+template <class T>
+using Array = py::array_t<T, py::array::c_style>;
+
+/// The array itself if it is contiguous, else a contiguous copy.
+template <class T>
+Array<T> contiguous(const py::object& object) {
+  if (Array<T>::check_(object)) return py::reinterpret_borrow<Array<T>>(object);
+  if (!py::array_t<T>::check_(object)) throw py::type_error("an array of another dtype than the layer's");
+  return Array<T>::ensure(object);
+}
+
+template <class T>
+Array<T> of_shape(const char* name, const py::object& object, const std::vector<Index>& shape) {
+  Array<T> array = contiguous<T>(object);
+  if (array.ndim() != Index(shape.size()) || !std::equal(shape.begin(), shape.end(), array.shape()))
+    throw py::value_error(std::string(name) + ": unexpected shape");
+  return array;
+}
+
+/// Where a parameter, or the gradient of one, lies; null for None. Nothing may be copied here.
+template <class T>
+T* parameter(const py::object& object, const std::vector<Index>& shape) {
+  if (object.is_none()) return nullptr;
+  if (!Array<T>::check_(object)) throw py::type_error("parameters must be contiguous arrays");
+  return of_shape<T>("parameter", object, shape).mutable_data();
+}
+
+template <class T>
+py::object or_none(const Array<T>& array, bool given) {
+  return given ? py::object(array) : py::none();
+}
+
+/// Calls shorter than a few microseconds keep the GIL: releasing it would cost as much.
+class ReleaseGil {
+public:
+  explicit ReleaseGil(Index work) {
+    if (work > 100'000) released_.emplace();
+  }
+
+private:
+  std::optional<py::gil_scoped_release> released_;
+};
+
+} // namespace rnncore

@@ -1,0 +1,72 @@
+#include "linear.hpp"
+
+#include "dispatch.hpp"
+#include "threads.hpp"
+
+namespace rnncore {
+namespace {
+
+/// Fewer operations than this are done before another thread is awake.
+constexpr Index least_work = 500'000;
+
+Index threads_for(Index work) { return work < least_work ? 1 : num_threads(); }
+
+} // namespace
+
+template <class T>
+LinearLayer<T>::LinearLayer(Index inputs, Index outputs, const py::object& weight, const py::object& bias)
+    : shape_{inputs, outputs}, weight_(weight), bias_(bias),
+      weights_(kernels_of<T>().linear.packing, shape_, [&]() -> Weights<const T> {
+        const Weights<T> w = pointers(weight, bias);
+        return {w.input, nullptr, w.input_bias, nullptr};
+      }()) {}
+
+template <class T>
+Weights<T> LinearLayer<T>::pointers(const py::object& weight, const py::object& bias) const {
+  return {parameter<T>(weight, {shape_.hidden, shape_.input}), nullptr, parameter<T>(bias, {shape_.hidden}),
+          nullptr};
+}
+
+template <class T>
+py::object LinearLayer<T>::forward(const py::object& x_object) {
+  const Array<T> x = contiguous<T>(x_object);
+  if (x.ndim() != 2 || x.shape(1) != shape_.input) throw py::value_error("x: unexpected shape");
+  Array<T> y({x.shape(0), shape_.hidden});
+  LinearForward<T> f{shape_, x.shape(0), nullptr, x.data(), y.mutable_data()};
+  const Index work = x.size() * shape_.hidden;
+  {
+    const ReleaseGil release(work);
+    const auto snapshot = weights_.snapshot(false);
+    f.packed = snapshot->packed.template as<T>();
+    on_team(threads_for(work), [&](const Team& team) { kernels_of<T>().linear.forward(f, team); });
+  }
+  return y;
+}
+
+template <class T>
+py::object LinearLayer<T>::backward(const py::object& x_object, const py::object& dy_object,
+                                    const py::object& weight_gradient, const py::object& bias_gradient) {
+  const Array<T> x = contiguous<T>(x_object);
+  const Array<T> dy = of_shape<T>("dy", dy_object, {x.shape(0), shape_.hidden});
+  Array<T> dx({x.shape(0), shape_.input});
+  LinearBackward<T> b{shape_,
+                      x.shape(0),
+                      nullptr,
+                      x.data(),
+                      dy.data(),
+                      dx.mutable_data(),
+                      pointers(weight_gradient, bias_gradient)};
+  const Index work = x.size() * shape_.hidden;
+  {
+    const ReleaseGil release(work);
+    const auto snapshot = weights_.snapshot(true);
+    b.packed_transposed = snapshot->transposed.template as<T>();
+    on_team(threads_for(work), [&](const Team& team) { kernels_of<T>().linear.backward(b, team); });
+  }
+  return dx;
+}
+
+template class LinearLayer<float>;
+template class LinearLayer<double>;
+
+} // namespace rnncore

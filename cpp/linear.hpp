@@ -1,0 +1,30 @@
+// y = x W^T + b over NumPy arrays.
+#pragma once
+
+#include "arrays.hpp"
+#include "weights.hpp"
+
+namespace rnncore {
+
+template <class T>
+class LinearLayer {
+public:
+  /// weight (outputs, inputs) and, or None, bias (outputs) are not copied: writing to them counts.
+  LinearLayer(Index inputs, Index outputs, const py::object& weight, const py::object& bias);
+
+  /// (rows, inputs) -> (rows, outputs)
+  py::object forward(const py::object& x);
+
+  /// dx; adds to the gradients of weight and bias.
+  py::object backward(const py::object& x, const py::object& dy, const py::object& weight_gradient,
+                      const py::object& bias_gradient);
+
+private:
+  Weights<T> pointers(const py::object& weight, const py::object& bias) const;
+
+  const Shape shape_;
+  const py::object weight_, bias_; // kept alive
+  WatchedWeights<T> weights_;
+};
+
+} // namespace rnncore
