@@ -1,1 +1,65 @@
-"""rnncore: recurrent neural networks for NumPy arrays on a CPU."""
+"""rnncore: recurrent neural networks for NumPy arrays on a CPU.
+
+    import numpy as np, rnncore
+
+    lstm = rnncore.LSTM(input_size=8, hidden_size=32)
+    y, (h, c) = lstm(np.zeros((20, 4, 8), np.float32))          # inference
+    (y, state), pullback = lstm.vjp(np.zeros((20, 4, 8), np.float32))
+    dx, dstate = pullback(np.ones_like(y))                      # adds to lstm.grads
+"""
+
+from . import init, losses, optim, schedules
+from ._core import info
+from .layers import (
+    Chain,
+    Dropout,
+    Embedding,
+    Identity,
+    LayerNorm,
+    Linear,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
+from .losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy, length_mask
+from .module import Module
+from .optim import SGD, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm
+from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+
+__version__: str = info()["version"]
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "BinaryCrossEntropy",
+    "Chain",
+    "Dropout",
+    "Embedding",
+    "GRUCell",
+    "Identity",
+    "LSTMCell",
+    "LayerNorm",
+    "Linear",
+    "MeanSquaredError",
+    "Module",
+    "RMSprop",
+    "RNNCell",
+    "ReLU",
+    "Sigmoid",
+    "Softmax",
+    "SoftmaxCrossEntropy",
+    "Tanh",
+    "clip_grad_norm",
+    "info",
+    "init",
+    "length_mask",
+    "losses",
+    "optim",
+    "schedules",
+]
