@@ -1,11 +1,11 @@
 """rnncore: recurrent neural networks for NumPy arrays on a CPU.
 
-    import numpy as np, rnncore
+import numpy as np, rnncore
 
-    lstm = rnncore.LSTM(input_size=8, hidden_size=32)
-    y, (h, c) = lstm(np.zeros((20, 4, 8), np.float32))          # inference
-    (y, state), pullback = lstm.vjp(np.zeros((20, 4, 8), np.float32))
-    dx, dstate = pullback(np.ones_like(y))                      # adds to lstm.grads
+lstm = rnncore.LSTM(input_size=8, hidden_size=32)
+y, (h, c) = lstm(np.zeros((20, 4, 8), np.float32))          # inference
+(y, state), pullback = lstm.vjp(np.zeros((20, 4, 8), np.float32))
+dx, dstate = pullback(np.ones_like(y))                      # adds to lstm.grads
 """
 
 from . import init, losses, optim, schedules

@@ -3,121 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from . import _core
-from .arrays import Array, as_array, as_shape, check_size, float_dtype
-from .init import RecurrentInit, recurrent_params
-from .module import Module, once
+from .arrays import Array, as_array, as_shape, check_size
+from .init import RecurrentInit
+from .kernels import Gated, Kernels, LongShortTerm, State, Vanilla
+from .module import once
 
-#: `h`, or `(h, c)` for an LSTM.
-State: TypeAlias = Any
 Pullback: TypeAlias = Callable[..., tuple[Array, State]]
 
-_LAYERS = {np.dtype("float32"): _core.LayerF32, np.dtype("float64"): _core.LayerF64}
-_KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
-
-class _Kernels(Module):
-    """What layers and cells share: parameters in torch's layout, and the kernels that read them."""
-
-    recurrent = True
-    #: Gates stacked in each weight, and whether the state is `(h, c)`.
-    gates: ClassVar[int]
-    has_cell_state: ClassVar[bool] = False
-
-    def __init__(
-        self,
-        cell: str,
-        input_sizes: list[int],
-        hidden_size: int,
-        suffixes: list[list[str]],
-        bias: bool,
-        batch_first: bool,
-        dtype: npt.DTypeLike,
-        seed: int | np.random.Generator | None,
-        init: str | RecurrentInit,
-    ) -> None:
-        if not isinstance(bias, (bool, np.bool_)):  # torch.nn.RNN has nonlinearity in its place
-            raise TypeError(f"bias must be True or False, got {bias!r}")
-        self.hidden_size, self.bias, self.batch_first = hidden_size, bool(bias), bool(batch_first)
-        self.dtype = float_dtype(dtype)
-        self._cell, self._input_sizes, self._suffixes = cell, input_sizes, suffixes
-        rows = self.gates * hidden_size
-        shapes: dict[str, tuple[int, ...]] = {}
-        for size, group in zip(input_sizes, suffixes, strict=True):
-            for suffix in group:
-                shapes["weight_ih" + suffix] = (rows, size)
-                shapes["weight_hh" + suffix] = (rows, hidden_size)
-                if bias:
-                    shapes["bias_ih" + suffix] = (rows,)
-                    shapes["bias_hh" + suffix] = (rows,)
-        rng = np.random.default_rng(seed)
-        super().__init__(recurrent_params(init, rng, shapes, hidden_size, self.dtype))
-        self._build()
-
-    def _build(self) -> None:
-        """Make the compiled layers; they watch the parameters, which never change identity."""
-        layer = _LAYERS[self.dtype]
-        self._layers = [
-            layer(
-                self._cell,
-                size,
-                self.hidden_size,
-                self.batch_first,
-                self._groups(group, self.params),
-            )
-            for size, group in zip(self._input_sizes, self._suffixes, strict=True)
-        ]
-
-    @staticmethod
-    def _groups(suffixes: list[str], arrays: dict[str, Array]) -> list[list[Array | None]]:
-        return [[arrays.get(kind + suffix) for kind in _KINDS] for suffix in suffixes]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_layers"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._build()
-
-    def _state(self, name: str, state: State, shape: tuple[int, ...]) -> tuple[Any, Any]:
-        """Check a state, or the gradient of one, and split it into h and c, either of them None."""
-        if state is None:
-            return None, None
-        if not self.has_cell_state:
-            return as_shape(name, state, self.dtype, shape), None
-        if not isinstance(state, (tuple, list)) or len(state) != 2:
-            raise TypeError(f"{name} of an LSTM must be a pair (h, c), got {type(state).__name__}")
-        h, c = (
-            None if part is None else as_shape(f"{name}[{i}]", part, self.dtype, shape)
-            for i, part in enumerate(state)
-        )
-        return h, c
-
-    def _join(self, h: Array, c: Array | None) -> State:
-        return (h, c) if self.has_cell_state else h
-
-
-class _Layers(_Kernels):
+class _Layers(Kernels):
     """Stacked layers, each in one direction or two."""
 
     def __init__(
         self,
-        cell: str,
         input_size: int,
         hidden_size: int,
-        num_layers: int,
-        bias: bool,
-        batch_first: bool,
-        dropout: float,
-        bidirectional: bool,
-        dtype: npt.DTypeLike,
-        seed: int | np.random.Generator | None,
-        init: str | RecurrentInit,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        dtype: npt.DTypeLike = "float32",
+        seed: int | np.random.Generator | None = None,
+        init: str | RecurrentInit = "torch",
+        **variant: Any,
     ) -> None:
         self.input_size = check_size("input_size", input_size)
         self.num_layers = check_size("num_layers", num_layers)
@@ -126,19 +41,15 @@ class _Layers(_Kernels):
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
         self.dropout, self.bidirectional = float(dropout), bool(bidirectional)
         self.directions = 2 if bidirectional else 1
+        sizes = {
+            (f"_l{n}", f"_l{n}_reverse")[: self.directions]: self.directions * hidden_size
+            if n
+            else input_size
+            for n in range(num_layers)
+        }
         rng = np.random.default_rng(seed)
-        inner = self.directions * hidden_size
-        super().__init__(
-            cell,
-            [input_size] + [inner] * (num_layers - 1),
-            hidden_size,
-            [[f"_l{n}", f"_l{n}_reverse"][: self.directions] for n in range(num_layers)],
-            bias,
-            batch_first,
-            dtype,
-            rng,
-            init,
-        )
+        cell = self._variant(**variant)
+        super().__init__(cell, sizes, hidden_size, bias, batch_first, dtype, rng, init)
         self.rng = rng  # of dropout between the layers
 
     def __repr__(self) -> str:
@@ -226,11 +137,11 @@ class _Layers(_Kernels):
                 else self._batched(as_shape("dy", dy, self.dtype, y.shape), batched)
             )
             dh, dc = self._add_batch(self._state("dstate", dstate, shape), batched)
+            grads = self._groups(self.grads)
             initial = []
             for n in reversed(range(self.num_layers)):
-                groups = self._groups(self._suffixes[n], self.grads)
                 d, dh0, dc0 = self._layers[n].backward(
-                    tapes.pop(), d, self._of_layer(dh, n), self._of_layer(dc, n), groups, True
+                    tapes.pop(), d, self._of_layer(dh, n), self._of_layer(dc, n), grads[n], True
                 )
                 if n and masks[n - 1] is not None:
                     d *= masks[n - 1]
@@ -306,44 +217,22 @@ class _Layers(_Kernels):
         return np.multiply(keep, 1 / (1 - self.dropout), dtype=self.dtype)
 
 
-class RNN(_Layers):
+class RNN(Vanilla, _Layers):
     """Vanilla recurrent layers (Elman 1990), parameters as `torch.nn.RNN`.
 
         h_t = phi(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh)
 
-    nonlinearity: phi, "tanh", "relu" or "identity". Parameters of layer k: `weight_ih_lk (H, I)`,
-    `weight_hh_lk (H, H)`, `bias_ih_lk`, `bias_hh_lk (H,)`, with `_reverse` appended for the
-    backward direction. dropout: between layers, in `vjp` only. init: see `rnncore.init.RECURRENT`.
+    nonlinearity="tanh", "relu" or "identity" chooses phi. Parameters of layer k: `weight_ih_lk
+    (H, I)`, `weight_hh_lk (H, H)`, `bias_ih_lk`, `bias_hh_lk (H,)`, with `_reverse` appended for
+    the backward direction. dropout: between layers, in `vjp` only. init: see
+    `rnncore.init.RECURRENT`.
 
     What `vjp` remembers of a step of a row, beside x and y: H numbers or 4 H bytes in float32, H
     rounded up to a vector.
     """
 
-    gates = 1
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        *,
-        nonlinearity: str = "tanh",
-        dtype: npt.DTypeLike = "float32",
-        seed: int | np.random.Generator | None = None,
-        init: str | RecurrentInit = "torch",
-    ) -> None:
-        self.nonlinearity = check_nonlinearity(nonlinearity)
-        super().__init__(
-            f"rnn_{nonlinearity}", input_size, hidden_size, num_layers, bias, batch_first, dropout,
-            bidirectional, dtype, seed, init,
-        )  # fmt: skip
-
-
-class LSTM(_Layers):
+class LSTM(LongShortTerm, _Layers):
     """Long short-term memory (Hochreiter and Schmidhuber 1997), parameters as `torch.nn.LSTM`.
 
         i, f, o = sigmoid(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh)     g = tanh(the same sum)
@@ -358,29 +247,6 @@ class LSTM(_Layers):
     What `vjp` remembers of a step of a row, beside x and y: the gates and the cell state, 5 H
     numbers or 20 H bytes in float32 (in the gates H is rounded up to a vector).
     """
-
-    gates = 4
-    has_cell_state = True
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        *,
-        dtype: npt.DTypeLike = "float32",
-        seed: int | np.random.Generator | None = None,
-        init: str | RecurrentInit = "torch",
-        _activations: str = "",
-    ) -> None:
-        super().__init__(
-            "lstm" + _variant(_activations), input_size, hidden_size, num_layers, bias, batch_first,
-            dropout, bidirectional, dtype, seed, init,
-        )  # fmt: skip
 
     def cell_states(
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
@@ -397,12 +263,12 @@ class LSTM(_Layers):
         return y, state, cells
 
 
-class GRU(_Layers):
+class GRU(Gated, _Layers):
     """Gated recurrent units, parameters as `torch.nn.GRU`.
 
         r, z = sigmoid(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh)
-        n = tanh(W_in x_t + b_in + r * (W_hn h_(t-1) + b_hn))       reset_after (torch, cuDNN)
-        n = tanh(W_in x_t + b_in + W_hn (r * h_(t-1)) + b_hn)       otherwise (Cho et al. 2014)
+        n = tanh(W_in x_t + b_in + r * (W_hn h_(t-1) + b_hn))   reset_after=True (torch, cuDNN)
+        n = tanh(W_in x_t + b_in + W_hn (r * h_(t-1)) + b_hn)   reset_after=False (Cho et al. 2014)
         h_t = (1 - z) * n + z * h_(t-1)
 
     Parameters of layer k: `weight_ih_lk (3 H, I)`, `weight_hh_lk (3 H, H)`, `bias_ih_lk`,
@@ -413,47 +279,27 @@ class GRU(_Layers):
     (in the gates H is rounded up to a vector).
     """
 
-    gates = 3
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        *,
-        reset_after: bool = True,
-        dtype: npt.DTypeLike = "float32",
-        seed: int | np.random.Generator | None = None,
-        init: str | RecurrentInit = "torch",
-        _activations: str = "",
-    ) -> None:
-        self.reset_after = bool(reset_after)
-        super().__init__(
-            _gru(reset_after) + _variant(_activations), input_size, hidden_size, num_layers, bias,
-            batch_first, dropout, bidirectional, dtype, seed, init,
-        )  # fmt: skip
-
-
-class _Cell(_Kernels):
+class _Cell(Kernels):
     """One step of one layer: `state = cell(x, state)`."""
 
     def __init__(
         self,
-        cell: str,
         input_size: int,
         hidden_size: int,
-        bias: bool,
-        dtype: npt.DTypeLike,
-        seed: int | np.random.Generator | None,
-        init: str | RecurrentInit,
+        bias: bool = True,
+        *,
+        dtype: npt.DTypeLike = "float32",
+        seed: int | np.random.Generator | None = None,
+        init: str | RecurrentInit = "torch",
+        **variant: Any,
     ) -> None:
         self.input_size = check_size("input_size", input_size)
         hidden_size = check_size("hidden_size", hidden_size)
-        super().__init__(cell, [input_size], hidden_size, [[""]], bias, False, dtype, seed, init)
+        sizes: dict[tuple[str, ...], int] = {("",): input_size}
+        rng = np.random.default_rng(seed)
+        cell = self._variant(**variant)
+        super().__init__(cell, sizes, hidden_size, bias, False, dtype, rng, init)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.input_size}, {self.hidden_size})"
@@ -478,7 +324,7 @@ class _Cell(_Kernels):
 
         def pullback(dstate: State) -> tuple[Array, State]:
             dh, dc = self._rows(self._state("dstate", dstate, shape))
-            groups = self._groups([""], self.grads)
+            (groups,) = self._groups(self.grads)
             dx, dh0, dc0 = self._layers[0].backward(tape, None, dh, dc, groups, True)
             return dx.reshape(*shape[:-1], self.input_size), self._result(dh0, dc0, shape)
 
@@ -505,75 +351,13 @@ class _Cell(_Kernels):
         return self._join(h.reshape(shape), None if c is None else c.reshape(shape))
 
 
-class RNNCell(_Cell):
+class RNNCell(Vanilla, _Cell):
     """One step of `RNN`, as `torch.nn.RNNCell`; parameters without a suffix."""
 
-    gates = 1
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        nonlinearity: str = "tanh",
-        *,
-        dtype: npt.DTypeLike = "float32",
-        seed: int | np.random.Generator | None = None,
-        init: str | RecurrentInit = "torch",
-    ) -> None:
-        self.nonlinearity = check_nonlinearity(nonlinearity)
-        super().__init__(f"rnn_{nonlinearity}", input_size, hidden_size, bias, dtype, seed, init)
-
-
-class LSTMCell(_Cell):
+class LSTMCell(LongShortTerm, _Cell):
     """One step of `LSTM`, as `torch.nn.LSTMCell`; parameters without a suffix."""
 
-    gates = 4
-    has_cell_state = True
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        *,
-        dtype: npt.DTypeLike = "float32",
-        seed: int | np.random.Generator | None = None,
-        init: str | RecurrentInit = "torch",
-    ) -> None:
-        super().__init__("lstm", input_size, hidden_size, bias, dtype, seed, init)
-
-
-class GRUCell(_Cell):
+class GRUCell(Gated, _Cell):
     """One step of `GRU`, as `torch.nn.GRUCell`; parameters without a suffix."""
-
-    gates = 3
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        *,
-        reset_after: bool = True,
-        dtype: npt.DTypeLike = "float32",
-        seed: int | np.random.Generator | None = None,
-        init: str | RecurrentInit = "torch",
-    ) -> None:
-        self.reset_after = bool(reset_after)
-        super().__init__(_gru(reset_after), input_size, hidden_size, bias, dtype, seed, init)
-
-
-def check_nonlinearity(name: str) -> str:
-    """Return the name of a vanilla cell's activation, or raise `ValueError`."""
-    if name not in ("tanh", "relu", "identity"):
-        raise ValueError(f"nonlinearity must be tanh, relu or identity, got {name!r}")
-    return name
-
-
-def _gru(reset_after: bool) -> str:
-    return "gru" if reset_after else "gru_reset_before"
-
-
-def _variant(activations: str) -> str:
-    return f"_{activations}" if activations else ""
