@@ -146,12 +146,17 @@ struct Kernels {
   void (*tanh)(const T* x, T* y, Index n);
 };
 
+struct Bytes {
+  const void* data;
+  std::size_t size; // a multiple of four
+};
+
 /// Everything that one instruction set offers.
 struct Table {
   const char* level;
   const Kernels<float>* float32;
   const Kernels<double>* float64;
-  uint64_t (*fingerprint)(const void* data, std::size_t bytes, uint64_t seed); // changes when the data does
+  uint64_t (*fingerprint)(const Bytes* blocks, Index count); // changes when one of the blocks does
 };
 
 } // namespace rnncore

@@ -5,9 +5,9 @@
 #include <pybind11/numpy.h>
 
 #include <algorithm>
+#include <initializer_list>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "api.hpp"
 
@@ -26,17 +26,32 @@ Array<T> contiguous(const py::object& object) {
   return Array<T>::ensure(object);
 }
 
+using Extents = std::initializer_list<Index>;
+
 template <class T>
-Array<T> of_shape(const char* name, const py::object& object, const std::vector<Index>& shape) {
+Array<T> of_shape(const char* name, const py::object& object, Extents shape) {
   Array<T> array = contiguous<T>(object);
   if (array.ndim() != Index(shape.size()) || !std::equal(shape.begin(), shape.end(), array.shape()))
     throw py::value_error(std::string(name) + ": unexpected shape");
   return array;
 }
 
+/// A new array, not filled. Straight from NumPy: pybind11's own way allocates four vectors first, which a
+/// call of one step would notice.
+template <class T>
+Array<T> new_array(Extents shape) {
+  const auto& numpy = py::detail::npy_api::get();
+  Py_intptr_t extents[4];
+  std::copy(shape.begin(), shape.end(), extents);
+  PyObject* array = numpy.PyArray_NewFromDescr_(numpy.PyArray_Type_, py::dtype::of<T>().release().ptr(),
+                                                int(shape.size()), extents, nullptr, nullptr, 0, nullptr);
+  if (!array) throw py::error_already_set();
+  return py::reinterpret_steal<Array<T>>(array);
+}
+
 /// Where a parameter, or the gradient of one, lies; null for None. Nothing may be copied here.
 template <class T>
-T* parameter(const py::object& object, const std::vector<Index>& shape) {
+T* parameter(const py::object& object, Extents shape) {
   if (object.is_none()) return nullptr;
   if (!Array<T>::check_(object)) throw py::type_error("parameters must be contiguous arrays");
   return of_shape<T>("parameter", object, shape).mutable_data();

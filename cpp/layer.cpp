@@ -15,8 +15,8 @@ const Cell<T>& find_cell(const std::string& name) {
 
 /// A new array that starts as `from`, or as zeros.
 template <class T>
-Array<T> copy_or_zeros(const char* name, const py::object& from, const std::vector<Index>& shape) {
-  Array<T> result(shape);
+Array<T> copy_or_zeros(const char* name, const py::object& from, Extents shape) {
+  Array<T> result = new_array<T>(shape);
   if (from.is_none())
     std::fill_n(result.mutable_data(), result.size(), T(0));
   else
@@ -68,10 +68,10 @@ py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, co
 
   const Index D = Index(parameters_.size()), H = shape_.hidden;
   const bool has_c = cell_.has_cell_state, keeps_c = has_c && (record || cell_states);
-  const std::vector<Index> wide{x.shape(0), x.shape(1), D * H}, states{D, grid.batch, H};
-  Array<T> y(wide), h = copy_or_zeros<T>("h0", h0, states), running_c, c;
+  const Extents wide{x.shape(0), x.shape(1), D * H}, states{D, grid.batch, H};
+  Array<T> y = new_array<T>(wide), h = copy_or_zeros<T>("h0", h0, states), running_c, c;
   if (has_c) running_c = copy_or_zeros<T>("c0", c0, states);
-  if (keeps_c) c = Array<T>(wide);
+  if (keeps_c) c = new_array<T>(wide);
   std::unique_ptr<Tape<T>> tape;
   if (record) {
     tape.reset(new Tape<T>{grid, !lengths_object.is_none(), x, y, c, {}, {}, {}});
@@ -104,12 +104,12 @@ py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const p
     throw py::value_error("gradients: a group for each direction");
   if (tape.record.parts.empty()) throw py::value_error("tape: has served already");
   const bool has_c = cell_.has_cell_state;
-  const std::vector<Index> states(tape.first_h.shape(), tape.first_h.shape() + 3);
+  const Extents states{tape.first_h.shape(0), tape.first_h.shape(1), tape.first_h.shape(2)};
   Array<T> dy, dx, dc, dh = copy_or_zeros<T>("dh", dh_object, states);
   if (!dy_object.is_none())
     dy = of_shape<T>("dy", dy_object, {tape.y.shape(0), tape.y.shape(1), tape.y.shape(2)});
   if (has_c) dc = copy_or_zeros<T>("dc", dc_object, states);
-  if (want_dx) dx = Array<T>({tape.x.shape(0), tape.x.shape(1), shape_.input});
+  if (want_dx) dx = new_array<T>({tape.x.shape(0), tape.x.shape(1), shape_.input});
 
   const BackwardArrays<T> arrays{tape.x.data(),
                                  tape.y.data(),

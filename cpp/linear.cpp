@@ -31,7 +31,7 @@ template <class T>
 py::object LinearLayer<T>::forward(const py::object& x_object) {
   const Array<T> x = contiguous<T>(x_object);
   if (x.ndim() != 2 || x.shape(1) != shape_.input) throw py::value_error("x: unexpected shape");
-  Array<T> y({x.shape(0), shape_.hidden});
+  Array<T> y = new_array<T>({x.shape(0), shape_.hidden});
   LinearForward<T> f{shape_, x.shape(0), nullptr, x.data(), y.mutable_data()};
   const Index work = x.size() * shape_.hidden;
   {
@@ -48,7 +48,7 @@ py::object LinearLayer<T>::backward(const py::object& x_object, const py::object
                                     const py::object& weight_gradient, const py::object& bias_gradient) {
   const Array<T> x = contiguous<T>(x_object);
   const Array<T> dy = of_shape<T>("dy", dy_object, {x.shape(0), shape_.hidden});
-  Array<T> dx({x.shape(0), shape_.input});
+  Array<T> dx = new_array<T>({x.shape(0), shape_.input});
   LinearBackward<T> b{shape_,
                       x.shape(0),
                       nullptr,

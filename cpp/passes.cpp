@@ -67,13 +67,13 @@ std::vector<Part> Passes<T>::cut(const ForwardArrays<T>& a, bool training) const
   else if (step_work(a.grid.batch) * double(a.grid.time) > least_work)
     parts = std::min(rounded(num_threads(), directions()) / directions(), most);
 
-  const auto hands = deal(a.grid.batch, a.lengths, std::max<Index>(parts, 1));
+  const Deal deal(a.grid.batch, a.lengths, std::max<Index>(parts, 1));
   std::vector<Part> cut;
-  cut.reserve(hands.size() * weights_.size());
+  cut.reserve(deal.parts() * directions());
   Index tape = 0;
   for (Index d = 0; d < directions(); ++d)
-    for (const auto& hand : hands) {
-      cut.push_back({d, SequenceSchedule(a.grid, a.lengths, d == 1, hand), tape});
+    for (Index p = 0; p < deal.parts(); ++p) {
+      cut.push_back({d, SequenceSchedule(a.grid, a.lengths, d == 1, deal.begin(p), deal.size(p)), tape});
       tape += rounded(cut.back().schedule.view().nodes * sizes_.tape, 16);
     }
   return cut;

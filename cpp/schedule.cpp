@@ -5,54 +5,57 @@
 
 namespace rnncore {
 
-SequenceSchedule::SequenceSchedule(Grid grid, const int64_t* lengths, bool reversed,
-                                   const std::vector<int32_t>& members)
-    : members_(members), last_(members.size(), -1) {
-  const auto length = [&](Index i) { return lengths ? Index(lengths[members_[i]]) : grid.time; };
-  Index nodes = 0, running = Index(members_.size());
-  for (Index i = 0; i < running; ++i) nodes += length(i);
-  const Index waves = running ? length(0) : 0;
+Deal::Deal(Index batch, const int64_t* lengths, Index parts) : parts_(parts), order_(batch) {
+  std::iota(order_.begin(), order_.end(), 0);
+  // Equal lengths stay in runs, so that threads do not write to the same cache lines.
+  if (!lengths) return;
+  std::stable_sort(order_.begin(), order_.end(),
+                   [&](int32_t a, int32_t b) { return lengths[a] > lengths[b]; });
+  if (parts == 1) return;
+  // To and fro, so that nobody always gets the longer of two.
+  const std::vector<int32_t> sorted = order_;
+  std::vector<Index> dealt(parts, 0);
+  Index part = 0, step = 1;
+  for (const int32_t sequence : sorted) {
+    while (dealt[part] == size(part)) part = (part + 1) % parts;
+    order_[first(part) + dealt[part]++] = sequence;
+    if (part + step < 0 || part + step == parts)
+      step = -step;
+    else
+      part += step;
+  }
+}
+
+SequenceSchedule::SequenceSchedule(Grid grid, const int64_t* lengths, bool reversed, const int32_t* members,
+                                   Index count)
+    : count_(count) {
+  const auto length = [&](Index i) { return lengths ? Index(lengths[members[i]]) : grid.time; };
+  for (Index i = 0; i < count; ++i) nodes_ += length(i);
+  const Index waves = count ? length(0) : 0;
   begin_.reserve(waves + 1);
-  row_.resize(nodes);
-  prev_.resize(nodes);
-  sequence_.resize(nodes);
-  Index node = 0;
+  numbers_.resize(3 * nodes_ + 2 * count);
+  int32_t *row = numbers_.data(), *prev = row + nodes_, *sequence = prev + nodes_;
+  int32_t* last = std::copy_n(members, count, sequence + nodes_);
+  std::fill_n(last, count, -1);
+
+  Index node = 0, running = count;
   for (Index wave = 0; wave < waves; ++wave) {
     begin_.push_back(node);
     while (running > 0 && length(running - 1) <= wave) --running;
     for (Index i = 0; i < running; ++i, ++node) {
-      const int32_t b = members_[i];
-      const Index t = reversed ? length(i) - 1 - wave : wave;
-      row_[node] = int32_t(grid.row(t, b));
-      prev_[node] = last_[i] < 0 ? ~b : last_[i];
-      sequence_[node] = b;
-      last_[i] = row_[node];
+      const int32_t b = members[i];
+      row[node] = int32_t(grid.row(reversed ? length(i) - 1 - wave : wave, b));
+      prev[node] = last[i] < 0 ? ~b : last[i];
+      sequence[node] = b;
+      last[i] = row[node];
     }
   }
   begin_.push_back(node);
 }
 
 Schedule SequenceSchedule::view() const {
-  return {Index(begin_.size()) - 1, Index(row_.size()), begin_.data(), row_.data(), prev_.data(),
-          sequence_.data()};
-}
-
-std::vector<std::vector<int32_t>> deal(Index batch, const int64_t* lengths, Index parts) {
-  std::vector<int32_t> order(batch);
-  std::iota(order.begin(), order.end(), 0);
-  if (lengths)
-    std::stable_sort(order.begin(), order.end(),
-                     [&](int32_t a, int32_t b) { return lengths[a] > lengths[b]; });
-  std::vector<std::vector<int32_t>> hands(parts);
-  for (std::vector<int32_t>& hand : hands) hand.reserve(batch / parts + 1);
-  for (Index i = 0; i < batch; ++i) {
-    // Equal lengths in runs, so that threads do not write to the same cache lines; others to and fro, so
-    // that nobody always gets the longer of two.
-    const Index round = i / parts, seat = i % parts;
-    const Index hand = !lengths ? i * parts / batch : round % 2 ? parts - 1 - seat : seat;
-    hands[hand].push_back(order[i]);
-  }
-  return hands;
+  const int32_t* row = numbers_.data();
+  return {Index(begin_.size()) - 1, nodes_, begin_.data(), row, row + nodes_, row + 2 * nodes_};
 }
 
 } // namespace rnncore

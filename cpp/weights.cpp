@@ -12,14 +12,17 @@ WatchedWeights<T>::WatchedWeights(const Packing<T>& packing, Shape shape, Weight
 
 template <class T>
 uint64_t WatchedWeights<T>::fingerprint() const {
-  const auto add = [](uint64_t seed, const T* data, Index n) {
-    return data ? kernels().fingerprint(data, std::size_t(n) * sizeof(T), seed) : seed;
+  const std::size_t rows = std::size_t(packing_.gates * shape_.hidden) * sizeof(T);
+  Bytes blocks[4];
+  Index count = 0;
+  const auto add = [&](const T* data, std::size_t bytes) {
+    if (data) blocks[count++] = {data, bytes};
   };
-  const Index rows = packing_.gates * shape_.hidden;
-  uint64_t sum = add(1, weights_.input, rows * shape_.input);
-  sum = add(sum, weights_.recurrent, rows * shape_.hidden);
-  sum = add(sum, weights_.input_bias, rows);
-  return add(sum, weights_.recurrent_bias, rows);
+  add(weights_.input, rows * shape_.input);
+  add(weights_.recurrent, rows * shape_.hidden);
+  add(weights_.input_bias, rows);
+  add(weights_.recurrent_bias, rows);
+  return kernels().fingerprint(blocks, count);
 }
 
 template <class T>

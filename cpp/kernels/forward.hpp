@@ -10,6 +10,8 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
+constexpr Index group_bytes = 8 * 1024;
+
 template <class C, class T>
 class ForwardPass {
 public:
@@ -91,25 +93,36 @@ private:
     }
   }
 
-  /// One wave: `rows` nodes from row `first` of the chunk.
+  /// One wave: `rows` nodes from row `first` of the chunk. Panels go in groups whose gates fit the nearest
+  /// cache: first all products of a group, then the cell, whose long chains of operations then overlap.
   template <Index S>
   void step(Index first, Index rows) {
-    constexpr Window window = C::recurrent[S];
-    for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) {
-      T* gates = gates_ + at_.gates(p, chunk_.rows) + first * at_.row(p);
-      multiply<T>(
-          Product<T, Gathered<T>>{{(S == 0 ? h_prev_ : middle_rows_) + first, f_.shape.hidden},
-                                  rows,
-                                  f_.packed + at_.recurrent(S) + f_.shape.hidden * at_.before(window, p),
-                                  at_.columns(window, p) / L,
-                                  {gates + at_.window(window, p), at_.row(p), nullptr, 0},
-                                  L,
-                                  Start::keep,
-                                  nullptr});
-      for (Index r = 0; r < rows; ++r, gates += at_.row(p)) instant<S>(p, first + r, gates);
+    const Index group = max(1, group_bytes / (rows * at_.row(0) * Index(sizeof(T))));
+    for (Index p = mine_.panels.begin; p < mine_.panels.end; p += group) {
+      const Index end = min(p + group, mine_.panels.end);
+      for (Index q = p; q < end; ++q) multiply_states<S>(q, first, rows);
+      for (Index q = p; q < end; ++q) {
+        T* gates = gates_ + at_.gates(q, chunk_.rows) + first * at_.row(q);
+        for (Index r = 0; r < rows; ++r, gates += at_.row(q)) instant<S>(q, first + r, gates);
+      }
     }
     wait(); // the next stage or wave reads whole rows
     if constexpr (S + 1 < stages) step<S + 1>(first, rows);
+  }
+
+  template <Index S>
+  void multiply_states(Index p, Index first, Index rows) {
+    constexpr Window window = C::recurrent[S];
+    T* gates = gates_ + at_.gates(p, chunk_.rows) + first * at_.row(p) + at_.window(window, p);
+    multiply<T>(
+        Product<T, Gathered<T>>{{(S == 0 ? h_prev_ : middle_rows_) + first, f_.shape.hidden},
+                                rows,
+                                f_.packed + at_.recurrent(S) + f_.shape.hidden * at_.before(window, p),
+                                at_.columns(window, p) / L,
+                                {gates, at_.row(p), nullptr, 0},
+                                L,
+                                Start::keep,
+                                nullptr});
   }
 
   template <Index S>

@@ -8,32 +8,31 @@ extern const Kernels<double> float64;
 
 namespace {
 
-/// Independent chains of xor and odd multiplication: each step is a bijection, so changing one number of
-/// a chain always changes the result.
-uint64_t fingerprint(const void* data, std::size_t bytes, uint64_t seed) {
+/// Independent chains of xor and odd multiplication: each step is a bijection, so a chain ends elsewhere
+/// when one of its numbers has changed, and so do the sums of all chains, each times an odd number.
+uint64_t fingerprint(const Bytes* blocks, Index count) {
   constexpr std::size_t chains = 64;
   uint32_t chain[chains];
-  for (std::size_t i = 0; i < chains; ++i) chain[i] = uint32_t(seed >> (i % 2 * 32)) + uint32_t(i);
-  const char* from = static_cast<const char*>(data);
-  const std::size_t words = bytes / sizeof(uint32_t);
-  std::size_t w = 0;
-  for (; w + chains <= words; w += chains)
-    for (std::size_t i = 0; i < chains; ++i) {
+  for (std::size_t i = 0; i < chains; ++i) chain[i] = uint32_t(i);
+  const auto add = [&](const char* from, std::size_t words) {
+    for (std::size_t i = 0; i < words; ++i) {
       uint32_t word;
-      __builtin_memcpy(&word, from + (w + i) * sizeof word, sizeof word);
+      __builtin_memcpy(&word, from + i * sizeof word, sizeof word);
       chain[i] = (chain[i] ^ word) * 0x9E3779B1u;
     }
-  for (; w < words; ++w) {
-    uint32_t word;
-    __builtin_memcpy(&word, from + w * sizeof word, sizeof word);
-    chain[w % chains] = (chain[w % chains] ^ word) * 0x9E3779B1u;
+  };
+  for (const Bytes* block = blocks; block < blocks + count; ++block) {
+    const char* from = static_cast<const char*>(block->data);
+    std::size_t words = block->size / sizeof(uint32_t);
+    for (; words >= chains; words -= chains, from += chains * sizeof(uint32_t)) add(from, chains);
+    add(from, words);
   }
-  uint64_t sum = seed;
+  uint32_t low = 0, high = 0;
   for (std::size_t i = 0; i < chains; ++i) {
-    sum = (sum ^ chain[i]) * 0x9E3779B97F4A7C15u;
-    sum ^= sum >> 29;
+    low += chain[i] * uint32_t(2 * i + 1);
+    high += (chain[i] ^ chain[i] >> 16) * (0x85EBCA6Bu + uint32_t(2 * i));
   }
-  return sum;
+  return uint64_t(high) << 32 | low;
 }
 
 } // namespace

@@ -22,9 +22,10 @@ def as_array(name: str, value: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
     Arrays keep their own meaning: a wider dtype raises `TypeError`. Lists and scalars have no dtype
     of their own and are read as `dtype`.
     """
-    dtype, array = np.dtype(dtype), np.asarray(value)
+    array = np.asarray(value)
     if array.dtype == dtype:
         return array
+    dtype = np.dtype(dtype)
     untyped = not hasattr(value, "dtype")
     fits = np.can_cast(array.dtype, dtype, "same_kind" if untyped else "safe")
     if fits or (untyped and not array.size):

@@ -17,6 +17,7 @@ from .module import Module
 State: TypeAlias = Any
 
 _LAYERS = {np.dtype("float32"): _core.LayerF32, np.dtype("float64"): _core.LayerF64}
+_PAIRS = {name: (f"{name}[0]", f"{name}[1]") for name in ("state", "dstate")}
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
@@ -90,11 +91,12 @@ class Kernels(Module):
             return as_shape(name, state, self.dtype, shape), None
         if not isinstance(state, (tuple, list)) or len(state) != 2:
             raise TypeError(f"{name} of an LSTM must be a pair (h, c), got {type(state).__name__}")
-        h, c = (
-            None if part is None else as_shape(f"{name}[{i}]", part, self.dtype, shape)
-            for i, part in enumerate(state)
+        h, c = state  # written out, for the sake of single steps
+        h_name, c_name = _PAIRS[name]
+        return (
+            None if h is None else as_shape(h_name, h, self.dtype, shape),
+            None if c is None else as_shape(c_name, c, self.dtype, shape),
         )
-        return h, c
 
     def _join(self, h: Array, c: Array | None) -> State:
         return (h, c) if self.has_cell_state else h

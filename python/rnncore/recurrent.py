@@ -87,21 +87,18 @@ class _Layers(Kernels):
         self, x: npt.ArrayLike, state: State, lengths: npt.ArrayLike | None, cell_states: bool
     ) -> tuple[Array, State, Array | None]:
         x, batched = self._input(x)
-        lengths = self._lengths(lengths, x)
-        h0, c0 = self._initial("state", state, x, batched)
+        if lengths is not None:
+            lengths = self._lengths(lengths, x)
+        h0, c0 = self._initial(state, x, batched)
         finals = []
         for n, layer in enumerate(self._layers):
-            last = n == self.num_layers - 1
+            wanted = cell_states and n == self.num_layers - 1
             x, h, c, cells, _ = layer.forward(
-                x,
-                self._of_layer(h0, n),
-                self._of_layer(c0, n),
-                lengths,
-                False,
-                cell_states and last,
+                x, self._of_layer(h0, n), self._of_layer(c0, n), lengths, False, wanted
             )
             finals.append((h, c))
-        return (*self._outputs(x, finals, batched), cells)
+        y, state = self._outputs(x, finals, batched)
+        return y, state, cells
 
     def vjp(
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
@@ -114,9 +111,10 @@ class _Layers(Kernels):
         until the pullback has run.
         """
         x, batched = self._input(x)
-        lengths = self._lengths(lengths, x)
+        if lengths is not None:
+            lengths = self._lengths(lengths, x)
         shape = self._state_shape(x, batched)
-        h0, c0 = self._initial("state", state, x, batched)
+        h0, c0 = self._initial(state, x, batched)
         finals, tapes, masks = [], [], []
         for n, layer in enumerate(self._layers):
             if n:
@@ -152,17 +150,15 @@ class _Layers(Kernels):
 
     def _input(self, x: npt.ArrayLike) -> tuple[Array, bool]:
         x = as_array("x", x, self.dtype)
-        if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
+        if not 2 <= x.ndim <= 3 or x.shape[-1] != self.input_size:
             axes, width = "B, T" if self.batch_first else "T, B", self.input_size
             raise ValueError(f"x must have shape ({axes}, {width}) or (T, {width}), got {x.shape}")
-        return self._batched(x, x.ndim == 3), x.ndim == 3
+        return (x, True) if x.ndim == 3 else (self._batched(x, False), False)
 
     def _batched(self, x: Array, batched: bool) -> Array:
         return x if batched else np.expand_dims(x, 0 if self.batch_first else 1)
 
-    def _lengths(self, lengths: npt.ArrayLike | None, x: Array) -> Array | None:
-        if lengths is None:
-            return None
+    def _lengths(self, lengths: npt.ArrayLike, x: Array) -> Array:
         steps, batch = x.shape[:2][:: -1 if self.batch_first else 1]
         given = np.asarray(lengths)
         if given.dtype.kind not in "iu":
@@ -180,10 +176,10 @@ class _Layers(Kernels):
         batch = (x.shape[0 if self.batch_first else 1],) if batched else ()
         return (layers, *batch, self.hidden_size)
 
-    def _initial(self, name: str, state: State, x: Array, batched: bool) -> tuple[Any, Any]:
+    def _initial(self, state: State, x: Array, batched: bool) -> tuple[Any, Any]:
         if state is None:
             return None, None
-        return self._add_batch(self._state(name, state, self._state_shape(x, batched)), batched)
+        return self._add_batch(self._state("state", state, self._state_shape(x, batched)), batched)
 
     def _add_batch(self, parts: tuple[Any, Any], batched: bool) -> tuple[Any, Any]:
         if batched:
