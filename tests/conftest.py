@@ -4,7 +4,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-pytest.register_assert_rewrite("cases", "compare")
+pytest.register_assert_rewrite("cases", "compare", "gradients")
 
 hypothesis.settings.register_profile("rnncore", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("rnncore")

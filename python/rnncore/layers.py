@@ -13,7 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core, init
-from .arrays import Array, as_array, as_shape, check_size, float_dtype
+from .arrays import (
+    Array,
+    as_array,
+    as_float,
+    as_indices,
+    as_shape,
+    check_size,
+    float_dtype,
+)
 from .module import Module, once
 
 Seed = int | np.random.SeedSequence | np.random.Generator | None
@@ -400,33 +408,6 @@ def sigmoid(x: Array) -> Array:
     z = np.exp(-np.abs(x))
     y: Array = np.where(x >= 0, x.dtype.type(1), z) / (1 + z)
     return y
-
-
-def as_float(name: str, value: npt.ArrayLike) -> Array:
-    """Return a float32 or float64 array as it is; anything without a dtype is read as float32."""
-    array = np.asarray(value, None if hasattr(value, "dtype") else np.float32)
-    if array.dtype not in (np.float32, np.float64):
-        raise TypeError(f"{name} must be float32 or float64, got {array.dtype}")
-    return array
-
-
-def as_integers(name: str, value: npt.ArrayLike) -> Array:
-    """Return an array of integers as it is (an empty list counts as one)."""
-    array = np.asarray(value)
-    if not array.size and not hasattr(value, "dtype"):
-        array = array.astype(np.intp)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integers, got {array.dtype}")
-    return array
-
-
-def as_indices(name: str, value: npt.ArrayLike, size: int) -> Array:
-    """Return integers in 0..size-1, ready to index with; others raise `ValueError`."""
-    array = as_integers(name, value)
-    low, high = array.min(initial=0), array.max(initial=0)
-    if low < 0 or high >= size:
-        raise ValueError(f"{name} must be in 0..{size - 1}, got {low if low < 0 else high}")
-    return array.astype(np.intp, copy=False)
 
 
 def _column_sums(rows: Array) -> Array:

@@ -16,8 +16,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_shape
-from .layers import Pullback, as_float, as_indices, as_integers
+from .arrays import Array, as_float, as_indices, as_integers, as_shape
+from .layers import Pullback
 from .module import once
 
 #: The gradient of the counted rows, times a scale.
