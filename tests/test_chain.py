@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from gradients import check_layer, check_recurrent
-from rnncore.layers import Chain, Dropout, Embedding, LayerNorm, Linear, Tanh, sigmoid
+from rnncore.chain import Chain
+from rnncore.layers import Dropout, Embedding, LayerNorm, Linear, Tanh, sigmoid
 from rnncore.module import Module, once
 
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 from gradients import check_layer
+from rnncore.chain import Chain
 from rnncore.layers import (
-    Chain,
     Dropout,
     Embedding,
     Identity,

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from rnncore.arrays import load_arrays, save_arrays
 from rnncore.batches import Batch, Batches, chunked, shuffled
+from rnncore.chain import Chain
 from rnncore.checkpoint import generators, leaves, rebuild, skeleton
 from rnncore.curves import plot_history
-from rnncore.layers import Chain, Dropout, Embedding, Linear
+from rnncore.layers import Dropout, Embedding, Linear
 from rnncore.losses import MeanSquaredError, SoftmaxCrossEntropy, length_mask
 from rnncore.module import Module
 from rnncore.optim import SGD, AdamW

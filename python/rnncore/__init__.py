@@ -10,8 +10,8 @@ dx, dstate = pullback(np.ones_like(y))                      # adds to lstm.grads
 
 from . import init, losses, optim, schedules
 from ._core import info
+from .chain import Chain
 from .layers import (
-    Chain,
     Dropout,
     Embedding,
     Identity,

@@ -12,7 +12,8 @@ import numpy as np
 
 from .arrays import Array, check_size, load_arrays, load_into
 from .batches import Batch, chunked
-from .layers import Chain, Dropout, Embedding, Linear
+from .chain import Chain
+from .layers import Dropout, Embedding, Linear
 from .losses import SoftmaxCrossEntropy
 from .module import Module
 from .recurrent import GRU, LSTM, RNN
