@@ -11,7 +11,9 @@ namespace {
 // What a further thread has to gain, in operations: for a call, to be woken; for a step, to be waited for.
 constexpr double least_work = 1e6, least_step_work = 2e5;
 
-constexpr Index least_rows = 8; // of a part: fewer do not fill the kernels' tiles
+// Rows of a part: enough to fill the kernels' tiles, and to pay for reading the recurrent weights if they
+// come from beyond the core's own cache.
+constexpr Index few_rows = 8, many_rows = 32, own_cache = 1 << 20;
 
 constexpr Team alone{0, 1, [](void*) {}, nullptr};
 
@@ -55,12 +57,18 @@ double Passes<T>::step_work(Index rows) const {
   return 2.0 * double(rows * cell_.packing.gates * shape_.hidden) * double(shape_.input + shape_.hidden);
 }
 
-/// Parts of a batch. In training they depend on the batch alone: the parts' weight gradients are added up
-/// one by one, and must be the same ones for any number of threads. Without them no sum goes across rows,
-/// and the parts are as many as the threads like.
+template <class T>
+Index Passes<T>::least_rows() const {
+  const Index bytes = cell_.packing.gates * shape_.hidden * shape_.hidden * Index(sizeof(T));
+  return bytes > own_cache ? many_rows : few_rows;
+}
+
+/// Parts of a batch. In training they depend on sizes alone: the parts' weight gradients are added up one
+/// by one, and must be the same ones for any number of threads. Without them no sum goes across rows, and
+/// the parts are as many as the threads like.
 template <class T>
 std::vector<Part> Passes<T>::cut(const ForwardArrays<T>& a, bool training) const {
-  const Index most = a.grid.batch / least_rows;
+  const Index most = a.grid.batch / least_rows();
   Index parts = 1;
   if (training)
     parts = std::clamp<Index>(most / 2, std::min<Index>(most, 2), 8);
@@ -83,10 +91,11 @@ std::vector<Part> Passes<T>::cut(const ForwardArrays<T>& a, bool training) const
 /// hidden units if a step is long enough for that.
 template <class T>
 template <class F>
-void Passes<T>::share(Index tasks, Index rows, Index bytes, F f) const {
-  const Index threads = step_work(rows) < least_step_work && tasks == 1 ? 1 : num_threads();
-  const Index by_units = std::min(cell_.shares(shape_), threads);
-  if (tasks >= threads || by_units <= tasks || step_work(rows) < least_step_work)
+void Passes<T>::share(Index tasks, Index rows, Index time, Index bytes, F f) const {
+  const double step = step_work(rows);
+  const Index threads = step * double(tasks * time) < least_work ? 1 : num_threads();
+  const Index by_units = step < least_step_work ? 1 : std::min(cell_.shares(shape_), threads);
+  if (tasks >= threads || tasks >= by_units)
     side_by_side(tasks, std::min(tasks, threads), rounded(bytes, 64), f);
   else
     one_by_one(tasks, by_units, bytes, f);
@@ -106,7 +115,7 @@ void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record) {
   if (record) r.tape = take_spare(std::size_t(r.parts.back().tape + nodes * sizes_.tape) * sizeof(T));
 
   const Index tasks = Index(r.parts.size()), rows = a.grid.batch * directions() / tasks;
-  share(tasks, rows, bytes, [&](Index i, const Team& team, void* work) {
+  share(tasks, rows, a.grid.time, bytes, [&](Index i, const Team& team, void* work) {
     const Part& part = r.parts[i];
     T* tape = record ? r.tape.template as<T>() + part.tape : nullptr;
     forward_part(a, part, *r.weights[part.direction], tape, team, work);
@@ -148,7 +157,7 @@ void Passes<T>::backward(const BackwardArrays<T>& a, Grid grid, Record<T>& r) {
   Buffer sums = take_spare(std::size_t(packed) * r.parts.size() * sizeof(T));
 
   // Both directions of a part add to the same rows of dx: they stay together, and in order.
-  share(parts, grid.batch / parts, bytes, [&](Index i, const Team& team, void* work) {
+  share(parts, grid.batch / parts, grid.time, bytes, [&](Index i, const Team& team, void* work) {
     for (Index d = 0; d < directions(); ++d) {
       const Index j = d * parts + i;
       backward_part(a, grid, r.parts[j], *r.weights[d], r.tape.template as<T>() + r.parts[j].tape,

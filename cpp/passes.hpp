@@ -61,9 +61,10 @@ public:
 private:
   Index directions() const { return Index(weights_.size()); }
   double step_work(Index rows) const;
+  Index least_rows() const;
   std::vector<Part> cut(const ForwardArrays<T>& arrays, bool training) const;
   template <class F>
-  void share(Index tasks, Index rows, Index bytes, F f) const;
+  void share(Index tasks, Index rows, Index time, Index bytes, F f) const;
   void forward_part(const ForwardArrays<T>& arrays, const Part& part, const Snapshot<T>& weights, T* tape,
                     const Team& team, void* work) const;
   void backward_part(const BackwardArrays<T>& arrays, Grid grid, const Part& part,

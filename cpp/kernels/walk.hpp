@@ -5,7 +5,8 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
-constexpr Index chunk_bytes = 384 * 1024;
+// Gates of a chunk: within the core's own cache, but of enough rows to pay for reading the weights.
+constexpr Index chunk_bytes = 384 * 1024, least_chunk = 48;
 
 /// Consecutive waves that are worked on together, and their nodes.
 struct Chunk {
@@ -15,7 +16,7 @@ struct Chunk {
 /// Chunks are cut where this many nodes lie before them, or a multiple of it.
 template <class C, class T>
 Index chunk_nodes(const Layout<C, T>& at) {
-  return max(1, chunk_bytes / (at.node() * Index(sizeof(T))));
+  return max(least_chunk, chunk_bytes / (at.node() * Index(sizeof(T))));
 }
 
 /// The chunk that `wave` is in.
