@@ -154,6 +154,8 @@ struct Bytes {
 /// Everything that one instruction set offers.
 struct Table {
   const char* level;
+  const char* macros; // the level that the compiler's macros prove
+  Index vector_bytes;
   const Kernels<float>* float32;
   const Kernels<double>* float64;
   uint64_t (*fingerprint)(const Bytes* blocks, Index count); // changes when one of the blocks does

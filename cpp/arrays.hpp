@@ -10,6 +10,7 @@
 #include <string>
 
 #include "api.hpp"
+#include "threads.hpp"
 
 namespace rnncore {
 
@@ -66,11 +67,14 @@ py::object or_none(const Array<T>& array, bool given) {
 class ReleaseGil {
 public:
   explicit ReleaseGil(Index work) {
-    if (work > 100'000) released_.emplace();
+    if (work <= 100'000) return;
+    released_.emplace();
+    no_fork_.emplace();
   }
 
 private:
   std::optional<py::gil_scoped_release> released_;
+  std::optional<NoFork> no_fork_; // ends before the GIL is asked for
 };
 
 } // namespace rnncore

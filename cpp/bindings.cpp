@@ -47,6 +47,8 @@ py::dict info() {
   py::dict d;
   d["version"] = RNNCORE_VERSION;
   d["instruction_set"] = kernels().level;
+  d["macros"] = kernels().macros;
+  d["vector_bytes"] = kernels().vector_bytes;
   d["compiled_for"] = levels();
   d["compiler"] = __VERSION__;
   return d;
@@ -56,7 +58,8 @@ py::dict info() {
 
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.doc() = "The compiled kernels of rnncore.";
-  kernels(); // an impossible RNNCORE_ISA fails here, not in the middle of work
+  kernels(); // an impossible RNNCORE_ISA or RNNCORE_NUM_THREADS fails here, not in the middle of work
+  start_threads();
   bind_layer<float>(m, "F32");
   bind_layer<double>(m, "F64");
   bind_linear<float>(m, "F32");

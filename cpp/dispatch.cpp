@@ -17,15 +17,15 @@ namespace rnncore {
 namespace {
 
 #if defined(__x86_64__)
-bool runs_v2() {
+[[maybe_unused]] bool runs_v2() {
   return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("ssse3") &&
          __builtin_cpu_supports("popcnt");
 }
-bool runs_v3() {
+[[maybe_unused]] bool runs_v3() {
   return runs_v2() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
          __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
 }
-bool runs_v4() {
+[[maybe_unused]] bool runs_v4() {
   return runs_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vl");

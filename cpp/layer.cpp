@@ -47,7 +47,8 @@ void zero_padding(const Grid& grid, const int64_t* lengths, T* rows, Index width
 
 template <class T>
 std::size_t Tape<T>::bytes() const {
-  return x.nbytes() + y.nbytes() + c.nbytes() + first_h.nbytes() + first_c.nbytes() + record.tape.bytes();
+  return x.nbytes() + y.nbytes() + first_h.nbytes() + first_c.nbytes() + record.tape.bytes() +
+         record.c.bytes();
 }
 
 template <class T>
@@ -67,14 +68,14 @@ py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, co
   if (!lengths_object.is_none()) lengths = of_shape<int64_t>("lengths", lengths_object, {grid.batch});
 
   const Index D = Index(parameters_.size()), H = shape_.hidden;
-  const bool has_c = cell_.has_cell_state, keeps_c = has_c && (record || cell_states);
+  const bool has_c = cell_.has_cell_state, keeps_c = has_c && cell_states;
   const Extents wide{x.shape(0), x.shape(1), D * H}, states{D, grid.batch, H};
   Array<T> y = new_array<T>(wide), h = copy_or_zeros<T>("h0", h0, states), running_c, c;
   if (has_c) running_c = copy_or_zeros<T>("c0", c0, states);
   if (keeps_c) c = new_array<T>(wide);
   std::unique_ptr<Tape<T>> tape;
   if (record) {
-    tape.reset(new Tape<T>{grid, !lengths_object.is_none(), x, y, c, {}, {}, {}});
+    tape.reset(new Tape<T>{grid, !lengths_object.is_none(), x, y, {}, {}, {}});
     tape->first_h = copy_or_zeros<T>("h0", h0, states);
     if (has_c) tape->first_c = copy_or_zeros<T>("c0", c0, states);
   }
@@ -113,7 +114,6 @@ py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const p
 
   const BackwardArrays<T> arrays{tape.x.data(),
                                  tape.y.data(),
-                                 has_c ? tape.c.data() : nullptr,
                                  tape.first_h.data(),
                                  has_c ? tape.first_c.data() : nullptr,
                                  dy_object.is_none() ? nullptr : dy.data(),

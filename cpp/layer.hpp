@@ -18,7 +18,7 @@ template <class T>
 struct Tape {
   Grid grid;
   bool ragged;
-  Array<T> x, y, c;          // (rows, I), (rows, D * H), the same or empty
+  Array<T> x, y;             // (rows, I), (rows, D * H)
   Array<T> first_h, first_c; // (D, B, H), the same or empty
   Record<T> record;
 

@@ -61,6 +61,7 @@ py::object LinearLayer<T>::backward(const py::object& x_object, const py::object
     const ReleaseGil release(work);
     const auto snapshot = weights_.snapshot(true);
     b.packed_transposed = snapshot->transposed.template as<T>();
+    const std::lock_guard lock(adding_);
     on_team(threads_for(work), [&](const Team& team) { kernels_of<T>().linear.backward(b, team); });
   }
   return dx;

@@ -25,6 +25,7 @@ private:
   const Shape shape_;
   const py::object weight_, bias_; // kept alive
   WatchedWeights<T> weights_;
+  std::mutex adding_; // held while gradients are added to: calls share them
 };
 
 } // namespace rnncore

@@ -112,13 +112,20 @@ void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record) {
     bytes = std::max(bytes, cell_.forward_work(shape_, part.schedule.view()));
     nodes = std::max(nodes, part.schedule.view().nodes);
   }
-  if (record) r.tape = take_spare(std::size_t(r.parts.back().tape + nodes * sizes_.tape) * sizeof(T));
+  ForwardArrays<T> arrays = a;
+  if (record) {
+    r.tape = take_spare(std::size_t(r.parts.back().tape + nodes * sizes_.tape) * sizeof(T));
+    if (cell_.has_cell_state) {
+      r.c = take_spare(std::size_t(a.grid.time * a.grid.batch * directions() * shape_.hidden) * sizeof(T));
+      arrays.c = r.c.template as<T>();
+    }
+  }
 
   const Index tasks = Index(r.parts.size()), rows = a.grid.batch * directions() / tasks;
   share(tasks, rows, a.grid.time, bytes, [&](Index i, const Team& team, void* work) {
     const Part& part = r.parts[i];
     T* tape = record ? r.tape.template as<T>() + part.tape : nullptr;
-    forward_part(a, part, *r.weights[part.direction], tape, team, work);
+    forward_part(arrays, part, *r.weights[part.direction], tape, team, work);
   });
 }
 
@@ -160,12 +167,12 @@ void Passes<T>::backward(const BackwardArrays<T>& a, Grid grid, Record<T>& r) {
   share(parts, grid.batch / parts, grid.time, bytes, [&](Index i, const Team& team, void* work) {
     for (Index d = 0; d < directions(); ++d) {
       const Index j = d * parts + i;
-      backward_part(a, grid, r.parts[j], *r.weights[d], r.tape.template as<T>() + r.parts[j].tape,
-                    sums.template as<T>() + j * packed, team, work);
+      backward_part(a, grid, r, j, sums.template as<T>() + j * packed, team, work);
       team.wait(team.barrier);
     }
   });
   const double moved = double(packed) * double(r.parts.size());
+  const std::lock_guard lock(adding_);
   on_team(moved < least_step_work ? 1 : num_threads(), [&](const Team& team) {
     for (Index j = 0; j < Index(r.parts.size()); ++j)
       cell_.add_gradients(shape_, sums.template as<T>() + j * packed, a.weights[r.parts[j].direction],
@@ -173,26 +180,27 @@ void Passes<T>::backward(const BackwardArrays<T>& a, Grid grid, Record<T>& r) {
   });
   give_spare(std::move(sums));
   give_spare(std::move(r.tape));
+  give_spare(std::move(r.c));
 }
 
 template <class T>
-void Passes<T>::backward_part(const BackwardArrays<T>& a, Grid grid, const Part& part,
-                              const Snapshot<T>& weights, T* tape, T* gradients, const Team& team,
-                              void* work) const {
+void Passes<T>::backward_part(const BackwardArrays<T>& a, Grid grid, const Record<T>& r, Index index,
+                              T* gradients, const Team& team, void* work) const {
+  const Part& part = r.parts[index];
   const Index D = directions(), H = shape_.hidden, state = part.direction * grid.batch * H;
   Backward<T> pass{};
   pass.shape = shape_;
   pass.schedule = part.schedule.view();
-  pass.packed_transposed = weights.transposed.template as<T>();
+  pass.packed_transposed = r.weights[part.direction]->transposed.template as<T>();
   pass.x = {a.x, shape_.input};
   pass.y = {a.y + part.direction * H, D * H};
   pass.first = {a.first_h + state, H};
   if (a.dc) {
     pass.first_c = {a.first_c + state, H};
-    pass.c = {a.c + part.direction * H, D * H};
+    pass.c = {r.c.template as<T>() + part.direction * H, D * H};
     pass.dc = {a.dc + state, H};
   }
-  pass.tape = tape;
+  pass.tape = r.tape.template as<T>() + part.tape;
   if (a.dy) pass.dy = {a.dy + part.direction * H, D * H};
   pass.dh = {a.dh + state, H};
   if (a.dx) pass.dx = {a.dx, shape_.input};
@@ -217,11 +225,11 @@ Buffer Passes<T>::take_spare(std::size_t bytes) {
   return buffer;
 }
 
-/// Kept for the next call: the two that one pair of passes needs.
+/// Kept for the next call: the three that one pair of passes needs.
 template <class T>
 void Passes<T>::give_spare(Buffer buffer) {
   const std::lock_guard lock(mutex_);
-  if (spare_.size() < 2) spare_.push_back(std::move(buffer));
+  if (buffer.bytes() && spare_.size() < 3) spare_.push_back(std::move(buffer));
 }
 
 template class Passes<float>;

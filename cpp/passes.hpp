@@ -20,12 +20,12 @@ struct ForwardArrays {
   const T* x;             // (rows, I)
   T* y;                   // (rows, D * H)
   T *h, *running_c;       // (D, B, H)  in: initial; out: final
-  T* c;                   // (rows, D * H) or null: not wanted
+  T* c;                   // (rows, D * H) or null: not wanted; not with a record, which keeps its own
 };
 
 template <class T>
 struct BackwardArrays {
-  const T *x, *y, *c;              // as forward saw and left them
+  const T *x, *y;                  // as forward saw and left them
   const T *first_h, *first_c;      // (D, B, H)
   const T* dy;                     // (rows, D * H) or null: zero
   T *dh, *dc;                      // (D, B, H)  in: of the final states; out: of the initial ones
@@ -46,6 +46,7 @@ struct Record {
   std::vector<Part> parts; // all of the first direction, then all of the second
   std::vector<std::shared_ptr<const Snapshot<T>>> weights; // of each direction
   Buffer tape;
+  Buffer c; // (rows, D * H)  cell states
 };
 
 template <class T>
@@ -67,8 +68,8 @@ private:
   void share(Index tasks, Index rows, Index time, Index bytes, F f) const;
   void forward_part(const ForwardArrays<T>& arrays, const Part& part, const Snapshot<T>& weights, T* tape,
                     const Team& team, void* work) const;
-  void backward_part(const BackwardArrays<T>& arrays, Grid grid, const Part& part,
-                     const Snapshot<T>& weights, T* tape, T* gradients, const Team& team, void* work) const;
+  void backward_part(const BackwardArrays<T>& arrays, Grid grid, const Record<T>& record, Index part,
+                     T* gradients, const Team& team, void* work) const;
   Buffer take_spare(std::size_t bytes);
   void give_spare(Buffer buffer);
 
@@ -76,6 +77,7 @@ private:
   const Shape shape_;
   const Sizes sizes_;
   std::vector<std::unique_ptr<WatchedWeights<T>>> weights_;
+  std::mutex adding_; // held while gradients are added to: calls share them
   std::mutex mutex_;
   std::vector<Buffer> spare_; // of earlier calls, to be used again
 };

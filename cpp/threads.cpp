@@ -3,12 +3,18 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
+#include <limits>
 #include <memory>
 #include <mutex>
+#include <shared_mutex>
+#include <stdexcept>
+#include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
 #if defined(__unix__) || defined(__APPLE__)
+#include <csignal>
 #include <pthread.h>
 #endif
 #if defined(__linux__)
@@ -29,16 +35,15 @@ inline void pause_briefly() {
 #endif
 }
 
-/// Waits until `done()`: spinning first, since most waits are shorter than a system call, then giving the
-/// processor away.
+/// Waits until `done()`, or for so many rounds: pausing first, since most waits are shorter than a system
+/// call, but soon giving the processor away, since another process may have that of whom we wait for.
 template <class Done>
-void spin_until(Done done, int spins) {
-  for (int i = 0; !done(); ++i) {
-    if (i < spins)
+void spin_until(Done done, Index rounds = std::numeric_limits<Index>::max()) {
+  for (Index i = 0; i < rounds && !done(); ++i)
+    if (i < 300)
       pause_briefly();
     else
       std::this_thread::yield();
-  }
 }
 
 class Barrier {
@@ -50,7 +55,7 @@ public:
       arrived_.store(0, std::memory_order_relaxed);
       phase_.store(phase + 1, std::memory_order_release);
     } else {
-      spin_until([&] { return phase_.load(std::memory_order_acquire) != phase; }, 2000);
+      spin_until([&] { return phase_.load(std::memory_order_acquire) != phase; });
     }
   }
 
@@ -73,9 +78,29 @@ void take_part(const Job& job, Index rank) {
   job.work(team, job.argument);
 }
 
+/// While one exists, threads that this one starts get no signals: those belong to the program's own.
+class SignalsBlocked {
+public:
+  SignalsBlocked(const SignalsBlocked&) = delete;
+#if defined(__unix__) || defined(__APPLE__)
+  SignalsBlocked() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &saved_);
+  }
+  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &saved_, nullptr); }
+
+private:
+  sigset_t saved_;
+#else
+  SignalsBlocked() {}
+#endif
+};
+
 /// Workers sleep between calls, but first spin for a while: calls come in bursts.
 class Pool {
 public:
+  Pool() = default;
   ~Pool() {
     {
       const std::lock_guard lock(mutex_);
@@ -86,11 +111,22 @@ public:
     for (std::thread& worker : workers_) worker.join();
   }
 
-  void run(const Job& job) {
-    while (Index(workers_.size()) + 1 < job.size) {
-      const Index rank = Index(workers_.size()) + 1;
-      workers_.emplace_back([this, rank, seen = generation_.load()] { serve(rank, seen); });
+  /// Starts workers for a team of `size`; returns how large a team the system allows.
+  Index grow(Index size) {
+    if (Index(workers_.size()) + 1 >= size) return size;
+    const SignalsBlocked blocked;
+    try {
+      while (Index(workers_.size()) + 1 < size) {
+        const Index rank = Index(workers_.size()) + 1;
+        workers_.emplace_back([this, rank, seen = generation_.load()] { serve(rank, seen); });
+      }
+    } catch (const std::system_error&) { // no more threads to be had
     }
+    return Index(workers_.size()) + 1;
+  }
+
+  /// `job.size` is at most what `grow` returned.
+  void run(const Job& job) {
     unfinished_.store(job.size - 1, std::memory_order_relaxed);
     {
       const std::lock_guard lock(mutex_);
@@ -99,14 +135,13 @@ public:
     }
     wake_.notify_all();
     take_part(job, 0);
-    spin_until([&] { return unfinished_.load(std::memory_order_acquire) == 0; }, 20000);
+    spin_until([&] { return unfinished_.load(std::memory_order_acquire) == 0; });
   }
 
 private:
   void serve(Index rank, unsigned seen) {
     for (;;) {
-      for (int i = 0; i < 20000 && generation_.load(std::memory_order_acquire) == seen; ++i)
-        pause_briefly();
+      spin_until([&] { return generation_.load(std::memory_order_acquire) != seen; }, 2000);
       Job job;
       {
         std::unique_lock lock(mutex_);
@@ -130,21 +165,28 @@ private:
   bool closing_ = false;
 };
 
-/// A forked child has none of its parent's threads: it leaves the parent's pool alone and makes its own.
+/// What the threads of this process share.
 struct Shared {
-  std::mutex busy;
+  std::shared_mutex calls; // held by calls, and alone by fork
+  std::mutex busy;         // held by the call that has the pool
   std::unique_ptr<Pool> pool;
 };
-Shared* shared = nullptr;
-std::once_flag prepared;
+Shared* shared = nullptr; // never destroyed: a daemon thread may outlive the statics
 
-void prepare() {
-  shared = new Shared; // never destroyed: a daemon thread may outlive the statics
-#if defined(__unix__) || defined(__APPLE__)
-  pthread_atfork(nullptr, nullptr, [] { shared = new Shared; });
-#endif
+/// A child has none of its parent's threads, and of its parent's locks those that were held at the fork
+/// stay so for ever. So fork waits for calls to end and the pool is gone meanwhile; the child starts anew.
+void prepare_for_fork() {
+  shared->calls.lock();
+  shared->busy.lock();
+  shared->pool.reset();
 }
+void after_fork_in_parent() {
+  shared->busy.unlock();
+  shared->calls.unlock();
+}
+void after_fork_in_child() { shared = new Shared; }
 
+/// The whole number above zero that a variable holds, or starts with; else 0.
 Index positive(const char* variable) {
   const char* text = std::getenv(variable);
   const long value = text ? std::strtol(text, nullptr, 10) : 0;
@@ -164,22 +206,40 @@ std::atomic<Index> chosen{0};
 
 } // namespace
 
-Index num_threads() {
-  if (const Index n = chosen.load(std::memory_order_relaxed)) return n;
-  Index n = positive("RNNCORE_NUM_THREADS");
-  if (!n) n = positive("OMP_NUM_THREADS");
-  if (!n) n = processors();
-  chosen.store(n, std::memory_order_relaxed);
-  return n;
+void start_threads() {
+  const char* text = std::getenv("RNNCORE_NUM_THREADS");
+  if (text && *text) {
+    const std::string given(text);
+    const bool digits = given.find_first_not_of("0123456789") == given.npos;
+    chosen = digits ? positive("RNNCORE_NUM_THREADS") : 0;
+    if (!chosen)
+      throw std::runtime_error("RNNCORE_NUM_THREADS=" + given + " is not a whole number above 0");
+  }
+  if (shared) return;
+  shared = new Shared;
+#if defined(__unix__) || defined(__APPLE__)
+  pthread_atfork(prepare_for_fork, after_fork_in_parent, after_fork_in_child);
+#endif
 }
 
-void set_num_threads(Index n) { chosen.store(n, std::memory_order_relaxed); }
+Index num_threads() {
+  if (const Index n = chosen.load(std::memory_order_relaxed)) return n;
+  Index n = positive("OMP_NUM_THREADS");
+  if (!n) n = processors();
+  Index none = 0; // unless another thread has chosen meanwhile
+  return chosen.compare_exchange_strong(none, n) ? n : none;
+}
+
+void set_num_threads(Index n) { chosen.store(n < 1 ? 1 : n, std::memory_order_relaxed); }
+
+NoFork::NoFork() { shared->calls.lock_shared(); }
+NoFork::~NoFork() { shared->calls.unlock_shared(); }
 
 void run_team(Index size, TeamWork work, void* argument) {
-  std::call_once(prepared, prepare);
   std::unique_lock lock(shared->busy, std::defer_lock);
   if (size > 1 && lock.try_lock()) {
     if (!shared->pool) shared->pool = std::make_unique<Pool>();
+    size = shared->pool->grow(size);
     Barrier barrier(size);
     shared->pool->run({work, argument, size, &barrier});
   } else {
@@ -189,3 +249,9 @@ void run_team(Index size, TeamWork work, void* argument) {
 }
 
 } // namespace rnncore
+
+// For threadpoolctl, which finds a library by its symbols.
+extern "C" {
+[[gnu::visibility("default")]] int rnncore_get_num_threads() { return int(rnncore::num_threads()); }
+[[gnu::visibility("default")]] void rnncore_set_num_threads(int n) { rnncore::set_num_threads(n); }
+}

@@ -6,16 +6,28 @@
 
 namespace rnncore {
 
+/// Once, before anything else here. Throws std::runtime_error if RNNCORE_NUM_THREADS makes no sense.
+void start_threads();
+
 /// Threads a call may use: set_num_threads, else RNNCORE_NUM_THREADS, else OMP_NUM_THREADS, else the
 /// processors this process may run on.
 Index num_threads();
 void set_num_threads(Index n);
 
-using TeamWork = void (*)(const Team& team, void* argument);
+/// While one exists fork waits, so that a child never finds a lock that somebody held. Its holder must not
+/// fork, nor wait for the GIL: the thread that forks may have it.
+class NoFork {
+public:
+  NoFork();
+  NoFork(const NoFork&) = delete;
+  ~NoFork();
+};
+
+using TeamWork = void (*)(const Team& team, void* argument) noexcept;
 
 /// Runs `work` once on each of up to `size` threads, the calling one among them, and returns when all are
-/// done. While another call has the pool, or in a process forked from one that had it, the team is as
-/// small as need be: results do not depend on its size.
+/// done. While another call has the pool, or where the system gives no more threads, the team is as small
+/// as need be: results do not depend on its size.
 void run_team(Index size, TeamWork work, void* argument);
 
 /// f(team) on each of up to `threads` threads, denormals flushed.
@@ -23,7 +35,7 @@ template <class F>
 void on_team(Index threads, F f) {
   run_team(
       threads,
-      [](const Team& team, void* function) {
+      [](const Team& team, void* function) noexcept {
         const FlushDenormals flush;
         (*static_cast<F*>(function))(team);
       },

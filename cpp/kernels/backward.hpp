@@ -83,18 +83,12 @@ private:
       for (Index r = 0; r < rows; ++r, gates += at_.row(p)) instant<S>(p, first + r, gates);
     }
     wait(); // the product reads the gradients of all gates
-    constexpr Window window = C::recurrent[S];
-    const GateRows<T> a{at_.hidden, window, C::slots, gates_, chunk_.rows, first};
-    for (Index q = mine_.states.begin; q < mine_.states.end; ++q) {
-      const Index column = at_.states.first(q) * L;
-      const Target<T> target =
-          S == 0 ? Target<T>{nullptr, 0, dh_ + first, column}
-                 : Target<T>{d_middle_ + first * b_.shape.hidden + column, b_.shape.hidden, nullptr, 0};
-      multiply<T>(Product<T, GateRows<T>>{
-          a, rows, b_.packed_transposed + at_.recurrent_transposed(S) + column * at_.all(window),
-          at_.states.width(q), target, at_.states.valid(at_.states.first(q) + at_.states.width(q) - 1),
-          S == 0 && C::direct ? Start::keep : Start::zero, nullptr});
-    }
+    const Target<T> target =
+        S == 0 ? Target<T>{nullptr, 0, dh_ + first, 0}
+               : Target<T>{d_middle_ + first * b_.shape.hidden, b_.shape.hidden, nullptr, 0};
+    multiply_back(C::recurrent[S], first, rows, at_.states, mine_.states,
+                  b_.packed_transposed + at_.recurrent_transposed(S), target,
+                  S == 0 && C::direct ? Start::keep : Start::zero);
     if constexpr (S > 0) step<S - 1>(first, rows);
   }
 
@@ -117,27 +111,36 @@ private:
       }
       if constexpr (S + 1 < stages) d.middle = load(d_middle_ + r * b_.shape.hidden + column, valid);
       C::backward(Stage<S>{}, s, t, d);
-      for (Index j = 0; j < C::slots; ++j) store(gates + (j * width + u) * L, s[j]);
+      // Of an earlier stage only its own window: the others' slots may still be read by other threads.
+      constexpr Window changed = S + 1 == stages ? Window{0, C::slots, {}} : C::recurrent[S];
+      for (Index j = changed.begin; j < changed.begin + changed.count; ++j)
+        store(gates + (j * width + u) * L, s[j]);
       if constexpr (C::direct) store(dh_[r] + column, d.h, valid);
       if constexpr (C::has_cell_state) store(dc_[r] + column, d.c, valid);
     }
   }
 
   void input_gradients() {
-    const GateRows<T> a{at_.hidden, C::input, C::slots, gates_, chunk_.rows, 0};
-    const Share columns(team_, at_.inputs.count());
-    for (Index q = columns.begin; q < columns.end; ++q) {
-      const Index column = at_.inputs.first(q) * L;
-      multiply<T>(Product<T, GateRows<T>>{a,
-                                          chunk_.rows,
-                                          b_.packed_transposed + at_.input_transposed() +
-                                              column * at_.all(C::input),
-                                          at_.inputs.width(q),
-                                          {nullptr, 0, dx_, column},
-                                          at_.inputs.valid(at_.inputs.first(q) + at_.inputs.width(q) - 1),
-                                          b_.add_dx ? Start::keep : Start::zero,
-                                          nullptr});
-    }
+    multiply_back(C::input, 0, chunk_.rows, at_.inputs, Share(team_, at_.inputs.count()),
+                  b_.packed_transposed + at_.input_transposed(), {nullptr, 0, dx_, 0},
+                  b_.add_dx ? Start::keep : Start::zero);
+  }
+
+  /// Gradients of a window of gates times transposed weights, to some panels of `outputs`.
+  void multiply_back(Window window, Index first, Index rows, const Panels<T>& outputs, Share panels,
+                     const T* weights, const Target<T>& target, Start start) const {
+    const GateRows<T> a{at_.hidden, window, C::slots, gates_, chunk_.rows, first};
+    outputs.for_each_run(panels.begin, panels.end, [&](Index q, Index end) {
+      const Index column = outputs.first(q) * L, width = outputs.width(q);
+      Target<T> c = target;
+      if (c.rows)
+        c.offset = column;
+      else
+        c.base += column;
+      multiply(Product<T, GateRows<T>>{a, rows, weights + column * at_.all(window), width, end - q,
+                                       width * L * at_.all(window), c, width * L,
+                                       outputs.valid(outputs.first(end) - 1), start});
+    });
   }
 
   void weight_gradients() {

@@ -73,23 +73,26 @@ private:
 
   /// Every slot starts from its bias; those of the input window have the input's product added.
   void project_inputs() {
-    for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) {
-      const T* bias = f_.packed + at_.bias() + at_.gates(p, 1);
-      T* gates = gates_ + at_.gates(p, chunk_.rows);
-      const Index begin = at_.window(C::input, p), end = begin + at_.columns(C::input, p);
-      multiply<T>(
-          Product<T, Gathered<T>>{{x_, f_.shape.input},
-                                  chunk_.rows,
-                                  f_.packed + at_.input() + f_.shape.input * at_.before(C::input, p),
-                                  at_.columns(C::input, p) / L,
-                                  {gates + begin, at_.row(p), nullptr, 0},
-                                  L,
-                                  Start::bias,
-                                  bias + begin});
-      for (Index r = 0; r < chunk_.rows; ++r, gates += at_.row(p)) {
-        for (Index j = 0; j < begin; j += L) store(gates + j, load(bias + j));
-        for (Index j = end; j < at_.row(p); j += L) store(gates + j, load(bias + j));
-      }
+    constexpr Window window = C::input;
+    at_.hidden.for_each_run(mine_.panels.begin, mine_.panels.end, [&](Index p, Index end) {
+      const T* weights = f_.packed + at_.input();
+      auto product = product_of(window, p, end, 0, chunk_.rows, x_, f_.shape.input, weights);
+      product.start = Start::bias;
+      product.bias = f_.packed + at_.bias() + at_.gates(p, 1) + at_.window(window, p);
+      product.bias_step = at_.row(p);
+      multiply(product);
+    });
+    for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) fill_other_slots(p);
+  }
+
+  void fill_other_slots(Index p) {
+    const Index begin = at_.window(C::input, p), end = begin + at_.columns(C::input, p);
+    if (begin == 0 && end == at_.row(p)) return;
+    const T* bias = f_.packed + at_.bias() + at_.gates(p, 1);
+    T* gates = gates_ + at_.gates(p, chunk_.rows);
+    for (Index r = 0; r < chunk_.rows; ++r, gates += at_.row(p)) {
+      for (Index j = 0; j < begin; j += L) store(gates + j, load(bias + j));
+      for (Index j = end; j < at_.row(p); j += L) store(gates + j, load(bias + j));
     }
   }
 
@@ -98,31 +101,35 @@ private:
   template <Index S>
   void step(Index first, Index rows) {
     const Index group = max(1, group_bytes / (rows * at_.row(0) * Index(sizeof(T))));
-    for (Index p = mine_.panels.begin; p < mine_.panels.end; p += group) {
-      const Index end = min(p + group, mine_.panels.end);
-      for (Index q = p; q < end; ++q) multiply_states<S>(q, first, rows);
-      for (Index q = p; q < end; ++q) {
-        T* gates = gates_ + at_.gates(q, chunk_.rows) + first * at_.row(q);
-        for (Index r = 0; r < rows; ++r, gates += at_.row(q)) instant<S>(q, first + r, gates);
+    const T* const* states = (S == 0 ? h_prev_ : middle_rows_) + first;
+    for (Index g = mine_.panels.begin; g < mine_.panels.end; g += group) {
+      const Index group_end = min(g + group, mine_.panels.end);
+      at_.hidden.for_each_run(g, group_end, [&](Index p, Index end) {
+        const T* weights = f_.packed + at_.recurrent(S);
+        multiply(product_of(C::recurrent[S], p, end, first, rows, states, f_.shape.hidden, weights));
+      });
+      for (Index p = g; p < group_end; ++p) {
+        T* gates = gates_ + at_.gates(p, chunk_.rows) + first * at_.row(p);
+        for (Index r = 0; r < rows; ++r, gates += at_.row(p)) instant<S>(p, first + r, gates);
       }
     }
     wait(); // the next stage or wave reads whole rows
     if constexpr (S + 1 < stages) step<S + 1>(first, rows);
   }
 
-  template <Index S>
-  void multiply_states(Index p, Index first, Index rows) {
-    constexpr Window window = C::recurrent[S];
+  /// Rows times packed weights, added to a window of the gates of some panels of equal width.
+  Product<T, Gathered<T>> product_of(Window window, Index p, Index end, Index first, Index rows,
+                                     const T* const* a, Index columns, const T* weights) const {
     T* gates = gates_ + at_.gates(p, chunk_.rows) + first * at_.row(p) + at_.window(window, p);
-    multiply<T>(
-        Product<T, Gathered<T>>{{(S == 0 ? h_prev_ : middle_rows_) + first, f_.shape.hidden},
-                                rows,
-                                f_.packed + at_.recurrent(S) + f_.shape.hidden * at_.before(window, p),
-                                at_.columns(window, p) / L,
-                                {gates, at_.row(p), nullptr, 0},
-                                L,
-                                Start::keep,
-                                nullptr});
+    return {{a, columns},
+            rows,
+            weights + columns * at_.before(window, p),
+            at_.columns(window, p) / L,
+            end - p,
+            columns * at_.columns(window, p),
+            {gates, at_.row(p), nullptr, 0},
+            chunk_.rows * at_.row(p),
+            L};
   }
 
   template <Index S>

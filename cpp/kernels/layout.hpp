@@ -19,10 +19,10 @@ struct Parts {
   Index n, count;
 
   RNNCORE_INLINE constexpr Parts(Index n_, Index most) : n(n_), count(ceil_div(n_, most)) {}
-  /// The same in an even number of parts where that is possible, to share between threads.
+  /// The same in an even number of parts where there are enough of them to share between threads.
   static RNNCORE_INLINE constexpr Parts even(Index n, Index most) {
     Parts parts(n, most);
-    if (parts.count < n) parts.count += parts.count % 2;
+    if (n >= 4 && parts.count < n) parts.count += parts.count % 2;
     return parts;
   }
   RNNCORE_INLINE constexpr Index begin(Index part) const {
@@ -42,6 +42,13 @@ struct Panels {
   RNNCORE_INLINE Index count() const { return vectors.count; }
   RNNCORE_INLINE Index first(Index panel) const { return vectors.begin(panel); } // vectors before it
   RNNCORE_INLINE Index width(Index panel) const { return vectors.size(panel); }  // its vectors
+  /// f(begin, end) for each run of panels of the same width among some of them.
+  template <class F>
+  RNNCORE_INLINE void for_each_run(Index begin, Index end, F f) const {
+    const Index wider = vectors.n % vectors.count; // the first ones
+    if (begin < min(end, wider)) f(begin, min(end, wider));
+    if (max(begin, wider) < end) f(max(begin, wider), end);
+  }
   /// The first panel that holds vector v or a later one.
   RNNCORE_INLINE Index from(Index v) const {
     Index panel = 0;

@@ -62,17 +62,21 @@ void multiply_all(Share rows, const T* from, Index K, const Panels<T>& panels, c
   for (Index r = rows.begin; r < rows.end; r += row_block) {
     const Index n = min(row_block, rows.end - r);
     const RowBlock<T> block(from + r * K, K, n);
-    for (Index p = 0; p < panels.count(); ++p) {
-      const Index column = panels.first(p) * lanes<T>;
-      multiply<T>(Product<T, Gathered<T>>{{block.rows, K},
-                                          n,
-                                          packed + column * K,
-                                          panels.width(p),
-                                          {to + r * panels.columns + column, panels.columns, nullptr, 0},
-                                          panels.valid(panels.first(p) + panels.width(p) - 1),
-                                          bias ? Start::bias : Start::zero,
-                                          bias ? bias + column : nullptr});
-    }
+    panels.for_each_run(0, panels.count(), [&](Index p, Index end) {
+      const Index column = panels.first(p) * lanes<T>, width = panels.width(p) * lanes<T>;
+      multiply(Product<T, Gathered<T>>{{block.rows, K},
+                                       n,
+                                       packed + column * K,
+                                       panels.width(p),
+                                       end - p,
+                                       width * K,
+                                       {to + r * panels.columns + column, panels.columns, nullptr, 0},
+                                       width,
+                                       panels.valid(panels.first(end) - 1),
+                                       bias ? Start::bias : Start::zero,
+                                       bias ? bias + column : nullptr,
+                                       width});
+    });
   }
 }
 

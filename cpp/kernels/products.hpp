@@ -63,70 +63,96 @@ struct Target {
 
 enum class Start { zero, keep, bias };
 
+/// Some panels of equal width, one after the other.
 template <class T, class A>
 struct Product {
   A a;
   Index rows;
   const T* b; // packed: `width` vectors for every column of A
-  Index width;
+  Index width, panels;
+  Index b_step; // from panel to panel
   Target<T> c;
-  Index tail; // lanes of the last vector that exist in C
-  Start start;
-  const T* bias;
+  Index c_step, tail; // lanes of the last vector of the last panel that exist in C
+  Start start = Start::keep;
+  const T* bias = nullptr;
+  Index bias_step = 0;
 };
 
-template <class T, class A, int M, int N>
-void multiply_tile(const Product<T, A>& p, Index row) {
+/// M rows of P panels: as many sums in registers as hide the time one takes.
+template <class T, class A, int P, int M, int N>
+void multiply_tile(const Product<T, A>& p, Index panel, Index row) {
   constexpr Index L = lanes<T>;
-  Vec<T> sum[M][N];
+  const Index tail = panel + P == p.panels ? p.tail : L;
+  Vec<T> sum[P][M][N];
   T* c[M];
 #pragma GCC unroll 8
-  for (int m = 0; m < M; ++m) {
-    c[m] = p.c.at(row + m);
+  for (int m = 0; m < M; ++m) c[m] = p.c.at(row + m) + panel * p.c_step;
 #pragma GCC unroll 8
-    for (int n = 0; n < N; ++n)
-      sum[m][n] = p.start == Start::zero   ? Vec<T>(T(0))
-                  : p.start == Start::bias ? load(p.bias + n * L)
-                  : n + 1 < N              ? load(c[m] + n * L)
-                                           : load(c[m] + n * L, p.tail);
-  }
-  const T* b = p.b;
+  for (int q = 0; q < P; ++q)
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m)
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n)
+        sum[q][m][n] = p.start == Start::zero   ? Vec<T>(T(0))
+                       : p.start == Start::bias ? load(p.bias + (panel + q) * p.bias_step + n * L)
+                       : q + 1 < P || n + 1 < N ? load(c[m] + q * p.c_step + n * L)
+                                                : load(c[m] + q * p.c_step + n * L, tail);
+  const T* b[P];
+#pragma GCC unroll 8
+  for (int q = 0; q < P; ++q) b[q] = p.b + (panel + q) * p.b_step;
   for (Index segment = 0; segment < p.a.segments(); ++segment) {
     const T* a[M];
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) a[m] = p.a.at(segment, row + m);
     const Index length = p.a.length(segment);
-    for (Index k = 0; k < length; ++k, b += N * L) {
-      Vec<T> v[N];
+    for (Index k = 0; k < length; ++k) {
 #pragma GCC unroll 8
-      for (int n = 0; n < N; ++n) v[n] = load(b + n * L);
+      for (int q = 0; q < P; ++q) {
+        Vec<T> v[N];
 #pragma GCC unroll 8
-      for (int m = 0; m < M; ++m) {
-        const Vec<T> factor(a[m][k]);
+        for (int n = 0; n < N; ++n) v[n] = load(b[q] + n * L);
+        b[q] += N * L;
 #pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) sum[m][n] = fma(factor, v[n], sum[m][n]);
+        for (int m = 0; m < M; ++m) {
+          const Vec<T> factor(a[m][k]);
+#pragma GCC unroll 8
+          for (int n = 0; n < N; ++n) sum[q][m][n] = fma(factor, v[n], sum[q][m][n]);
+        }
       }
     }
   }
 #pragma GCC unroll 8
-  for (int m = 0; m < M; ++m) {
+  for (int q = 0; q < P; ++q)
 #pragma GCC unroll 8
-    for (int n = 0; n + 1 < N; ++n) store(c[m] + n * L, sum[m][n]);
-    store(c[m] + (N - 1) * L, sum[m][N - 1], p.tail);
-  }
+    for (int m = 0; m < M; ++m) {
+      T* to = c[m] + q * p.c_step;
+#pragma GCC unroll 8
+      for (int n = 0; n + 1 < N; ++n) store(to + n * L, sum[q][m][n]);
+      store(to + (N - 1) * L, sum[q][m][N - 1], q + 1 < P ? L : tail);
+    }
 }
 
 template <class T, class A, int N, int M = tile_rows(N)>
-RNNCORE_INLINE void multiply_rows(const Product<T, A>& p, Index row, Index rows) {
-  if (rows == M) return multiply_tile<T, A, M, N>(p, row);
-  if constexpr (M > 1) multiply_rows<T, A, N, M - 1>(p, row, rows);
+RNNCORE_INLINE void multiply_rows(const Product<T, A>& p, Index panel, Index row, Index rows) {
+  if (rows == M) return multiply_tile<T, A, 1, M, N>(p, panel, row);
+  if constexpr (M > 1) multiply_rows<T, A, N, M - 1>(p, panel, row, rows);
+}
+
+/// A single row, several panels at a time.
+template <class T, class A, int N, int P = tallest / N>
+RNNCORE_INLINE void multiply_row(const Product<T, A>& p, Index panel) {
+  for (; panel + P <= p.panels; panel += P) multiply_tile<T, A, P, 1, N>(p, panel, 0);
+  if constexpr (P > 1) multiply_row<T, A, N, P / 2>(p, panel);
 }
 
 template <class T, class A, int N = widest>
 void multiply(const Product<T, A>& p) {
   if (p.width == N) {
+    if (p.rows == 1) return multiply_row<T, A, N>(p, 0);
     const Parts tiles(p.rows, tile_rows(N));
-    for (Index i = 0; i < tiles.count; ++i) multiply_rows<T, A, N>(p, tiles.begin(i), tiles.size(i));
+    for (Index panel = 0; panel < p.panels; ++panel)
+      for (Index i = 0; i < tiles.count; ++i)
+        multiply_rows<T, A, N>(p, panel, tiles.begin(i), tiles.size(i));
   } else if constexpr (N > 1) {
     multiply<T, A, N - 1>(p);
   }
@@ -150,7 +176,10 @@ void outer_tile(const Outer<T>& p, Index column) {
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 8
-    for (int n = 0; n < N; ++n) sum[m][n] = Vec<T>(T(0));
+    for (int n = 0; n < N; ++n) {
+      sum[m][n] = Vec<T>(T(0));
+      __builtin_prefetch(p.c + (column + m) * p.c_stride + n * L, 1);
+    }
   const T* b = p.b;
   for (Index row = 0; row < p.rows; ++row, b += p.b_stride) {
     const T* a = p.a[row] + column;

@@ -98,6 +98,13 @@ RNNCORE_INLINE Vec<T> abs(Vec<T> a) {
   return Eigen::internal::pabs(a.p);
 }
 
+/// |a| with the sign of b.
+template <class T>
+RNNCORE_INLINE Vec<T> copy_sign(Vec<T> a, Vec<T> b) {
+  const Vec<T> sign = T(-0.0);
+  return Eigen::internal::por(abs(a).p, Eigen::internal::pand(b.p, sign.p));
+}
+
 /// Lanewise `when_le` where a <= b, else `otherwise`; NaN goes the other way.
 template <class T>
 RNNCORE_INLINE Vec<T> select_le(Vec<T> a, Vec<T> b, Vec<T> when_le, Vec<T> otherwise) {
@@ -177,8 +184,7 @@ RNNCORE_INLINE Vec<T> tanh(Vec<T> x) {
   const Vec<T> one(1), two(2);
   const ExpParts<T> e = exp_parts(abs(x) * Vec<T>(-2));
   const Vec<T> minus = fma(e.scale, e.fraction, e.scale - one); // exp(-2|x|) - 1
-  const Vec<T> size = minus / (two + minus);                    // -tanh(|x|)
-  return select_le(x, Vec<T>(0), size, -size);
+  return copy_sign(minus / (two + minus), x);
 }
 
 } // namespace rnncore::RNNCORE_LEVEL

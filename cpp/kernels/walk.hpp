@@ -5,8 +5,9 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
-// Gates of a chunk: within the core's own cache, but of enough rows to pay for reading the weights.
-constexpr Index chunk_bytes = 384 * 1024, least_chunk = 48;
+// Gates of a chunk: about as much as the core's own cache holds, but of enough rows to pay for reading and
+// writing every weight's gradient.
+constexpr Index chunk_bytes = 512 * 1024, least_chunk = 192;
 
 /// Consecutive waves that are worked on together, and their nodes.
 struct Chunk {

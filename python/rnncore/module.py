@@ -32,7 +32,6 @@ class Module:
 
     def __init__(self, params: Mapping[str, Array] | None = None) -> None:
         self._params = Arrays(params or {})
-        self._grads: Arrays | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the output; nothing is recorded."""
@@ -62,10 +61,12 @@ class Module:
     @property
     def grads(self) -> Arrays:
         """The accumulated gradients, one for each of `params`, zero until a pullback has run."""
-        if self._grads is None:
-            self._grads = Arrays({name: np.zeros_like(p) for name, p in self._params.items()})
+        mine: Arrays | None = vars(self).get("_grads")
+        if mine is None:  # of two threads that come here at once, both take the first one's
+            zeros = Arrays({name: np.zeros_like(p) for name, p in self._params.items()})
+            mine = vars(self).setdefault("_grads", zeros)
         parts = join_names((name, child.grads) for name, child in self.children())
-        return Arrays(self._grads | parts) if parts else self._grads
+        return Arrays(mine | parts) if parts else mine
 
     def zero_grad(self) -> None:
         """Set every gradient to zero, in place."""

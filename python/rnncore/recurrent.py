@@ -90,6 +90,9 @@ class _Layers(Kernels):
         if lengths is not None:
             lengths = self._lengths(lengths, x)
         h0, c0 = self._initial(state, x, batched)
+        if batched and self.num_layers == 1:  # the shortest way, for the sake of single steps
+            y, h, c, cells, _ = self._layers[0].forward(x, h0, c0, lengths, False, cell_states)
+            return y, self._join(h, c), cells
         finals = []
         for n, layer in enumerate(self._layers):
             wanted = cell_states and n == self.num_layers - 1

@@ -1,0 +1,326 @@
+// The kernels without Python: every cell in both precisions, forward and back, against a plain loop.
+//
+//   cmake -S . -B build/smoke -DRNNCORE_SMOKE=ON && cmake --build build/smoke && build/smoke/smoke
+//
+// For processors that are only emulated, and for sanitizers.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "dispatch.hpp"
+#include "passes.hpp"
+#include "threads.hpp"
+
+using namespace rnncore;
+using Numbers = std::vector<double>;
+
+namespace {
+
+int faults = 0;
+
+void check(bool right, const std::string& what, double error = 0) {
+  if (right) return;
+  std::printf("wrong: %s (%.3g)\n", what.c_str(), error);
+  ++faults;
+}
+
+struct Problem {
+  std::string cell;
+  Index time, batch, input, hidden, directions;
+  bool batch_first, ragged;
+
+  Index gates() const { return cell[0] == 'l' ? 4 : cell[0] == 'g' ? 3 : 1; }
+  bool has_c() const { return cell[0] == 'l'; }
+  bool linear() const { return cell.find("linear") != cell.npos || cell == "rnn_identity"; }
+  Index state() const { return directions * batch * hidden; }
+  std::vector<int64_t> lengths() const {
+    std::vector<int64_t> n(batch, time);
+    for (Index b = 0; ragged && b < batch; ++b) n[b] = 1 + b * 7 % time;
+    return n;
+  }
+  std::string name() const {
+    std::string text = cell;
+    for (Index n : {time, batch, input, hidden, directions}) text.append(" ").append(std::to_string(n));
+    return text + (batch_first ? " batch first" : "") + (ragged ? " ragged" : "");
+  }
+};
+
+/// Where each input, or its gradient, lies in one long row: x, h0, c0 and each direction's parameters.
+struct Places {
+  Index x, h, c, parameters, of_one, end;
+  Index recurrent, input_bias, recurrent_bias; // after a direction's input weights
+
+  explicit Places(const Problem& p) {
+    const Index rows = p.gates() * p.hidden;
+    x = 0;
+    h = p.time * p.batch * p.input;
+    c = h + p.state();
+    parameters = c + p.state();
+    recurrent = rows * p.input;
+    input_bias = recurrent + rows * p.hidden;
+    recurrent_bias = input_bias + rows;
+    of_one = recurrent_bias + rows;
+    end = parameters + p.directions * of_one;
+  }
+  template <class T>
+  Weights<T> weights(T* all, Index direction) const {
+    T* own = all + parameters + direction * of_one;
+    return {own, own + recurrent, own + input_bias, own + recurrent_bias};
+  }
+};
+
+/// One step of one row as the papers have it: h and c are replaced.
+void step(const Problem& p, const Weights<const double>& w, const double* x, Numbers& h, Numbers& c) {
+  const auto sigmoid = [&](double a) { return p.linear() ? a : 1 / (1 + std::exp(-a)); };
+  const auto tanh = [&](double a) { return p.linear() ? a : std::tanh(a); };
+  const Index H = p.hidden;
+  const Numbers before = h;
+  const auto dot = [&](const double* row, const Numbers& v) {
+    double sum = 0;
+    for (Index k = 0; k < H; ++k) sum += row[k] * v[k];
+    return sum;
+  };
+  const auto from_x = [&](Index gate, Index j) {
+    double sum = w.input_bias[gate * H + j];
+    for (Index k = 0; k < p.input; ++k) sum += w.input[(gate * H + j) * p.input + k] * x[k];
+    return sum;
+  };
+  const auto from = [&](const Numbers& v, Index gate, Index j) {
+    return w.recurrent_bias[gate * H + j] + dot(w.recurrent + (gate * H + j) * H, v);
+  };
+  Numbers reset = before; // r h
+  for (Index j = 0; p.gates() == 3 && j < H; ++j) reset[j] *= sigmoid(from_x(0, j) + from(before, 0, j));
+  for (Index j = 0; j < H; ++j) {
+    const auto both = [&](Index gate) { return from_x(gate, j) + from(before, gate, j); };
+    if (p.gates() == 1) {
+      h[j] = p.cell == "rnn_relu" ? std::max(0., both(0)) : tanh(both(0));
+    } else if (p.gates() == 4) {
+      c[j] = sigmoid(both(1)) * c[j] + sigmoid(both(0)) * tanh(both(2));
+      h[j] = sigmoid(both(3)) * tanh(c[j]);
+    } else {
+      const double z = sigmoid(both(1));
+      const bool reset_before = p.cell.find("before") != p.cell.npos;
+      const double n = reset_before ? tanh(from_x(2, j) + from(reset, 2, j))
+                                    : tanh(from_x(2, j) + sigmoid(both(0)) * from(before, 2, j));
+      h[j] = (1 - z) * n + z * before[j];
+    }
+  }
+}
+
+/// y, then the final h and c: what goes out, in one long row.
+Numbers loop(const Problem& p, const Numbers& in) {
+  const Places at(p);
+  const Grid grid{p.time, p.batch, p.batch_first};
+  const auto lengths = p.lengths();
+  const Index D = p.directions, H = p.hidden, y = p.time * p.batch * D * H;
+  Numbers out(y + 2 * p.state());
+  for (Index d = 0; d < D; ++d)
+    for (Index b = 0; b < p.batch; ++b) {
+      const Index state = (d * p.batch + b) * H;
+      Numbers h(&in[at.h + state], &in[at.h + state] + H), c(&in[at.c + state], &in[at.c + state] + H);
+      for (Index i = 0; i < lengths[b]; ++i) {
+        const Index row = grid.row(d ? lengths[b] - 1 - i : i, b);
+        step(p, at.weights(in.data(), d), &in[at.x + row * p.input], h, c);
+        std::copy(h.begin(), h.end(), &out[row * D * H + d * H]);
+      }
+      std::copy(h.begin(), h.end(), &out[y + state]);
+      if (p.has_c()) std::copy(c.begin(), c.end(), &out[y + p.state() + state]);
+    }
+  return out;
+}
+
+struct Results {
+  Numbers outputs, gradients; // as `loop` and `Places` order them
+};
+
+template <class T>
+Results kernels_compute(const Problem& p, const Numbers& in, const Numbers& upstream, bool train) {
+  const Places at(p);
+  const Cell<T>* cell = kernels_of<T>().cells;
+  while (cell->name != p.cell) ++cell;
+  const std::vector<T> inputs(in.begin(), in.end());
+  std::vector<T> y(p.time * p.batch * p.directions * p.hidden), h(inputs.begin() + at.h, inputs.end()),
+      c(inputs.begin() + at.c, inputs.end()), gradients(in.size());
+  std::vector<Weights<const T>> weights;
+  std::vector<Weights<T>> weight_gradients;
+  for (Index d = 0; d < p.directions; ++d) {
+    weights.push_back(at.weights<const T>(inputs.data(), d));
+    weight_gradients.push_back(at.weights<T>(gradients.data(), d));
+  }
+  Passes<T> passes(*cell, {p.input, p.hidden}, weights);
+  const Grid grid{p.time, p.batch, p.batch_first};
+  const auto lengths = p.lengths();
+  Record<T> record;
+  passes.forward({grid, p.ragged ? lengths.data() : nullptr, inputs.data(), y.data(), h.data(),
+                  p.has_c() ? c.data() : nullptr, nullptr},
+                 train ? &record : nullptr);
+  Results results{{y.begin(), y.end()}, {}};
+  const auto append = [&](const std::vector<T>& state, bool there) {
+    for (Index i = 0; i < p.state(); ++i) results.outputs.push_back(there ? double(state[i]) : 0);
+  };
+  append(h, true);
+  append(c, p.has_c());
+  if (!train) return results;
+
+  const std::vector<T> up(upstream.begin(), upstream.end());
+  const T* dh = up.data() + y.size();
+  std::copy(dh, dh + p.state(), gradients.begin() + at.h);
+  if (p.has_c()) std::copy(dh + p.state(), dh + 2 * p.state(), gradients.begin() + at.c);
+  passes.backward({inputs.data(), y.data(), inputs.data() + at.h,
+                   p.has_c() ? inputs.data() + at.c : nullptr, up.data(), gradients.data() + at.h,
+                   p.has_c() ? gradients.data() + at.c : nullptr, gradients.data(), weight_gradients},
+                  grid, record);
+  results.gradients = {gradients.begin(), gradients.end()};
+  return results;
+}
+
+void compare(const std::string& what, const Numbers& got, const Numbers& want, double tolerance) {
+  double error = 0, largest = 0;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    error = std::max(error, std::abs(got[i] - want[i]));
+    largest = std::max(largest, std::abs(want[i]));
+  }
+  check(error <= tolerance * largest, what, error / largest);
+}
+
+/// Sixty of the entries, or all, against central differences of the loop.
+void compare_gradients(const Problem& p, const Numbers& in, const Numbers& upstream, const Numbers& got) {
+  double largest = 0;
+  for (const double gradient : got) largest = std::max(largest, std::abs(gradient));
+  const double eps = 1e-5;
+  for (std::size_t i = 0; i < in.size(); i += in.size() / 60 + 1) {
+    double difference = 0;
+    for (const double sign : {1., -1.}) {
+      Numbers moved = in;
+      moved[i] += sign * eps;
+      const Numbers out = loop(p, moved);
+      for (std::size_t j = 0; j < out.size(); ++j) difference += sign * out[j] * upstream[j];
+    }
+    const double error = std::abs(difference / (2 * eps) - got[i]) / largest;
+    check(error < 1e-7, p.name() + ": gradient " + std::to_string(i), error);
+  }
+}
+
+void run(const Problem& p) {
+  std::mt19937 random(1);
+  std::uniform_real_distribution<double> uniform(-1, 1);
+  const auto draw = [&](Index n, double size) {
+    Numbers numbers(n);
+    for (double& number : numbers) number = float(size * uniform(random));
+    return numbers;
+  };
+  const Places at(p);
+  Numbers in = draw(at.end, 1);
+  for (Index i = at.parameters; i < at.end; ++i) in[i] = float(in[i] / std::sqrt(double(p.hidden)));
+  const Numbers upstream = draw(p.time * p.batch * p.directions * p.hidden + 2 * p.state(), 1);
+
+  const Numbers want = loop(p, in);
+  set_num_threads(1);
+  const Results f32 = kernels_compute<float>(p, in, upstream, true);
+  const Results f64 = kernels_compute<double>(p, in, upstream, true);
+  compare(p.name() + ": float64", f64.outputs, want, 1e-12);
+  compare(p.name() + ": float32", f32.outputs, want, 2e-5);
+  compare_gradients(p, in, upstream, f64.gradients);
+  compare(p.name() + ": float32 gradients", f32.gradients, f64.gradients, 2e-5);
+  for (const Index threads : {2, 3}) {
+    set_num_threads(threads);
+    const Results together = kernels_compute<float>(p, in, upstream, true);
+    check(together.outputs == f32.outputs && together.gradients == f32.gradients,
+          p.name() + ": other bits with " + std::to_string(threads) + " threads");
+    check(kernels_compute<float>(p, in, upstream, false).outputs == f32.outputs, p.name() + ": inference");
+  }
+}
+
+/// x W^T + b, and back; whole numbers, so that everything is exact.
+template <class T>
+void run_linear(Index rows, Index inputs, Index outputs) {
+  std::vector<T> w(outputs * inputs), bias(outputs), x(rows * inputs), y(rows * outputs), dx(x.size());
+  std::vector<T> dw(w.size()), db(bias.size()), want(y.size()), want_dx(x.size()), want_dw(w.size());
+  std::mt19937 random(1);
+  for (std::vector<T>* numbers : {&w, &bias, &x})
+    for (T& number : *numbers) number = T(int(random() % 7) - 3);
+  for (Index r = 0; r < rows; ++r)
+    for (Index o = 0; o < outputs; ++o) {
+      T& sum = want[r * outputs + o] = bias[o];
+      for (Index i = 0; i < inputs; ++i) sum += x[r * inputs + i] * w[o * inputs + i];
+    }
+  for (Index r = 0; r < rows; ++r)
+    for (Index o = 0; o < outputs; ++o)
+      for (Index i = 0; i < inputs; ++i) {
+        want_dx[r * inputs + i] += want[r * outputs + o] * w[o * inputs + i];
+        want_dw[o * inputs + i] += want[r * outputs + o] * x[r * inputs + i];
+      }
+  const Linear<T>& linear = kernels_of<T>().linear;
+  const Shape shape{inputs, outputs};
+  const Sizes sizes = linear.packing.sizes(shape);
+  Buffer packed(sizes.packed * sizeof(T)), transposed(sizes.packed_transposed * sizeof(T));
+  linear.packing.pack(shape, {w.data(), nullptr, bias.data(), nullptr}, packed.as<T>());
+  linear.packing.pack_transposed(shape, {w.data(), nullptr, bias.data(), nullptr}, transposed.as<T>());
+  on_team(2, [&](const Team& team) {
+    linear.forward({shape, rows, packed.as<T>(), x.data(), y.data()}, team);
+  });
+  on_team(2, [&](const Team& team) {
+    linear.backward({shape,
+                     rows,
+                     transposed.as<T>(),
+                     x.data(),
+                     y.data(),
+                     dx.data(),
+                     {dw.data(), nullptr, db.data(), nullptr}},
+                    team);
+  });
+  check(y == want && dx == want_dx && dw == want_dw, "linear");
+}
+
+template <class T>
+void run_activations(T tolerance) {
+  std::vector<T> x, sigmoid, tanh;
+  for (T a = -100; a <= 100; a += T(0.01)) x.push_back(a);
+  sigmoid.resize(x.size());
+  tanh.resize(x.size());
+  kernels_of<T>().sigmoid(x.data(), sigmoid.data(), Index(x.size()));
+  kernels_of<T>().tanh(x.data(), tanh.data(), Index(x.size()));
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double a = x[i], s = 1 / (1 + std::exp(-a)), t = std::tanh(a);
+    check(std::abs(sigmoid[i] - s) <= tolerance * s + 2e-38, "sigmoid", a);
+    check(std::abs(tanh[i] - t) <= tolerance * std::abs(t) + 2e-38, "tanh", a);
+  }
+}
+
+} // namespace
+
+int main() {
+  start_threads();
+  const Kernels<float>& all = kernels_of<float>();
+  int problems = 0;
+  for (Index i = 0; i < all.count; ++i)
+    for (const Index directions : {1, 2})
+      for (const bool ragged : {false, true}) {
+        const std::string cell = all.cells[i].name;
+        for (const auto& [time, batch, input, hidden] :
+             std::initializer_list<std::array<Index, 4>>{{1, 1, 1, 1},
+                                                         {4, 3, 3, 5},
+                                                         {3, 2, 17, 33},
+                                                         {2, 18, 2, 9},
+                                                         {2, 1, 5, 64},
+                                                         {3, 33, 7, 20}}) {
+          run({cell, time, batch, input, hidden, directions, (time + directions) % 2 == 0, ragged});
+          ++problems;
+        }
+        if (directions == 1) run({cell, 2, 1, 40, 330, 1, false, ragged}); // cut by hidden units
+      }
+  for (const Index n : {1, 5, 16, 67}) {
+    run_linear<float>(n * 3, n, 70 - n);
+    run_linear<double>(n * 3, n, 70 - n);
+  }
+  run_activations<float>(5e-7f);
+  run_activations<double>(1e-15);
+  std::printf("%s, vectors of %d bytes: %d problems, %d faults\n", kernels().level,
+              int(kernels().vector_bytes), problems, faults);
+  return faults ? EXIT_FAILURE : EXIT_SUCCESS;
+}
