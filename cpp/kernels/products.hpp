@@ -169,9 +169,10 @@ struct Outer {
   Index c_stride, columns;
 };
 
-template <class T, int M, int N>
+template <class T, int M, int N, bool edge>
 void outer_tile(const Outer<T>& p, Index column) {
   constexpr Index L = lanes<T>;
+  const auto last = [&](const T* from) { return edge ? load_edge(from, p.tail) : load(from); };
   Vec<T> sum[M][N];
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
@@ -186,7 +187,7 @@ void outer_tile(const Outer<T>& p, Index column) {
     Vec<T> v[N];
 #pragma GCC unroll 8
     for (int n = 0; n + 1 < N; ++n) v[n] = load(b + n * L);
-    v[N - 1] = load(b + (N - 1) * L, p.tail);
+    v[N - 1] = last(b + (N - 1) * L);
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
       const Vec<T> factor(a[m]);
@@ -194,28 +195,35 @@ void outer_tile(const Outer<T>& p, Index column) {
       for (int n = 0; n < N; ++n) sum[m][n] = fma(factor, v[n], sum[m][n]);
     }
   }
+#pragma GCC unroll 8
   for (int m = 0; m < M; ++m) {
     T* c = p.c + (column + m) * p.c_stride;
 #pragma GCC unroll 8
     for (int n = 0; n + 1 < N; ++n) store(c + n * L, load(c + n * L) + sum[m][n]);
-    store(c + (N - 1) * L, load(c + (N - 1) * L, p.tail) + sum[m][N - 1], p.tail);
+    c += (N - 1) * L;
+    store(c, last(c) + sum[m][N - 1], edge ? p.tail : L);
   }
 }
 
-template <class T, int N, int M = tile_rows(N)>
+template <class T, int N, bool edge, int M = tile_rows(N)>
 RNNCORE_INLINE void outer_columns(const Outer<T>& p, Index column, Index columns) {
-  if (columns == M) return outer_tile<T, M, N>(p, column);
-  if constexpr (M > 1) outer_columns<T, N, M - 1>(p, column, columns);
+  if (columns == M) return outer_tile<T, M, N, edge>(p, column);
+  if constexpr (M > 1) outer_columns<T, N, edge, M - 1>(p, column, columns);
 }
 
-template <class T, int N = widest>
-void outer(const Outer<T>& p) {
+template <class T, bool edge, int N = widest>
+void outer_panel(const Outer<T>& p) {
   if (p.width == N) {
     const Parts tiles(p.columns, tile_rows(N));
-    for (Index i = 0; i < tiles.count; ++i) outer_columns<T, N>(p, tiles.begin(i), tiles.size(i));
+    for (Index i = 0; i < tiles.count; ++i) outer_columns<T, N, edge>(p, tiles.begin(i), tiles.size(i));
   } else if constexpr (N > 1) {
-    outer<T, N - 1>(p);
+    outer_panel<T, edge, N - 1>(p);
   }
+}
+
+template <class T>
+void outer(const Outer<T>& p) {
+  p.tail < lanes<T> ? outer_panel<T, true>(p) : outer_panel<T, false>(p);
 }
 
 /// c (columns, whole vectors) += the sum of `rows` rows that lie one after the other.

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from .commands import demo, info, sample, train
+from .commands import bench, demo, info, sample, train
 
-COMMANDS = {"demo": demo, "train": train, "sample": sample, "info": info}
+COMMANDS = {"demo": demo, "train": train, "sample": sample, "bench": bench, "info": info}
 
 
 class Parser(argparse.ArgumentParser):
