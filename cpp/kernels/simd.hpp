@@ -93,16 +93,22 @@ RNNCORE_INLINE Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) {
   return Eigen::internal::pmadd(a.p, b.p, c.p);
 }
 
+/// -|a|
 template <class T>
-RNNCORE_INLINE Vec<T> abs(Vec<T> a) {
-  return Eigen::internal::pabs(a.p);
+RNNCORE_INLINE Vec<T> minus_abs(Vec<T> a) {
+  return Eigen::internal::por(a.p, Vec<T>(T(-0.0)).p);
 }
 
-/// |a| with the sign of b.
+/// a, which is not negative, with the sign of b.
 template <class T>
-RNNCORE_INLINE Vec<T> copy_sign(Vec<T> a, Vec<T> b) {
-  const Vec<T> sign = T(-0.0);
-  return Eigen::internal::por(abs(a).p, Eigen::internal::pand(b.p, sign.p));
+RNNCORE_INLINE Vec<T> with_sign(Vec<T> a, Vec<T> b) {
+  return Eigen::internal::por(a.p, Eigen::internal::pand(b.p, Vec<T>(T(-0.0)).p));
+}
+
+/// The larger of a and a bound, which is a number; NaN stays NaN.
+template <class T>
+RNNCORE_INLINE Vec<T> at_least(Vec<T> a, Vec<T> bound) {
+  return Eigen::internal::pmax(a.p, bound.p); // as std::max: a, if one of them is NaN
 }
 
 /// Lanewise `when_le` where a <= b, else `otherwise`; NaN goes the other way.
@@ -123,8 +129,8 @@ struct Exponential<float> {
   static constexpr float round = 12582912.f; // 1.5 * 2^23: adding it rounds to an integer
   static constexpr float lowest = -88.f;     // exp underflows to zero
   static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
-  static constexpr float q[] = {1.9890991097781807e-4f, 1.3933649752289057e-3f, 8.33331048488617e-3f,
-                                0.04166646674275398f,   0.1666666716337204f,    0.5f};
+  static constexpr float q[] = {1.3926184037700295e-3f, 8.363178931176662e-3f, 0.041666556149721146f,
+                                0.16666576266288757f, 0.5f};
 };
 
 template <>
@@ -157,7 +163,7 @@ template <class T>
 RNNCORE_INLINE ExpParts<T> exp_parts(Vec<T> x) {
   using E = Exponential<T>;
   typedef typename E::Bits Bits __attribute__((vector_size(sizeof(typename Vec<T>::Packet))));
-  x = select_le(x, Vec<T>(E::lowest), Vec<T>(E::lowest), x);
+  x = at_least(x, Vec<T>(E::lowest));
   // The low bits of `rounded` are n + bias with n = round(x / ln 2): shifted, they are 2^n.
   const Vec<T> rounded = fma(x, Vec<T>(T(1.4426950408889634074)), Vec<T>(E::round + E::bias));
   const Vec<T> n = rounded - Vec<T>(E::round + E::bias);
@@ -173,7 +179,7 @@ RNNCORE_INLINE ExpParts<T> exp_parts(Vec<T> x) {
 template <class T>
 RNNCORE_INLINE Vec<T> sigmoid(Vec<T> x) {
   const Vec<T> one(1);
-  const ExpParts<T> e = exp_parts(-abs(x));
+  const ExpParts<T> e = exp_parts(minus_abs(x));
   const Vec<T> small = fma(e.scale, e.fraction, e.scale);
   return select_le(x, Vec<T>(0), small, one) / (one + small);
 }
@@ -182,9 +188,9 @@ RNNCORE_INLINE Vec<T> sigmoid(Vec<T> x) {
 template <class T>
 RNNCORE_INLINE Vec<T> tanh(Vec<T> x) {
   const Vec<T> one(1), two(2);
-  const ExpParts<T> e = exp_parts(abs(x) * Vec<T>(-2));
-  const Vec<T> minus = fma(e.scale, e.fraction, e.scale - one); // exp(-2|x|) - 1
-  return copy_sign(minus / (two + minus), x);
+  const ExpParts<T> e = exp_parts(minus_abs(x) * two);
+  const Vec<T> size = fma(minus_abs(e.scale), e.fraction, one - e.scale); // 1 - exp(-2|x|)
+  return with_sign(size / (two - size), x);
 }
 
 } // namespace rnncore::RNNCORE_LEVEL
