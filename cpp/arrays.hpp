@@ -6,10 +6,13 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "api.hpp"
+#include "memory.hpp"
 #include "threads.hpp"
 
 namespace rnncore {
@@ -37,10 +40,28 @@ Array<T> of_shape(const char* name, const py::object& object, Extents shape) {
   return array;
 }
 
-/// A new array, not filled. Straight from NumPy: pybind11's own way allocates four vectors first, which a
-/// call of one step would notice.
+/// Arrays of this size and more have memory of our own.
+constexpr std::size_t large = 256 << 10;
+
+template <class T>
+Array<T> new_large_array(Extents shape, std::size_t bytes) {
+  static BufferPool* const pool = new BufferPool; // never destroyed: arrays may outlive the statics
+  auto buffer = std::make_unique<Buffer>(pool->take(bytes));
+  T* data = buffer->as<T>();
+  const py::capsule owner(buffer.release(), [](void* pointer) {
+    const std::unique_ptr<Buffer> buffer(static_cast<Buffer*>(pointer));
+    pool->give(std::move(*buffer));
+  });
+  return Array<T>(std::vector<Index>(shape), data, owner);
+}
+
+/// A new array, not filled. Small ones straight from NumPy: pybind11's own way allocates four vectors
+/// first, which a call of one step would notice.
 template <class T>
 Array<T> new_array(Extents shape) {
+  std::size_t bytes = sizeof(T);
+  for (const Index extent : shape) bytes *= std::size_t(extent);
+  if (bytes >= large) return new_large_array<T>(shape, bytes);
   const auto& numpy = py::detail::npy_api::get();
   Py_intptr_t extents[4];
   std::copy(shape.begin(), shape.end(), extents);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <mutex>
 #include <new>
 #include <utility>
 
@@ -41,6 +42,36 @@ public:
 private:
   static constexpr std::align_val_t alignment{64};
   void* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+/// Buffers of arrays that are no longer used, for the arrays of the next calls: memory fresh from the
+/// system is cleared page by page first. A few of them, and not more than `most` bytes in all.
+class BufferPool {
+public:
+  Buffer take(std::size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    for (Buffer& kept : kept_)
+      if (kept.bytes() >= bytes && kept.bytes() / 2 <= bytes) {
+        bytes_ -= kept.bytes();
+        return std::exchange(kept, Buffer());
+      }
+    return Buffer(bytes);
+  }
+  void give(Buffer buffer) {
+    const std::lock_guard lock(mutex_);
+    for (Buffer& kept : kept_)
+      if (!kept.bytes() && bytes_ + buffer.bytes() <= most) {
+        bytes_ += buffer.bytes();
+        kept = std::move(buffer);
+        return;
+      }
+  }
+
+private:
+  static constexpr std::size_t most = 64 << 20;
+  std::mutex mutex_;
+  Buffer kept_[6];
   std::size_t bytes_ = 0;
 };
 

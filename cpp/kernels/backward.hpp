@@ -11,6 +11,8 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
+constexpr Index block_bytes = 128 * 1024;
+
 template <class C, class T>
 class BackwardPass {
 public:
@@ -126,10 +128,11 @@ private:
                   b_.add_dx ? Start::keep : Start::zero);
   }
 
-  /// Gradients of a window of gates times transposed weights, to some panels of `outputs`.
+  /// Gradients of a window of gates times transposed weights, to some panels of `outputs`. The weights of a
+  /// panel are taken in blocks that stay in the core's own cache while all rows pass.
   void multiply_back(Window window, Index first, Index rows, const Panels<T>& outputs, Share panels,
                      const T* weights, const Target<T>& target, Start start) const {
-    const GateRows<T> a{at_.hidden, window, C::slots, gates_, chunk_.rows, first};
+    const Index block = max(1, block_bytes / (at_.columns(window, 0) * widest * L * Index(sizeof(T))));
     outputs.for_each_run(panels.begin, panels.end, [&](Index q, Index end) {
       const Index column = outputs.first(q) * L, width = outputs.width(q);
       Target<T> c = target;
@@ -137,9 +140,20 @@ private:
         c.offset = column;
       else
         c.base += column;
-      multiply(Product<T, GateRows<T>>{a, rows, weights + column * at_.all(window), width, end - q,
-                                       width * L * at_.all(window), c, width * L,
-                                       outputs.valid(outputs.first(end) - 1), start});
+      for (Index p = 0; p < at_.hidden.count(); p += block) {
+        const Index p_end = min(p + block, at_.hidden.count());
+        multiply(
+            Product<T, GateRows<T>>{{at_.hidden, window, C::slots, gates_, chunk_.rows, first, p, p_end},
+                                    rows,
+                                    weights + column * at_.all(window) + at_.before(window, p) * width * L,
+                                    width,
+                                    end - q,
+                                    width * L * at_.all(window),
+                                    c,
+                                    width * L,
+                                    outputs.valid(outputs.first(end) - 1),
+                                    p == 0 ? start : Start::keep});
+      }
     });
   }
 

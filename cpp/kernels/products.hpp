@@ -32,7 +32,7 @@ struct Gathered {
   RNNCORE_INLINE const T* at(Index, Index row) const { return rows[row]; }
 };
 
-/// A window of the gates of some nodes, one segment a panel.
+/// A window of the gates of some nodes, one segment a panel, of some panels.
 template <class T>
 struct GateRows {
   const Panels<T>& hidden;
@@ -40,10 +40,14 @@ struct GateRows {
   Index slots;
   const T* gates; // of a chunk of `rows` nodes
   Index rows, first;
+  Index begin, end; // panels
 
-  RNNCORE_INLINE Index segments() const { return hidden.count(); }
-  RNNCORE_INLINE Index length(Index panel) const { return window.count * hidden.width(panel) * lanes<T>; }
-  RNNCORE_INLINE const T* at(Index panel, Index row) const {
+  RNNCORE_INLINE Index segments() const { return end - begin; }
+  RNNCORE_INLINE Index length(Index segment) const {
+    return window.count * hidden.width(begin + segment) * lanes<T>;
+  }
+  RNNCORE_INLINE const T* at(Index segment, Index row) const {
+    const Index panel = begin + segment;
     return gates + (slots * (rows * hidden.first(panel) + (first + row) * hidden.width(panel)) +
                     window.begin * hidden.width(panel)) *
                        lanes<T>;

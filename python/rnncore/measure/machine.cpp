@@ -20,7 +20,8 @@ T multiply_add(std::ptrdiff_t rounds, T factor, T summand, double* operations) {
   Vector a, b, sum[chains];
   a = factor - Vector{};
   b = summand - Vector{};
-  for (int i = 0; i < chains; ++i) sum[i] = T(i) - Vector{};
+  // From 2 on: a chain that starts at its fixed point, 1, would be taken out of the loop.
+  for (int i = 0; i < chains; ++i) sum[i] = T(i + 2) - Vector{};
   for (std::ptrdiff_t r = 0; r < rounds; ++r)
     for (int i = 0; i < chains; ++i) sum[i] = sum[i] * a + b;
   for (int i = 1; i < chains; ++i) sum[0] += sum[i];
