@@ -101,7 +101,7 @@ struct Cell {
   const char* name;
   bool has_cell_state;
   Packing<T> packing;
-  void (*add_gradients)(Shape, const T* packed, Weights<T>, Team);
+  void (*add_gradients)(Shape, T* packed, Index passes, Index stride, Weights<T>, Team);
   Index (*forward_work)(Shape, Schedule); // bytes of `work`
   Index (*backward_work)(Shape, Schedule);
   Index (*shares)(Shape); // the most threads one call can use

@@ -38,8 +38,7 @@ public:
 
   void run() {
     const Schedule& s = b_.schedule;
-    const Share zeros(team_, at_.packed() / L);
-    for (Index i = zeros.begin; i < zeros.end; ++i) store(b_.gradients + i * L, V(T(0)));
+    for (Index i = 0; s.waves == 0 && i < at_.packed(); ++i) b_.gradients[i] = T(0);
     for (Index end = s.waves; end > 0; end = chunk_.wave) {
       chunk_ = chunk_at(at_, s, end - 1);
       wait(); // until nobody needs the last chunk's pointers
@@ -163,14 +162,17 @@ private:
       for (Index s = 0; s < stages; ++s)
         outer_of(C::recurrent[s], p, s == 0 ? h_prev_ : middle_, b_.shape.hidden, at_.recurrent(s));
       add_rows(gates_ + at_.gates(p, chunk_.rows), chunk_.rows, at_.row(p),
-               b_.gradients + at_.bias() + at_.gates(p, 1));
+               b_.gradients + at_.bias() + at_.gates(p, 1), !last_chunk());
     }
   }
+
+  /// The first one on the way back: nothing to add to yet.
+  bool last_chunk() const { return chunk_.end == b_.schedule.waves; }
 
   void outer_of(Window w, Index p, const T* const* a, Index columns, Index matrix) {
     const Index width = at_.columns(w, p);
     outer<T>({a, chunk_.rows, gates_ + at_.gates(p, chunk_.rows) + at_.window(w, p), at_.row(p), width / L,
-              L, b_.gradients + matrix + columns * at_.before(w, p), width, columns});
+              L, b_.gradients + matrix + columns * at_.before(w, p), width, columns, !last_chunk()});
   }
 
   const Backward<T>& b_;

@@ -100,7 +100,7 @@ void linear_backward(const LinearBackward<T>& b, Team team) {
       const Index column = at.inputs.first(p) * lanes<T>;
       outer<T>({block.rows, n, b.x + r * I + column, I, at.inputs.width(p),
                 at.inputs.valid(at.inputs.first(p) + at.inputs.width(p) - 1), b.gradients.input + column, I,
-                O});
+                O, true});
     }
     for (Index v = vectors.begin; b.gradients.input_bias && v < vectors.end; ++v) {
       const Index column = v * lanes<T>, valid = at.outputs.valid(v);

@@ -16,22 +16,48 @@ RNNCORE_INLINE void for_each_vector(const Panels<T>& hidden, Index panel, Window
     }
 }
 
+/// to[k][lane] = from[lane][k], or zero from `valid` lanes on
+template <class T>
+void transpose_rows(const T* from, Index K, Index valid, T* to, Index to_stride) {
+  constexpr Index L = lanes<T>;
+  Index k = 0;
+  if (valid >= L)
+    for (; k + L <= K; k += L) {
+      Square<T> square = load_square(from + k, K);
+      transpose<T>(square);
+      for (Index i = 0; i < L; ++i) store(to + (k + i) * to_stride, Vec<T>(square.packet[i]));
+    }
+  for (; k < K; ++k)
+    for (Index lane = 0; lane < L; ++lane)
+      to[k * to_stride + lane] = lane < valid ? from[lane * K + k] : T(0);
+}
+
+/// to[lane][k] += from[k][lane] for `valid` lanes
+template <class T>
+void add_transposed(const T* from, Index from_stride, Index K, Index valid, T* to) {
+  constexpr Index L = lanes<T>;
+  Index k = 0;
+  if (valid >= L)
+    for (; k + L <= K; k += L) {
+      Square<T> square = load_square(from + k * from_stride, from_stride);
+      transpose<T>(square);
+      for (Index lane = 0; lane < L; ++lane)
+        store(to + lane * K + k, load(to + lane * K + k) + Vec<T>(square.packet[lane]));
+    }
+  for (; k < K; ++k)
+    for (Index lane = 0; lane < min(L, valid); ++lane) to[lane * K + k] += from[k * from_stride + lane];
+}
+
 /// matrix (G * H, K) -> [panel][k][column of the window]
 template <class T>
 void pack_window(const Panels<T>& hidden, Window w, const T* matrix, Index K, T* packed) {
-  constexpr Index L = lanes<T>, block = 16;
   for (Index panel = 0; panel < hidden.count(); ++panel) {
-    const Index columns = w.count * hidden.width(panel) * L;
-    for (Index k0 = 0; k0 < K; k0 += block) {
-      const Index k1 = min(K, k0 + block);
-      T* to = packed;
-      for_each_vector(hidden, panel, w, [&](Index row, Index valid) {
-        for (Index lane = 0; lane < L; ++lane)
-          for (Index k = k0; k < k1; ++k)
-            to[k * columns + lane] = lane < valid ? matrix[(row + lane) * K + k] : T(0);
-        to += L;
-      });
-    }
+    const Index columns = w.count * hidden.width(panel) * lanes<T>;
+    T* to = packed;
+    for_each_vector(hidden, panel, w, [&](Index row, Index valid) {
+      transpose_rows(matrix + row * K, K, valid, to, columns);
+      to += lanes<T>;
+    });
     packed += K * columns;
   }
 }
@@ -39,19 +65,14 @@ void pack_window(const Panels<T>& hidden, Window w, const T* matrix, Index K, T*
 /// [panel][k][column of the window], some panels of it, added to matrix (G * H, K)
 template <class T>
 void add_window(const Panels<T>& hidden, Share panels, Window w, const T* packed, Index K, T* matrix) {
-  constexpr Index L = lanes<T>, block = 16;
-  packed += K * w.count * hidden.first(panels.begin) * L;
+  packed += K * w.count * hidden.first(panels.begin) * lanes<T>;
   for (Index panel = panels.begin; panel < panels.end; ++panel) {
-    const Index columns = w.count * hidden.width(panel) * L;
-    for (Index k0 = 0; k0 < K; k0 += block) {
-      const Index k1 = min(K, k0 + block);
-      const T* from = packed;
-      for_each_vector(hidden, panel, w, [&](Index row, Index valid) {
-        for (Index lane = 0; lane < valid; ++lane)
-          for (Index k = k0; k < k1; ++k) matrix[(row + lane) * K + k] += from[k * columns + lane];
-        from += L;
-      });
-    }
+    const Index columns = w.count * hidden.width(panel) * lanes<T>;
+    const T* from = packed;
+    for_each_vector(hidden, panel, w, [&](Index row, Index valid) {
+      add_transposed(from, columns, K, valid, matrix + row * K);
+      from += lanes<T>;
+    });
     packed += K * columns;
   }
 }
@@ -124,10 +145,18 @@ void pack_transposed(Shape shape, Weights<const T> w, T* packed) {
                            packed + at.recurrent_transposed(s));
 }
 
-/// Gradients gathered in the order of `pack`, added to torch's layout.
+/// Gradients gathered in the order of `pack`, by several passes one after the other, added to torch's
+/// layout. The first one's end up as the sum of all.
 template <class C, class T>
-void add_gradients(Shape shape, const T* packed, Weights<T> w, Team team) {
+void add_gradients(Shape shape, T* packed, Index passes, Index stride, Weights<T> w, Team team) {
   const Layout<C, T> at(shape);
+  const Share sums(team, at.packed() / lanes<T>);
+  for (Index i = sums.begin * lanes<T>; passes > 1 && i < sums.end * lanes<T>; i += lanes<T>) {
+    Vec<T> sum = load(packed + i);
+    for (Index pass = 1; pass < passes; ++pass) sum = sum + load(packed + pass * stride + i);
+    store(packed + i, sum);
+  }
+  if (passes > 1) team.wait(team.barrier);
   const Share panels(team, at.hidden.count());
   add_bias(at, panels, packed + at.bias(), w);
   add_window(at.hidden, panels, C::input, packed + at.input(), shape.input, w.input);

@@ -1,8 +1,8 @@
 // The three products everything is made of, each a tile of sums held in registers:
 //
 //   multiply   C[r] (+)= A[r] B      rows times packed weights; forward, and back to x and h
-//   outer      C += A^T B            rows times gate gradients; the weights' gradients
-//   add_rows   c += sum_r B[r]       the biases' gradients
+//   outer      C (+)= A^T B           rows times gate gradients; the weights' gradients
+//   add_rows   c (+)= sum_r B[r]       the biases' gradients
 //
 // A sum always runs in the same order, whatever tile it falls in: a row's result does not depend on the
 // rows around it.
@@ -169,8 +169,9 @@ struct Outer {
   const T* b; // (rows, width vectors)
   Index b_stride, width;
   Index tail; // lanes of the last vector that exist in B and C
-  T* c;       // (columns of a, width vectors), added to
+  T* c;       // (columns of a, width vectors)
   Index c_stride, columns;
+  bool add; // to what is there
 };
 
 template <class T, int M, int N, bool edge>
@@ -203,9 +204,8 @@ void outer_tile(const Outer<T>& p, Index column) {
   for (int m = 0; m < M; ++m) {
     T* c = p.c + (column + m) * p.c_stride;
 #pragma GCC unroll 8
-    for (int n = 0; n + 1 < N; ++n) store(c + n * L, load(c + n * L) + sum[m][n]);
-    c += (N - 1) * L;
-    store(c, last(c) + sum[m][N - 1], edge ? p.tail : L);
+    for (int n = 0; n + 1 < N; ++n, c += L) store(c, p.add ? load(c) + sum[m][n] : sum[m][n]);
+    store(c, p.add ? last(c) + sum[m][N - 1] : sum[m][N - 1], edge ? p.tail : L);
   }
 }
 
@@ -230,13 +230,13 @@ void outer(const Outer<T>& p) {
   p.tail < lanes<T> ? outer_panel<T, true>(p) : outer_panel<T, false>(p);
 }
 
-/// c (columns, whole vectors) += the sum of `rows` rows that lie one after the other.
+/// c (columns, whole vectors) = the sum of `rows` rows that lie one after the other, or added to it.
 template <class T>
-void add_rows(const T* b, Index rows, Index columns, T* c) {
+void add_rows(const T* b, Index rows, Index columns, T* c, bool add) {
   for (Index j = 0; j < columns; j += lanes<T>) {
     Vec<T> sum(T(0));
     for (Index row = 0; row < rows; ++row) sum = sum + load(b + row * columns + j);
-    store(c + j, load(c + j) + sum);
+    store(c + j, add ? load(c + j) + sum : sum);
   }
 }
 

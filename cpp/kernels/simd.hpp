@@ -117,6 +117,25 @@ RNNCORE_INLINE Vec<T> select_le(Vec<T> a, Vec<T> b, Vec<T> when_le, Vec<T> other
   return Eigen::internal::pselect(Eigen::internal::pcmp_le(a.p, b.p), when_le.p, otherwise.p);
 }
 
+/// A square of numbers in registers. (The attribute that GCC ignores is the vector's alignment.)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wignored-attributes"
+template <class T>
+using Square = Eigen::internal::PacketBlock<typename Vec<T>::Packet, lanes<T>>;
+#pragma GCC diagnostic pop
+
+template <class T>
+RNNCORE_INLINE Square<T> load_square(const T* from, Index stride) {
+  Square<T> square;
+  for (int i = 0; i < lanes<T>; ++i) square.packet[i] = load(from + i * stride).p;
+  return square;
+}
+
+template <class T>
+RNNCORE_INLINE void transpose(Square<T>& square) {
+  Eigen::internal::ptranspose(square);
+}
+
 /// What exp needs to know of a floating-point type. `q` is the polynomial, highest power first, with
 /// expm1(r) = r + r^2 q(r) for |r| <= ln(2) / 2, near-minimax by Chebyshev interpolation.
 template <class T>
