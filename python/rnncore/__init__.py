@@ -26,6 +26,7 @@ from .losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy, l
 from .module import Module
 from .optim import SGD, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm
 from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from .threads import get_num_threads, set_num_threads
 
 __version__: str = info()["version"]
 
@@ -56,10 +57,12 @@ __all__ = [
     "SoftmaxCrossEntropy",
     "Tanh",
     "clip_grad_norm",
+    "get_num_threads",
     "info",
     "init",
     "length_mask",
     "losses",
     "optim",
     "schedules",
+    "set_num_threads",
 ]
