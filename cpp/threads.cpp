@@ -1,6 +1,8 @@
 #include "threads.hpp"
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <limits>
@@ -46,6 +48,9 @@ void spin_until(Done done, Index rounds = std::numeric_limits<Index>::max()) {
       std::this_thread::yield();
 }
 
+/// A wait this long is no imbalance of the work: somebody else had the processor.
+constexpr std::chrono::milliseconds long_wait{1};
+
 class Barrier {
 public:
   explicit Barrier(Index size) : size_(size) {}
@@ -54,13 +59,21 @@ public:
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
       arrived_.store(0, std::memory_order_relaxed);
       phase_.store(phase + 1, std::memory_order_release);
-    } else {
-      spin_until([&] { return phase_.load(std::memory_order_acquire) != phase; });
+      return;
     }
+    const auto done = [&] { return phase_.load(std::memory_order_acquire) != phase; };
+    spin_until(done, 300);
+    if (done()) return;
+    const auto start = std::chrono::steady_clock::now();
+    spin_until(done);
+    if (std::chrono::steady_clock::now() - start > long_wait) long_waits_.fetch_add(1);
   }
+  /// How many waits were long.
+  Index long_waits() const { return long_waits_.load(); }
 
 private:
   const Index size_;
+  std::atomic<Index> long_waits_{0};
   alignas(64) std::atomic<Index> arrived_{0};
   alignas(64) std::atomic<unsigned> phase_{0};
 };
@@ -168,8 +181,19 @@ private:
 /// What the threads of this process share.
 struct Shared {
   std::shared_mutex calls; // held by calls, and alone by fork
-  std::mutex busy;         // held by the call that has the pool
+  std::mutex busy;         // held by the call that has the pool, as is all that follows
   std::unique_ptr<Pool> pool;
+  Index rest = 0, next_rest = 1;
+
+  /// Where other processes want the processors, threads that wait for each other at every step are slower
+  /// than one. So after a call with long waits the next ones do without, the more of them the more often it
+  /// happens again. Results do not depend on it.
+  bool rests() { return rest > 0 && rest-- > 0; }
+  void learn(Index long_waits) {
+    const bool crowded = long_waits > 2;
+    rest = crowded ? next_rest : 0;
+    next_rest = crowded ? std::min<Index>(2 * next_rest, 64) : std::max<Index>(next_rest / 2, 1);
+  }
 };
 Shared* shared = nullptr; // never destroyed: a daemon thread may outlive the statics
 
@@ -237,11 +261,12 @@ NoFork::~NoFork() { shared->calls.unlock_shared(); }
 
 void run_team(Index size, TeamWork work, void* argument) {
   std::unique_lock lock(shared->busy, std::defer_lock);
-  if (size > 1 && lock.try_lock()) {
+  if (size > 1 && lock.try_lock() && !shared->rests()) {
     if (!shared->pool) shared->pool = std::make_unique<Pool>();
     size = shared->pool->grow(size);
     Barrier barrier(size);
     shared->pool->run({work, argument, size, &barrier});
+    shared->learn(barrier.long_waits());
   } else {
     Barrier alone(1);
     take_part({work, argument, 1, &alone}, 0);
