@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -21,15 +22,19 @@ def run_python(*args: str, timeout: float = 120, **environment: str) -> str:
     }
     if len(args) == 1:
         args = ("-c", textwrap.dedent(args[0]))
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", *args],
+        env=inherited | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            [sys.executable, "-W", "error", *args],
-            env=inherited | environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-    except subprocess.TimeoutExpired as late:
-        raise AssertionError(f"hung: nothing after {timeout} s\n{late.stderr}") from None
-    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+        output, complaints = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # with the children that it forked
+        output, complaints = process.communicate()
+        raise AssertionError(f"hung for {timeout} s\n{output}\n{complaints}") from None
+    assert process.returncode == 0, f"exit code {process.returncode}\n{output}\n{complaints}"
+    return output

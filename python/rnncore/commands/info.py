@@ -18,6 +18,7 @@ def run(args: argparse.Namespace) -> None:
     """Print one `name: value` per line."""
     facts = {
         **_core.info(),
+        "threads": _core.num_threads(),
         "python": f"{platform.python_version()} ({platform.python_implementation()})",
         "numpy": f"{np.__version__} ({_blas()})",
         "machine": f"{platform.machine()}, {platform.system()}",
