@@ -1,8 +1,7 @@
 // The table of one instruction set.
-#include "simd.hpp"
+#include "level.hpp"
 
-#define RNNCORE_TEXT_(x) #x
-#define RNNCORE_TEXT(x) RNNCORE_TEXT_(x)
+#include "simd.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
@@ -11,27 +10,8 @@ extern const Kernels<double> float64;
 
 namespace {
 
-constexpr char level[] = RNNCORE_TEXT(RNNCORE_LEVEL);
-
-// What the compiler was told to use, whatever the level is called, and the vectors that belong to it.
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
-constexpr char macros[] = "v4";
-constexpr Index vector_bytes = 64;
-#elif defined(__AVX2__) && defined(__FMA__) && defined(__BMI2__)
-constexpr char macros[] = "v3";
-constexpr Index vector_bytes = 32;
-#elif defined(__SSE4_2__) && defined(__POPCNT__)
-constexpr char macros[] = "v2";
-constexpr Index vector_bytes = 16;
-#else
-constexpr char macros[] = "generic";
-constexpr Index vector_bytes = sizeof(Vec<float>);
-#endif
-
-constexpr bool same(const char* a, const char* b) { return *a == *b && (!*a || same(a + 1, b + 1)); }
-
-static_assert(same(level, macros) || same(level, "native"), "compiled without the flags of its level");
-static_assert(sizeof(Vec<float>) == vector_bytes, "Eigen does not use the vectors of this level");
+static_assert(!vector_bytes || sizeof(Vec<float>) == vector_bytes,
+              "Eigen does not use this level's vectors");
 
 /// Independent chains of xor and odd multiplication: each step is a bijection, so a chain ends elsewhere
 /// when one of its numbers has changed, and so do the sums of all chains, each times an odd number.
@@ -63,6 +43,6 @@ uint64_t fingerprint(const Bytes* blocks, Index count) {
 } // namespace
 
 extern const Table table;
-const Table table = {level, macros, vector_bytes, &float32, &float64, fingerprint};
+const Table table = {level, macros, sizeof(Vec<float>), &float32, &float64, fingerprint};
 
 } // namespace rnncore::RNNCORE_LEVEL
