@@ -9,7 +9,7 @@ namespace {
 /// Fewer operations than this are done before another thread is awake.
 constexpr Index least_work = 500'000;
 
-Index threads_for(Index work) { return work < least_work ? 1 : num_threads(); }
+Index threads_for(Index work) { return std::min(num_threads(), 1 + work / least_work); }
 
 } // namespace
 

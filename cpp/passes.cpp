@@ -173,11 +173,12 @@ void Passes<T>::backward(const BackwardArrays<T>& a, Grid grid, Record<T>& r) {
   });
   const double moved = double(packed) * double(r.parts.size());
   const std::lock_guard lock(adding_);
-  on_team(moved < least_step_work ? 1 : num_threads(), [&](const Team& team) {
-    for (Index d = 0; d < directions(); ++d)
-      cell_.add_gradients(shape_, sums.template as<T>() + d * parts * packed, parts, packed, a.weights[d],
-                          team);
-  });
+  on_team(moved < least_step_work ? 1 : std::min(cell_.shares(shape_), num_threads()),
+          [&](const Team& team) {
+            for (Index d = 0; d < directions(); ++d)
+              cell_.add_gradients(shape_, sums.template as<T>() + d * parts * packed, parts, packed,
+                                  a.weights[d], team);
+          });
   give_spare(std::move(sums));
   give_spare(std::move(r.tape));
   give_spare(std::move(r.c));

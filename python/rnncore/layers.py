@@ -78,7 +78,7 @@ class Linear(Module):
         return self._kernels.forward(rows).reshape(*shape, self.out_features)
 
     def vjp(self, x: npt.ArrayLike) -> tuple[Array, Pullback]:
-        """Return y and the pullback from dy to dx; keeps x."""
+        """Return y and the pullback from dy to dx; keeps x, and reads the weights again."""
         rows, shape = self._rows(x)
 
         def pullback(dy: npt.ArrayLike) -> Array:
