@@ -18,8 +18,12 @@ struct Rows {
   Index stride;
 };
 
+/// Widths of a layer, and how many transitions, one after the other, make one of its steps.
 struct Shape {
   Index input, hidden;
+  Index output = 0;      // of h: as many as `hidden`, or fewer where h is projected
+  Index depth = 1;       // transitions of a step; only the first sees x
+  bool shortcut = false; // the last one sees h(t-1) as well
 };
 
 /// Nodes in the order they are computed, grouped in waves whose nodes do not depend on each other.
@@ -32,13 +36,44 @@ struct Schedule {
   const int32_t* sequence; // (nodes)  the chain it belongs to
 };
 
-/// One direction of one layer, in torch's layout, G gates in torch's order. Null: absent.
+/// One transition of one direction of a layer, in torch's layout, G gates in torch's order. Null: absent.
 template <class T>
 struct Weights {
-  T* input;          // (G * H, I)
-  T* recurrent;      // (G * H, H)
+  T* input;          // (G * H, I), of a shortcut (G * H, H)
+  T* recurrent;      // (G * H, P), P the width of h
   T* input_bias;     // (G * H)
   T* recurrent_bias; // (G * H)
+  T* units;          // (U, H)  numbers of each hidden unit's own: peepholes, gains
+  T* projection;     // (P, H)
+};
+
+/// Activations by their names in ONNX and Keras; each has its slope in terms of its value.
+enum class Activation : int32_t {
+  sigmoid,
+  tanh,
+  relu,
+  identity,
+  affine,
+  leaky_relu,
+  thresholded_relu,
+  scaled_tanh,
+  hard_sigmoid,
+  elu,
+  selu,
+  softsign,
+  softplus,
+  exponential
+};
+
+struct Chosen {
+  Activation kind;
+  double alpha, beta;
+};
+
+/// What a cell is told to do otherwise than its papers do.
+struct Choices {
+  Chosen gate, squash, output; // of the gates, of the candidate, of the cell state
+  double cell_clip;            // cell states stay within +- this; 0: wherever they like
 };
 
 /// The threads that work on one call: each is handed the same arguments and its own rank.
@@ -55,56 +90,68 @@ struct Sizes {
   Index tape;              // remembered for one node
 };
 
+/// Numbers that regularisers multiply by. A base of null: none; a stride of 0: the same for all rows.
 template <class T>
-struct Forward {
+struct Masks {
+  Rows<const T> state;          // (sequences, P)  h on its way into the recurrent product
+  Rows<const T> update;         // (rows, H)  the candidate
+  Rows<const T> keep_h, keep_c; // (rows, H)  the share of the old state that stays
+};
+
+/// What both ways through a schedule are given.
+template <class T>
+struct Call {
   Shape shape;
   Schedule schedule;
+  Index wave, end;        // the waves that this call is about: whole chunks
+  const Choices* choices; // or null
+  Masks<T> masks;         // only with choices
   const T* packed;
   Rows<const T> x;     // (rows, I)
-  Rows<T> y;           // (rows, H)  out
-  Rows<const T> first; // (sequences, H)  initial hidden states
-  // Cell states: all of them by row if `c` is given, else the running ones, updated in place. Before
-  // the call `running_c` holds the initial ones.
-  Rows<T> running_c; // (sequences, H)
-  Rows<T> c;         // (rows, H) or null
-  T* tape;           // (nodes * Sizes.tape) or null: nothing is recorded
+  Rows<T> y;           // (rows, P)  written on the way forward
+  Rows<const T> first; // (sequences, P)  initial hidden states
+  Rows<T> c;           // (rows, H)  cell states, likewise
+  T* tape;             // (nodes of these waves * Sizes.tape)  on the way back overwritten
   void* work;
+};
+
+/// `c` may be null: then the cell states are updated in place. `tape` may be: then nothing is recorded.
+template <class T>
+struct Forward : Call<T> {
+  Rows<T> running_c; // (sequences, H)  in: the initial ones
 };
 
 template <class T>
-struct Backward {
-  Shape shape;
-  Schedule schedule;
+struct Backward : Call<T> {
   const T* packed_transposed;
-  Rows<const T> x, y, first, first_c, c; // as forward saw and left them
-  T* tape;                               // overwritten by the gates' gradients
-  Rows<const T> dy;                      // (rows, H) or null: zero
-  Rows<T> dh, dc; // (sequences, H)  in: of the final states; out: of the initial ones
-  Rows<T> dx;     // (rows, I) or null: not wanted
-  bool add_dx;    // add to dx instead of writing it
-  T* gradients;   // (Sizes.packed)  out: of the weights, in packed order
-  void* work;
+  Rows<const T> first_c; // (sequences, H)
+  Rows<const T> dy;      // (rows, P) or null: zero
+  Rows<T> dh, dc;        // (sequences, P or H)  in: of the final states; out: of the initial ones
+  Rows<T> dx;            // (rows, I) or null: not wanted
+  bool add_dx;           // add to dx instead of writing it
+  T* gradients;          // (Sizes.packed)  out: of the weights, in packed order
 };
 
-/// How weights become what the kernels read: matrices of `gates` * H rows.
+/// How the weights of all transitions become what the kernels read.
 template <class T>
 struct Packing {
-  Index gates;
+  Index gates, units; // matrices have `gates` * H rows; a hidden unit has `units` numbers of its own
   Sizes (*sizes)(Shape);
-  void (*pack)(Shape, Weights<const T>, T* packed);
-  void (*pack_transposed)(Shape, Weights<const T>, T* packed);
+  void (*pack)(Shape, const Weights<const T>*, T* packed);
+  void (*pack_transposed)(Shape, const Weights<const T>*, T* packed);
 };
 
 /// The kernels of one cell in one precision.
 template <class T>
 struct Cell {
   const char* name;
-  bool has_cell_state;
+  bool has_cell_state, has_recurrent_weights;
   Packing<T> packing;
-  void (*add_gradients)(Shape, T* packed, Index passes, Index stride, Weights<T>, Team);
-  Index (*forward_work)(Shape, Schedule); // bytes of `work`
-  Index (*backward_work)(Shape, Schedule);
-  Index (*shares)(Shape); // the most threads one call can use
+  void (*add_gradients)(Shape, T* packed, Index passes, Index stride, const Weights<T>*, Team);
+  Index (*forward_work)(const Forward<T>&); // bytes of `work`
+  Index (*backward_work)(const Backward<T>&);
+  Index (*chunk_nodes)(Shape); // chunks end where so many nodes lie before them, or a multiple of it
+  Index (*shares)(Shape);      // the most threads one call can use
   void (*forward)(const Forward<T>&, Team);
   void (*backward)(const Backward<T>&, Team);
 };
@@ -125,8 +172,8 @@ struct LinearBackward {
   Index rows;
   const T* packed_transposed;
   const T *x, *dy;
-  T* dx;                // or null: not wanted
-  Weights<T> gradients; // added to
+  T* dx;            // or null: not wanted
+  T *weight, *bias; // their gradients, added to; bias may be null
 };
 
 template <class T>

@@ -26,15 +26,37 @@ Array<T> copy_or_zeros(const char* name, const py::object& from, Extents shape) 
 
 /// T may be const.
 template <class T>
-std::vector<Weights<T>> pointers(const std::vector<Parameters>& groups,
-                                 const Cell<std::remove_const_t<T>>& cell, Shape shape) {
+std::vector<std::vector<Weights<T>>> pointers(const Groups& groups,
+                                              const Cell<std::remove_const_t<T>>& cell, Shape shape) {
   using U = std::remove_const_t<T>;
   const Index rows = cell.packing.gates * shape.hidden;
-  std::vector<Weights<T>> result;
-  for (const Parameters& p : groups)
-    result.push_back({parameter<U>(p[0], {rows, shape.input}), parameter<U>(p[1], {rows, shape.hidden}),
-                      parameter<U>(p[2], {rows}), parameter<U>(p[3], {rows})});
+  std::vector<std::vector<Weights<T>>> result;
+  for (const std::vector<Parameters>& transitions : groups) {
+    result.emplace_back();
+    for (const Parameters& p : transitions)
+      result.back().push_back(
+          {parameter<U>(p[0], {rows, result.back().empty() ? shape.input : shape.hidden}),
+           parameter<U>(p[1], {rows, shape.output}), parameter<U>(p[2], {rows}), parameter<U>(p[3], {rows}),
+           parameter<U>(p[4], {cell.packing.units, shape.hidden}),
+           parameter<U>(p[5], {shape.output, shape.hidden})});
+  }
   return result;
+}
+
+Activation activation(const std::string& name) {
+  constexpr const char* names[] = {
+      "sigmoid",     "tanh",         "relu", "identity", "affine",   "leaky_relu", "thresholded_relu",
+      "scaled_tanh", "hard_sigmoid", "elu",  "selu",     "softsign", "softplus",   "exponential"};
+  for (std::size_t i = 0; i < std::size(names); ++i)
+    if (name == names[i]) return Activation(i);
+  throw std::invalid_argument("no activation named '" + name + "'");
+}
+
+/// The shape, with the transitions that the parameters show.
+Shape with_transitions(Shape shape, const Groups& groups) {
+  shape.depth = Index(groups.at(0).size());
+  shape.shortcut = shape.depth > 1 && !groups[0].back()[0].is_none();
+  return shape;
 }
 
 template <class T>
@@ -51,33 +73,64 @@ std::size_t Tape<T>::bytes() const {
          record.c.bytes();
 }
 
+Settings::Settings(std::string name, Index input, Index hidden, Index output, bool batch_first_,
+                   const Activations& activations, double cell_clip, bool plain_)
+    : cell(std::move(name)), shape{input, hidden, output}, batch_first(batch_first_), plain(plain_) {
+  const auto chosen = [&](std::size_t i) {
+    const auto& [kind, alpha, beta] = activations[i];
+    return Chosen{activation(kind), alpha, beta};
+  };
+  choices = {chosen(0), chosen(1), chosen(2), cell_clip};
+}
+
 template <class T>
-Layer<T>::Layer(const std::string& cell, Index input, Index hidden, bool batch_first,
-                std::vector<Parameters> parameters)
-    : cell_(find_cell<T>(cell)), shape_{input, hidden}, batch_first_(batch_first),
-      parameters_(std::move(parameters)),
-      passes_(cell_, shape_, pointers<const T>(parameters_, cell_, shape_)) {}
+Layer<T>::Layer(const Settings& settings, Groups parameters)
+    : cell_(find_cell<T>(settings.cell)), settings_(settings),
+      shape_(with_transitions(settings.shape, parameters)), parameters_(std::move(parameters)),
+      passes_(cell_, shape_, settings.choices, settings.plain,
+              pointers<const T>(parameters_, cell_, shape_)) {}
+
+template <class T>
+MaskArrays<T> Layer<T>::mask_arrays(const py::object& masks, const Array<T>& x, Index batch) const {
+  MaskArrays<T> arrays{};
+  if (masks.is_none()) return arrays;
+  const auto given = masks.cast<py::tuple>();
+  const Index D = Index(parameters_.size());
+  const auto by_row = [&](const py::object& mask) -> const T* {
+    if (mask.is_none()) return nullptr;
+    arrays.same_for_all_rows = py::cast<py::array>(mask).ndim() == 1;
+    return arrays.same_for_all_rows ? parameter<T>(mask, {D * shape_.hidden})
+                                    : parameter<T>(mask, {x.shape(0), x.shape(1), D * shape_.hidden});
+  };
+  arrays.state = parameter<T>(given[0], {D, batch, shape_.output});
+  arrays.update = by_row(given[1]);
+  arrays.keep_h = by_row(given[2]);
+  arrays.keep_c = by_row(given[3]);
+  return arrays;
+}
 
 template <class T>
 py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, const py::object& c0,
-                            const py::object& lengths_object, bool record, bool cell_states) {
+                            const py::object& lengths_object, const py::object& record, bool cell_states,
+                            const py::object& masks) {
   const Array<T> x = contiguous<T>(x_object);
   if (x.ndim() != 3 || x.shape(2) != shape_.input) throw py::value_error("x: unexpected shape");
-  const Grid grid{x.shape(batch_first_ ? 1 : 0), x.shape(batch_first_ ? 0 : 1), batch_first_};
+  const bool batch_first = settings_.batch_first;
+  const Grid grid{x.shape(batch_first ? 1 : 0), x.shape(batch_first ? 0 : 1), batch_first};
   Array<int64_t> lengths;
   if (!lengths_object.is_none()) lengths = of_shape<int64_t>("lengths", lengths_object, {grid.batch});
 
-  const Index D = Index(parameters_.size()), H = shape_.hidden;
-  const bool has_c = cell_.has_cell_state, keeps_c = has_c && cell_states;
-  const Extents wide{x.shape(0), x.shape(1), D * H}, states{D, grid.batch, H};
-  Array<T> y = new_array<T>(wide), h = copy_or_zeros<T>("h0", h0, states), running_c, c;
-  if (has_c) running_c = copy_or_zeros<T>("c0", c0, states);
-  if (keeps_c) c = new_array<T>(wide);
+  const Index D = Index(parameters_.size()), H = shape_.hidden, P = shape_.output;
+  const bool has_c = cell_.has_cell_state, keeps_c = has_c && cell_states, records = !record.is_none();
+  Array<T> y = new_array<T>({x.shape(0), x.shape(1), D * P}), running_c, c;
+  Array<T> h = copy_or_zeros<T>("h0", h0, {D, grid.batch, P});
+  if (has_c) running_c = copy_or_zeros<T>("c0", c0, {D, grid.batch, H});
+  if (keeps_c) c = new_array<T>({x.shape(0), x.shape(1), D * H});
   std::unique_ptr<Tape<T>> tape;
-  if (record) {
-    tape.reset(new Tape<T>{grid, !lengths_object.is_none(), x, y, {}, {}, {}});
-    tape->first_h = copy_or_zeros<T>("h0", h0, states);
-    if (has_c) tape->first_c = copy_or_zeros<T>("c0", c0, states);
+  if (records) {
+    tape.reset(new Tape<T>{grid, !lengths_object.is_none(), x, y, {}, {}, masks, {}});
+    tape->first_h = copy_or_zeros<T>("h0", h0, {D, grid.batch, P});
+    if (has_c) tape->first_c = copy_or_zeros<T>("c0", c0, {D, grid.batch, H});
   }
 
   const ForwardArrays<T> arrays{grid,
@@ -86,12 +139,14 @@ py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, co
                                 y.mutable_data(),
                                 h.mutable_data(),
                                 has_c ? running_c.mutable_data() : nullptr,
-                                keeps_c ? c.mutable_data() : nullptr};
+                                keeps_c ? c.mutable_data() : nullptr,
+                                mask_arrays(masks, x, grid.batch)};
+  const Index steps = records ? record.cast<Index>() : 0;
   {
     const ReleaseGil release(y.size() * (shape_.input + H) * cell_.packing.gates);
-    if (arrays.lengths) zero_padding(grid, arrays.lengths, arrays.y, D * H);
+    if (arrays.lengths) zero_padding(grid, arrays.lengths, arrays.y, D * P);
     if (arrays.lengths && keeps_c) zero_padding(grid, arrays.lengths, arrays.c, D * H);
-    passes_.forward(arrays, tape ? &tape->record : nullptr);
+    passes_.forward(arrays, tape ? &tape->record : nullptr, steps);
   }
   return py::make_tuple(y, h, or_none(running_c, has_c), or_none(c, keeps_c),
                         tape ? py::cast(std::move(tape)) : py::none());
@@ -99,28 +154,30 @@ py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, co
 
 template <class T>
 py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const py::object& dh_object,
-                             const py::object& dc_object, const std::vector<Parameters>& gradients,
-                             bool want_dx) {
+                             const py::object& dc_object, const Groups& gradients, bool want_dx) {
   if (gradients.size() != parameters_.size())
     throw py::value_error("gradients: a group for each direction");
   if (tape.record.parts.empty()) throw py::value_error("tape: has served already");
   const bool has_c = cell_.has_cell_state;
-  const Extents states{tape.first_h.shape(0), tape.first_h.shape(1), tape.first_h.shape(2)};
-  Array<T> dy, dx, dc, dh = copy_or_zeros<T>("dh", dh_object, states);
-  if (!dy_object.is_none())
-    dy = of_shape<T>("dy", dy_object, {tape.y.shape(0), tape.y.shape(1), tape.y.shape(2)});
-  if (has_c) dc = copy_or_zeros<T>("dc", dc_object, states);
+  const Index D = Index(parameters_.size()), B = tape.grid.batch, H = shape_.hidden, P = shape_.output;
+  Array<T> dy, dx, dc, dh = copy_or_zeros<T>("dh", dh_object, {D, B, P});
+  if (!dy_object.is_none()) dy = of_shape<T>("dy", dy_object, {tape.y.shape(0), tape.y.shape(1), D * P});
+  if (has_c) dc = copy_or_zeros<T>("dc", dc_object, {D, B, H});
   if (want_dx) dx = new_array<T>({tape.x.shape(0), tape.x.shape(1), shape_.input});
+  const auto weights = pointers<T>(gradients, cell_, shape_);
+  std::vector<const Weights<T>*> directions;
+  for (const auto& transitions : weights) directions.push_back(transitions.data());
 
   const BackwardArrays<T> arrays{tape.x.data(),
-                                 tape.y.data(),
-                                 tape.first_h.data(),
-                                 has_c ? tape.first_c.data() : nullptr,
+                                 const_cast<T*>(tape.y.data()), // read-only for everybody else
+                                 tape.first_h.mutable_data(),
+                                 has_c ? tape.first_c.mutable_data() : nullptr,
                                  dy_object.is_none() ? nullptr : dy.data(),
                                  dh.mutable_data(),
                                  has_c ? dc.mutable_data() : nullptr,
                                  want_dx ? dx.mutable_data() : nullptr,
-                                 pointers<T>(gradients, cell_, shape_)};
+                                 directions.data(),
+                                 mask_arrays(tape.masks, tape.x, tape.grid.batch)};
   {
     const ReleaseGil release(tape.y.size() * (shape_.input + shape_.hidden) * cell_.packing.gates);
     if (want_dx && tape.ragged) std::fill_n(arrays.dx, dx.size(), T(0));

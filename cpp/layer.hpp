@@ -3,6 +3,7 @@
 
 #include <array>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "arrays.hpp"
@@ -10,16 +11,34 @@
 
 namespace rnncore {
 
-/// weight_ih, weight_hh and, or None, bias_ih, bias_hh of one direction, or their gradients.
-using Parameters = std::array<py::object, 4>;
+/// weight_ih, weight_hh, bias_ih, bias_hh, units and projection of one transition, or their gradients; None
+/// where there is none.
+using Parameters = std::array<py::object, 6>;
+/// Of each direction its transitions.
+using Groups = std::vector<std::vector<Parameters>>;
+
+/// What the layer's cell is told to do.
+struct Settings {
+  std::string cell;
+  Shape shape;
+  bool batch_first;
+  Choices choices;
+  bool plain; // the choices are the cell's own
+
+  /// `activations`: of gates, candidate and cell state, each a name, alpha and beta.
+  using Activations = std::array<std::tuple<std::string, double, double>, 3>;
+  Settings(std::string cell, Index input, Index hidden, Index output, bool batch_first,
+           const Activations& activations, double cell_clip, bool plain);
+};
 
 /// What backward needs of one call of forward. Keeps the arrays it refers to alive.
 template <class T>
 struct Tape {
   Grid grid;
   bool ragged;
-  Array<T> x, y;             // (rows, I), (rows, D * H)
-  Array<T> first_h, first_c; // (D, B, H), the same or empty
+  Array<T> x, y;             // (rows, I), (rows, D * P)
+  Array<T> first_h, first_c; // (D, B, P), (D, B, H)
+  py::object masks;
   Record<T> record;
 
   std::size_t bytes() const;
@@ -28,23 +47,27 @@ struct Tape {
 template <class T>
 class Layer {
 public:
-  /// The parameters, a group for each direction, are not copied: writing to them changes the layer.
-  Layer(const std::string& cell, Index input, Index hidden, bool batch_first,
-        std::vector<Parameters> parameters);
+  /// The parameters are not copied: writing to them changes the layer.
+  Layer(const Settings& settings, Groups parameters);
 
-  /// (y, h_n, c_n or None, all cell states or None, tape or None)
+  /// (y, h_n, c_n or None, all cell states or None, tape or None). `masks`: None, or those of the state,
+  /// the update, and the shares of h and c that stay, each of them or None. `record`: None, or 0 to
+  /// remember all gates, or the number of steps after which to forget them.
   py::tuple forward(const py::object& x, const py::object& h0, const py::object& c0,
-                    const py::object& lengths, bool record, bool cell_states);
+                    const py::object& lengths, const py::object& record, bool cell_states,
+                    const py::object& masks);
 
   /// (dx or None, dh0, dc0 or None); adds to `gradients`. A tape serves once.
   py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dh, const py::object& dc,
-                     const std::vector<Parameters>& gradients, bool want_dx);
+                     const Groups& gradients, bool want_dx);
 
 private:
+  MaskArrays<T> mask_arrays(const py::object& masks, const Array<T>& x, Index batch) const;
+
   const Cell<T>& cell_;
+  const Settings settings_;
   const Shape shape_;
-  const bool batch_first_;
-  const std::vector<Parameters> parameters_; // kept alive
+  const Groups parameters_; // kept alive
   Passes<T> passes_;
 };
 

@@ -16,15 +16,15 @@ Index threads_for(Index work) { return std::min(num_threads(), 1 + work / least_
 template <class T>
 LinearLayer<T>::LinearLayer(Index inputs, Index outputs, const py::object& weight, const py::object& bias)
     : shape_{inputs, outputs}, weight_(weight), bias_(bias),
-      weights_(kernels_of<T>().linear.packing, shape_, [&]() -> Weights<const T> {
-        const Weights<T> w = pointers(weight, bias);
-        return {w.input, nullptr, w.input_bias, nullptr};
-      }()) {}
+      weights_(kernels_of<T>().linear.packing, shape_, {pointers<const T>(weight, bias)}) {}
 
 template <class T>
-Weights<T> LinearLayer<T>::pointers(const py::object& weight, const py::object& bias) const {
-  return {parameter<T>(weight, {shape_.hidden, shape_.input}), nullptr, parameter<T>(bias, {shape_.hidden}),
-          nullptr};
+template <class U>
+Weights<U> LinearLayer<T>::pointers(const py::object& weight, const py::object& bias) const {
+  Weights<U> w{};
+  w.input = parameter<T>(weight, {shape_.hidden, shape_.input});
+  w.input_bias = parameter<T>(bias, {shape_.hidden});
+  return w;
 }
 
 template <class T>
@@ -49,13 +49,9 @@ py::object LinearLayer<T>::backward(const py::object& x_object, const py::object
   const Array<T> x = contiguous<T>(x_object);
   const Array<T> dy = of_shape<T>("dy", dy_object, {x.shape(0), shape_.hidden});
   Array<T> dx = new_array<T>({x.shape(0), shape_.input});
-  LinearBackward<T> b{shape_,
-                      x.shape(0),
-                      nullptr,
-                      x.data(),
-                      dy.data(),
-                      dx.mutable_data(),
-                      pointers(weight_gradient, bias_gradient)};
+  const Weights<T> gradients = pointers<T>(weight_gradient, bias_gradient);
+  LinearBackward<T> b{shape_,    x.shape(0),        nullptr,         x.data(),
+                      dy.data(), dx.mutable_data(), gradients.input, gradients.input_bias};
   const Index work = x.size() * shape_.hidden;
   {
     const ReleaseGil release(work);

@@ -20,7 +20,8 @@ public:
                       const py::object& bias_gradient);
 
 private:
-  Weights<T> pointers(const py::object& weight, const py::object& bias) const;
+  template <class U>
+  Weights<U> pointers(const py::object& weight, const py::object& bias) const;
 
   const Shape shape_;
   const py::object weight_, bias_; // kept alive

@@ -46,15 +46,17 @@ void one_by_one(Index tasks, Index threads, Index bytes, F f) {
 } // namespace
 
 template <class T>
-Passes<T>::Passes(const Cell<T>& cell, Shape shape, const std::vector<Weights<const T>>& weights)
-    : cell_(cell), shape_(shape), sizes_(cell.packing.sizes(shape)) {
-  for (const Weights<const T>& direction : weights)
+Passes<T>::Passes(const Cell<T>& cell, Shape shape, const Choices& choices, bool plain,
+                  const std::vector<std::vector<Weights<const T>>>& weights)
+    : cell_(cell), shape_(shape), choices_(choices), plain_(plain), sizes_(cell.packing.sizes(shape)) {
+  for (const auto& direction : weights)
     weights_.push_back(std::make_unique<WatchedWeights<T>>(cell_.packing, shape_, direction));
 }
 
 template <class T>
 double Passes<T>::step_work(Index rows) const {
-  return 2.0 * double(rows * cell_.packing.gates * shape_.hidden) * double(shape_.input + shape_.hidden);
+  const Index recurrent = cell_.has_recurrent_weights ? shape_.depth * shape_.output : 0;
+  return 2.0 * double(rows * cell_.packing.gates * shape_.hidden) * double(shape_.input + recurrent);
 }
 
 template <class T>
@@ -78,13 +80,40 @@ std::vector<Part> Passes<T>::cut(const ForwardArrays<T>& a, bool training) const
   const Deal deal(a.grid.batch, a.lengths, std::max<Index>(parts, 1));
   std::vector<Part> cut;
   cut.reserve(deal.parts() * directions());
-  Index tape = 0;
   for (Index d = 0; d < directions(); ++d)
     for (Index p = 0; p < deal.parts(); ++p) {
-      cut.push_back({d, SequenceSchedule(a.grid, a.lengths, d == 1, deal.begin(p), deal.size(p)), tape});
-      tape += rounded(cut.back().schedule.view().nodes * sizes_.tape, 16);
+      SequenceSchedule schedule(a.grid, a.lengths, d == 1, deal.begin(p), deal.size(p));
+      const Index waves = schedule.view().waves;
+      cut.push_back({d, std::move(schedule), 0, {0, waves}});
     }
   return cut;
+}
+
+/// Waves that cut a schedule into pieces of whole chunks, each of at least so many steps.
+template <class T>
+std::vector<Index> Passes<T>::pieces(const Schedule& s, Index steps) const {
+  const Index nodes = cell_.chunk_nodes(shape_);
+  std::vector<Index> cuts{0};
+  for (Index w = 1; w < s.waves; ++w)
+    if (w - cuts.back() >= steps && s.begin[w] / nodes != s.begin[w - 1] / nodes) cuts.push_back(w);
+  cuts.push_back(s.waves);
+  return cuts;
+}
+
+/// Gives each part its place on the tape; returns the size of all.
+template <class T>
+Index Passes<T>::reserve(std::vector<Part>& parts, Index steps) const {
+  Index tape = 0;
+  for (Part& part : parts) {
+    const Schedule& s = part.schedule.view();
+    if (steps) part.cuts = pieces(s, steps);
+    Index nodes = 0;
+    for (std::size_t i = 1; i < part.cuts.size(); ++i)
+      nodes = std::max(nodes, s.begin[part.cuts[i]] - s.begin[part.cuts[i - 1]]);
+    part.tape = tape;
+    tape += rounded(nodes * sizes_.tape, 16);
+  }
+  return tape;
 }
 
 /// Tasks of about `rows` rows a step: side by side if they keep the threads busy, else each of them cut by
@@ -102,72 +131,93 @@ void Passes<T>::share(Index tasks, Index rows, Index time, Index bytes, F f) con
 }
 
 template <class T>
-void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record) {
+void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record, Index steps) {
   Record<T> passing;
   Record<T>& r = record ? *record : passing;
   r.parts = cut(a, record != nullptr);
+  r.replays = steps > 0;
   for (const auto& watched : weights_) r.weights.push_back(watched->snapshot(record != nullptr));
-  Index bytes = 0, nodes = 0;
-  for (const Part& part : r.parts) {
-    bytes = std::max(bytes, cell_.forward_work(shape_, part.schedule.view()));
-    nodes = std::max(nodes, part.schedule.view().nodes);
-  }
   ForwardArrays<T> arrays = a;
   if (record) {
-    r.tape = take_spare(std::size_t(r.parts.back().tape + nodes * sizes_.tape) * sizeof(T));
+    r.tape = take_spare(std::size_t(reserve(r.parts, steps)) * sizeof(T));
     if (cell_.has_cell_state) {
       r.c = take_spare(std::size_t(a.grid.time * a.grid.batch * directions() * shape_.hidden) * sizeof(T));
       arrays.c = r.c.template as<T>();
     }
   }
+  const auto call_for = [&](const Part& part) {
+    Forward<T> call = forward_call(arrays, part, *r.weights[part.direction]);
+    if (record && !r.replays) call.tape = r.tape.template as<T>() + part.tape;
+    return call;
+  };
+  Index bytes = 0;
+  for (const Part& part : r.parts) bytes = std::max(bytes, cell_.forward_work(call_for(part)));
 
   const Index tasks = Index(r.parts.size()), rows = a.grid.batch * directions() / tasks;
   share(tasks, rows, a.grid.time, bytes, [&](Index i, const Team& team, void* work) {
-    const Part& part = r.parts[i];
-    T* tape = record ? r.tape.template as<T>() + part.tape : nullptr;
-    forward_part(arrays, part, *r.weights[part.direction], tape, team, work);
+    Forward<T> call = call_for(r.parts[i]);
+    call.work = work;
+    cell_.forward(call, team);
+    if (team.rank != 0) return;
+    const Index P = shape_.output, H = shape_.hidden, state = r.parts[i].direction * a.grid.batch;
+    r.parts[i].schedule.for_each_last_row([&](Index b, Index row) {
+      if (row < 0) return;
+      std::copy_n(call.y.base + row * call.y.stride, P, a.h + (state + b) * P);
+      if (call.c.base) std::copy_n(call.c.base + row * call.c.stride, H, a.running_c + (state + b) * H);
+    });
   });
 }
 
+/// What both ways through a part are given, but for the arrays.
 template <class T>
-void Passes<T>::forward_part(const ForwardArrays<T>& a, const Part& part, const Snapshot<T>& weights,
-                             T* tape, const Team& team, void* work) const {
-  const Index D = directions(), H = shape_.hidden, state = part.direction * a.grid.batch * H;
-  Forward<T> pass{};
-  pass.shape = shape_;
-  pass.schedule = part.schedule.view();
-  pass.packed = weights.packed.template as<T>();
-  pass.x = {a.x, shape_.input};
-  pass.y = {a.y + part.direction * H, D * H};
-  pass.first = {a.h + state, H};
-  if (a.running_c) pass.running_c = {a.running_c + state, H};
-  if (a.c) pass.c = {a.c + part.direction * H, D * H};
-  pass.tape = tape;
-  pass.work = work;
-  cell_.forward(pass, team);
+Call<T> Passes<T>::call_of(Grid grid, const MaskArrays<T>& masks, const Part& part) const {
+  const Index D = directions(), H = shape_.hidden, P = shape_.output;
+  const auto rows = [&](const T* base) {
+    const Index stride = masks.same_for_all_rows ? 0 : D * H;
+    return base ? Rows<const T>{base + part.direction * H, stride} : Rows<const T>{nullptr, 0};
+  };
+  Call<T> call{};
+  call.shape = shape_;
+  call.schedule = part.schedule.view();
+  call.end = call.schedule.waves;
+  if (plain_ && !masks.any()) return call;
+  call.choices = &choices_;
+  if (masks.state) call.masks.state = {masks.state + part.direction * grid.batch * P, P};
+  call.masks.update = rows(masks.update);
+  call.masks.keep_h = rows(masks.keep_h);
+  call.masks.keep_c = rows(masks.keep_c);
+  return call;
+}
 
-  if (team.rank != 0) return;
-  part.schedule.for_each_last_row([&](Index b, Index row) {
-    if (row < 0) return;
-    std::copy_n(pass.y.base + row * D * H, H, a.h + state + b * H);
-    if (a.c) std::copy_n(pass.c.base + row * D * H, H, a.running_c + state + b * H);
-  });
+template <class T>
+Forward<T> Passes<T>::forward_call(const ForwardArrays<T>& a, const Part& part,
+                                   const Snapshot<T>& weights) const {
+  const Index D = directions(), d = part.direction, H = shape_.hidden, P = shape_.output;
+  Forward<T> call{call_of(a.grid, a.masks, part), {}};
+  call.packed = weights.packed.template as<T>();
+  call.x = {a.x, shape_.input};
+  call.y = {a.y + d * P, D * P};
+  call.first = {a.h + d * a.grid.batch * P, P};
+  if (a.running_c) call.running_c = {a.running_c + d * a.grid.batch * H, H};
+  if (a.c) call.c = {a.c + d * H, D * H};
+  return call;
 }
 
 template <class T>
 void Passes<T>::backward(const BackwardArrays<T>& a, Grid grid, Record<T>& r) {
   const Index parts = Index(r.parts.size()) / directions();
   Index bytes = 0;
-  for (const Part& part : r.parts)
-    bytes = std::max(bytes, cell_.backward_work(shape_, part.schedule.view()));
+  for (const Part& part : r.parts) {
+    bytes = std::max(bytes, cell_.backward_work(backward_call(a, grid, r, part)));
+    if (r.replays) bytes = std::max(bytes, cell_.forward_work(replay(a, grid, r, part)));
+  }
   const Index packed = rounded(sizes_.packed, 16);
   Buffer sums = take_spare(std::size_t(packed) * r.parts.size() * sizeof(T));
 
   // Both directions of a part add to the same rows of dx: they stay together, and in order.
   share(parts, grid.batch / parts, grid.time, bytes, [&](Index i, const Team& team, void* work) {
-    for (Index d = 0; d < directions(); ++d) {
-      const Index j = d * parts + i;
-      backward_part(a, grid, r, j, sums.template as<T>() + j * packed, team, work);
+    for (Index j = i; j < Index(r.parts.size()); j += parts) {
+      backward_part(a, grid, r, r.parts[j], sums.template as<T>() + j * packed, team, work);
       team.wait(team.barrier);
     }
   });
@@ -185,30 +235,60 @@ void Passes<T>::backward(const BackwardArrays<T>& a, Grid grid, Record<T>& r) {
 }
 
 template <class T>
-void Passes<T>::backward_part(const BackwardArrays<T>& a, Grid grid, const Record<T>& r, Index index,
-                              T* gradients, const Team& team, void* work) const {
-  const Part& part = r.parts[index];
-  const Index D = directions(), H = shape_.hidden, state = part.direction * grid.batch * H;
-  Backward<T> pass{};
-  pass.shape = shape_;
-  pass.schedule = part.schedule.view();
-  pass.packed_transposed = r.weights[part.direction]->transposed.template as<T>();
-  pass.x = {a.x, shape_.input};
-  pass.y = {a.y + part.direction * H, D * H};
-  pass.first = {a.first_h + state, H};
+Backward<T> Passes<T>::backward_call(const BackwardArrays<T>& a, Grid grid, const Record<T>& r,
+                                     const Part& part) const {
+  const Index D = directions(), d = part.direction, H = shape_.hidden, P = shape_.output;
+  const Index state = d * grid.batch * P, cell_state = d * grid.batch * H;
+  Backward<T> call{};
+  static_cast<Call<T>&>(call) = call_of(grid, a.masks, part);
+  call.packed = r.weights[d]->packed.template as<T>();
+  call.packed_transposed = r.weights[d]->transposed.template as<T>();
+  call.x = {a.x, shape_.input};
+  call.y = {a.y + d * P, D * P};
+  call.first = {a.first_h + state, P};
   if (a.dc) {
-    pass.first_c = {a.first_c + state, H};
-    pass.c = {r.c.template as<T>() + part.direction * H, D * H};
-    pass.dc = {a.dc + state, H};
+    call.first_c = {a.first_c + cell_state, H};
+    call.c = {r.c.template as<T>() + d * H, D * H};
+    call.dc = {a.dc + cell_state, H};
   }
-  pass.tape = r.tape.template as<T>() + part.tape;
-  if (a.dy) pass.dy = {a.dy + part.direction * H, D * H};
-  pass.dh = {a.dh + state, H};
-  if (a.dx) pass.dx = {a.dx, shape_.input};
-  pass.add_dx = part.direction > 0;
-  pass.gradients = gradients;
-  pass.work = work;
-  cell_.backward(pass, team);
+  call.tape = r.tape.template as<T>() + part.tape;
+  if (a.dy) call.dy = {a.dy + d * P, D * P};
+  call.dh = {a.dh + state, P};
+  if (a.dx) call.dx = {a.dx, shape_.input};
+  call.add_dx = d > 0;
+  return call;
+}
+
+/// Forward once more, over states that are there already: what it is for is the tape.
+template <class T>
+Forward<T> Passes<T>::replay(const BackwardArrays<T>& a, Grid grid, const Record<T>& r,
+                             const Part& part) const {
+  const ForwardArrays<T> arrays{grid,   nullptr, a.x, a.y, a.first_h, a.first_c, r.c.template as<T>(),
+                                a.masks};
+  Forward<T> call = forward_call(arrays, part, *r.weights[part.direction]);
+  call.tape = r.tape.template as<T>() + part.tape;
+  return call;
+}
+
+template <class T>
+void Passes<T>::backward_part(const BackwardArrays<T>& a, Grid grid, const Record<T>& r, const Part& part,
+                              T* gradients, const Team& team, void* work) const {
+  Backward<T> call = backward_call(a, grid, r, part);
+  call.gradients = gradients;
+  call.work = work;
+  for (std::size_t i = part.cuts.size() - 1; i > 0; --i) {
+    call.wave = part.cuts[i - 1];
+    call.end = part.cuts[i];
+    if (r.replays) {
+      Forward<T> again = replay(a, grid, r, part);
+      again.work = work;
+      again.wave = call.wave;
+      again.end = call.end;
+      cell_.forward(again, team);
+    }
+    cell_.backward(call, team);
+    if (i > 1) team.wait(team.barrier); // until nobody needs the work space
+  }
 }
 
 template <class T>

@@ -11,33 +11,46 @@
 
 namespace rnncore {
 
+/// What regularisers multiply by; null: nothing. Directions lie as in the arrays below.
+template <class T>
+struct MaskArrays {
+  const T* state;                    // (D, B, P)
+  const T *update, *keep_h, *keep_c; // (rows, D * H), or (D * H) for all rows
+  bool same_for_all_rows;
+  bool any() const { return state || update || keep_h || keep_c; }
+};
+
 /// The arrays of one call. D directions lie side by side in the columns of y and c, and one after the
-/// other in the states.
+/// other in the states. P is the width of h.
 template <class T>
 struct ForwardArrays {
   Grid grid;
   const int64_t* lengths; // (B) or null
   const T* x;             // (rows, I)
-  T* y;                   // (rows, D * H)
-  T *h, *running_c;       // (D, B, H)  in: initial; out: final
+  T* y;                   // (rows, D * P)
+  T *h, *running_c;       // (D, B, P), (D, B, H)  in: initial; out: final
   T* c;                   // (rows, D * H) or null: not wanted; not with a record, which keeps its own
+  MaskArrays<T> masks;
 };
 
 template <class T>
 struct BackwardArrays {
-  const T *x, *y;                  // as forward saw and left them
-  const T *first_h, *first_c;      // (D, B, H)
-  const T* dy;                     // (rows, D * H) or null: zero
-  T *dh, *dc;                      // (D, B, H)  in: of the final states; out: of the initial ones
-  T* dx;                           // (rows, I) or null: not wanted
-  std::vector<Weights<T>> weights; // a group for each direction: added to
+  const T* x;           // as forward saw it
+  T* y;                 // as forward left it
+  T *first_h, *first_c; // (D, B, P), (D, B, H)
+  const T* dy;          // (rows, D * P) or null: zero
+  T *dh, *dc;           // as first_h and first_c  in: of the final states; out: of the initial ones
+  T* dx;                // (rows, I) or null: not wanted
+  const Weights<T>* const* weights; // the gradients of each direction's transitions: added to
+  MaskArrays<T> masks;
 };
 
 /// Some sequences in one direction.
 struct Part {
   Index direction;
   SequenceSchedule schedule;
-  Index tape; // where its gates begin
+  Index tape;              // where its gates begin
+  std::vector<Index> cuts; // waves between which it is remembered, piece by piece
 };
 
 /// What one call leaves for its way back, apart from the arrays.
@@ -45,6 +58,7 @@ template <class T>
 struct Record {
   std::vector<Part> parts; // all of the first direction, then all of the second
   std::vector<std::shared_ptr<const Snapshot<T>>> weights; // of each direction
+  bool replays = false;                                    // the tape is yet to be filled, piece by piece
   Buffer tape;
   Buffer c; // (rows, D * H)  cell states
 };
@@ -52,10 +66,13 @@ struct Record {
 template <class T>
 class Passes {
 public:
-  Passes(const Cell<T>& cell, Shape shape, const std::vector<Weights<const T>>& weights);
+  /// `choices`: null for those of the paper. `weights`: of each direction its transitions.
+  Passes(const Cell<T>& cell, Shape shape, const Choices& choices, bool plain,
+         const std::vector<std::vector<Weights<const T>>>& weights);
 
-  /// Fills `record` if it is given.
-  void forward(const ForwardArrays<T>& arrays, Record<T>* record);
+  /// Fills `record` if it is given: with the gates of all steps or, if `steps` is not zero, with room for
+  /// those of about so many, which backward then computes again piece by piece.
+  void forward(const ForwardArrays<T>& arrays, Record<T>* record, Index steps = 0);
   /// Uses the record up.
   void backward(const BackwardArrays<T>& arrays, Grid grid, Record<T>& record);
 
@@ -64,17 +81,26 @@ private:
   double step_work(Index rows) const;
   Index least_rows() const;
   std::vector<Part> cut(const ForwardArrays<T>& arrays, bool training) const;
+  std::vector<Index> pieces(const Schedule& schedule, Index steps) const;
+  Index reserve(std::vector<Part>& parts, Index steps) const;
+  Call<T> call_of(Grid grid, const MaskArrays<T>& masks, const Part& part) const;
+  Forward<T> forward_call(const ForwardArrays<T>& arrays, const Part& part,
+                          const Snapshot<T>& weights) const;
+  Backward<T> backward_call(const BackwardArrays<T>& arrays, Grid grid, const Record<T>& record,
+                            const Part& part) const;
   template <class F>
   void share(Index tasks, Index rows, Index time, Index bytes, F f) const;
-  void forward_part(const ForwardArrays<T>& arrays, const Part& part, const Snapshot<T>& weights, T* tape,
-                    const Team& team, void* work) const;
-  void backward_part(const BackwardArrays<T>& arrays, Grid grid, const Record<T>& record, Index part,
+  Forward<T> replay(const BackwardArrays<T>& arrays, Grid grid, const Record<T>& record,
+                    const Part& part) const;
+  void backward_part(const BackwardArrays<T>& arrays, Grid grid, const Record<T>& record, const Part& part,
                      T* gradients, const Team& team, void* work) const;
   Buffer take_spare(std::size_t bytes);
   void give_spare(Buffer buffer);
 
   const Cell<T>& cell_;
   const Shape shape_;
+  const Choices choices_;
+  const bool plain_; // the choices are the paper's
   const Sizes sizes_;
   std::vector<std::unique_ptr<WatchedWeights<T>>> weights_;
   std::mutex adding_; // held while gradients are added to: calls share them

@@ -7,22 +7,29 @@
 namespace rnncore {
 
 template <class T>
-WatchedWeights<T>::WatchedWeights(const Packing<T>& packing, Shape shape, Weights<const T> weights)
-    : packing_(packing), shape_(shape), weights_(weights), sizes_(packing.sizes(shape)) {}
+WatchedWeights<T>::WatchedWeights(const Packing<T>& packing, Shape shape,
+                                  std::vector<Weights<const T>> weights)
+    : packing_(packing), shape_(shape), weights_(std::move(weights)), sizes_(packing.sizes(shape)) {}
 
 template <class T>
 uint64_t WatchedWeights<T>::fingerprint() const {
-  const std::size_t rows = std::size_t(packing_.gates * shape_.hidden) * sizeof(T);
-  Bytes blocks[4];
-  Index count = 0;
-  const auto add = [&](const T* data, std::size_t bytes) {
-    if (data) blocks[count++] = {data, bytes};
-  };
-  add(weights_.input, rows * shape_.input);
-  add(weights_.recurrent, rows * shape_.hidden);
-  add(weights_.input_bias, rows);
-  add(weights_.recurrent_bias, rows);
-  return kernels().fingerprint(blocks, count);
+  const Index rows = packing_.gates * shape_.hidden, state = shape_.output ? shape_.output : shape_.hidden;
+  Bytes blocks[6];
+  uint64_t all = 0;
+  for (const Weights<const T>& w : weights_) {
+    Index count = 0;
+    const auto add = [&](const T* data, Index size) {
+      if (data) blocks[count++] = {data, std::size_t(size) * sizeof(T)};
+    };
+    add(w.input, rows * (&w == weights_.data() ? shape_.input : shape_.hidden));
+    add(w.recurrent, rows * state);
+    add(w.input_bias, rows);
+    add(w.recurrent_bias, rows);
+    add(w.units, packing_.units * shape_.hidden);
+    add(w.projection, state * shape_.hidden);
+    all = all * 0x9E3779B97F4A7C15u + kernels().fingerprint(blocks, count);
+  }
+  return all;
 }
 
 template <class T>
@@ -39,10 +46,10 @@ std::shared_ptr<const Snapshot<T>> WatchedWeights<T>::snapshot(bool transposed) 
   auto next = mine ? std::move(current_) : std::make_shared<Snapshot<T>>();
   next->fingerprint = now;
   next->packed.reserve(sizes_.packed * sizeof(T));
-  packing_.pack(shape_, weights_, next->packed.template as<T>());
+  packing_.pack(shape_, weights_.data(), next->packed.template as<T>());
   if (transposed) {
     next->transposed.reserve(sizes_.packed_transposed * sizeof(T));
-    packing_.pack_transposed(shape_, weights_, next->transposed.template as<T>());
+    packing_.pack_transposed(shape_, weights_.data(), next->transposed.template as<T>());
   } else {
     next->transposed = Buffer();
   }

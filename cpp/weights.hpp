@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "api.hpp"
 #include "memory.hpp"
@@ -21,7 +22,8 @@ struct Snapshot {
 template <class T>
 class WatchedWeights {
 public:
-  WatchedWeights(const Packing<T>& packing, Shape shape, Weights<const T> weights);
+  /// `weights`: of each transition.
+  WatchedWeights(const Packing<T>& packing, Shape shape, std::vector<Weights<const T>> weights);
 
   /// The weights as they are now, with the transposed ones that backward needs if asked for.
   std::shared_ptr<const Snapshot<T>> snapshot(bool transposed);
@@ -31,7 +33,7 @@ private:
 
   const Packing<T>& packing_;
   const Shape shape_;
-  const Weights<const T> weights_;
+  const std::vector<Weights<const T>> weights_;
   const Sizes sizes_;
   std::mutex mutex_;
   std::shared_ptr<Snapshot<T>> current_;

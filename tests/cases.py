@@ -13,53 +13,19 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from cells import ACTIVATED, CELLS, DEEP, GATED, LINEAR_CELLS, VARIANTS, CellUnderTest
 from rnncore import reference
-from rnncore.reference import IDENTITY
 
 Array = npt.NDArray[Any]
 Named = dict[str, Array]
 
 #: Largest error against the float64 reference, as `compare.assert_close` measures it.
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
-
-
-class CellUnderTest(NamedTuple):
-    """One cell: the layer's class in rnncore.recurrent, its options, and its reference."""
-
-    layer: str
-    options: dict[str, Any]
-    gates: int
-    reference: reference.Cell
-
-
-CELLS = {
-    "rnn_tanh": CellUnderTest("RNN", {"nonlinearity": "tanh"}, 1, reference.CELLS["rnn_tanh"]),
-    "rnn_relu": CellUnderTest("RNN", {"nonlinearity": "relu"}, 1, reference.CELLS["rnn_relu"]),
-    "lstm": CellUnderTest("LSTM", {}, 4, reference.CELLS["lstm"]),
-    "gru": CellUnderTest("GRU", {}, 3, reference.CELLS["gru"]),
-    "gru_reset_before": CellUnderTest(
-        "GRU", {"reset_after": False}, 3, reference.CELLS["gru_reset_before"]
-    ),
-}
-
-_LINEAR = {"_activations": "linear"}
-
-#: The same with the identity for every activation: on small integers everything is exact.
-LINEAR_CELLS = {
-    "rnn_linear": CellUnderTest(
-        "RNN", {"nonlinearity": "identity"}, 1, reference.Vanilla(IDENTITY)
-    ),
-    "lstm_linear": CellUnderTest("LSTM", _LINEAR, 4, reference.LSTM(IDENTITY, IDENTITY)),
-    "gru_linear": CellUnderTest("GRU", _LINEAR, 3, reference.GRUResetAfter(IDENTITY, IDENTITY)),
-    "gru_reset_before_linear": CellUnderTest(
-        "GRU", {"reset_after": False} | _LINEAR, 3, reference.GRUResetBefore(IDENTITY, IDENTITY)
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -92,7 +58,18 @@ class Case:
     @property
     def under_test(self) -> CellUnderTest:
         """The cell's row."""
-        return (CELLS | LINEAR_CELLS)[self.cell]
+        return (CELLS | VARIANTS | LINEAR_CELLS)[self.cell]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What only this kind of layer takes."""
+        cell = self.under_test
+        return cell.options | ({"proj_size": self.output_size} if cell.projected else {})
+
+    @property
+    def output_size(self) -> int:
+        """The width of h."""
+        return (self.hidden_size + 1) // 2 if self.under_test.projected else self.hidden_size
 
     @property
     def directions(self) -> int:
@@ -109,21 +86,40 @@ class Case:
             self.num_layers,
             bias=self.bias,
             bidirectional=self.bidirectional,
-            **{"dtype": self.dtype} | self.under_test.options | options,
+            **{"dtype": self.dtype} | self.options | options,
         )
 
     def param_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The parameters' names and shapes, in torch's order."""
-        rows = self.under_test.gates * self.hidden_size
+        """The parameters' names and shapes, in the layer's order."""
         shapes: dict[str, tuple[int, ...]] = {}
         for layer in range(self.num_layers):
-            width = self.input_size if layer == 0 else self.directions * self.hidden_size
-            for suffix in (f"_l{layer}", f"_l{layer}_reverse")[: self.directions]:
-                shapes |= {f"weight_ih{suffix}": (rows, width)}
-                shapes |= {f"weight_hh{suffix}": (rows, self.hidden_size)}
-                if self.bias:
-                    shapes |= {f"bias_ih{suffix}": (rows,), f"bias_hh{suffix}": (rows,)}
+            width = self.input_size if layer == 0 else self.directions * self.output_size
+            for reverse in ("", "_reverse")[: self.directions]:
+                for name, shape in self._direction(width).items():
+                    kind, *transition = name.rsplit("_t", 1)
+                    tail = "".join(f"_t{t}" for t in transition)
+                    shapes[f"{kind}_l{layer}{tail}{reverse}"] = shape
         return shapes
+
+    def _direction(self, width: int) -> dict[str, tuple[int, ...]]:
+        """The same for one direction of a layer with inputs of this width, without suffixes."""
+        cell, hidden = self.under_test, self.hidden_size
+        rows = cell.gates * hidden
+        shapes: dict[str, tuple[int, ...]] = {
+            "weight_ih": (rows, width),
+            "weight_hh": (rows, self.output_size),
+            "bias_ih": (rows,),
+            "bias_hh": (rows,),
+        }
+        shapes = {name: shape for name, shape in shapes.items() if name not in cell.missing}
+        shapes |= {name: (count, hidden) for name, count in cell.units.items()}
+        if cell.projected:
+            shapes["weight_hr"] = (self.output_size, hidden)
+        for t in range(2, cell.depth + 1):
+            if cell.shortcut and t == cell.depth:
+                shapes[f"weight_ih_t{t}"] = (rows, hidden)
+            shapes |= {f"weight_hh_t{t}": (rows, hidden), f"bias_hh_t{t}": (rows,)}
+        return {n: s for n, s in shapes.items() if self.bias or not n.startswith("bias")}
 
     def draw(self, seed: int = 0) -> Numbers:
         """Random numbers, the same for the same seed; weights as torch draws them."""
@@ -138,19 +134,27 @@ class Case:
         def sparse(share: float) -> _Draw:
             return lambda shape: rng.choice([-1.0, 1.0], shape) * (rng.random(shape) < share)
 
-        return self._fill(sparse(0.5), sparse(0.15), rng)
+        return self._fill(sparse(0.5), sparse(0.1), rng)
 
     def _fill(self, values: _Draw, weights: _Draw, rng: np.random.Generator) -> Numbers:
-        state_shape = (self.num_layers * self.directions, self.batch, self.hidden_size)
-        y_shape = (self.steps, self.batch, self.directions * self.hidden_size)
-        components = ["h", "c"][: self.under_test.reference.states] if self.with_state else []
+        stacked = (self.num_layers * self.directions, self.batch)
+        widths = {"h": self.output_size, "c": self.hidden_size}
+        components = self.under_test.states if self.with_state else ""
+        states = {name: (*stacked, widths[name]) for name in components}
         inputs = {"x": values((self.steps, self.batch, self.input_size))}
-        inputs |= {f"{name}_0": values(state_shape) for name in components}
+        inputs |= {f"{name}_0": values(shape) for name, shape in states.items()}
         inputs |= {name: weights(shape) for name, shape in self.param_shapes().items()}
-        upstream = {"y": values(y_shape)} | {f"{n}_n": values(state_shape) for n in components}
+        for name, array in inputs.items():
+            if name.startswith("norm"):
+                array[_GAINS] += 0.5
+        upstream = {"y": values((self.steps, self.batch, self.directions * self.output_size))}
+        upstream |= {f"{name}_n": values(shape) for name, shape in states.items()}
         lengths = rng.integers(1, self.steps + 1, self.batch) if self.ragged else None
         return Numbers(inputs, upstream, lengths).astype(self.dtype)
 
+
+#: The rows of an LSTM's `norm` that are gains, not biases.
+_GAINS = [0, 1, 2, 3, 4, 5, 6, 7, 12]
 
 _Draw = Callable[[tuple[int, ...]], Array]
 
@@ -171,7 +175,8 @@ class Numbers:
     @property
     def params(self) -> Named:
         """The weights and biases."""
-        return {name: a for name, a in self.inputs.items() if name.startswith(("weight", "bias"))}
+        kinds = ("weight", "bias", "norm")
+        return {name: a for name, a in self.inputs.items() if name.startswith(kinds)}
 
     @property
     def state(self) -> Any:
@@ -311,14 +316,46 @@ def _table() -> Iterator[Case]:
                 yield Case(cell, dtype, 2, True, ragged, with_state=False)
 
 
-#: Every cell in both precisions: layers x directions x ragged, the odd shapes, no bias, no state.
-CASES = list(_table())
+def _variants() -> Iterator[Case]:
+    for cell in GATED:
+        for dtype in TOLERANCE:
+            yield Case(cell, dtype)
+            yield Case(cell, dtype, 2, True, True)
+            yield Case(cell, dtype, 1, False, False, 5, 17, 17, 33)
+            yield Case(cell, dtype, 1, False, True, 300, 4, 5, 9)
+        # The smallest whose h is narrower than c, and that has more than nothing left of a sum once
+        # its mean is taken off and its size is one.
+        inputs, hidden = (
+            (3, 3) if "norm" in GATED[cell].units else (1, 2) if GATED[cell].projected else (1, 1)
+        )
+        yield Case(cell, "float64", 1, False, False, 1, 1, inputs, hidden)
+        yield Case(cell, "float64", 2, True, False, 0)
+        yield Case(cell, "float64", 2, False, True, bias=False)
+        yield Case(cell, "float64", 1, True, False, with_state=False)
+    for cell in DEEP:
+        for dtype in TOLERANCE:
+            yield Case(cell, dtype, 2, True, True)
+            yield Case(cell, dtype, 1, False, False, 5, 17, 17, 33)
+        yield Case(cell, "float64", 1, False, True, 1, 3, 1, 1, bias=False)
+        yield Case(cell, "float64", 1, True, False, 0)
+    for cell in ACTIVATED:
+        for dtype in TOLERANCE:
+            yield Case(cell, dtype, 1, True, True)
+
+
+#: Every cell in both precisions: layers x directions x ragged, the odd shapes, no bias, no state;
+#: its variants in fewer.
+CASES = [*_table(), *_variants()]
 
 #: The same in float64 alone.
 CASES_FLOAT64 = [case for case in CASES if case.dtype == "float64"]
 
+#: The variants once each: not every depth, nor every activation.
+VARIED = [*GATED, *(cell for cell in DEEP if cell.endswith("depth3_shortcut"))]
+
 #: One case for each cell and precision with everything that can vary, ragged.
 FULL = [Case(cell, dtype, 2, True, True, 6, 7) for cell in CELLS for dtype in TOLERANCE]
+FULL += [Case(cell, "float64", 2, True, True, 6, 7) for cell in VARIED]
 
 #: So small that every entry of every gradient is checked.
 SMALL = [
@@ -331,10 +368,13 @@ SMALL = [
         (2, True, True),
     ]
 ]
+SMALL += [Case(cell, "float64", 1, False, True, 3, 2, 2, 5) for cell in VARIANTS]
+
+_GROWING = ("lstm_linear_peephole", "gru_linear_depth2")
 
 #: Short enough for whole numbers to stay small through linear gates.
 LINEAR = [
-    Case(cell, dtype, 1, bidirectional, ragged, 3, 7, 3, 5)
+    Case(cell, dtype, 1, bidirectional, ragged, 2 if cell in _GROWING else 3, 7, 3, 5)
     for cell in LINEAR_CELLS
     for dtype in TOLERANCE
     for bidirectional in (False, True)
@@ -344,8 +384,7 @@ LINEAR = [
 #: What PyTorch has as well and the golden files hold, in float64 and float32.
 GOLDEN = [
     Case(cell, dtype, num_layers, bidirectional, ragged, 4, 3, 2, 3, bias)
-    for cell in CELLS
-    if cell != "gru_reset_before"
+    for cell in ("rnn_tanh", "rnn_relu", "lstm", "gru", "lstm_projected")
     for dtype in TOLERANCE
     for num_layers, bidirectional in STACKS[:4]
     for ragged in (False, True)

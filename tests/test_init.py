@@ -4,8 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from rnncore import init
-from rnncore.module import Module
+from rnncore import GRU, LSTM, Chain, init
 
 H, I = 32, 48  # noqa: E741
 SHAPES = {
@@ -129,21 +128,34 @@ def test_refused_inits():
         init.recurrent_params(lambda *_: np.zeros(2), seeded(), SHAPES, H)
 
 
-def test_forget_bias():
-    lstm = Module(init.recurrent_params("torch", seeded(), SHAPES, H))
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"bidirectional": True, "num_layers": 2}, {"peephole": True}, {"input_gate": False}],
+)
+def test_forget_bias(options):
+    lstm = LSTM(3, H, seed=0, **options)
     before = lstm.state_dict()
     init.set_forget_bias(lstm, 2.0)
-    forget = slice(H, 2 * H)
-    assert (lstm.params["bias_ih_l0"][forget] == 2).all()
-    assert (lstm.params["bias_hh_l0"][forget] == 0).all()
+    gate = lstm.cell.gate_names.index("f")
     for name, param in lstm.params.items():
         kept = np.ones(param.shape, bool)
         if name.startswith("bias"):
+            forget = slice(gate * H, (gate + 1) * H)
+            assert (param[forget] == (2 if "_ih" in name else 0)).all()
             kept[forget] = False
         np.testing.assert_array_equal(param[kept], before[name][kept])
 
 
-def test_forget_bias_needs_biases():
-    for params in ({"weight": np.zeros((2, 2))}, {"bias_ih": np.zeros(6), "bias_hh": np.zeros(6)}):
-        with pytest.raises(ValueError, match="set_forget_bias needs an LSTM with biases"):
-            init.set_forget_bias(Module(params))
+def test_forget_bias_of_deeper_transitions_and_normalised_gates():
+    deep = LSTM(3, H, transition_depth=2)
+    init.set_forget_bias(Chain(GRU(3, 3), deep), 2.0)
+    assert (deep.params["bias_hh_l0_t2"][H : 2 * H] == 2).all()
+    normalised = LSTM(3, H, layer_norm=True)
+    init.set_forget_bias(normalised, 2.0)
+    assert (normalised.params["norm_l0"][:, 0] == [1] * 8 + [0, 2, 0, 0, 1, 0]).all()
+
+
+@pytest.mark.parametrize("model", [GRU(3, 4), LSTM(3, 4, bias=False), LSTM(3, 4, coupled=True)])
+def test_forget_bias_needs_biases(model):
+    with pytest.raises(ValueError, match="set_forget_bias needs an LSTM with biases and a forget"):
+        init.set_forget_bias(model)

@@ -25,7 +25,9 @@ LEVELS: list[str] = _core.info()["compiled_for"]
 VECTOR_BYTES = {"v2": 16, "v3": 32, "v4": 64}
 
 #: What a kernel may take from outside: the C library's ways to move memory.
-OUTSIDE = re.compile(r"(__)?mem(cpy|move|set)(_chk)?|__stack_chk_fail|_GLOBAL_OFFSET_TABLE_")
+OUTSIDE = re.compile(
+    r"(__)?mem(cpy|move|set)(_chk)?|__stack_chk_fail|_GLOBAL_OFFSET_TABLE_|(exp|log1p)f?"
+)
 
 
 def info_at(level: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from functools import partial
 import cases
 import numpy as np
 import pytest
-from cases import CASES, CASES_FLOAT64, CELLS, LINEAR, SMALL, Case, each
+from cases import CASES, CASES_FLOAT64, CELLS, LINEAR, SMALL, VARIANTS, Case, each
 from compare import assert_close, assert_gradient_along, assert_gradients, assert_same
 from rnncore import reference
 
@@ -58,7 +58,7 @@ def test_what_the_padding_holds_does_not_matter(case: Case) -> None:
         assert_same(got, want)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", CELLS | VARIANTS)
 def test_full_lengths_are_no_lengths(cell: str) -> None:
     case = Case(cell, num_layers=2, bidirectional=True)
     numbers = case.draw()
@@ -101,7 +101,7 @@ def test_an_lstm_step_by_hand() -> None:
     assert h.item() == y.item() == pytest.approx(np.tanh(1.5) / 2, rel=1e-15)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", CELLS | VARIANTS)
 def test_everything_keeps_the_precision_of_the_parameters(cell: str) -> None:
     case = Case(cell, "float32", num_layers=2, bidirectional=True, ragged=True)
     outputs, gradients = cases.reference_results(case, case.draw())

@@ -12,7 +12,7 @@ import cases
 import numpy as np
 import pytest
 import rnncore
-from cases import CELLS, LINEAR_CELLS, TOLERANCE, Case, each
+from cases import CELLS, LINEAR_CELLS, TOLERANCE, VARIED, Case, each
 from compare import assert_same
 from processes import run_python
 from rnncore.layers import Linear
@@ -30,6 +30,11 @@ SHARED = [
         (True, True, 9, 37, 33, 130),
         (False, True, 5, 100, 17, 33),
     ]
+]
+SHARED += [
+    Case(cell, "float64", 1, both, both, 9, batch, 33, 130)
+    for cell in VARIED
+    for both, batch in [(False, 1), (True, 37)]
 ]
 
 #: A model that shares one call between threads, in code for another process.

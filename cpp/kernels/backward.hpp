@@ -4,133 +4,172 @@
 // the previous states. A finished chunk gives the gradients of inputs and weights in large products.
 #pragma once
 
-#include "cells/instant.hpp"
-#include "pack.hpp"
-#include "products.hpp"
-#include "walk.hpp"
+#include "pass.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
 constexpr Index block_bytes = 128 * 1024;
 
-template <class C, class T>
-class BackwardPass {
+template <class T>
+class BackwardPass : public Pass<T> {
+  using Base = Pass<T>;
+  using Base::L, Base::at_, Base::c_prev_, Base::chunk_, Base::gates, Base::h_, Base::masked, Base::mine_,
+      Base::plan_, Base::rows_, Base::tape_, Base::take, Base::team_, Base::wait, Base::x_;
+
 public:
-  using V = Vec<T>;
-  static constexpr Index L = lanes<T>, stages = Layout<C, T>::stages;
-
-  BackwardPass(const Backward<T>& pass, const Team& team)
-      : b_(pass), at_(pass.shape), team_(team), mine_(at_, team), arena_(pass.work) {
-    const Index rows = chunk_rows(at_, b_.schedule);
-    x_ = arena_.template take<const T*>(rows);
-    h_prev_ = arena_.template take<const T*>(rows);
-    c_prev_ = arena_.template take<const T*>(rows);
-    c_ = arena_.template take<const T*>(rows);
-    dy_ = arena_.template take<const T*>(rows);
-    dh_ = arena_.template take<T*>(rows);
-    dc_ = arena_.template take<T*>(rows);
-    dx_ = arena_.template take<T*>(rows);
-    middle_ = arena_.template take<const T*>(at_.has_middle ? rows : 0);
-    d_middle_ = arena_.template take<T>(at_.has_middle ? rows * b_.shape.hidden : 0);
+  BackwardPass(const Recipe<T>& recipe, const Backward<T>& pass, const Team& team)
+      : Base(recipe.plan, pass, team), b_(pass), instants_(recipe.backward[pass.choices != nullptr]) {
+    const Index H = b_.shape.hidden, P = b_.shape.output, projected = at_.projects() ? rows_ : 0;
+    take(dy_, rows_);
+    take(dh_, rows_);
+    take(dc_, rows_);
+    take(dx_, rows_);
+    take(d_middle_, at_.has_middle() ? rows_ * H : 0);
+    take(d_fed_, masked() ? rows_ * P : 0);
+    take(d_projected_rows_, projected);
+    take(d_projected_, projected * P);
+    take(d_unprojected_rows_, projected);
+    take(d_unprojected_, projected * H);
   }
-
-  Index work() const { return arena_.used(); }
 
   void run() {
     const Schedule& s = b_.schedule;
-    for (Index i = 0; s.waves == 0 && i < at_.packed(); ++i) b_.gradients[i] = T(0);
-    for (Index end = s.waves; end > 0; end = chunk_.wave) {
+    if (first_call()) start_sums();
+    tape_ = {b_.tape, s.begin[b_.end] - s.begin[b_.wave], s.begin[b_.wave]};
+    for (Index end = b_.end; end > b_.wave; end = chunk_.wave) {
       chunk_ = chunk_at(at_, s, end - 1);
       wait(); // until nobody needs the last chunk's pointers
       gather();
       wait();
+      span_level_ = -1;
       for (Index w = chunk_.end; w-- > chunk_.wave;)
-        step<stages - 1>(s.begin[w] - chunk_.node, s.begin[w + 1] - s.begin[w]);
+        wave(s.begin[w] - chunk_.node, s.begin[w + 1] - s.begin[w]);
+      wait(); // until all gates are gradients
       if (b_.dx.base) input_gradients();
       weight_gradients();
     }
   }
 
 private:
-  void wait() { team_.wait(team_.barrier); }
+  /// Of several calls that go back over a schedule piece by piece, the first.
+  bool first_call() const { return b_.end == b_.schedule.waves; }
+  /// The first chunk on the way back: its sums have nothing to add to yet.
+  bool first_chunk() const { return chunk_.end == b_.schedule.waves; }
+
+  /// The sums that are added to instant by instant start from zero; all do where there is nothing to sum.
+  void start_sums() {
+    const bool all = b_.schedule.waves == 0;
+    for (Index i = 0; all && i < at_.packed(); ++i) b_.gradients[i] = T(0);
+    for (Index level = 0; level < b_.shape.depth; ++level)
+      for (Index u = 0; u < plan_.units; ++u)
+        for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) {
+          T* sums = b_.gradients + at_.unit(level) + u * at_.hidden.padded() + at_.hidden.first(p) * L;
+          for (Index j = 0; j < at_.hidden.width(p); ++j) store(sums + j * L, Vec<T>(T(0)));
+        }
+  }
 
   void gather() {
-    gates_ = b_.tape + chunk_.node * at_.node();
-    const T* middle = b_.tape + b_.schedule.nodes * at_.node() + chunk_.node * b_.shape.hidden;
     const Share rows(team_, chunk_.rows);
     for (Index r = rows.begin; r < rows.end; ++r) {
-      const Index node = chunk_.node + r;
-      const Index row = b_.schedule.row[node], prev = b_.schedule.prev[node];
-      const Index sequence = b_.schedule.sequence[node];
-      x_[r] = row_of(b_.x, row);
-      h_prev_[r] = previous(b_.y, b_.first, prev);
-      dy_[r] = row_of(b_.dy, row);
-      dx_[r] = row_of(b_.dx, row);
-      dh_[r] = row_of(b_.dh, sequence);
-      if constexpr (C::has_cell_state) {
-        c_prev_[r] = previous(b_.c, b_.first_c, prev);
-        c_[r] = row_of(b_.c, row);
-        dc_[r] = row_of(b_.dc, sequence);
+      const auto n = this->node(r);
+      Base::gather(r, n);
+      if (masked()) this->feed(r, 0, b_.shape.output);
+      dy_[r] = row_of(b_.dy, n.row);
+      dx_[r] = row_of(b_.dx, n.row);
+      dh_[r] = row_of(b_.dh, n.sequence);
+      if (plan_.has_cell_state) {
+        c_prev_[r] = previous(b_.c, b_.first_c, n.prev);
+        this->last_c()[r] = row_of(b_.c, n.row);
+        dc_[r] = row_of(b_.dc, n.sequence);
       }
-      if constexpr (Layout<C, T>::has_middle) middle_[r] = middle + r * b_.shape.hidden;
+      if (!at_.projects()) continue;
+      d_projected_rows_[r] = d_projected_ + r * b_.shape.output;
+      d_unprojected_rows_[r] = d_unprojected_ + r * b_.shape.hidden;
     }
   }
 
   /// One wave: `rows` nodes from row `first` of the chunk.
-  template <Index S>
-  void step(Index first, Index rows) {
-    for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) {
-      T* gates = gates_ + at_.gates(p, chunk_.rows) + first * at_.row(p);
-      for (Index r = 0; r < rows; ++r, gates += at_.row(p)) instant<S>(p, first + r, gates);
-    }
-    wait(); // the product reads the gradients of all gates
-    const Target<T> target =
-        S == 0 ? Target<T>{nullptr, 0, dh_ + first, 0}
-               : Target<T>{d_middle_ + first * b_.shape.hidden, b_.shape.hidden, nullptr, 0};
-    multiply_back(C::recurrent[S], first, rows, at_.states, mine_.states,
-                  b_.packed_transposed + at_.recurrent_transposed(S), target,
-                  S == 0 && C::direct ? Start::keep : Start::zero);
-    if constexpr (S > 0) step<S - 1>(first, rows);
+  void wave(Index first, Index rows) {
+    if (at_.projects()) unproject(first, rows);
+    for (Index level = b_.shape.depth; level-- > 0;)
+      for (Index stage = plan_.stages; stage-- > 0;) step(level, stage, first, rows);
   }
 
-  template <Index S>
-  RNNCORE_INLINE void instant(Index p, Index r, T* gates) {
-    const Index width = at_.hidden.width(p);
-    for (Index u = 0; u < width; ++u) {
-      const Index v = at_.hidden.first(p) + u, column = v * L, valid = at_.hidden.valid(v);
-      V s[C::slots];
-      for (Index j = 0; j < C::slots; ++j) s[j] = load(gates + (j * width + u) * L);
-      Instant<V> t;
-      Gradient<V> d;
-      t.h_prev = load(h_prev_[r] + column, valid);
-      d.h = load(dh_[r] + column, valid);
-      if (S + 1 == stages && b_.dy.base) d.h = d.h + load(dy_[r] + column, valid);
-      if constexpr (C::has_cell_state) {
-        t.c_prev = load(c_prev_[r] + column, valid);
-        t.c = load(c_[r] + column, valid);
-        d.c = load(dc_[r] + column, valid);
+  void step(Index level, Index stage, Index first, Index rows) {
+    if (level != span_level_) span_ = span_of(span_level_ = level);
+    instants_[stage](at_, span_, {chunk_.rows, first, rows, mine_.panels});
+    if (!plan_.recurrent[stage].count) return;
+    wait(); // the product reads the gradients of all gates
+    const bool unmasks = stage == 0 && level == 0 && masked();
+    const bool keeps = stage == 0 && !unmasks && direct();
+    Target<T> target{nullptr, 0, dh_ + first, 0};
+    if (stage > 0) target = {d_middle_ + first * b_.shape.hidden, b_.shape.hidden, nullptr, 0};
+    if (unmasks) target = {d_fed_ + first * b_.shape.output, b_.shape.output, nullptr, 0};
+    multiply_back(level, plan_.recurrent[stage], first, rows, at_.states, mine_.states,
+                  at_.recurrent_transposed(level, stage), target, keeps ? Start::keep : Start::zero);
+    const Index last = b_.shape.depth - 1;
+    if (stage == 0 && level == 0 && b_.shape.shortcut)
+      multiply_back(last, plan_.input, first, rows, at_.states, mine_.states, at_.input_transposed(last),
+                    target, Start::keep);
+    if (unmasks) unmask(first, rows);
+  }
+
+  /// Whether the gradient of the old h has a part that went through no product.
+  bool direct() const { return plan_.direct || b_.masks.keep_h.base; }
+
+  /// dh (+)= mask d(mask h)
+  void unmask(Index first, Index rows) {
+    const auto [begin, end] = this->my_states();
+    for (Index r = first; r < first + rows; ++r)
+      for (Index j = begin; j < end; ++j) {
+        const T d = d_fed_[r * b_.shape.output + j] * this->state_mask(r)[j];
+        dh_[r][j] = direct() ? dh_[r][j] + d : d;
       }
-      if constexpr (S + 1 < stages) d.middle = load(d_middle_ + r * b_.shape.hidden + column, valid);
-      C::backward(Stage<S>{}, s, t, d);
-      // Of an earlier stage only its own window: the others' slots may still be read by other threads.
-      constexpr Window changed = S + 1 == stages ? Window{0, C::slots, {}} : C::recurrent[S];
-      for (Index j = changed.begin; j < changed.begin + changed.count; ++j)
-        store(gates + (j * width + u) * L, s[j]);
-      if constexpr (C::direct) store(dh_[r] + column, d.h, valid);
-      if constexpr (C::has_cell_state) store(dc_[r] + column, d.c, valid);
-    }
+  }
+
+  Span<T> span_of(Index level) const {
+    Span<T> span = Base::span_of(level);
+    if (at_.last(level) && b_.dy.base && !at_.projects()) span.dy = dy_;
+    span.dh = at_.projects() ? d_unprojected_rows_ : dh_;
+    span.direct = dh_;
+    span.dc = dc_;
+    span.d_middle = {d_middle_, b_.shape.hidden};
+    span.d_units = b_.gradients + at_.unit(level);
+    return span;
+  }
+
+  /// The gradient of h, and through the projection that of what the instants computed.
+  void unproject(Index first, Index rows) {
+    const Index P = b_.shape.output, H = b_.shape.hidden;
+    const auto [begin, end] = this->my_states();
+    for (Index r = first; r < first + rows; ++r)
+      for (Index j = begin; j < end; ++j)
+        d_projected_[r * P + j] = dh_[r][j] + (b_.dy.base ? dy_[r][j] : T(0));
+    wait();
+    at_.units.for_each_run(mine_.units.begin, mine_.units.end, [&](Index q, Index run_end) {
+      const Index column = at_.units.first(q) * L, width = at_.units.width(q) * L;
+      multiply(Product<T, Gathered<T>>{{d_projected_rows_ + first, P},
+                                       rows,
+                                       b_.packed_transposed + at_.projection_transposed() + P * column,
+                                       at_.units.width(q),
+                                       run_end - q,
+                                       P * width,
+                                       {d_unprojected_ + first * H + column, H, nullptr, 0},
+                                       width,
+                                       at_.units.valid(at_.units.first(run_end) - 1),
+                                       Start::zero});
+    });
   }
 
   void input_gradients() {
-    multiply_back(C::input, 0, chunk_.rows, at_.inputs, Share(team_, at_.inputs.count()),
-                  b_.packed_transposed + at_.input_transposed(), {nullptr, 0, dx_, 0},
-                  b_.add_dx ? Start::keep : Start::zero);
+    multiply_back(0, plan_.input, 0, chunk_.rows, at_.inputs, Share(team_, at_.inputs.count()),
+                  at_.input_transposed(0), {nullptr, 0, dx_, 0}, b_.add_dx ? Start::keep : Start::zero);
   }
 
   /// Gradients of a window of gates times transposed weights, to some panels of `outputs`. The weights of a
   /// panel are taken in blocks that stay in the core's own cache while all rows pass.
-  void multiply_back(Window window, Index first, Index rows, const Panels<T>& outputs, Share panels,
-                     const T* weights, const Target<T>& target, Start start) const {
+  void multiply_back(Index level, const Window& window, Index first, Index rows, const Panels<T>& outputs,
+                     Share panels, Index weights, const Target<T>& target, Start start) const {
     const Index block = max(1, block_bytes / (at_.columns(window, 0) * widest * L * Index(sizeof(T))));
     outputs.for_each_run(panels.begin, panels.end, [&](Index q, Index end) {
       const Index column = outputs.first(q) * L, width = outputs.width(q);
@@ -141,49 +180,61 @@ private:
         c.base += column;
       for (Index p = 0; p < at_.hidden.count(); p += block) {
         const Index p_end = min(p + block, at_.hidden.count());
-        multiply(
-            Product<T, GateRows<T>>{{at_.hidden, window, C::slots, gates_, chunk_.rows, first, p, p_end},
-                                    rows,
-                                    weights + column * at_.all(window) + at_.before(window, p) * width * L,
-                                    width,
-                                    end - q,
-                                    width * L * at_.all(window),
-                                    c,
-                                    width * L,
-                                    outputs.valid(outputs.first(end) - 1),
-                                    p == 0 ? start : Start::keep});
+        multiply(Product<T, GateRows<T>>{
+            {at_.hidden, window, plan_.slots, gates(level), chunk_.rows, first, p, p_end},
+            rows,
+            b_.packed_transposed + weights + column * at_.all(window) + at_.before(window, p) * width * L,
+            width,
+            end - q,
+            width * L * at_.all(window),
+            c,
+            width * L,
+            outputs.valid(outputs.first(end) - 1),
+            p == 0 ? start : Start::keep});
       }
     });
   }
 
   void weight_gradients() {
-    for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) {
-      outer_of(C::input, p, x_, b_.shape.input, at_.input());
-      for (Index s = 0; s < stages; ++s)
-        outer_of(C::recurrent[s], p, s == 0 ? h_prev_ : middle_, b_.shape.hidden, at_.recurrent(s));
-      add_rows(gates_ + at_.gates(p, chunk_.rows), chunk_.rows, at_.row(p),
-               b_.gradients + at_.bias() + at_.gates(p, 1), !last_chunk());
+    for (Index level = 0; level < b_.shape.depth; ++level)
+      for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) {
+        if (const Index columns = at_.input_columns(level))
+          outer_of(level, plan_.input, p, level == 0 ? x_ : this->fed(), columns, at_.input(level));
+        for (Index s = 0; s < plan_.stages; ++s)
+          if (plan_.recurrent[s].count)
+            outer_of(level, plan_.recurrent[s], p, s == 0 ? this->before(level) : this->middle(level),
+                     b_.shape.output, at_.recurrent(level, s));
+        add_rows(gates(level) + at_.gates(p, chunk_.rows), chunk_.rows, at_.row(p),
+                 b_.gradients + at_.bias(level) + at_.gates(p, 1), !first_chunk());
+      }
+    if (at_.projects()) projection_gradient();
+  }
+
+  void outer_of(Index level, const Window& w, Index p, const T* const* a, Index columns, Index matrix) {
+    const Index width = at_.columns(w, p);
+    outer<T>({a, chunk_.rows, gates(level) + at_.gates(p, chunk_.rows) + at_.window(w, p), at_.row(p),
+              width / L, L, b_.gradients + matrix + columns * at_.before(w, p), width, columns,
+              !first_chunk()});
+  }
+
+  void projection_gradient() {
+    const Index P = b_.shape.output, H = b_.shape.hidden;
+    for (Index q = mine_.states.begin; q < mine_.states.end; ++q) {
+      const Index column = at_.states.first(q) * L, width = at_.states.width(q);
+      outer<T>({h_, chunk_.rows, d_projected_ + column, P, width,
+                at_.states.valid(at_.states.first(q) + width - 1),
+                b_.gradients + at_.projection() + H * column, width * L, H, !first_chunk()});
     }
   }
 
-  /// The first one on the way back: nothing to add to yet.
-  bool last_chunk() const { return chunk_.end == b_.schedule.waves; }
-
-  void outer_of(Window w, Index p, const T* const* a, Index columns, Index matrix) {
-    const Index width = at_.columns(w, p);
-    outer<T>({a, chunk_.rows, gates_ + at_.gates(p, chunk_.rows) + at_.window(w, p), at_.row(p), width / L,
-              L, b_.gradients + matrix + columns * at_.before(w, p), width, columns, !last_chunk()});
-  }
-
   const Backward<T>& b_;
-  const Layout<C, T> at_;
-  const Team team_;
-  const Columns<C, T> mine_;
-  Arena arena_;
-  Chunk chunk_{};
-  const T **x_, **h_prev_, **c_prev_, **c_, **dy_, **middle_; // a pointer for each row of the chunk
+  const Instants<T>* const instants_; // by stage
+  Span<T> span_;                      // of the transition at hand
+  Index span_level_ = -1;
+  // A pointer for each row of the chunk, and the rows that some of them point to.
+  const T **dy_, **d_projected_rows_, **d_unprojected_rows_;
   T **dh_, **dc_, **dx_;
-  T *gates_ = nullptr, *d_middle_;
+  T *d_middle_, *d_fed_, *d_projected_, *d_unprojected_;
 };
 
 } // namespace rnncore::RNNCORE_LEVEL

@@ -4,78 +4,112 @@
 #include "backward.hpp"
 #include "cells/gru.hpp"
 #include "cells/lstm.hpp"
+#include "cells/minimal.hpp"
 #include "cells/vanilla.hpp"
 #include "forward.hpp"
 #include "linear.hpp"
+#include "normalised.hpp"
+#include "pack.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
-template <class C, class T>
-Sizes sizes(Shape shape) {
-  const Layout<C, T> at(shape);
-  return {at.packed(), at.packed_transposed(), at.tape()};
+template <class C, class T, bool chosen, Index S>
+constexpr Instants<T> forward_of() {
+  if constexpr (S >= C::plan.stages)
+    return nullptr;
+  else if constexpr (C::plan.norms > 0)
+    return normalised_forward<C, T, chosen, S>;
+  else
+    return forward_instants<C, T, chosen, S>;
+}
+
+template <class C, class T, bool chosen, Index S>
+constexpr Instants<T> backward_of() {
+  if constexpr (S >= C::plan.stages)
+    return nullptr;
+  else if constexpr (C::plan.norms > 0)
+    return normalised_backward<C, T, chosen, S>;
+  else
+    return backward_instants<C, T, chosen, S>;
 }
 
 template <class C, class T>
-Index forward_work(Shape shape, Schedule schedule) {
-  Forward<T> measured{};
-  measured.shape = shape;
-  measured.schedule = schedule;
-  return ForwardPass<C, T>(measured, Team{0, 1, nullptr, nullptr}).work();
-}
+constexpr Recipe<T> recipe = {C::plan,
+                              {{forward_of<C, T, false, 0>(), forward_of<C, T, false, 1>()},
+                               {forward_of<C, T, true, 0>(), forward_of<C, T, true, 1>()}},
+                              {{backward_of<C, T, false, 0>(), backward_of<C, T, false, 1>()},
+                               {backward_of<C, T, true, 0>(), backward_of<C, T, true, 1>()}}};
 
+/// A cell's functions: the engine's, told which cell it is.
 template <class C, class T>
-Index backward_work(Shape shape, Schedule schedule) {
-  Backward<T> measured{};
-  measured.shape = shape;
-  measured.schedule = schedule;
-  return BackwardPass<C, T>(measured, Team{0, 1, nullptr, nullptr}).work();
-}
+struct Line {
+  static constexpr const Recipe<T>& cell = recipe<C, T>;
 
-template <class C, class T>
-Index shares(Shape shape) {
-  return Layout<C, T>(shape).states.count();
-}
+  static Sizes sizes(Shape shape) {
+    const Layout<T> at(C::plan, shape);
+    return {at.packed(), at.packed_transposed(), at.tape()};
+  }
+  static void pack(Shape shape, const Weights<const T>* weights, T* packed) {
+    RNNCORE_LEVEL::pack(C::plan, shape, weights, packed);
+  }
+  static void pack_transposed(Shape shape, const Weights<const T>* weights, T* packed) {
+    RNNCORE_LEVEL::pack_transposed(C::plan, shape, weights, packed);
+  }
+  static void add_gradients(Shape shape, T* packed, Index passes, Index stride, const Weights<T>* weights,
+                            Team team) {
+    RNNCORE_LEVEL::add_gradients(C::plan, shape, packed, passes, stride, weights, team);
+  }
+  static Index forward_work(const Forward<T>& call) { return ForwardPass<T>(cell, call, alone).work(); }
+  static Index backward_work(const Backward<T>& call) { return BackwardPass<T>(cell, call, alone).work(); }
+  static Index chunk_nodes(Shape shape) { return RNNCORE_LEVEL::chunk_nodes(Layout<T>(C::plan, shape)); }
+  static Index shares(Shape shape) { return C::plan.norms ? 1 : Layout<T>(C::plan, shape).units.count(); }
+  static void forward(const Forward<T>& call, Team team) { ForwardPass<T>(cell, call, team).run(); }
+  static void backward(const Backward<T>& call, Team team) { BackwardPass<T>(cell, call, team).run(); }
 
-template <class C, class T>
-void forward(const Forward<T>& pass, Team team) {
-  ForwardPass<C, T>(pass, team).run();
-}
-
-template <class C, class T>
-void backward(const Backward<T>& pass, Team team) {
-  BackwardPass<C, T>(pass, team).run();
-}
+  static constexpr Team alone{0, 1, nullptr, nullptr};
+};
 
 template <class C, class T>
 constexpr Cell<T> line(const char* name) {
+  using Own = Line<C, T>;
   return {name,
-          C::has_cell_state,
-          {C::gates, sizes<C, T>, pack<C, T>, pack_transposed<C, T>},
-          add_gradients<C, T>,
-          forward_work<C, T>,
-          backward_work<C, T>,
-          shares<C, T>,
-          forward<C, T>,
-          backward<C, T>};
+          C::plan.has_cell_state,
+          C::plan.recurrent[0].count > 0,
+          {C::plan.gates, C::plan.units, Own::sizes, Own::pack, Own::pack_transposed},
+          Own::add_gradients,
+          Own::forward_work,
+          Own::backward_work,
+          Own::chunk_nodes,
+          Own::shares,
+          Own::forward,
+          Own::backward};
 }
 
 template <class T>
 constexpr Cell<T> cells[] = {
     line<Vanilla<Tanh>, T>("rnn_tanh"),
     line<Vanilla<Relu>, T>("rnn_relu"),
-    line<Vanilla<Identity>, T>("rnn_identity"),
-    line<Lstm<Standard>, T>("lstm"),
-    line<Lstm<NoActivation>, T>("lstm_linear"),
-    line<GruResetAfter<Standard>, T>("gru"),
-    line<GruResetAfter<NoActivation>, T>("gru_linear"),
-    line<GruResetBefore<Standard>, T>("gru_reset_before"),
-    line<GruResetBefore<NoActivation>, T>("gru_reset_before_linear"),
+    line<Independent<Relu>, T>("indrnn"),
+    line<Lstm<Gates{}>, T>("lstm"),
+    line<Lstm<Gates{.peephole = true}>, T>("lstm_peephole"),
+    line<Lstm<Gates{.forget = false, .coupled = true}>, T>("lstm_coupled"),
+    line<Lstm<Gates{.forget = false, .coupled = true, .peephole = true}>, T>("lstm_coupled_peephole"),
+    line<Lstm<Gates{.input = false}>, T>("lstm_no_input_gate"),
+    line<Lstm<Gates{.forget = false}>, T>("lstm_no_forget_gate"),
+    line<Lstm<Gates{.output = false}>, T>("lstm_no_output_gate"),
+    line<NormalisedLstm<false>, T>("lstm_norm"),
+    line<NormalisedLstm<true>, T>("lstm_norm_gate"),
+    line<GruResetAfter, T>("gru"),
+    line<GruResetBefore, T>("gru_reset_before"),
+    line<MinimalGated, T>("mgu"),
+    line<MinGru, T>("min_gru"),
+    line<MinLstm, T>("min_lstm"),
 };
 
 template <class T>
-constexpr Linear<T> linear = {
-    {1, linear_sizes<T>, linear_pack<T>, linear_pack_transposed<T>}, linear_forward<T>, linear_backward<T>};
+constexpr Linear<T> linear = {{1, 0, linear_sizes<T>, linear_pack<T>, linear_pack_transposed<T>},
+                              linear_forward<T>,
+                              linear_backward<T>};
 
 template <class T, Vec<T> (*function)(Vec<T>)>
 void elementwise(const T* x, T* y, Index n) {

@@ -14,21 +14,28 @@ RNNCORE_INLINE constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) /
 RNNCORE_INLINE constexpr Index min(Index a, Index b) { return a < b ? a : b; }
 RNNCORE_INLINE constexpr Index max(Index a, Index b) { return a > b ? a : b; }
 
-/// n things in the fewest parts of at most `most`, as equal as can be.
+/// n things in the fewest parts of at most `most`, as equal as can be: `larger` of size `least` + 1, the
+/// others of size `least`.
 struct Parts {
-  Index n, count;
+  Index n, count, least = 0, larger = 0;
 
-  RNNCORE_INLINE constexpr Parts(Index n_, Index most) : n(n_), count(ceil_div(n_, most)) {}
+  RNNCORE_INLINE constexpr Parts(Index n_, Index most) : n(n_), count(ceil_div(n_, most)) { split(); }
   /// The same in an even number of parts where there are enough of them to share between threads.
   static RNNCORE_INLINE constexpr Parts even(Index n, Index most) {
     Parts parts(n, most);
     if (n >= 4 && parts.count < n) parts.count += parts.count % 2;
+    parts.split();
     return parts;
   }
-  RNNCORE_INLINE constexpr Index begin(Index part) const {
-    return part * (n / count) + min(part, n % count);
+  RNNCORE_INLINE constexpr Index begin(Index part) const { return part * least + min(part, larger); }
+  RNNCORE_INLINE constexpr Index size(Index part) const { return least + (part < larger); }
+
+private:
+  RNNCORE_INLINE constexpr void split() {
+    if (count == 0) return;
+    least = n / count;
+    larger = n % count;
   }
-  RNNCORE_INLINE constexpr Index size(Index part) const { return n / count + (part < n % count); }
 };
 
 /// The columns of a matrix as vectors, in panels of at most `most` of them.
@@ -42,10 +49,14 @@ struct Panels {
   RNNCORE_INLINE Index count() const { return vectors.count; }
   RNNCORE_INLINE Index first(Index panel) const { return vectors.begin(panel); } // vectors before it
   RNNCORE_INLINE Index width(Index panel) const { return vectors.size(panel); }  // its vectors
+  /// Columns before a panel, or all of them.
+  RNNCORE_INLINE Index columns_before(Index panel) const {
+    return panel < count() ? min(first(panel) * lanes<T>, columns) : columns;
+  }
   /// f(begin, end) for each run of panels of the same width among some of them.
   template <class F>
   RNNCORE_INLINE void for_each_run(Index begin, Index end, F f) const {
-    const Index wider = vectors.n % vectors.count; // the first ones
+    const Index wider = vectors.larger;
     if (begin < min(end, wider)) f(begin, min(end, wider));
     if (max(begin, wider) < end) f(max(begin, wider), end);
   }
@@ -64,6 +75,7 @@ struct Panels {
 struct Share {
   Index begin, end;
 
+  RNNCORE_INLINE explicit Share(Index n) : begin(0), end(n) {} // all
   RNNCORE_INLINE Share(const Team& team, Index n)
       : begin(n * team.rank / team.size), end(n * (team.rank + 1) / team.size) {}
 };
@@ -72,65 +84,126 @@ constexpr Index widest = 4; // vectors of sums side by side
 
 /// A run of slots that one product fills, and which of torch's gates each of them is.
 struct Window {
-  Index begin, count;
-  Index gate[4];
+  Index begin = 0, count = 0;
+  Index gate[4] = {};
+};
+
+/// A run of slots that is normalised, over all hidden units, before a stage of the cell.
+struct Norm {
+  Index stage, begin, count;
+};
+
+/// What the engine knows of a cell: its gates in slots, and which products fill them. An instant goes in
+/// one stage or two; each has a recurrent product of its own, or none.
+struct Plan {
+  Index slots, gates, stages = 1, units = 0;
+  Window input;
+  Window recurrent[2];
+  bool has_cell_state = false;
+  bool sees_h = false; // instants read the old h, not only products do
+  bool direct = false; // the old h reaches the new one past the product, too
+  Index norms = 0;
+  Norm norm[9] = {};
 };
 
 /// All offsets that follow from a cell and its sizes, in elements.
-template <class C, class T>
+template <class T>
 struct Layout {
-  static constexpr Index stages = sizeof(C::recurrent) / sizeof(Window);
-  static constexpr Index slots = C::slots;
-  static constexpr Index most = slots == 1 ? widest : 1; // vectors of a panel
-
+  const Plan& plan;
   Shape shape;
   Panels<T> hidden;         // the gates'
+  Panels<T> units;          // hidden units in wide panels
   Panels<T> inputs, states; // of the products back to x and h
 
-  RNNCORE_INLINE explicit Layout(Shape s)
-      : shape(s), hidden(s.hidden, most), inputs(s.input, widest), states(s.hidden, widest) {}
+  RNNCORE_INLINE Layout(const Plan& p, Shape s)
+      : plan(p), shape(s), hidden(s.hidden, p.slots == 1 ? widest : 1), units(s.hidden, widest),
+        inputs(s.input, widest), states(s.output, widest) {}
 
-  RNNCORE_INLINE Index node() const { return slots * hidden.padded(); } // gates of one node
-  RNNCORE_INLINE Index gates(Index panel, Index rows) const {
-    return rows * slots * hidden.first(panel) * lanes<T>;
+  RNNCORE_INLINE bool projects() const { return shape.output != shape.hidden; }
+  RNNCORE_INLINE bool last(Index level) const { return level + 1 == shape.depth; }
+  /// Columns of what a transition sees beside the state.
+  RNNCORE_INLINE Index input_columns(Index level) const {
+    return level == 0 ? shape.input : shape.shortcut && last(level) ? shape.hidden : 0;
   }
-  RNNCORE_INLINE Index row(Index panel) const { return slots * hidden.width(panel) * lanes<T>; }
+
+  RNNCORE_INLINE Index node() const { return plan.slots * hidden.padded(); } // gates of one node
+  RNNCORE_INLINE Index gates(Index panel, Index rows) const {
+    return rows * plan.slots * hidden.first(panel) * lanes<T>;
+  }
+  RNNCORE_INLINE Index row(Index panel) const { return plan.slots * hidden.width(panel) * lanes<T>; }
   /// Columns of a window within a panel: what a product computes at once.
-  RNNCORE_INLINE Index columns(Window w, Index panel) const {
+  RNNCORE_INLINE Index columns(const Window& w, Index panel) const {
     return w.count * hidden.width(panel) * lanes<T>;
   }
-  RNNCORE_INLINE Index window(Window w, Index panel) const {
+  RNNCORE_INLINE Index window(const Window& w, Index panel) const {
     return w.begin * hidden.width(panel) * lanes<T>;
   }
   /// Columns of a window before a panel.
-  RNNCORE_INLINE Index before(Window w, Index panel) const {
+  RNNCORE_INLINE Index before(const Window& w, Index panel) const {
     return w.count * hidden.first(panel) * lanes<T>;
   }
-  RNNCORE_INLINE Index all(Window w) const { return w.count * hidden.padded(); }
+  RNNCORE_INLINE Index all(const Window& w) const { return w.count * hidden.padded(); }
 
-  // Packed for forward: bias, input weights, recurrent weights of each stage.
-  RNNCORE_INLINE Index bias() const { return 0; }
-  RNNCORE_INLINE Index input() const { return node(); }
-  RNNCORE_INLINE Index recurrent(Index stage) const {
-    Index at = input() + shape.input * all(C::input);
-    for (Index s = 0; s < stage; ++s) at += shape.hidden * all(C::recurrent[s]);
-    return at;
+  // Packed for forward, transition by transition: bias, units, input weights, recurrent weights of each
+  // stage; at the end the projection, [panel of outputs][hidden unit][output].
+  RNNCORE_INLINE Index bias(Index level) const {
+    return level == 0 ? 0 : inner(shape.input) + (level - 1) * inner(0);
   }
-  RNNCORE_INLINE Index packed() const { return recurrent(stages); }
+  RNNCORE_INLINE Index unit(Index level) const { return bias(level) + node(); }
+  RNNCORE_INLINE Index input(Index level) const { return unit(level) + plan.units * hidden.padded(); }
+  RNNCORE_INLINE Index recurrent(Index level, Index stage) const {
+    return input(level) + input_columns(level) * all(plan.input) + recurrent_before(shape.output, stage);
+  }
+  RNNCORE_INLINE Index projection() const { return recurrent(shape.depth - 1, plan.stages); }
+  RNNCORE_INLINE Index packed() const {
+    return projection() + (projects() ? shape.hidden * states.padded() : 0);
+  }
 
   // Packed for backward: the same matrices transposed, [panel of outputs][gate column][vector][lane].
-  RNNCORE_INLINE Index input_transposed() const { return 0; }
-  RNNCORE_INLINE Index recurrent_transposed(Index stage) const {
-    Index at = inputs.padded() * all(C::input);
-    for (Index s = 0; s < stage; ++s) at += states.padded() * all(C::recurrent[s]);
-    return at;
+  RNNCORE_INLINE Index input_transposed(Index level) const {
+    return level == 0 ? 0 : inner_transposed(inputs.padded()) + (level - 1) * inner_transposed(0);
   }
-  RNNCORE_INLINE Index packed_transposed() const { return recurrent_transposed(stages); }
+  RNNCORE_INLINE Index recurrent_transposed(Index level, Index stage) const {
+    const Index wide = level == 0 ? inputs.padded() : input_columns(level) ? states.padded() : 0;
+    return input_transposed(level) + wide * all(plan.input) + recurrent_before(states.padded(), stage);
+  }
+  RNNCORE_INLINE Index projection_transposed() const {
+    return recurrent_transposed(shape.depth - 1, plan.stages);
+  }
+  RNNCORE_INLINE Index packed_transposed() const {
+    return projection_transposed() + (projects() ? shape.output * units.padded() : 0);
+  }
 
-  /// Between two stages of an instant there is one row of H numbers a node.
-  static constexpr bool has_middle = stages > 1;
-  static_assert(stages <= 2);
-  RNNCORE_INLINE Index tape() const { return node() + (has_middle ? shape.hidden : 0); }
+  // Remembered of every node, region by region: of each transition its gates, what passes between its
+  // stages, one over each standard deviation, and the state it hands on; at the end what is projected.
+  RNNCORE_INLINE Index tape_gates(Index level) const { return level * tape_level(); }
+  RNNCORE_INLINE Index tape_middle(Index level) const { return tape_gates(level) + node(); }
+  RNNCORE_INLINE Index tape_scales(Index level) const {
+    return tape_middle(level) + (has_middle() ? shape.hidden : 0);
+  }
+  RNNCORE_INLINE Index tape_h(Index level) const { return tape_scales(level) + plan.norms; }
+  RNNCORE_INLINE Index tape_c(Index level) const { return tape_h(level) + shape.hidden; }
+  RNNCORE_INLINE Index tape_unprojected() const { return tape_h(shape.depth - 1); }
+  RNNCORE_INLINE Index tape() const { return tape_unprojected() + (projects() ? shape.hidden : 0); }
+  RNNCORE_INLINE bool has_middle() const { return plan.recurrent[1].count > 0; }
+
+private:
+  RNNCORE_INLINE Index recurrent_before(Index rows, Index stage) const {
+    Index size = 0;
+    for (Index s = 0; s < stage; ++s) size += rows * all(plan.recurrent[s]);
+    return size;
+  }
+  RNNCORE_INLINE Index inner(Index inputs) const {
+    return node() + plan.units * hidden.padded() + inputs * all(plan.input) +
+           recurrent_before(shape.output, plan.stages);
+  }
+  RNNCORE_INLINE Index inner_transposed(Index inputs) const {
+    return inputs * all(plan.input) + recurrent_before(states.padded(), plan.stages);
+  }
+  RNNCORE_INLINE Index tape_level() const {
+    return node() + (has_middle() ? shape.hidden : 0) + plan.norms +
+           shape.hidden * (plan.has_cell_state ? 2 : 1);
+  }
 };
 
 } // namespace rnncore::RNNCORE_LEVEL

@@ -25,22 +25,16 @@ Sizes linear_sizes(Shape shape) {
 }
 
 template <class T>
-void linear_pack(Shape shape, Weights<const T> w, T* packed) {
+void linear_pack(Shape shape, const Weights<const T>* weights, T* packed) {
   const LinearLayout<T> at(shape);
-  for (Index o = 0; o < at.outputs.padded(); ++o)
-    packed[o] = w.input_bias && o < shape.hidden ? w.input_bias[o] : T(0);
-  pack_window(at.outputs, Window{0, 1, {0}}, w.input, shape.input, packed + at.weight());
+  const T* bias = weights->input_bias;
+  for (Index o = 0; o < at.outputs.padded(); ++o) packed[o] = bias && o < shape.hidden ? bias[o] : T(0);
+  pack_window(at.outputs, plain, weights->input, shape.input, packed + at.weight());
 }
 
 template <class T>
-void linear_pack_transposed(Shape shape, Weights<const T> w, T* packed) {
-  const Panels<T> inputs = LinearLayout<T>(shape).inputs;
-  for (Index p = 0; p < inputs.count(); ++p) {
-    const Index begin = inputs.first(p) * lanes<T>, width = inputs.width(p) * lanes<T>;
-    for (Index o = 0; o < shape.hidden; ++o, packed += width)
-      for (Index i = 0; i < width; ++i)
-        packed[i] = begin + i < shape.input ? w.input[o * shape.input + begin + i] : T(0);
-  }
+void linear_pack_transposed(Shape shape, const Weights<const T>* weights, T* packed) {
+  pack_rows(weights->input, shape.hidden, LinearLayout<T>(shape).inputs, packed);
 }
 
 constexpr Index row_block = 128;
@@ -99,14 +93,14 @@ void linear_backward(const LinearBackward<T>& b, Team team) {
     for (Index p = panels.begin; p < panels.end; ++p) {
       const Index column = at.inputs.first(p) * lanes<T>;
       outer<T>({block.rows, n, b.x + r * I + column, I, at.inputs.width(p),
-                at.inputs.valid(at.inputs.first(p) + at.inputs.width(p) - 1), b.gradients.input + column, I,
-                O, true});
+                at.inputs.valid(at.inputs.first(p) + at.inputs.width(p) - 1), b.weight + column, I, O,
+                true});
     }
-    for (Index v = vectors.begin; b.gradients.input_bias && v < vectors.end; ++v) {
+    for (Index v = vectors.begin; b.bias && v < vectors.end; ++v) {
       const Index column = v * lanes<T>, valid = at.outputs.valid(v);
       Vec<T> sum(T(0));
       for (Index i = 0; i < n; ++i) sum = sum + load(block.rows[i] + column, valid);
-      T* total = b.gradients.input_bias + column;
+      T* total = b.bias + column;
       store(total, load(total, valid) + sum, valid);
     }
   }

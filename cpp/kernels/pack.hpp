@@ -95,61 +95,99 @@ void pack_window_transposed(const Panels<T>& hidden, Window w, const T* matrix, 
   }
 }
 
-/// The biases of both products summed into the slots they end in: [panel][slot][vector][lane]
-template <class C, class T>
-void pack_bias(const Layout<C, T>& at, Weights<const T> w, T* packed) {
-  for (Index i = 0; i < at.node(); ++i) packed[i] = T(0);
-  const auto add = [&](Window window, const T* bias) {
-    for (Index panel = 0; bias && panel < at.hidden.count(); ++panel) {
-      T* to = packed + at.gates(panel, 1) + at.window(window, panel);
+/// matrix (R, K) -> [panel of K][r][k of the panel]: for the product back from its rows to its columns
+template <class T>
+void pack_rows(const T* matrix, Index rows, const Panels<T>& columns, T* packed) {
+  for (Index p = 0; p < columns.count(); ++p) {
+    const Index begin = columns.first(p) * lanes<T>, width = columns.width(p) * lanes<T>;
+    for (Index r = 0; r < rows; ++r, packed += width)
+      for (Index k = 0; k < width; ++k)
+        packed[k] = begin + k < columns.columns ? matrix[r * columns.columns + begin + k] : T(0);
+  }
+}
+
+/// A window over plain columns.
+constexpr Window plain{0, 1, {0}};
+
+/// Biases of one transition, of some panels: f(bias of torch's, its place in [panel][slot][vector][lane]).
+template <class T, class U, class F>
+void for_each_bias(const Layout<T>& at, Share panels, const Weights<U>& w, F f) {
+  const auto visit = [&](const Window& window, U* bias) {
+    for (Index panel = panels.begin; bias && panel < panels.end; ++panel) {
+      Index to = at.gates(panel, 1) + at.window(window, panel);
       for_each_vector(at.hidden, panel, window, [&](Index row, Index valid) {
-        for (Index lane = 0; lane < valid; ++lane) to[lane] += bias[row + lane];
+        for (Index lane = 0; lane < valid; ++lane) f(bias[row + lane], to + lane);
         to += lanes<T>;
       });
     }
   };
-  add(C::input, w.input_bias);
-  for (const Window& window : C::recurrent) add(window, w.recurrent_bias);
+  visit(at.plan.input, w.input_bias);
+  for (Index s = 0; s < at.plan.stages; ++s) visit(at.plan.recurrent[s], w.recurrent_bias);
 }
 
-template <class C, class T>
-void add_bias(const Layout<C, T>& at, Share panels, const T* packed, Weights<T> w) {
-  const auto add = [&](Window window, T* bias) {
-    for (Index panel = panels.begin; bias && panel < panels.end; ++panel) {
-      const T* from = packed + at.gates(panel, 1) + at.window(window, panel);
-      for_each_vector(at.hidden, panel, window, [&](Index row, Index valid) {
-        for (Index lane = 0; lane < valid; ++lane) bias[row + lane] += from[lane];
-        from += lanes<T>;
-      });
-    }
-  };
-  add(C::input, w.input_bias);
-  for (const Window& window : C::recurrent) add(window, w.recurrent_bias);
+/// Each slot starts from the sum of the biases that end in it. Units: [unit][vector][lane].
+template <class T>
+void pack_level(const Layout<T>& at, Index level, const Weights<const T>& w, T* packed) {
+  const Plan& plan = at.plan;
+  const Index H = at.shape.hidden, padded = at.hidden.padded();
+  T *bias = packed + at.bias(level), *units = packed + at.unit(level);
+  for (Index i = 0; i < at.node() + plan.units * padded; ++i) bias[i] = T(0);
+  for_each_bias(at, Share(at.hidden.count()), w, [&](T from, Index to) { bias[to] += from; });
+  for (Index u = 0; u < plan.units; ++u)
+    for (Index j = 0; j < H; ++j) units[u * padded + j] = w.units[u * H + j];
+  if (const Index columns = at.input_columns(level))
+    pack_window(at.hidden, plan.input, w.input, columns, packed + at.input(level));
+  for (Index s = 0; s < plan.stages; ++s)
+    pack_window(at.hidden, plan.recurrent[s], w.recurrent, at.shape.output,
+                packed + at.recurrent(level, s));
 }
 
-template <class C, class T>
-void pack(Shape shape, Weights<const T> w, T* packed) {
-  const Layout<C, T> at(shape);
-  pack_bias(at, w, packed + at.bias());
-  pack_window(at.hidden, C::input, w.input, shape.input, packed + at.input());
-  for (Index s = 0; s < at.stages; ++s)
-    pack_window(at.hidden, C::recurrent[s], w.recurrent, shape.hidden, packed + at.recurrent(s));
+template <class T>
+void pack(const Plan& plan, Shape shape, const Weights<const T>* weights, T* packed) {
+  const Layout<T> at(plan, shape);
+  for (Index level = 0; level < shape.depth; ++level) pack_level(at, level, weights[level], packed);
+  if (at.projects())
+    pack_window(at.states, plain, weights[0].projection, shape.hidden, packed + at.projection());
 }
 
-template <class C, class T>
-void pack_transposed(Shape shape, Weights<const T> w, T* packed) {
-  const Layout<C, T> at(shape);
-  pack_window_transposed(at.hidden, C::input, w.input, at.inputs, packed + at.input_transposed());
-  for (Index s = 0; s < at.stages; ++s)
-    pack_window_transposed(at.hidden, C::recurrent[s], w.recurrent, at.states,
-                           packed + at.recurrent_transposed(s));
+template <class T>
+void pack_transposed(const Plan& plan, Shape shape, const Weights<const T>* weights, T* packed) {
+  const Layout<T> at(plan, shape);
+  for (Index level = 0; level < shape.depth; ++level) {
+    const Weights<const T>& w = weights[level];
+    if (at.input_columns(level))
+      pack_window_transposed(at.hidden, plan.input, w.input, level == 0 ? at.inputs : at.states,
+                             packed + at.input_transposed(level));
+    for (Index s = 0; s < plan.stages; ++s)
+      pack_window_transposed(at.hidden, plan.recurrent[s], w.recurrent, at.states,
+                             packed + at.recurrent_transposed(level, s));
+  }
+  if (at.projects())
+    pack_rows(weights[0].projection, shape.output, at.units, packed + at.projection_transposed());
+}
+
+/// The gradients of some panels of one transition, in the order of `pack_level`, added to torch's layout.
+template <class T>
+void add_level(const Layout<T>& at, Share panels, Index level, const T* packed, const Weights<T>& w) {
+  const Plan& plan = at.plan;
+  const Index H = at.shape.hidden, padded = at.hidden.padded();
+  for_each_bias(at, panels, w, [&](T& to, Index from) { to += packed[at.bias(level) + from]; });
+  const Index begin = at.hidden.columns_before(panels.begin), end = at.hidden.columns_before(panels.end);
+  for (Index u = 0; u < plan.units; ++u)
+    for (Index j = begin; j < end; ++j) w.units[u * H + j] += packed[at.unit(level) + u * padded + j];
+  if (const Index columns = at.input_columns(level))
+    add_window(at.hidden, panels, plan.input, packed + at.input(level), columns, w.input);
+  for (Index s = 0; s < plan.stages; ++s)
+    add_window(at.hidden, panels, plan.recurrent[s], packed + at.recurrent(level, s), at.shape.output,
+               w.recurrent);
 }
 
 /// Gradients gathered in the order of `pack`, by several passes one after the other, added to torch's
 /// layout. The first one's end up as the sum of all.
-template <class C, class T>
-void add_gradients(Shape shape, T* packed, Index passes, Index stride, Weights<T> w, Team team) {
-  const Layout<C, T> at(shape);
+template <class T>
+void add_gradients(const Plan& plan, Shape shape, T* packed, Index passes, Index stride,
+                   const Weights<T>* weights, Team team) {
+  const Layout<T> at(plan, shape);
   const Share sums(team, at.packed() / lanes<T>);
   for (Index i = sums.begin * lanes<T>; passes > 1 && i < sums.end * lanes<T>; i += lanes<T>) {
     Vec<T> sum = load(packed + i);
@@ -157,11 +195,10 @@ void add_gradients(Shape shape, T* packed, Index passes, Index stride, Weights<T
     store(packed + i, sum);
   }
   if (passes > 1) team.wait(team.barrier);
-  const Share panels(team, at.hidden.count());
-  add_bias(at, panels, packed + at.bias(), w);
-  add_window(at.hidden, panels, C::input, packed + at.input(), shape.input, w.input);
-  for (Index s = 0; s < at.stages; ++s)
-    add_window(at.hidden, panels, C::recurrent[s], packed + at.recurrent(s), shape.hidden, w.recurrent);
+  const Share panels(team, at.hidden.count()), outputs(team, at.states.count());
+  for (Index level = 0; level < shape.depth; ++level) add_level(at, panels, level, packed, weights[level]);
+  if (at.projects())
+    add_window(at.states, outputs, plain, packed + at.projection(), shape.hidden, weights[0].projection);
 }
 
 } // namespace rnncore::RNNCORE_LEVEL

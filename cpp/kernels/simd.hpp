@@ -5,7 +5,8 @@
 
 #include "../api.hpp"
 
-#define RNNCORE_INLINE inline __attribute__((always_inline))
+#define RNNCORE_HOT __attribute__((always_inline)) // for lambdas
+#define RNNCORE_INLINE inline RNNCORE_HOT
 
 namespace rnncore::RNNCORE_LEVEL {
 
@@ -193,13 +194,19 @@ RNNCORE_INLINE ExpParts<T> exp_parts(Vec<T> x) {
   return {scale, fma(r * r, q, r)};
 }
 
+/// exp(x) for x <= 0
+template <class T>
+RNNCORE_INLINE Vec<T> exp_below(Vec<T> x) {
+  const ExpParts<T> e = exp_parts(x);
+  return fma(e.scale, e.fraction, e.scale);
+}
+
 /// 1 / (1 + exp(-x)), from exp(-|x|) so that neither end overflows. 4 ulp; below the smallest normal
 /// number the result is zero.
 template <class T>
 RNNCORE_INLINE Vec<T> sigmoid(Vec<T> x) {
   const Vec<T> one(1);
-  const ExpParts<T> e = exp_parts(minus_abs(x));
-  const Vec<T> small = fma(e.scale, e.fraction, e.scale);
+  const Vec<T> small = exp_below(minus_abs(x));
   return select_le(x, Vec<T>(0), small, one) / (one + small);
 }
 

@@ -15,14 +15,14 @@ struct Chunk {
 };
 
 /// Chunks are cut where this many nodes lie before them, or a multiple of it.
-template <class C, class T>
-Index chunk_nodes(const Layout<C, T>& at) {
-  return max(least_chunk, chunk_bytes / (at.node() * Index(sizeof(T))));
+template <class T>
+Index chunk_nodes(const Layout<T>& at) {
+  return max(least_chunk, chunk_bytes / (at.node() * at.shape.depth * Index(sizeof(T))));
 }
 
 /// The chunk that `wave` is in.
-template <class C, class T>
-Chunk chunk_at(const Layout<C, T>& at, const Schedule& s, Index wave) {
+template <class T>
+Chunk chunk_at(const Layout<T>& at, const Schedule& s, Index wave) {
   const Index nodes = chunk_nodes(at), number = s.begin[wave] / nodes;
   Index begin = wave, end = wave + 1;
   while (begin > 0 && s.begin[begin - 1] / nodes == number) --begin;
@@ -31,26 +31,38 @@ Chunk chunk_at(const Layout<C, T>& at, const Schedule& s, Index wave) {
 }
 
 /// The most nodes that any chunk has.
-template <class C, class T>
-Index chunk_rows(const Layout<C, T>& at, const Schedule& s) {
+template <class T>
+Index chunk_rows(const Layout<T>& at, const Schedule& s) {
   Index largest = 0;
   for (Index w = 0; w < s.waves; ++w) largest = max(largest, s.begin[w + 1] - s.begin[w]);
   return min(s.nodes, chunk_nodes(at) + largest);
 }
 
-/// The hidden units of one thread: whole panels of states and, of the same columns, of gates. What a
-/// thread computes of a gradient it needs itself in the next step.
-template <class C, class T>
+/// What one thread computes: whole panels of hidden units and, of the same columns, of gates; and of h,
+/// the same again unless it is projected. What it computes of a gradient it needs itself in the next step.
+template <class T>
 struct Columns {
-  Share states;
-  Share panels;
+  Share units, panels, states;
 
-  Columns(const Layout<C, T>& at, const Team& team) : states(team, at.states.count()), panels(states) {
+  Columns(const Layout<T>& at, const Team& team)
+      : units(team, at.units.count()), panels(units), states(team, at.states.count()) {
     const auto vector = [&](Index q) {
-      return q < at.states.count() ? at.states.first(q) : at.states.vectors.n;
+      return q < at.units.count() ? at.units.first(q) : at.units.vectors.n;
     };
-    panels.begin = at.hidden.from(vector(states.begin));
-    panels.end = at.hidden.from(vector(states.end));
+    panels.begin = at.hidden.from(vector(units.begin));
+    panels.end = at.hidden.from(vector(units.end));
+  }
+};
+
+/// Where the nodes of some waves are remembered.
+template <class T>
+struct TapeView {
+  T* base;
+  Index nodes, first; // how many, and which one is the first
+
+  /// Row `node` of a region with rows of `width` numbers, `offset` numbers of each node before it.
+  RNNCORE_INLINE T* at(Index offset, Index width, Index node) const {
+    return base + offset * nodes + (node - first) * width;
   }
 };
 

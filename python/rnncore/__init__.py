@@ -10,7 +10,10 @@ dx, dstate = pullback(np.ones_like(y))                      # adds to lstm.grads
 
 from . import init, losses, optim, schedules
 from ._core import info
+from .bidirectional import Bidirectional
 from .chain import Chain
+from .deep import DeepRNN
+from .latency import LatencyControlled, Stream
 from .layers import (
     Dropout,
     Embedding,
@@ -22,10 +25,22 @@ from .layers import (
     Softmax,
     Tanh,
 )
+from .lookahead import RowConvolution, Windowed
 from .losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy, length_mask
 from .module import Module
 from .optim import SGD, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm
-from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from .recurrent import (
+    GRU,
+    LSTM,
+    MGU,
+    RNN,
+    GRUCell,
+    IndRNN,
+    LSTMCell,
+    MinGRU,
+    MinLSTM,
+    RNNCell,
+)
 from .threads import get_num_threads, set_num_threads
 
 __version__: str = info()["version"]
@@ -33,29 +48,39 @@ __version__: str = info()["version"]
 __all__ = [
     "GRU",
     "LSTM",
+    "MGU",
     "RNN",
     "SGD",
     "Adagrad",
     "Adam",
     "AdamW",
+    "Bidirectional",
     "BinaryCrossEntropy",
     "Chain",
+    "DeepRNN",
     "Dropout",
     "Embedding",
     "GRUCell",
     "Identity",
+    "IndRNN",
     "LSTMCell",
+    "LatencyControlled",
     "LayerNorm",
     "Linear",
     "MeanSquaredError",
+    "MinGRU",
+    "MinLSTM",
     "Module",
     "RMSprop",
     "RNNCell",
     "ReLU",
+    "RowConvolution",
     "Sigmoid",
     "Softmax",
     "SoftmaxCrossEntropy",
+    "Stream",
     "Tanh",
+    "Windowed",
     "clip_grad_norm",
     "get_num_threads",
     "info",

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-Params = list[list[Array | None]]
+Params = list[list[list[Array | None]]]
+Chosen = tuple[str, float, float]
 
 class TapeF32:
     @property
@@ -16,18 +17,30 @@ class TapeF64:
     @property
     def nbytes(self) -> int: ...
 
-class LayerF32:
+class Settings:
     def __init__(
-        self, cell: str, input_size: int, hidden_size: int, batch_first: bool, params: Params
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        batch_first: bool,
+        activations: tuple[Chosen, Chosen, Chosen],
+        cell_clip: float,
+        plain: bool,
     ) -> None: ...
+
+class LayerF32:
+    def __init__(self, settings: Settings, params: Params) -> None: ...
     def forward(
         self,
         x: Array,
         h0: Array | None,
         c0: Array | None,
         lengths: Array | None,
-        record: bool,
+        record: int | None,
         cell_states: bool,
+        masks: tuple[Array | None, ...] | None,
     ) -> tuple[Array, Array, Array | None, Array | None, Any]: ...
     def backward(
         self,

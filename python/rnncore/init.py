@@ -10,7 +10,7 @@ each is initialised as the separate matrix that it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
 import numpy as np
@@ -150,15 +150,33 @@ def recurrent_params(
 def set_forget_bias(lstm: Module, value: float = 1.0) -> None:
     """Set the forget gate's bias of every LSTM layer in `lstm` to `value`, in place.
 
-    A positive bias lets a new LSTM remember (Gers et al. 2000; Jozefowicz et al. 2015). The gate
-    has two biases in torch's layout: this sets `bias_ih` to `value` and `bias_hh` to zero. `lstm`
-    must hold no other kind of gated layer. Raises `ValueError` if it has no bias of four gates.
+    A positive bias lets a new LSTM remember (Gers et al. 2000; Jozefowicz et al. 2015). Where the
+    gate has two biases, as in torch's layout, the second one becomes zero. Raises `ValueError` if
+    there is no LSTM with a forget gate and a bias.
     """
-    params = lstm.params
-    biases = [name for name in params if name.rpartition(".")[2].startswith("bias_ih")]
-    if not biases or any(params[name].size % 4 for name in biases):
-        raise ValueError("set_forget_bias needs an LSTM with biases")
-    for name in biases:
-        size = params[name].size // 4
-        params[name][size : 2 * size] = value
-        params[name.replace("bias_ih", "bias_hh")][size : 2 * size] = 0
+    biases = [slot for module in _modules(lstm) for slot in _forget_biases(module)]
+    if not biases:
+        raise ValueError("set_forget_bias needs an LSTM with biases and a forget gate")
+    for bias, share in biases:
+        bias[...] = share * value
+
+
+def _modules(module: Module) -> Iterator[Module]:
+    yield module
+    for _, child in module.children():
+        yield from _modules(child)
+
+
+def _forget_biases(module: Module) -> Iterator[tuple[Array, float]]:
+    """Yield the forget gates' biases of one module, each with its share of the value."""
+    cell = getattr(module, "cell", None)
+    if cell is None or not cell.has_cell_state or "f" not in cell.gate_names:
+        return
+    gate = cell.gate_names.index("f")
+    for name, param in module.params.items():
+        if name.startswith("norm"):  # gains of two sums of each gate, then the biases
+            yield param[2 * cell.gates + gate], 1.0
+        elif name.startswith("bias"):
+            rows = param.reshape(cell.gates, -1)
+            alone = name.replace("_ih", "_hh") not in module.params or "_t" in name
+            yield rows[gate], float("_ih" in name or alone)

@@ -8,72 +8,95 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from . import _core
+from . import _core, cells
 from .arrays import Array, as_shape, float_dtype
+from .cells import Activation, Cell, Depth, of_transition
 from .init import RecurrentInit, recurrent_params
 from .module import Module
+from .regularisers import Regularisers
 
 #: `h`, or `(h, c)` for an LSTM.
 State: TypeAlias = Any
+#: Of each layer, direction and transition the parameters in the kernels' order.
+Groups: TypeAlias = list[list[list[list[Array | None]]]]
 
 _LAYERS = {np.dtype("float32"): _core.LayerF32, np.dtype("float64"): _core.LayerF64}
 _PAIRS = {name: (f"{name}[0]", f"{name}[1]") for name in ("state", "dstate")}
-_KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class Kernels(Module):
     """A module whose parameters are those of recurrent kernels."""
 
     recurrent = True
-    #: Gates stacked in each weight, and whether the state is `(h, c)`.
-    gates: ClassVar[int]
+    #: Whether the state is `(h, c)`.
     has_cell_state: ClassVar[bool] = False
 
     def __init__(
         self,
-        cell: str,
         sizes: dict[tuple[str, ...], int],
         hidden_size: int,
+        *,
         bias: bool,
         batch_first: bool,
         dtype: npt.DTypeLike,
         rng: np.random.Generator,
         init: str | RecurrentInit,
+        variant: Mapping[str, Any],
     ) -> None:
         """`sizes`: for each layer the suffixes of its directions and the width of its input."""
         if not isinstance(bias, (bool, np.bool_)):  # torch.nn.RNN has nonlinearity in its place
             raise TypeError(f"bias must be True or False, got {bias!r}")
         self.hidden_size, self.bias, self.batch_first = hidden_size, bool(bias), bool(batch_first)
-        self.dtype, self._cell, self._sizes = float_dtype(dtype), cell, sizes
-        rows = self.gates * hidden_size
+        self.dtype = float_dtype(dtype)
+        self.cell, self._regularisers = self._variant(**variant)
+        self.output_size = self.cell.output_size(hidden_size)
         shapes: dict[str, tuple[int, ...]] = {}
-        for suffixes, size in sizes.items():
+        for number, (suffixes, size) in enumerate(sizes.items()):
+            width = size if number == 0 else len(suffixes) * self.output_size
             for suffix in suffixes:
-                shapes["weight_ih" + suffix] = (rows, size)
-                shapes["weight_hh" + suffix] = (rows, hidden_size)
-                if bias:
-                    shapes["bias_ih" + suffix] = (rows,)
-                    shapes["bias_hh" + suffix] = (rows,)
-        super().__init__(recurrent_params(init, rng, shapes, hidden_size, self.dtype))
+                shapes |= self.cell.shapes(suffix, width, hidden_size, self.bias)
+        own = {
+            n: s
+            for n, s in shapes.items()
+            if self.cell.units[0] and n.startswith(self.cell.units[0])
+        }
+        drawn = {n: s for n, s in shapes.items() if n not in own}
+        params = recurrent_params(init, rng, drawn, hidden_size, self.dtype)
+        params |= {n: self.cell.first_units(rng, hidden_size).astype(self.dtype) for n in own}
+        super().__init__({name: params[name] for name in shapes})
+        self._names = [
+            [
+                [
+                    [kind + of_transition(suffix, number) if kind else "" for kind in kinds]
+                    for number, kinds in enumerate(self.cell.kinds(), 1)
+                ]
+                for suffix in suffixes
+            ]
+            for suffixes in sizes
+        ]
         self._build()
 
-    def _variant(self) -> str:
-        """The name of the kernels' cell; takes the keywords that only this kind of layer has."""
+    def _variant(self, **regularisers: Any) -> tuple[Cell, Regularisers]:
+        """Choose the cell; takes the keywords that only this kind of layer has, and the rates."""
         raise NotImplementedError
 
     def _build(self) -> None:
         """Make the compiled layers; they watch the parameters, which never change identity."""
-        layer = _LAYERS[self.dtype]
-        self._layers = [
-            layer(self._cell, size, self.hidden_size, self.batch_first, groups)
-            for size, groups in zip(self._sizes.values(), self._groups(self.params), strict=True)
-        ]
+        self._layers = self._compiled(self.params)
 
-    def _groups(self, arrays: Mapping[str, Array]) -> list[list[list[Array | None]]]:
-        """Parameters or gradients as the compiled layers take them: by layer, direction, kind."""
+    def _compiled(self, params: Mapping[str, Array]) -> list[_core.LayerF32]:
+        layer = _LAYERS[self.dtype]
+        settings = (
+            self.cell.settings(group[0][0][0].shape[1], self.hidden_size, self.batch_first)  # type: ignore[union-attr]
+            for group in self._groups(params)
+        )
+        return [layer(*pair) for pair in zip(settings, self._groups(params), strict=True)]
+
+    def _groups(self, arrays: Mapping[str, Array]) -> Groups:
+        """Parameters or gradients as the compiled layers take them."""
         return [
-            [[arrays.get(kind + suffix) for kind in _KINDS] for suffix in suffixes]
-            for suffixes in self._sizes
+            [[[arrays.get(name) for name in names] for names in direction] for direction in layer]
+            for layer in self._names
         ]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -84,7 +107,10 @@ class Kernels(Module):
         self._build()
 
     def _state(self, name: str, state: State, shape: tuple[int, ...]) -> tuple[Any, Any]:
-        """Check a state, or the gradient of one, and split it into h and c, either of them None."""
+        """Check a state, or the gradient of one, and split it into h and c, either of them None.
+
+        `shape` is that of h; c may be wider, where h is projected.
+        """
         if state is None:
             return None, None
         if not self.has_cell_state:
@@ -95,7 +121,7 @@ class Kernels(Module):
         h_name, c_name = _PAIRS[name]
         return (
             None if h is None else as_shape(h_name, h, self.dtype, shape),
-            None if c is None else as_shape(c_name, c, self.dtype, shape),
+            None if c is None else as_shape(c_name, c, self.dtype, (*shape[:-1], self.hidden_size)),
         )
 
     def _join(self, h: Array, c: Array | None) -> State:
@@ -105,31 +131,105 @@ class Kernels(Module):
 class Vanilla(Kernels):
     """h = phi(W x + U h)."""
 
-    gates = 1
-
-    def _variant(self, nonlinearity: str = "tanh") -> str:
-        if nonlinearity not in ("tanh", "relu", "identity"):
-            raise ValueError(f"nonlinearity must be tanh, relu or identity, got {nonlinearity!r}")
+    def _variant(
+        self,
+        nonlinearity: Activation = "tanh",
+        transition_depth: int = 1,
+        shortcut: bool = False,
+        **regularisers: Any,
+    ) -> tuple[Cell, Regularisers]:
         self.nonlinearity = nonlinearity
-        return f"rnn_{nonlinearity}"
+        cell = cells.vanilla(nonlinearity, Depth(transition_depth, bool(shortcut)))
+        return cell, Regularisers.of(cell, **regularisers)
 
 
 class LongShortTerm(Kernels):
     """A hidden and a cell state."""
 
-    gates = 4
     has_cell_state = True
 
-    def _variant(self, _activations: str = "") -> str:
-        return f"lstm_{_activations}" if _activations else "lstm"
+    def _variant(
+        self,
+        peephole: bool = False,
+        coupled: bool = False,
+        input_gate: bool = True,
+        forget_gate: bool = True,
+        output_gate: bool = True,
+        layer_norm: bool | str = False,
+        proj_size: int = 0,
+        activations: tuple[Activation, Activation, Activation] = ("sigmoid", "tanh", "tanh"),
+        cell_clip: float | None = None,
+        transition_depth: int = 1,
+        shortcut: bool = False,
+        **regularisers: Any,
+    ) -> tuple[Cell, Regularisers]:
+        self.proj_size = proj_size
+        cell = cells.lstm(
+            peephole=bool(peephole),
+            coupled=bool(coupled),
+            gates=(bool(input_gate), bool(forget_gate), bool(output_gate)),
+            layer_norm=layer_norm,
+            proj_size=proj_size,
+            activations=activations,
+            cell_clip=cell_clip,
+            hidden_size=self.hidden_size,
+            depth=Depth(transition_depth, bool(shortcut)),
+        )
+        return cell, Regularisers.of(cell, **regularisers)
 
 
 class Gated(Kernels):
     """Reset and update gates."""
 
-    gates = 3
-
-    def _variant(self, reset_after: bool = True, _activations: str = "") -> str:
+    def _variant(
+        self,
+        reset_after: bool = True,
+        activations: tuple[Activation, Activation] = ("sigmoid", "tanh"),
+        transition_depth: int = 1,
+        shortcut: bool = False,
+        **regularisers: Any,
+    ) -> tuple[Cell, Regularisers]:
         self.reset_after = bool(reset_after)
         name = "gru" if reset_after else "gru_reset_before"
-        return f"{name}_{_activations}" if _activations else name
+        cell = cells.gated(name, "rzn", activations, Depth(transition_depth, bool(shortcut)))
+        return cell, Regularisers.of(cell, **regularisers)
+
+
+class MinimalGated(Kernels):
+    """One gate."""
+
+    def _variant(
+        self,
+        activations: tuple[Activation, Activation] = ("sigmoid", "tanh"),
+        transition_depth: int = 1,
+        shortcut: bool = False,
+        **regularisers: Any,
+    ) -> tuple[Cell, Regularisers]:
+        cell = cells.gated("mgu", "fn", activations, Depth(transition_depth, bool(shortcut)))
+        return cell, Regularisers.of(cell, **regularisers)
+
+
+class Independent(Kernels):
+    """Hidden units that see nothing of each other's past."""
+
+    def _variant(
+        self, nonlinearity: Activation = "relu", **regularisers: Any
+    ) -> tuple[Cell, Regularisers]:
+        self.nonlinearity = nonlinearity
+        cell = cells.independent(nonlinearity)
+        return cell, Regularisers.of(cell, **regularisers)
+
+
+class MinimalRecurrence(Kernels):
+    """Gates that do not see the state."""
+
+    kernel: ClassVar[str]
+    gate_names: ClassVar[str]
+
+    def _variant(
+        self,
+        activations: tuple[Activation, Activation] = ("sigmoid", "identity"),
+        **regularisers: Any,
+    ) -> tuple[Cell, Regularisers]:
+        cell = cells.minimal(self.kernel, self.gate_names, activations)
+        return cell, Regularisers.of(cell, **regularisers)

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from . import _core
 from .arrays import Array, as_array, as_shape, check_size
 from .init import RecurrentInit
-from .kernels import Gated, Kernels, LongShortTerm, State, Vanilla
+from .kernels import (
+    Gated,
+    Groups,
+    Independent,
+    Kernels,
+    LongShortTerm,
+    MinimalGated,
+    MinimalRecurrence,
+    State,
+    Vanilla,
+)
 from .module import once
+from .regularisers import Masks, Regularisers, bernoulli, inverted, rate
 
 Pullback: TypeAlias = Callable[..., tuple[Array, State]]
+#: Where the gradients of a call go, and what to do once they are there.
+_Gradients: TypeAlias = Callable[[], tuple[Groups, Callable[[], None]]]
 
 
 class _Layers(Kernels):
@@ -32,25 +47,30 @@ class _Layers(Kernels):
         dtype: npt.DTypeLike = "float32",
         seed: int | np.random.Generator | None = None,
         init: str | RecurrentInit = "torch",
+        checkpoint: bool | int = False,
         **variant: Any,
     ) -> None:
         self.input_size = check_size("input_size", input_size)
         self.num_layers = check_size("num_layers", num_layers)
         hidden_size = check_size("hidden_size", hidden_size)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-        self.dropout, self.bidirectional = float(dropout), bool(bidirectional)
+        self.dropout, self.bidirectional = rate("dropout", dropout), bool(bidirectional)
         self.directions = 2 if bidirectional else 1
-        sizes = {
-            (f"_l{n}", f"_l{n}_reverse")[: self.directions]: self.directions * hidden_size
-            if n
-            else input_size
-            for n in range(num_layers)
-        }
+        self.checkpoint = (
+            checkpoint if isinstance(checkpoint, bool) else check_size("checkpoint", checkpoint)
+        )
+        suffixes = [(f"_l{n}", f"_l{n}_reverse")[: self.directions] for n in range(num_layers)]
         rng = np.random.default_rng(seed)
-        cell = self._variant(**variant)
-        super().__init__(cell, sizes, hidden_size, bias, batch_first, dtype, rng, init)
-        self.rng = rng  # of dropout between the layers
+        super().__init__(
+            dict.fromkeys(suffixes, input_size),
+            hidden_size,
+            bias=bias,
+            batch_first=batch_first,
+            dtype=dtype,
+            rng=rng,
+            init=init,
+            variant=variant,
+        )
+        self.rng = rng  # of the masks
 
     def __repr__(self) -> str:
         options = "".join(
@@ -90,14 +110,17 @@ class _Layers(Kernels):
         if lengths is not None:
             lengths = self._lengths(lengths, x)
         h0, c0 = self._initial(state, x, batched)
+        masks = self._expected
         if batched and self.num_layers == 1:  # the shortest way, for the sake of single steps
-            y, h, c, cells, _ = self._layers[0].forward(x, h0, c0, lengths, False, cell_states)
+            y, h, c, cells, _ = self._layers[0].forward(
+                x, h0, c0, lengths, None, cell_states, masks
+            )
             return y, self._join(h, c), cells
         finals = []
         for n, layer in enumerate(self._layers):
             wanted = cell_states and n == self.num_layers - 1
             x, h, c, cells, _ = layer.forward(
-                x, self._of_layer(h0, n), self._of_layer(c0, n), lengths, False, wanted
+                x, self._of_layer(h0, n), self._of_layer(c0, n), lengths, None, wanted, masks
             )
             finals.append((h, c))
         y, state = self._outputs(x, finals, batched)
@@ -118,14 +141,15 @@ class _Layers(Kernels):
             lengths = self._lengths(lengths, x)
         shape = self._state_shape(x, batched)
         h0, c0 = self._initial(state, x, batched)
+        layers, gradients = self._for_one_call()
+        record = self._remembered_steps(x)
         finals, tapes, masks = [], [], []
-        for n, layer in enumerate(self._layers):
+        for n, layer in enumerate(layers):
             if n:
-                masks.append(self._mask(x))
+                masks.append(inverted(self.rng, x.shape, self.dropout, self.dtype))
                 x = x if masks[-1] is None else x * masks[-1]
-            x, h, c, _, tape = layer.forward(
-                x, self._of_layer(h0, n), self._of_layer(c0, n), lengths, True, False
-            )
+            h, c = self._of_layer(h0, n), self._of_layer(c0, n)
+            x, h, c, _, tape = layer.forward(x, h, c, lengths, record, False, self._masks(x))
             finals.append((h, c))
             tapes.append(tape)
         x.flags.writeable = False
@@ -138,18 +162,63 @@ class _Layers(Kernels):
                 else self._batched(as_shape("dy", dy, self.dtype, y.shape), batched)
             )
             dh, dc = self._add_batch(self._state("dstate", dstate, shape), batched)
-            grads = self._groups(self.grads)
+            grads, add = gradients()
             initial = []
             for n in reversed(range(self.num_layers)):
-                d, dh0, dc0 = self._layers[n].backward(
+                d, dh0, dc0 = layers[n].backward(
                     tapes.pop(), d, self._of_layer(dh, n), self._of_layer(dc, n), grads[n], True
                 )
                 if n and masks[n - 1] is not None:
                     d *= masks[n - 1]
                 initial.append((dh0, dc0))
+            add()
             return self._outputs(d, initial[::-1], batched)
 
         return (y, final), once(pullback)
+
+    def _build(self) -> None:
+        super()._build()
+        self._expected = self._regularisers.expected(self.dtype, self.directions * self.hidden_size)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            name: value for name, value in super().__getstate__().items() if name != "_expected"
+        }
+
+    def _remembered_steps(self, x: Array) -> int:
+        """After how many steps a tape is cut, 0 for never."""
+        steps = x.shape[1 if self.batch_first else 0]
+        return max(1, math.isqrt(steps)) if self.checkpoint is True else int(self.checkpoint)
+
+    def _masks(self, x: Array) -> Masks | None:
+        """Masks of one layer for a call with inputs like x."""
+        batch = x.shape[0 if self.batch_first else 1]
+        rows = (*x.shape[:2], self.directions * self.hidden_size)
+        state = (self.directions, batch, self.output_size)
+        return self._regularisers.draw(self.rng, self.dtype, state, rows)
+
+    def _for_one_call(self) -> tuple[list[_core.LayerF32], _Gradients]:
+        """The compiled layers, and where their gradients go: weight-drop has its own each time."""
+        params, rate = self.params, self._regularisers.weight_drop
+        if not rate:
+            return self._layers, lambda: (self._groups(self.grads), lambda: None)
+        masks: dict[str, Array] = {
+            name: bernoulli(self.rng, value.shape, 1 - rate, self.dtype) / self.dtype.type(1 - rate)
+            for name, value in params.items()
+            if name.startswith("weight_hh")
+        }
+
+        def gradients() -> tuple[Groups, Callable[[], None]]:
+            own = {name: np.zeros_like(mask) for name, mask in masks.items()}
+
+            def add() -> None:
+                for name, mask in masks.items():
+                    self.grads[name] += own[name] * mask
+
+            return self._groups({**self.grads, **own}), add
+
+        dropped = {name: params[name] * mask for name, mask in masks.items()}
+        return self._compiled({**params, **dropped}), gradients
 
     def _input(self, x: npt.ArrayLike) -> tuple[Array, bool]:
         x = as_array("x", x, self.dtype)
@@ -177,7 +246,7 @@ class _Layers(Kernels):
     def _state_shape(self, x: Array, batched: bool) -> tuple[int, ...]:
         layers = self.num_layers * self.directions
         batch = (x.shape[0 if self.batch_first else 1],) if batched else ()
-        return (layers, *batch, self.hidden_size)
+        return (layers, *batch, self.output_size)
 
     def _initial(self, state: State, x: Array, batched: bool) -> tuple[Any, Any]:
         if state is None:
@@ -207,13 +276,6 @@ class _Layers(Kernels):
             y = y[0] if self.batch_first else y[:, 0]
             state = state[0][:, 0], None if state[1] is None else state[1][:, 0]
         return y, self._join(*state)
-
-    def _mask(self, x: Array) -> Array | None:
-        """Inverted dropout on the way from layer to layer."""
-        if not self.dropout:
-            return None
-        keep = self.rng.random(x.shape, dtype=np.float32) >= self.dropout
-        return np.multiply(keep, 1 / (1 - self.dropout), dtype=self.dtype)
 
 
 class RNN(Vanilla, _Layers):
@@ -279,6 +341,50 @@ class GRU(Gated, _Layers):
     """
 
 
+class MGU(MinimalGated, _Layers):
+    """Minimal gated units (Zhou et al. 2016, eq. 8).
+
+        f_t = sigmoid(W_if x_t + b_if + W_hf h_(t-1) + b_hf)
+        n_t = tanh(W_in x_t + b_in + W_hn (f_t * h_(t-1)) + b_hn)
+        h_t = (1 - f_t) * h_(t-1) + f_t * n_t
+
+    Parameters as those of `GRU`, with the gates f, n: `weight_ih_lk (2 H, I)` and so on.
+    """
+
+
+class IndRNN(Independent, _Layers):
+    """Independently recurrent layers (Li et al. 2018, eq. 2): h_t = phi(W x_t + b + u * h_(t-1)).
+
+    Parameters of layer k: `weight_ih_lk (H, I)`, `weight_hh_lk (1, H)`, which is u, and `bias_ih_lk
+    (H,)`. nonlinearity="relu" or another name of `rnncore.cells.ACTIVATIONS`.
+    """
+
+
+class MinGRU(MinimalRecurrence, _Layers):
+    """minGRU (Feng et al. 2024): gates that do not see the state, an elementwise recurrence.
+
+        z_t = sigmoid(W_z x_t + b_z)      n_t = W_n x_t + b_n
+        h_t = (1 - z_t) * h_(t-1) + z_t * n_t
+
+    Parameters of layer k: `weight_ih_lk (2 H, I)`, rows z, n, and `bias_ih_lk (2 H,)`.
+    """
+
+    kernel, gate_names = "min_gru", "zn"
+
+
+class MinLSTM(MinimalRecurrence, _Layers):
+    """minLSTM (Feng et al. 2024), its gates normalised so that they add up to one.
+
+        f_t, i_t = sigmoid(W x_t + b)      n_t = W_n x_t + b_n
+        h_t = (f_t * h_(t-1) + i_t * n_t) / (f_t + i_t)
+
+    Parameters of layer k: `weight_ih_lk (3 H, I)`, rows f, i, n, and `bias_ih_lk (3 H,)`. The state
+    is h alone.
+    """
+
+    kernel, gate_names = "min_lstm", "fin"
+
+
 class _Cell(Kernels):
     """One step of one layer: `state = cell(x, state)`."""
 
@@ -294,11 +400,18 @@ class _Cell(Kernels):
         **variant: Any,
     ) -> None:
         self.input_size = check_size("input_size", input_size)
-        hidden_size = check_size("hidden_size", hidden_size)
-        sizes: dict[tuple[str, ...], int] = {("",): input_size}
-        rng = np.random.default_rng(seed)
-        cell = self._variant(**variant)
-        super().__init__(cell, sizes, hidden_size, bias, False, dtype, rng, init)
+        super().__init__(
+            {("",): input_size},
+            check_size("hidden_size", hidden_size),
+            bias=bias,
+            batch_first=False,
+            dtype=dtype,
+            rng=np.random.default_rng(seed),
+            init=init,
+            variant=variant,
+        )
+        if self._regularisers != Regularisers():
+            raise ValueError("a cell of one step takes no regularisers: use the layer")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.input_size}, {self.hidden_size})"
@@ -310,7 +423,7 @@ class _Cell(Kernels):
         """
         x, shape = self._input(x)
         h0, c0 = self._rows(self._state("state", state, shape))
-        _, h, c, _, _ = self._layers[0].forward(x, h0, c0, None, False, False)
+        _, h, c, _, _ = self._layers[0].forward(x, h0, c0, None, None, False, None)
         return self._result(h, c, shape)
 
     def vjp(
@@ -319,7 +432,7 @@ class _Cell(Kernels):
         """Return `(state, pullback)`; `pullback(dstate) -> (dx, dstate)` adds to `grads`."""
         x, shape = self._input(x)
         h0, c0 = self._rows(self._state("state", state, shape))
-        _, h, c, _, tape = self._layers[0].forward(x, h0, c0, None, True, False)
+        _, h, c, _, tape = self._layers[0].forward(x, h0, c0, None, 0, False, None)
 
         def pullback(dstate: State) -> tuple[Array, State]:
             dh, dc = self._rows(self._state("dstate", dstate, shape))
@@ -336,7 +449,7 @@ class _Cell(Kernels):
             raise ValueError(
                 f"x must have shape (B, {self.input_size}) or ({self.input_size},), got {x.shape}"
             )
-        shape = (*x.shape[:-1], self.hidden_size)
+        shape = (*x.shape[:-1], self.output_size)
         return x.reshape(1, -1 if x.size else x.shape[0], self.input_size), shape
 
     def _rows(self, parts: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -347,7 +460,8 @@ class _Cell(Kernels):
         return h, c
 
     def _result(self, h: Array, c: Array | None, shape: tuple[int, ...]) -> State:
-        return self._join(h.reshape(shape), None if c is None else c.reshape(shape))
+        wide = (*shape[:-1], self.hidden_size)
+        return self._join(h.reshape(shape), None if c is None else c.reshape(wide))
 
 
 class RNNCell(Vanilla, _Cell):

@@ -64,7 +64,7 @@ def torch_results(case: Case, numbers: Numbers) -> tuple[Named, Named]:
         bias=case.bias,
         bidirectional=case.bidirectional,
         dtype=getattr(torch, case.dtype),
-        **case.under_test.options,
+        **case.options,
     )
     layer.load_state_dict({name: torch.from_numpy(a) for name, a in numbers.params.items()})
     leaves = {name: torch.from_numpy(a) for name, a in numbers.inputs.items()}

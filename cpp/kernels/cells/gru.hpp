@@ -4,73 +4,128 @@
 //   h' = (1 - z) n + z h
 #pragma once
 
+#include "../activations.hpp"
 #include "instant.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
+/// h' = n + z (h - n), and its way back to z and n.
+template <class V>
+RNNCORE_INLINE V blend(V z, V n, V h) {
+  return fma(z, h - n, n);
+}
+
 /// Reset after the product (cuDNN, torch):  n = tanh(W x + b + r (U h + b'))
-template <class Act>
 struct GruResetAfter {
   enum { n, r, z, u, slots }; // u = U h + b' of n: both windows stay whole runs of slots
-  static constexpr Index gates = 3;
-  static constexpr bool has_cell_state = false, direct = true;
-  static constexpr Window input{n, 3, {2, 0, 1}};
-  static constexpr Window recurrent[] = {{r, 3, {0, 1, 2}}};
+  using Rules = Fixed<Sigmoid, Tanh>;
+  static constexpr Plan plan{.slots = slots,
+                             .gates = 3,
+                             .input = {n, 3, {2, 0, 1}},
+                             .recurrent = {{r, 3, {0, 1, 2}}},
+                             .sees_h = true,
+                             .direct = true};
 
   template <class V>
-  static RNNCORE_INLINE void forward(Stage<0>, V (&s)[slots], Instant<V>& t) {
-    s[r] = Act::gate(s[r]);
-    s[z] = Act::gate(s[z]);
-    s[n] = Act::squash(fma(s[r], s[u], s[n]));
-    t.h = fma(s[z], t.h_prev - s[n], s[n]);
+  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+    s[r] = rules.gate(s[r]);
+    s[z] = rules.gate(s[z]);
+    s[n] = rules.squash(fma(s[r], s[u], s[n]));
+    t.h = blend(s[z], rules.drop(s[n]), t.h_prev);
   }
 
   template <class V>
-  static RNNCORE_INLINE void backward(Stage<0>, V (&s)[slots], const Instant<V>& t, Gradient<V>& d) {
-    const V d_z = d.h * (t.h_prev - s[n]); // h' = n + z (h - n)
-    const V d_n = d.h * (V(1) - s[z]) * Act::squash_slope(s[n]);
+  static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+                                      Gradient<V>& d) {
+    const V d_z = d.h * (t.h_prev - rules.drop(s[n]));
+    const V d_n = rules.drop(d.h * (V(1) - s[z])) * rules.squash_slope(s[n]);
     d.h = d.h * s[z];
     const V d_r = d_n * s[u]; // n = tanh(... + r u)
     s[u] = d_n * s[r];
     s[n] = d_n;
-    s[r] = d_r * Act::gate_slope(s[r]);
-    s[z] = d_z * Act::gate_slope(s[z]);
+    s[r] = d_r * rules.gate_slope(s[r]);
+    s[z] = d_z * rules.gate_slope(s[z]);
   }
 };
 
 /// Reset before the product (Cho et al. 2014):  n = tanh(W x + b + U (r h) + b')
-template <class Act>
 struct GruResetBefore {
   enum { r, z, n, slots };
-  static constexpr Index gates = 3;
-  static constexpr bool has_cell_state = false, direct = true;
-  static constexpr Window input{r, 3, {0, 1, 2}};
-  static constexpr Window recurrent[] = {{r, 2, {0, 1}}, {n, 1, {2}}};
+  using Rules = Fixed<Sigmoid, Tanh>;
+  static constexpr Plan plan{.slots = slots,
+                             .gates = 3,
+                             .stages = 2,
+                             .input = {r, 3, {0, 1, 2}},
+                             .recurrent = {{r, 2, {0, 1}}, {n, 1, {2}}},
+                             .sees_h = true,
+                             .direct = true};
 
   template <class V>
-  static RNNCORE_INLINE void forward(Stage<0>, V (&s)[slots], Instant<V>& t) {
-    s[r] = Act::gate(s[r]);
-    s[z] = Act::gate(s[z]);
+  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+    s[r] = rules.gate(s[r]);
+    s[z] = rules.gate(s[z]);
     t.middle = s[r] * t.h_prev;
   }
   template <class V>
-  static RNNCORE_INLINE void forward(Stage<1>, V (&s)[slots], Instant<V>& t) {
-    s[n] = Act::squash(s[n]);
-    t.h = fma(s[z], t.h_prev - s[n], s[n]);
+  static RNNCORE_INLINE void forward(Stage<1>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+    s[n] = rules.squash(s[n]);
+    t.h = blend(s[z], rules.drop(s[n]), t.h_prev);
   }
 
   template <class V>
-  static RNNCORE_INLINE void backward(Stage<1>, V (&s)[slots], const Instant<V>& t, Gradient<V>& d) {
-    const V d_z = d.h * (t.h_prev - s[n]); // h' = n + z (h - n)
-    s[n] = d.h * (V(1) - s[z]) * Act::squash_slope(s[n]);
+  static RNNCORE_INLINE void backward(Stage<1>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+                                      Gradient<V>& d) {
+    const V d_z = d.h * (t.h_prev - rules.drop(s[n]));
+    s[n] = rules.drop(d.h * (V(1) - s[z])) * rules.squash_slope(s[n]);
     d.h = d.h * s[z];
-    s[z] = d_z * Act::gate_slope(s[z]);
+    s[z] = d_z * rules.gate_slope(s[z]);
   }
   template <class V>
-  static RNNCORE_INLINE void backward(Stage<0>, V (&s)[slots], const Instant<V>& t, Gradient<V>& d) {
+  static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+                                      Gradient<V>& d) {
     const V d_r = d.middle * t.h_prev; // middle = r h
     d.h = fma(d.middle, s[r], d.h);
-    s[r] = d_r * Act::gate_slope(s[r]);
+    s[r] = d_r * rules.gate_slope(s[r]);
+  }
+};
+
+/// The minimal gated unit (Zhou et al. 2016, eq. 8), gates f, n:
+///
+///   f = sigmoid(W x + b + U h + b'),  n = tanh(W x + b + U (f h) + b'),  h' = (1 - f) h + f n
+struct MinimalGated {
+  enum { f, n, p, slots }; // p, on the way back: what the blend says of f, until the product has spoken
+  using Rules = Fixed<Sigmoid, Tanh>;
+  static constexpr Plan plan{.slots = slots,
+                             .gates = 2,
+                             .stages = 2,
+                             .input = {f, 2, {0, 1}},
+                             .recurrent = {{f, 1, {0}}, {n, 1, {1}}},
+                             .sees_h = true,
+                             .direct = true};
+
+  template <class V>
+  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+    s[f] = rules.gate(s[f]);
+    t.middle = s[f] * t.h_prev;
+  }
+  template <class V>
+  static RNNCORE_INLINE void forward(Stage<1>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+    s[n] = rules.squash(s[n]);
+    t.h = blend(s[f], t.h_prev, rules.drop(s[n]));
+  }
+
+  template <class V>
+  static RNNCORE_INLINE void backward(Stage<1>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+                                      Gradient<V>& d) {
+    s[p] = d.h * (rules.drop(s[n]) - t.h_prev);
+    s[n] = rules.drop(d.h * s[f]) * rules.squash_slope(s[n]);
+    d.h = d.h * (V(1) - s[f]);
+  }
+  template <class V>
+  static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+                                      Gradient<V>& d) {
+    d.h = fma(d.middle, s[f], d.h); // middle = f h
+    s[f] = fma(d.middle, t.h_prev, s[p]) * rules.gate_slope(s[f]);
   }
 };
 

@@ -5,39 +5,152 @@
 //   h' = o tanh(c')
 #pragma once
 
+#include "../activations.hpp"
 #include "instant.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
-template <class Act>
+/// Which gates there are (Greff et al. 2017): one that is missing is open.
+struct Gates {
+  bool input = true, forget = true, output = true;
+  bool coupled = false;  // f = 1 - i
+  bool peephole = false; // gates see the cell state, each through weights of its own (Gers et al. 2002)
+};
+
+template <Gates has>
 struct Lstm {
-  enum { i, f, g, o, slots };
-  static constexpr Index gates = 4;
-  static constexpr bool has_cell_state = true, direct = false;
-  static constexpr Window input{0, 4, {0, 1, 2, 3}};
-  static constexpr Window recurrent[] = {{0, 4, {0, 1, 2, 3}}};
+  static constexpr Index i = 0, f = i + has.input, g = f + has.forget, o = g + 1, slots = o + has.output;
+  static constexpr Index p_i = 0, p_f = has.input, p_o = p_f + has.forget; // peepholes
+  using Rules = Fixed<Sigmoid, Tanh>;
+  static constexpr Window all{0, slots, {0, 1, 2, 3}};
+  static constexpr Plan plan{.slots = slots,
+                             .gates = slots,
+                             .units = has.peephole ? slots - 1 : 0,
+                             .input = all,
+                             .recurrent = {all},
+                             .has_cell_state = true};
 
   template <class V>
-  static RNNCORE_INLINE void forward(Stage<0>, V (&s)[slots], Instant<V>& t) {
-    s[i] = Act::gate(s[i]);
-    s[f] = Act::gate(s[f]);
-    s[g] = Act::squash(s[g]);
-    s[o] = Act::gate(s[o]);
-    t.c = fma(s[f], t.c_prev, s[i] * s[g]);
-    t.h = s[o] * Act::squash(t.c);
+  static RNNCORE_INLINE V input(const V (&s)[slots]) {
+    return has.input ? s[i] : V(1);
+  }
+  template <class V>
+  static RNNCORE_INLINE V forget(const V (&s)[slots]) {
+    return has.coupled ? V(1) - s[i] : has.forget ? s[f] : V(1);
+  }
+  template <class V>
+  static RNNCORE_INLINE V output(const V (&s)[slots]) {
+    return has.output ? s[slots - 1] : V(1);
+  }
+
+  /// c' = f c + i g
+  template <class V>
+  static RNNCORE_INLINE V cell(const auto& rules, const V (&s)[slots], const Instant<V>& t) {
+    return rules.clip(fma(forget(s), t.c_prev, input(s) * rules.drop(s[g])));
   }
 
   template <class V>
-  static RNNCORE_INLINE void backward(Stage<0>, V (&s)[slots], const Instant<V>& t, Gradient<V>& d) {
-    const V m = Act::squash(t.c);
-    const V dc = fma(d.h * s[o], Act::squash_slope(m), d.c); // h' = o tanh(c')
-    const V d_o = d.h * m;
-    d.c = dc * s[f]; // c' = f c + i g
-    const V d_f = dc * t.c_prev, d_i = dc * s[g], d_g = dc * s[i];
-    s[i] = d_i * Act::gate_slope(s[i]);
-    s[f] = d_f * Act::gate_slope(s[f]);
-    s[g] = d_g * Act::squash_slope(s[g]);
-    s[o] = d_o * Act::gate_slope(s[o]);
+  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+    const auto open = [&](Index gate, Index peephole, V c) {
+      s[gate] = rules.gate(has.peephole ? fma(t.unit[peephole], c, s[gate]) : s[gate]);
+    };
+    if constexpr (has.input) open(i, p_i, t.c_prev);
+    if constexpr (has.forget) open(f, p_f, t.c_prev);
+    s[g] = rules.squash(s[g]);
+    t.c = cell(rules, s, t);
+    if constexpr (has.output) open(o, p_o, t.c);
+    t.h = output(s) * rules.output(t.c);
+  }
+
+  template <class V>
+  static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+                                      Gradient<V>& d) {
+    const auto shut = [&](Index gate, V d_gate, Index peephole, V c) {
+      s[gate] = d_gate * rules.gate_slope(s[gate]);
+      if (has.peephole) d.unit[peephole] = fma(s[gate], c, d.unit[peephole]);
+    };
+    const V m = rules.output(t.c);
+    V dc = fma(d.h * output(s), rules.output_slope(m), d.c); // h' = o tanh(c')
+    if constexpr (has.output) shut(o, d.h * m, p_o, t.c);
+    if constexpr (has.output && has.peephole) dc = fma(s[o], t.unit[p_o], dc);
+    dc = rules.unclip(dc, t.c);
+
+    const V update = rules.drop(s[g]); // c' = f c + i g
+    const V d_i = has.coupled ? dc * (update - t.c_prev) : dc * update;
+    d.c = dc * forget(s);
+    s[g] = rules.drop(dc * input(s)) * rules.squash_slope(s[g]);
+    if constexpr (has.input) shut(i, d_i, p_i, t.c_prev);
+    if constexpr (has.forget) shut(f, dc * t.c_prev, p_f, t.c_prev);
+    if constexpr (has.input && has.peephole) d.c = fma(s[i], t.unit[p_i], d.c);
+    if constexpr (has.forget && has.peephole) d.c = fma(s[f], t.unit[p_f], d.c);
+  }
+};
+
+/// With layer normalisation (Ba et al. 2016, eq. 20 to 22): LN(W x) and LN(U h) in place of W x and U h,
+/// each gate with gains of its own, and h' = o tanh(LN(c')). `per_gate`: each gate has its own mean and
+/// deviation, else the four share theirs.
+template <bool per_gate>
+struct NormalisedLstm {
+  enum { i, f, g, o, from_h, c = 2 * from_h, m, slots }; // gates of x, the same of h, c', tanh(LN(c'))
+  enum { gain_x, gain_h = 4, bias = 8, gain_c = 12, bias_c };
+  using Rules = Fixed<Sigmoid, Tanh>;
+  static constexpr Plan plan = [] {
+    Plan plan{.slots = slots,
+              .gates = 4,
+              .stages = 2,
+              .units = bias_c + 1,
+              .input = {i, 4, {0, 1, 2, 3}},
+              .recurrent = {{from_h, 4, {0, 1, 2, 3}}},
+              .has_cell_state = true};
+    const Index each = per_gate ? 1 : 4;
+    for (Index slot = 0; slot < c; slot += each) plan.norm[plan.norms++] = {0, slot, each};
+    plan.norm[plan.norms++] = {1, c, 1};
+    return plan;
+  }();
+
+  template <class V>
+  static RNNCORE_INLINE V sum(Index gate, const V (&s)[slots], const Instant<V>& t) {
+    return fma(t.unit[gain_x + gate], s[gate],
+               fma(t.unit[gain_h + gate], s[from_h + gate], t.unit[bias + gate]));
+  }
+
+  template <class V>
+  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+    const V update = rules.gate(sum(i, s, t)) * rules.drop(rules.squash(sum(g, s, t)));
+    t.c = rules.clip(fma(rules.gate(sum(f, s, t)), t.c_prev, update));
+    s[c] = t.c;
+  }
+  template <class V>
+  static RNNCORE_INLINE void forward(Stage<1>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+    s[m] = rules.output(fma(t.unit[gain_c], s[c], t.unit[bias_c]));
+    t.h = rules.gate(sum(o, s, t)) * s[m];
+  }
+
+  template <class V>
+  static RNNCORE_INLINE void backward(Stage<1>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+                                      Gradient<V>& d) {
+    const V d_m = d.h * rules.gate(sum(o, s, t)) * rules.output_slope(s[m]);
+    d.unit[gain_c] = fma(d_m, s[c], d.unit[gain_c]);
+    d.unit[bias_c] = d.unit[bias_c] + d_m;
+    s[c] = d_m * t.unit[gain_c];
+  }
+  template <class V>
+  static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+                                      Gradient<V>& d) {
+    const V v_i = rules.gate(sum(i, s, t)), v_f = rules.gate(sum(f, s, t)), v_o = rules.gate(sum(o, s, t));
+    const V v_g = rules.squash(sum(g, s, t)), dc = rules.unclip(d.c + s[c], t.c);
+    const auto back = [&](Index gate, V d_sum) {
+      d.unit[gain_x + gate] = fma(d_sum, s[gate], d.unit[gain_x + gate]);
+      d.unit[gain_h + gate] = fma(d_sum, s[from_h + gate], d.unit[gain_h + gate]);
+      d.unit[bias + gate] = d.unit[bias + gate] + d_sum;
+      s[gate] = d_sum * t.unit[gain_x + gate];
+      s[from_h + gate] = d_sum * t.unit[gain_h + gate];
+    };
+    back(i, dc * rules.drop(v_g) * rules.gate_slope(v_i));
+    back(f, dc * t.c_prev * rules.gate_slope(v_f));
+    back(g, rules.drop(dc * v_i) * rules.squash_slope(v_g));
+    back(o, d.h * s[m] * rules.gate_slope(v_o));
+    d.c = dc * v_f;
   }
 };
 

@@ -1,42 +1,56 @@
-// The plain recurrent cell (Elman 1990):  h' = phi(W x + b + U h + b')
+// Cells of one gate.
 #pragma once
 
+#include "../activations.hpp"
 #include "instant.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
-struct Tanh : Standard {};
-
-struct Identity : NoActivation {};
-
-struct Relu {
-  template <class V>
-  static RNNCORE_INLINE V squash(V x) {
-    return select_le(x, V(0), V(0), x);
-  }
-  template <class V>
-  static RNNCORE_INLINE V squash_slope(V y) {
-    return select_le(y, V(0), V(0), V(1));
-  }
-};
-
+/// The plain recurrent cell (Elman 1990):  h' = phi(W x + b + U h + b')
 template <class Phi>
 struct Vanilla {
   enum { a, slots };
-  static constexpr Index gates = 1;
-  static constexpr bool has_cell_state = false, direct = false;
-  static constexpr Window input{0, 1, {0}};
-  static constexpr Window recurrent[] = {{0, 1, {0}}};
+  using Rules = Fixed<Sigmoid, Phi>;
+  static constexpr Plan plan{.slots = slots, .gates = 1, .input = {a, 1, {0}}, .recurrent = {{a, 1, {0}}}};
 
   template <class V>
-  static RNNCORE_INLINE void forward(Stage<0>, V (&s)[slots], Instant<V>& t) {
-    s[a] = Phi::squash(s[a]);
+  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+    s[a] = rules.squash(s[a]);
     t.h = s[a];
   }
 
   template <class V>
-  static RNNCORE_INLINE void backward(Stage<0>, V (&s)[slots], const Instant<V>&, Gradient<V>& d) {
-    s[a] = d.h * Phi::squash_slope(s[a]);
+  static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>&,
+                                      Gradient<V>& d) {
+    s[a] = d.h * rules.squash_slope(s[a]);
+  }
+};
+
+/// Independently recurrent (Li et al. 2018, eq. 2):  h' = phi(W x + b + u h), u a number for each unit
+template <class Phi>
+struct Independent {
+  enum { a, slots };
+  using Rules = Fixed<Sigmoid, Phi>;
+  static constexpr Plan plan{.slots = slots,
+                             .gates = 1,
+                             .units = 1,
+                             .input = {a, 1, {0}},
+                             .recurrent = {},
+                             .sees_h = true,
+                             .direct = true};
+
+  template <class V>
+  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+    s[a] = rules.squash(fma(t.unit[0], t.h_prev, s[a]));
+    t.h = s[a];
+  }
+
+  template <class V>
+  static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+                                      Gradient<V>& d) {
+    s[a] = d.h * rules.squash_slope(s[a]);
+    d.unit[0] = fma(s[a], t.h_prev, d.unit[0]);
+    d.h = s[a] * t.unit[0];
   }
 };
 

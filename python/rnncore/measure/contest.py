@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -148,7 +148,8 @@ class Contestant:
 
     def close(self) -> None:
         """End the process."""
-        self._questions.close()
+        with suppress(BrokenPipeError):  # what a process that died has not read
+            self._questions.close()
         self._answers.close()
         self.process.wait()
 

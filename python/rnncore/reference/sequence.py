@@ -5,6 +5,7 @@ Arrays are time-major: T steps, B sequences, I inputs, H hidden units, D directi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from ..arrays import Array
 from .cells import Cell, Params, Saved, State
 
-#: h, or (h, c) where the cell has both; each of shape (layers * D, B, H).
+#: h, or (h, c) where the cell has both; each of shape (layers * D, B, its width).
 LayerState: TypeAlias = Array | tuple[Array, ...]
 
 
@@ -29,8 +30,8 @@ class Tape:
     directions: int
     #: For each step the mask (B, 1) of the sequences that reach it, or None if all do.
     alive: Sequence[Array | None]
-    #: Of the state: (layers * D, B, H).
-    shape: tuple[int, int, int]
+    #: Of the arrays that make a state: (layers * D, B, width).
+    shapes: list[tuple[int, int, int]]
     #: For each layer and direction what every step saved, in the order walked.
     walks: list[list[Saved]] = field(default_factory=list)
 
@@ -52,18 +53,19 @@ def forward(
     """Run stacked layers of `cell` over `x` (T, B, I) from `state` (zeros if not given).
 
     `params` holds weight_ih_l0 (G*H, I), weight_hh_l0 (G*H, H), and bias_ih_l0 and bias_hh_l0
-    (G*H,) or neither; then _l1 and so on; each also with _reverse if `bidirectional`. Everything is
-    computed in their dtype. `lengths` (B,) says where each sequence ends: a reversed walk starts
-    there, outputs past it are zero, and what the padding holds does not matter.
+    (G*H,) or neither, or what else the cell has; then _l1 and so on; each also with _reverse if
+    `bidirectional`. Everything is computed in their dtype. `lengths` (B,) says where each sequence
+    ends: a reversed walk starts there, outputs past it are zero, and what the padding holds does
+    not matter.
 
     Returns y (T, B, D*H), each sequence's own last state, and the tape for `backward`.
     """
     directions = 2 if bidirectional else 1
-    weight = params["weight_hh_l0"]
-    x = np.asarray(x, dtype=weight.dtype)
+    x = np.asarray(x, dtype=params["weight_ih_l0"].dtype)
     steps, batch, _ = x.shape
-    shape = (num_layers * directions, batch, weight.shape[1])
-    tape = Tape(cell, params, num_layers, directions, _alive(steps, lengths), shape)
+    widths = cell.widths(_own(params, 0, 0))
+    shapes = [(num_layers * directions, batch, width) for width in widths]
+    tape = Tape(cell, params, num_layers, directions, _alive(steps, lengths), shapes)
 
     first = _as_tuple(state, tape)
     last = tuple(np.empty_like(component) for component in first)
@@ -89,8 +91,8 @@ def backward(
     """
     grads = {name: np.zeros_like(param) for name, param in tape.params.items()}
     if dy is None:
-        _, batch, hidden = tape.shape
-        dy = np.zeros((len(tape.alive), batch, tape.directions * hidden), _dtype(tape))
+        _, batch, width = tape.shapes[0]
+        dy = np.zeros((len(tape.alive), batch, tape.directions * width), _dtype(tape))
 
     dlast = _as_tuple(dstate, tape)
     dfirst = tuple(np.empty_like(component) for component in dlast)
@@ -151,18 +153,19 @@ def _alive(steps: int, lengths: npt.ArrayLike | None) -> list[Array | None]:
 
 def _own(arrays: Params, layer: int, direction: int) -> Params:
     """The arrays of one layer and direction, under the names that a cell knows."""
-    suffix = f"_l{layer}" + ("_reverse" if direction else "")
-    return {n.removesuffix(suffix): array for n, array in arrays.items() if n.endswith(suffix)}
+    own = re.compile(rf"(\w+)_l{layer}(_t\d+)?" + ("_reverse" if direction else ""))
+    matches = {name: own.fullmatch(name) for name in arrays}
+    return {m[1] + (m[2] or ""): arrays[name] for name, m in matches.items() if m}
 
 
 def _dtype(tape: Tape) -> npt.DTypeLike:
-    return tape.params["weight_hh_l0"].dtype
+    return tape.params["weight_ih_l0"].dtype
 
 
 def _as_tuple(state: LayerState | None, tape: Tape) -> State:
     """The state as a tuple, whatever the cell; zeros where none is given."""
     if state is None:
-        return tuple(np.zeros(tape.shape, _dtype(tape)) for _ in range(tape.cell.states))
+        return tuple(np.zeros(shape, _dtype(tape)) for shape in tape.shapes)
     return state if isinstance(state, tuple) else (state,)
 
 

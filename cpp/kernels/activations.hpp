@@ -1,0 +1,196 @@
+// Activations, each with its slope in terms of its value; and the rules by which a cell applies them.
+#pragma once
+
+#include <cmath>
+
+#include "simd.hpp"
+
+namespace rnncore::RNNCORE_LEVEL {
+
+struct Sigmoid {
+  template <class V>
+  static RNNCORE_INLINE V value(V x) {
+    return sigmoid(x);
+  }
+  template <class V>
+  static RNNCORE_INLINE V slope(V y) {
+    return y * (V(1) - y);
+  }
+};
+
+struct Tanh {
+  template <class V>
+  static RNNCORE_INLINE V value(V x) {
+    return tanh(x);
+  }
+  template <class V>
+  static RNNCORE_INLINE V slope(V y) {
+    return V(1) - y * y;
+  }
+};
+
+struct Relu {
+  template <class V>
+  static RNNCORE_INLINE V value(V x) {
+    return select_le(x, V(0), V(0), x);
+  }
+  template <class V>
+  static RNNCORE_INLINE V slope(V y) {
+    return select_le(y, V(0), V(0), V(1));
+  }
+};
+
+struct Identity {
+  template <class V>
+  static RNNCORE_INLINE V value(V x) {
+    return x;
+  }
+  template <class V>
+  static RNNCORE_INLINE V slope(V) {
+    return V(1);
+  }
+};
+
+/// The rules of the papers: fixed when compiled, nothing dropped, nothing clipped.
+template <class Gate, class Squash>
+struct Fixed {
+  static constexpr bool sigmoid_gates() { return __is_same(Gate, Sigmoid); }
+  static RNNCORE_INLINE auto gate(auto x) { return Gate::value(x); }
+  static RNNCORE_INLINE auto gate_slope(auto y) { return Gate::slope(y); }
+  static RNNCORE_INLINE auto squash(auto x) { return Squash::value(x); }
+  static RNNCORE_INLINE auto squash_slope(auto y) { return Squash::slope(y); }
+  static RNNCORE_INLINE auto output(auto c) { return Squash::value(c); }
+  static RNNCORE_INLINE auto output_slope(auto y) { return Squash::slope(y); }
+  static RNNCORE_INLINE auto drop(auto update) { return update; }
+  static RNNCORE_INLINE auto clip(auto c) { return c; }
+  static RNNCORE_INLINE auto unclip(auto dc, auto) { return dc; }
+};
+
+constexpr double selu_scale = 1.0507009873554805, selu_alpha = 1.6732632423543772;
+
+/// exp(min(x, 0)) - 1
+template <class T>
+RNNCORE_INLINE Vec<T> expm1_below(Vec<T> x) {
+  const ExpParts<T> e = exp_parts(select_le(x, Vec<T>(T(0)), x, Vec<T>(T(0))));
+  return fma(e.scale, e.fraction, e.scale - Vec<T>(T(1)));
+}
+
+/// Number by number, for what nobody needs fast.
+template <class T, class F>
+RNNCORE_INLINE Vec<T> one_by_one(Vec<T> x, F f) {
+  alignas(64) T numbers[lanes<T>];
+  store(numbers, x);
+  for (T& number : numbers) number = f(number);
+  return load(numbers);
+}
+
+/// x > 0 ? above : below
+template <class T>
+RNNCORE_INLINE Vec<T> by_sign(Vec<T> x, Vec<T> above, Vec<T> below) {
+  return select_le(x, Vec<T>(T(0)), below, above);
+}
+
+template <class T>
+[[gnu::noinline]] Vec<T> value_of(const Chosen& f, Vec<T> x) {
+  const Vec<T> zero(T(0)), one(T(1)), alpha{T(f.alpha)}, beta{T(f.beta)};
+  switch (f.kind) {
+  case Activation::sigmoid:
+    return sigmoid(x);
+  case Activation::tanh:
+    return tanh(x);
+  case Activation::relu:
+    return Relu::value(x);
+  case Activation::identity:
+    return x;
+  case Activation::affine:
+    return fma(alpha, x, beta);
+  case Activation::leaky_relu:
+    return by_sign(x, x, alpha * x);
+  case Activation::thresholded_relu:
+    return select_le(x, alpha, zero, x);
+  case Activation::scaled_tanh:
+    return alpha * tanh(beta * x);
+  case Activation::hard_sigmoid: {
+    const Vec<T> line = fma(alpha, x, beta), low = select_le(line, zero, zero, line);
+    return select_le(one, low, one, low);
+  }
+  case Activation::elu:
+    return by_sign(x, x, alpha * expm1_below(x));
+  case Activation::selu:
+    return by_sign(x, Vec<T>(T(selu_scale)) * x, Vec<T>(T(selu_scale * selu_alpha)) * expm1_below(x));
+  case Activation::softsign:
+    return x / (one - minus_abs(x));
+  case Activation::softplus:
+    return one_by_one(x, [](T a) { return (a > 0 ? a : T(0)) + std::log1p(std::exp(a > 0 ? -a : a)); });
+  case Activation::exponential:
+    return one_by_one(x, [](T a) { return std::exp(a); });
+  }
+  return x;
+}
+
+template <class T>
+[[gnu::noinline]] Vec<T> slope_of(const Chosen& f, Vec<T> y) {
+  const Vec<T> zero(T(0)), one(T(1)), alpha{T(f.alpha)}, beta{T(f.beta)};
+  switch (f.kind) {
+  case Activation::sigmoid:
+    return Sigmoid::slope(y);
+  case Activation::tanh:
+    return Tanh::slope(y);
+  case Activation::relu:
+    return Relu::slope(y);
+  case Activation::identity:
+    return one;
+  case Activation::affine:
+    return alpha;
+  case Activation::leaky_relu:
+    return by_sign(y, one, alpha);
+  case Activation::thresholded_relu:
+    return by_sign(y, one, zero);
+  case Activation::scaled_tanh:
+    return beta * (alpha - y * y / alpha);
+  case Activation::hard_sigmoid:
+    return by_sign(y, select_le(one, y, zero, alpha), zero);
+  case Activation::elu:
+    return by_sign(y, one, y + alpha);
+  case Activation::selu:
+    return by_sign(y, Vec<T>(T(selu_scale)), y + Vec<T>(T(selu_scale * selu_alpha)));
+  case Activation::softsign: {
+    const Vec<T> rest = one + minus_abs(y);
+    return rest * rest;
+  }
+  case Activation::softplus:
+    return minus_abs(expm1_below(-y)) * Vec<T>(T(-1));
+  case Activation::exponential:
+    return y;
+  }
+  return one;
+}
+
+/// The rules that a user chose, for some hidden units of one row.
+template <class T>
+struct ByChoice {
+  const Choices& choices;
+  Vec<T> update; // what the candidate is multiplied by
+
+  RNNCORE_INLINE bool sigmoid_gates() const { return choices.gate.kind == Activation::sigmoid; }
+  RNNCORE_INLINE Vec<T> gate(Vec<T> x) const { return value_of(choices.gate, x); }
+  RNNCORE_INLINE Vec<T> gate_slope(Vec<T> y) const { return slope_of(choices.gate, y); }
+  RNNCORE_INLINE Vec<T> squash(Vec<T> x) const { return value_of(choices.squash, x); }
+  RNNCORE_INLINE Vec<T> squash_slope(Vec<T> y) const { return slope_of(choices.squash, y); }
+  RNNCORE_INLINE Vec<T> output(Vec<T> c) const { return value_of(choices.output, c); }
+  RNNCORE_INLINE Vec<T> output_slope(Vec<T> y) const { return slope_of(choices.output, y); }
+  RNNCORE_INLINE Vec<T> drop(Vec<T> candidate) const { return candidate * update; }
+  RNNCORE_INLINE Vec<T> clip(Vec<T> c) const {
+    if (choices.cell_clip == 0) return c;
+    const Vec<T> most{T(choices.cell_clip)};
+    return select_le(most, c, most, select_le(c, -most, -most, c));
+  }
+  /// The gradient of a clipped cell state passes where it was not clipped.
+  RNNCORE_INLINE Vec<T> unclip(Vec<T> dc, Vec<T> c) const {
+    if (choices.cell_clip == 0) return dc;
+    const Vec<T> most{T(choices.cell_clip)}, zero(T(0));
+    return select_le(most, c, zero, select_le(c, -most, zero, dc));
+  }
+};
+
+} // namespace rnncore::RNNCORE_LEVEL

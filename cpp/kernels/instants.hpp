@@ -1,0 +1,204 @@
+// A cell over some rows and hidden units: what is loaded before an instant and stored after it.
+#pragma once
+
+#include "activations.hpp"
+#include "cells/instant.hpp"
+
+namespace rnncore::RNNCORE_LEVEL {
+
+/// Some rows of a chunk at one transition: pointers to what belongs to each of them, null what there is
+/// not.
+template <class T>
+struct Span {
+  T* gates;  // [panel][row][slot][vector][lane]
+  T* scales; // (rows, norms)
+  const T *const *h_prev, *const *c_prev;
+  T *const *h, *const *c; // on the way back `c` is only read
+  T* const* middle;
+  const T* units;  // [unit][vector][lane]
+  bool keep_gates; // for the way back
+  const T *const *update, *const *keep_h, *const *keep_c;
+  const Choices* choices;
+
+  // On the way back.
+  const T* const* dy; // added to dh, or null
+  const T* const* dh; // of the state after
+  T *const *direct, *const *dc;
+  Rows<const T> d_middle;
+  T* d_units;
+};
+
+/// The part of a span that is computed now.
+struct Extent {
+  Index chunk_rows, first, rows;
+  Share panels;
+};
+
+template <class T>
+using Instants = void (*)(const Layout<T>&, const Span<T>&, const Extent&);
+
+/// What the engine is given of a cell: its plan, and its instants by rules (those of the paper, chosen
+/// ones) and stage.
+template <class T>
+struct Recipe {
+  const Plan& plan;
+  Instants<T> forward[2][2], backward[2][2];
+};
+
+/// The rules for some hidden units of one row.
+template <class C, class T, bool chosen>
+RNNCORE_INLINE auto rules_of(const Span<T>& s, Index row, Index column, Index valid) {
+  if constexpr (chosen)
+    return ByChoice<T>{*s.choices, s.update ? load(s.update[row] + column, valid) : Vec<T>(T(1))};
+  else
+    return typename C::Rules{};
+}
+
+template <class T>
+RNNCORE_INLINE Vec<T> first_lanes(Vec<T> v, Index n) {
+  if (n >= lanes<T>) return v;
+  alignas(64) T numbers[lanes<T>];
+  store(numbers, v);
+  return load_edge(numbers, n);
+}
+
+/// One vector of hidden units: where its numbers lie.
+template <class T>
+struct Place {
+  Index width, u, column, valid, chunk_rows, row_size;
+  T* gates; // of the chunk's first row
+
+  RNNCORE_INLINE Place(const Layout<T>& at, Index panel, Index unit, T* chunk, Index rows)
+      : width(at.hidden.width(panel)), u(unit), column((at.hidden.first(panel) + unit) * lanes<T>),
+        valid(at.hidden.valid(at.hidden.first(panel) + unit)), chunk_rows(rows), row_size(at.row(panel)),
+        gates(chunk + at.gates(panel, rows) + unit * lanes<T>) {}
+
+  RNNCORE_INLINE T* slot(Index row, Index j) const { return gates + row * row_size + j * width * lanes<T>; }
+};
+
+/// f(place) for each vector of hidden units of some panels.
+template <class T, class F>
+RNNCORE_INLINE void for_each_place(const Layout<T>& at, Share panels, T* gates, Index rows, F f) {
+  for (Index p = panels.begin; p < panels.end; ++p)
+    for (Index u = 0; u < at.hidden.width(p); ++u) f(Place<T>(at, p, u, gates, rows));
+}
+
+template <class C, class V>
+RNNCORE_INLINE void load_units(const auto* from, Index padded, V (&to)[most_units]) {
+  for (Index k = 0; k < C::plan.units; ++k) to[k] = load(from + k * padded);
+}
+
+template <class C, class T>
+RNNCORE_INLINE void load_slots(const Place<T>& place, Index row, Vec<T> (&s)[C::slots]) {
+  for (Index j = 0; j < C::slots; ++j) s[j] = load(place.slot(row, j));
+}
+
+template <class C, class T, bool chosen, Index S>
+RNNCORE_INLINE void forward_one(const Span<T>& span, const Place<T>& at, Index r, Instant<Vec<T>>& t) {
+  using V = Vec<T>;
+  constexpr bool is_last = S + 1 == C::plan.stages;
+  const Index column = at.column, valid = at.valid;
+  V s[C::slots];
+  load_slots<C>(at, r, s);
+  if (C::plan.sees_h || (chosen && span.keep_h)) t.h_prev = load(span.h_prev[r] + column, valid);
+  if constexpr (C::plan.has_cell_state) t.c_prev = load(span.c_prev[r] + column, valid);
+  C::forward(Stage<S>{}, rules_of<C, T, chosen>(span, r, column, valid), s, t);
+  if (span.keep_gates || !is_last)
+    for (Index j = 0; j < C::slots; ++j) store(at.slot(r, j), s[j]);
+  if (chosen && is_last && span.keep_h) {
+    const V keep = load(span.keep_h[r] + column, valid);
+    t.h = fma(keep, t.h_prev, (V(1) - keep) * t.h);
+  }
+  if (chosen && C::plan.has_cell_state && span.keep_c) {
+    const V keep = load(span.keep_c[r] + column, valid);
+    t.c = fma(keep, t.c_prev, (V(1) - keep) * t.c);
+  }
+  if constexpr (C::plan.has_cell_state && S == 0) store(span.c[r] + column, t.c, valid);
+  if constexpr (is_last)
+    store(span.h[r] + column, t.h, valid);
+  else if constexpr (C::plan.recurrent[1].count > 0)
+    store(span.middle[r] + column, t.middle, valid);
+}
+
+template <class C, class T, bool chosen, Index S>
+void forward_instants(const Layout<T>& at, const Span<T>& span, const Extent& extent) {
+  for_each_place(at, extent.panels, span.gates, extent.chunk_rows, [&](const Place<T>& place) RNNCORE_HOT {
+    Instant<Vec<T>> t;
+    load_units<C>(span.units + place.column, at.hidden.padded(), t.unit);
+    for (Index r = extent.first; r < extent.first + extent.rows; ++r)
+      forward_one<C, T, chosen, S>(span, place, r, t);
+  });
+}
+
+/// Loads what the way back through an instant needs, goes it, and leaves the gradients in s and d.
+template <class C, class T, bool chosen, Index S>
+RNNCORE_INLINE void gradient_of(const Span<T>& span, const Place<T>& at, Index r, Instant<Vec<T>>& t,
+                                Vec<T> (&s)[C::slots], Gradient<Vec<T>>& d) {
+  using V = Vec<T>;
+  constexpr bool is_last = S + 1 == C::plan.stages;
+  const Index column = at.column, valid = at.valid;
+  load_slots<C>(at, r, s);
+  if (C::plan.sees_h || (chosen && span.keep_h)) t.h_prev = load(span.h_prev[r] + column, valid);
+  d.h = load(span.dh[r] + column, valid);
+  if ((is_last || !C::plan.direct) && span.dy) d.h = d.h + load(span.dy[r] + column, valid);
+  const auto rules = rules_of<C, T, chosen>(span, r, column, valid);
+  V kept_h, kept_c;
+  if (chosen && span.keep_h) {
+    const V keep = load(span.keep_h[r] + column, valid);
+    kept_h = keep * d.h;
+    d.h = (V(1) - keep) * d.h;
+  }
+  if constexpr (C::plan.has_cell_state) {
+    t.c_prev = load(span.c_prev[r] + column, valid);
+    t.c = load(span.c[r] + column, valid);
+    d.c = load(span.dc[r] + column, valid);
+    if constexpr (chosen && C::plan.stages == 1)
+      if (span.keep_c) {
+        const V keep = load(span.keep_c[r] + column, valid);
+        kept_c = keep * d.c;
+        d.c = (V(1) - keep) * d.c;
+        t.c = C::cell(rules, s, t);
+      }
+  }
+  if constexpr (!is_last && C::plan.recurrent[1].count > 0)
+    d.middle = load(span.d_middle.base + r * span.d_middle.stride + column, valid);
+  C::backward(Stage<S>{}, rules, s, t, d);
+  if (chosen && span.keep_h) d.h = C::plan.direct ? d.h + kept_h : kept_h;
+  if (chosen && span.keep_c) d.c = d.c + kept_c;
+}
+
+template <class C, class T, bool chosen, Index S>
+RNNCORE_INLINE void store_gradients(const Span<T>& span, const Place<T>& at, Index r,
+                                    const Vec<T> (&s)[C::slots], const Gradient<Vec<T>>& d) {
+  // Of an earlier stage only its own window: the others' slots may still be read by other threads.
+  constexpr bool all = S + 1 == C::plan.stages || C::plan.norms > 0;
+  constexpr Index begin = all ? 0 : C::plan.recurrent[S].begin;
+  constexpr Index end = all ? Index(C::slots) : begin + C::plan.recurrent[S].count;
+  for (Index j = begin; j < end; ++j) store(at.slot(r, j), s[j]);
+  if (C::plan.direct || (chosen && span.keep_h)) store(span.direct[r] + at.column, d.h, at.valid);
+  if constexpr (C::plan.has_cell_state && S == 0) store(span.dc[r] + at.column, d.c, at.valid);
+}
+
+template <class C, class T>
+RNNCORE_INLINE void add_units(const Gradient<Vec<T>>& d, Index padded, T* to) {
+  for (Index k = 0; k < C::plan.units; ++k) store(to + k * padded, load(to + k * padded) + d.unit[k]);
+}
+
+template <class C, class T, bool chosen, Index S>
+void backward_instants(const Layout<T>& at, const Span<T>& span, const Extent& extent) {
+  const Index padded = at.hidden.padded();
+  for_each_place(at, extent.panels, span.gates, extent.chunk_rows, [&](const Place<T>& place) RNNCORE_HOT {
+    Instant<Vec<T>> t;
+    Gradient<Vec<T>> d;
+    load_units<C>(span.units + place.column, padded, t.unit);
+    for (Index k = 0; k < C::plan.units; ++k) d.unit[k] = Vec<T>(T(0));
+    for (Index r = extent.first; r < extent.first + extent.rows; ++r) {
+      Vec<T> s[C::slots];
+      gradient_of<C, T, chosen, S>(span, place, r, t, s, d);
+      store_gradients<C, T, chosen, S>(span, place, r, s, d);
+    }
+    add_units<C>(d, padded, span.d_units + place.column);
+  });
+}
+
+} // namespace rnncore::RNNCORE_LEVEL

@@ -1,0 +1,99 @@
+// Instants of cells that normalise some of their slots over all hidden units before a stage (Ba et al.
+// 2016):
+//
+//   y = (x - mean) / sqrt(variance + epsilon)
+//   dx = (dy - mean(dy) - y mean(dy y)) / sqrt(variance + epsilon)
+#pragma once
+
+#include "instants.hpp"
+
+namespace rnncore::RNNCORE_LEVEL {
+
+constexpr double epsilon = 1e-5;
+
+template <class T>
+RNNCORE_INLINE T sum_of(Vec<T> v) {
+  return Eigen::internal::predux(v.p);
+}
+
+/// Normalises a run of slots of one row; returns one over the standard deviation.
+template <class T>
+T normalise(const Layout<T>& at, const Norm& norm, T* gates, Index chunk_rows, Index row) {
+  const T n = T(norm.count * at.shape.hidden);
+  const auto for_each = [&](auto f) {
+    for_each_place(at, Share(at.hidden.count()), gates, chunk_rows, [&](const Place<T>& place) {
+      for (Index j = norm.begin; j < norm.begin + norm.count; ++j) f(place.slot(row, j), place.valid);
+    });
+  };
+  Vec<T> sum(T(0)), squares(T(0));
+  for_each([&](T* x, Index valid) { sum = sum + first_lanes(load(x), valid); });
+  const Vec<T> mean(sum_of(sum) / n);
+  for_each([&](T* x, Index valid) {
+    const Vec<T> centred = first_lanes(load(x) - mean, valid);
+    store(x, centred);
+    squares = fma(centred, centred, squares);
+  });
+  const T scale = T(1) / std::sqrt(sum_of(squares) / n + T(epsilon));
+  for_each([&](T* x, Index) { store(x, load(x) * Vec<T>(scale)); });
+  return scale;
+}
+
+template <class C, class T, bool chosen, Index S>
+void normalised_forward(const Layout<T>& at, const Span<T>& span, const Extent& extent) {
+  for (Index r = extent.first; r < extent.first + extent.rows; ++r)
+    for (Index k = 0; k < C::plan.norms; ++k)
+      if (C::plan.norm[k].stage == S)
+        span.scales[r * C::plan.norms + k] =
+            normalise(at, C::plan.norm[k], span.gates, extent.chunk_rows, r);
+  forward_instants<C, T, chosen, S>(at, span, extent);
+}
+
+/// Goes each instant twice: first for the means over all hidden units, then for good.
+template <class C, class T, bool chosen, Index S>
+void normalised_backward(const Layout<T>& at, const Span<T>& span, const Extent& extent) {
+  constexpr const Plan& plan = C::plan;
+  const Index padded = at.hidden.padded();
+  for (Index r = extent.first; r < extent.first + extent.rows; ++r) {
+    const auto for_each = [&](auto f) {
+      for_each_place(at, Share(at.hidden.count()), span.gates, extent.chunk_rows,
+                     [&](const Place<T>& place) {
+                       Instant<Vec<T>> t;
+                       Gradient<Vec<T>> d;
+                       load_units<C>(span.units + place.column, padded, t.unit);
+                       for (Index k = 0; k < plan.units; ++k) d.unit[k] = Vec<T>(T(0));
+                       Vec<T> y[C::slots], s[C::slots];
+                       load_slots<C>(place, r, y);
+                       gradient_of<C, T, chosen, S>(span, place, r, t, s, d);
+                       f(place, y, s, d);
+                     });
+    };
+    Vec<T> dy[plan.norms], along[plan.norms]; // sums of dy and of dy y
+    for (Index k = 0; k < plan.norms; ++k) dy[k] = along[k] = Vec<T>(T(0));
+    const auto normed = [&](auto f) { // f(norm, slot) of this stage
+      for (Index k = 0; k < plan.norms; ++k)
+        for (Index j = 0; plan.norm[k].stage == S && j < plan.norm[k].count; ++j)
+          f(k, plan.norm[k].begin + j);
+    };
+    for_each([&](const Place<T>& place, const auto& y, const auto& s, const auto&) {
+      normed([&](Index k, Index j) {
+        const Vec<T> own = first_lanes(s[j], place.valid);
+        dy[k] = dy[k] + own;
+        along[k] = fma(own, y[j], along[k]);
+      });
+    });
+    for (Index k = 0; k < plan.norms; ++k) {
+      const T n = T(plan.norm[k].count * at.shape.hidden);
+      dy[k] = Vec<T>(sum_of(dy[k]) / n);
+      along[k] = Vec<T>(sum_of(along[k]) / n);
+    }
+    for_each([&](const Place<T>& place, const auto& y, auto& s, const auto& d) {
+      normed([&](Index k, Index j) {
+        s[j] = (s[j] - fma(y[j], along[k], dy[k])) * Vec<T>(span.scales[r * plan.norms + k]);
+      });
+      store_gradients<C, T, chosen, S>(span, place, r, s, d);
+      add_units<C>(d, padded, span.d_units + place.column);
+    });
+  }
+}
+
+} // namespace rnncore::RNNCORE_LEVEL

@@ -1,0 +1,137 @@
+// What both ways through a schedule share: the chunk at hand, and where everything of its nodes lies.
+#pragma once
+
+#include "instants.hpp"
+#include "products.hpp"
+#include "walk.hpp"
+
+namespace rnncore::RNNCORE_LEVEL {
+
+template <class T>
+class Pass {
+public:
+  Index work() const { return arena_.used(); }
+
+protected:
+  static constexpr Index L = lanes<T>;
+
+  Pass(const Plan& plan, const Call<T>& call, const Team& team)
+      : call_(call), plan_(plan), at_(plan, call.shape), team_(team), mine_(at_, team), arena_(call.work),
+        rows_(chunk_rows(at_, call.schedule)) {
+    const Index depth = call.shape.depth, masks = call.choices ? rows_ : 0;
+    take(x_, rows_);
+    take(h_prev_, rows_);
+    take(c_prev_, rows_);
+    take(h_, rows_ * depth);
+    take(c_, rows_ * depth);
+    take(middle_, at_.has_middle() ? rows_ * depth : 0);
+    for (const T**& rows : masks_) take(rows, masks);
+    take(fed_, masked() ? rows_ : 0);
+    take(masked_h_, masked() ? rows_ * call.shape.output : 0);
+  }
+
+  template <class U>
+  void take(U*& to, Index n) {
+    to = arena_.template take<U>(n);
+  }
+  void wait() { team_.wait(team_.barrier); }
+
+  bool masked() const { return call_.masks.state.base; }
+  /// What the recurrent products and shortcuts read: h(t-1), or that times its mask.
+  const T* const* fed() const { return masked() ? fed_ : h_prev_; }
+  /// The state that a transition starts from.
+  const T* const* before(Index level) const { return level > 0 ? h_ + (level - 1) * rows_ : fed(); }
+  const T* const* middle(Index level) const { return middle_ + level * rows_; }
+  T* gates(Index level) const { return tape_.at(at_.tape_gates(level), at_.node(), chunk_.node); }
+
+  /// The nodes of the chunk's row r: its place in the arrays, what it continues, and its sequence.
+  struct Node {
+    Index node, row, prev, sequence;
+  };
+  Node node(Index r) const {
+    const Schedule& s = call_.schedule;
+    const Index n = chunk_.node + r;
+    return {n, s.row[n], s.prev[n], s.sequence[n]};
+  }
+
+  /// Pointers to what belongs to one row of the chunk, but for cell states.
+  void gather(Index r, const Node& n) {
+    const Index last = call_.shape.depth - 1;
+    x_[r] = row_of(call_.x, n.row);
+    h_prev_[r] = previous(call_.y, call_.first, n.prev);
+    h_[last * rows_ + r] = at_.projects() ? tape_.at(at_.tape_unprojected(), call_.shape.hidden, n.node)
+                                          : row_of(call_.y, n.row);
+    for (Index level = 0; level < last; ++level) {
+      h_[level * rows_ + r] = tape_.at(at_.tape_h(level), call_.shape.hidden, n.node);
+      if (plan_.has_cell_state)
+        c_[level * rows_ + r] = tape_.at(at_.tape_c(level), call_.shape.hidden, n.node);
+    }
+    for (Index level = 0; at_.has_middle() && level <= last; ++level)
+      middle_[level * rows_ + r] = tape_.at(at_.tape_middle(level), call_.shape.hidden, n.node);
+    if (call_.choices) gather_masks(r, n);
+  }
+
+  T** last_c() const { return c_ + (call_.shape.depth - 1) * rows_; }
+
+  /// h(t-1) of a row times its mask, some columns.
+  void feed(Index r, Index begin, Index end) {
+    T* to = masked_h_ + r * call_.shape.output;
+    for (Index j = begin; j < end; ++j) to[j] = h_prev_[r][j] * state_mask(r)[j];
+  }
+  const T* state_mask(Index r) const { return masks_[3][r]; }
+
+  /// What the instants of a transition are given, once the rows of a chunk are gathered.
+  Span<T> span_of(Index level) const {
+    Span<T> span{};
+    span.gates = gates(level);
+    span.scales = tape_.at(at_.tape_scales(level), plan_.norms, chunk_.node);
+    span.h_prev = level > 0 ? h_ + (level - 1) * rows_ : h_prev_;
+    span.c_prev = level > 0 ? c_ + (level - 1) * rows_ : c_prev_;
+    span.h = h_ + level * rows_;
+    span.c = c_ + level * rows_;
+    span.middle = middle_ + level * rows_;
+    span.units = call_.packed + at_.unit(level);
+    span.keep_gates = call_.tape != nullptr;
+    span.choices = call_.choices;
+    if (call_.masks.update.base) span.update = masks_[0];
+    if (call_.masks.keep_h.base) span.keep_h = masks_[1];
+    if (call_.masks.keep_c.base) span.keep_c = masks_[2];
+    return span;
+  }
+
+  /// The columns of h that fall to this thread.
+  struct Run {
+    Index begin, end;
+  };
+  Run my_states() const {
+    return {at_.states.columns_before(mine_.states.begin), at_.states.columns_before(mine_.states.end)};
+  }
+
+  const Call<T>& call_;
+  const Plan& plan_;
+  const Layout<T> at_;
+  const Team team_;
+  const Columns<T> mine_;
+  Arena arena_;
+  const Index rows_; // the most that a chunk has
+  Chunk chunk_{};
+  TapeView<T> tape_{};
+  // A pointer for each row of the chunk; in h_, c_ and middle_ for each transition, one after the other.
+  const T **x_, **h_prev_, **c_prev_;
+  T **h_, **c_, **middle_;
+
+private:
+  void gather_masks(Index r, const Node& n) {
+    const Masks<T>& masks = call_.masks;
+    masks_[0][r] = row_of(masks.update, n.row);
+    masks_[1][r] = row_of(masks.keep_h, n.row);
+    masks_[2][r] = row_of(masks.keep_c, n.row);
+    masks_[3][r] = row_of(masks.state, n.sequence);
+    if (masked()) fed_[r] = masked_h_ + r * call_.shape.output;
+  }
+
+  const T **masks_[4], **fed_; // of update, keep_h, keep_c, state
+  T* masked_h_;
+};
+
+} // namespace rnncore::RNNCORE_LEVEL

@@ -1,0 +1,79 @@
+"""Two layers over the same sequence, one from its start and one from its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .arrays import Array
+from .module import Module
+from .sequences import Composition, Part, Run, Tree, add, reverse, split_state
+
+MERGES = ("concat", "sum", "mean", "mul")
+_ENTRIES = "(forward, backward)"
+
+
+class Bidirectional(Composition):
+    """A layer forward and a layer backward in time (Schuster and Paliwal 1997).
+
+        y_t = merge(forward(x)_t, backward(x reversed) reversed_t)
+
+    Each part is any sequence layer, stacked or wrapped as may be. The backward one reads each
+    sequence from its own end, and its output stands beside the frame that it has just read.
+    merge: "concat" `(T, B, H + H')`, or "sum", "mean", "mul" of two outputs of the same width. The
+    state is the pair of the parts' states. `batch_first` and `dtype` are the parts' own.
+
+    With "concat" and the same parameters, outputs and states equal those of
+    `LSTM(bidirectional=True)` to the bit.
+    """
+
+    looks_ahead = True
+
+    def __init__(self, forward: Module, backward: Module, merge: str = "concat") -> None:
+        super().__init__({"forward": forward, "backward": backward})
+        self.merge = check_merge(merge)
+        self.forward, self.backward = forward, backward
+        self.parts = Part(forward, self.batch_first), Part(backward, self.batch_first)
+
+    def _run(self, x: Array, state: Tree, lengths: Array | None, record: bool) -> Run:
+        first = split_state("state", state, _ENTRIES, 2)
+        ahead = self.parts[0].run(x, first[0], lengths, record)
+        back = self.parts[1].run(reverse(x, lengths), first[1], lengths, record)
+        y, unmerge = merged(self.merge, ahead.y, reverse(back.y, lengths))
+
+        def pullback(dy: Array, dstate: Tree) -> tuple[Any, Tree]:
+            dlast = split_state("dstate", dstate, _ENTRIES, 2)
+            d_ahead, d_back = unmerge(dy)
+            dx, dahead = ahead.pullback(d_ahead, dlast[0])
+            dx_back, dback = back.pullback(reverse(d_back, lengths), dlast[1])
+            if dx is not None:
+                dx = add(dx, reverse(dx_back, lengths))
+            return dx, (dahead, dback)
+
+        return Run(y, (ahead.state, back.state), pullback)
+
+
+def check_merge(merge: str) -> str:
+    """Return the name of a way to merge, or raise `ValueError`."""
+    if merge not in MERGES:
+        raise ValueError(f"merge must be one of {', '.join(MERGES)}, got {merge!r}")
+    return merge
+
+
+def merged(merge: str, a: Array, b: Array) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:
+    """Return what two outputs become, and the way back from its gradient to theirs."""
+    if merge == "concat":
+        width = a.shape[-1]
+        return np.concatenate((a, b), axis=-1), lambda dy: (dy[..., :width], dy[..., width:])
+    if a.shape != b.shape:
+        raise ValueError(
+            f"merge={merge!r} needs outputs of the same width, "
+            f"got {a.shape[-1]} from forward and {b.shape[-1]} from backward"
+        )
+    if merge == "sum":
+        return a + b, lambda dy: (dy, dy)
+    if merge == "mean":
+        return (a + b) / 2, lambda dy: (dy / 2, dy / 2)
+    return a * b, lambda dy: (dy * b, dy * a)

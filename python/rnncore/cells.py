@@ -1,0 +1,291 @@
+"""What the compiled kernels are told of a cell: its name there, its parameters, its activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from . import _core
+from .arrays import Array, check_size
+from .init import uniform
+
+#: A name, or a name with alpha, or with alpha and beta.
+Activation: TypeAlias = str | tuple[str] | tuple[str, float] | tuple[str, float, float]
+Chosen: TypeAlias = tuple[str, float, float]
+Shapes: TypeAlias = dict[str, tuple[int, ...]]
+
+#: The activations by name, with alpha and beta where they are not given (ONNX's defaults).
+ACTIVATIONS: dict[str, tuple[float, float]] = {
+    "sigmoid": (0, 0),
+    "tanh": (0, 0),
+    "relu": (0, 0),
+    "identity": (0, 0),
+    "affine": (1, 0),  # alpha x + beta
+    "leaky_relu": (0.01, 0),  # x where it is positive, else alpha x
+    "thresholded_relu": (1, 0),  # x where it is above alpha, else 0
+    "scaled_tanh": (1, 1),  # alpha tanh(beta x)
+    "hard_sigmoid": (0.2, 0.5),  # alpha x + beta, between 0 and 1
+    "elu": (1, 0),  # x where it is positive, else alpha (exp(x) - 1)
+    "selu": (0, 0),
+    "softsign": (0, 0),
+    "softplus": (0, 0),
+    "exponential": (0, 0),
+}
+
+SIGMOID, TANH, RELU, IDENTITY = (
+    (name, 0.0, 0.0) for name in ("sigmoid", "tanh", "relu", "identity")
+)
+
+
+def chosen(name: str, activation: Activation) -> Chosen:
+    """Return an activation with its alpha and beta, or raise naming the argument."""
+    kind, *given = (activation,) if isinstance(activation, str) else activation
+    if kind not in ACTIVATIONS or len(given) > 2:
+        known = ", ".join(ACTIVATIONS)
+        raise ValueError(
+            f"{name} must be one of {known}, or (name, alpha, beta); got {activation!r}"
+        )
+    alpha, beta = (*map(float, given), *ACTIVATIONS[kind][len(given) :])
+    if kind == "scaled_tanh" and not alpha:
+        raise ValueError(f"{name}: scaled_tanh needs an alpha that is not zero")
+    if kind in ("leaky_relu", "thresholded_relu", "elu", "hard_sigmoid") and alpha < 0:
+        raise ValueError(f"{name}: {kind} needs an alpha of at least zero, got {alpha}")
+    return kind, alpha, beta
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One kind of cell in one choice of its options."""
+
+    name: str  # the kernels'
+    gate_names: str  # in the order of the weights' rows
+    #: Of gates, candidate and output; and those that the kernels were compiled with.
+    activations: tuple[Chosen, Chosen, Chosen] = (SIGMOID, TANH, TANH)
+    standard: tuple[Chosen, Chosen, Chosen] = (SIGMOID, TANH, TANH)
+    cell_clip: float = 0.0
+    has_cell_state: bool = False
+    has_recurrent_weights: bool = True
+    has_biases: bool = True
+    #: How many numbers each hidden unit has of its own, and the parameter that holds them.
+    units: tuple[str, int] = ("", 0)
+    proj_size: int = 0
+    transitions: int = 1
+    shortcut: bool = False
+
+    @property
+    def gates(self) -> int:
+        """How many gates the weights stack."""
+        return len(self.gate_names)
+
+    @property
+    def normalises(self) -> bool:
+        """Whether sums are normalised over the hidden units."""
+        return self.units[0] == "norm"
+
+    def output_size(self, hidden_size: int) -> int:
+        """The width of h."""
+        return self.proj_size or hidden_size
+
+    def settings(self, input_size: int, hidden_size: int, batch_first: bool) -> _core.Settings:
+        """What a compiled layer is made from, beside the parameters."""
+        return _core.Settings(
+            self.name,
+            input_size,
+            hidden_size,
+            self.output_size(hidden_size),
+            batch_first,
+            self.activations,
+            self.cell_clip,
+            self.activations == self.standard and not self.cell_clip,
+        )
+
+    def shapes(self, suffix: str, input_size: int, hidden_size: int, bias: bool) -> Shapes:
+        """The parameters of one direction of a layer: names and shapes, in torch's order."""
+        rows, size = self.gates * hidden_size, self.output_size(hidden_size)
+        widths: Shapes = {"weight_ih": (rows, input_size), "weight_hh": (rows, size)}
+        widths |= {
+            "bias_ih": (rows,),
+            "bias_hh": (rows,),
+            self.units[0]: (self.units[1], hidden_size),
+        }
+        widths |= {"weight_hr": (size, hidden_size)}
+        shapes: Shapes = {}
+        for number, kinds in enumerate(self.kinds(), 1):
+            shapes |= {
+                kind + of_transition(suffix, number): (rows, hidden_size)
+                if number > 1 and kind == "weight_ih"
+                else widths[kind]
+                for kind in kinds
+                if kind and (bias or not kind.startswith("bias"))
+            }
+        return shapes
+
+    def first_units(self, rng: np.random.Generator, hidden_size: int) -> Array:
+        """How the units' own numbers start: gains one; u of an IndRNN in 0..1; peepholes small."""
+        name, count = self.units
+        if name == "norm":
+            units = np.zeros((count, hidden_size))
+            units[: 2 * self.gates] = units[-2] = 1
+            return units
+        if name == "weight_hh":
+            return rng.uniform(0, 1, (count, hidden_size))
+        return uniform(rng, (count, hidden_size), hidden_size**-0.5, np.float64)
+
+    def kinds(self) -> Iterator[tuple[str, ...]]:
+        """For each transition the parameters in the kernels' order, "" where there is none."""
+        hh = "weight_hh" if self.has_recurrent_weights else ""
+        biases = ("bias_ih" * self.has_biases, "bias_hh" * (self.has_biases and bool(hh)))
+        yield ("weight_ih", hh, *biases, self.units[0], "weight_hr" * bool(self.proj_size))
+        for number in range(2, self.transitions + 1):
+            sees_h = self.shortcut and number == self.transitions
+            yield ("weight_ih" * sees_h, hh, "", biases[1], "", "")
+
+
+def of_transition(suffix: str, number: int) -> str:
+    """The suffix of a direction's later transitions: `_l0_t2`, `_l0_t2_reverse`."""
+    if number == 1:
+        return suffix
+    stem = suffix.removesuffix("_reverse")
+    return f"{stem}_t{number}{suffix.removeprefix(stem)}"
+
+
+@dataclass(frozen=True)
+class Depth:
+    """Transitions between a state and the next, and whether the last one sees the first's state."""
+
+    transition_depth: int = 1
+    shortcut: bool = False
+
+    def __post_init__(self) -> None:
+        check_size("transition_depth", self.transition_depth)
+        if self.shortcut and self.transition_depth == 1:
+            raise ValueError("shortcut=True needs a transition_depth of at least 2")
+
+
+def vanilla(nonlinearity: Activation, depth: Depth) -> Cell:
+    """h' = phi(W x + U h)."""
+    phi = chosen("nonlinearity", nonlinearity)
+    compiled = phi if phi == RELU else TANH
+    return Cell(
+        f"rnn_{compiled[0]}",
+        "h",
+        (SIGMOID, phi, phi),
+        (SIGMOID, compiled, compiled),
+        transitions=depth.transition_depth,
+        shortcut=depth.shortcut,
+    )
+
+
+def independent(nonlinearity: Activation) -> Cell:
+    """h' = phi(W x + u h)."""
+    phi = chosen("nonlinearity", nonlinearity)
+    return Cell(
+        "indrnn",
+        "h",
+        (SIGMOID, phi, phi),
+        (SIGMOID, RELU, RELU),
+        has_recurrent_weights=False,
+        units=("weight_hh", 1),
+    )
+
+
+def lstm(
+    *,
+    peephole: bool,
+    coupled: bool,
+    gates: tuple[bool, bool, bool],
+    layer_norm: bool | str,
+    proj_size: int,
+    activations: tuple[Activation, Activation, Activation],
+    cell_clip: float | None,
+    hidden_size: int,
+    depth: Depth,
+) -> Cell:
+    """The variants of Greff et al. 2017, with projection, normalisation and clipping."""
+    if layer_norm not in (False, True, "gate"):
+        raise ValueError(f"layer_norm must be False, True or 'gate', got {layer_norm!r}")
+    if not 0 <= proj_size < hidden_size:
+        raise ValueError(f"proj_size must be in 0..{hidden_size - 1}, got {proj_size}")
+    if cell_clip is not None and not cell_clip > 0:
+        raise ValueError(f"cell_clip must be positive, got {cell_clip}")
+    if len(activations) != 3:
+        raise ValueError("activations must be those of the gates, the candidate and the output")
+    missing = [
+        n for n, there in zip(("input", "forget", "output"), gates, strict=True) if not there
+    ]
+    deep = depth.transition_depth > 1
+    exclusive(
+        peephole=peephole,
+        layer_norm=bool(layer_norm),
+        transition_depth=deep,
+        **{f"{name}_gate=False": True for name in missing},
+    )
+    exclusive(
+        coupled=coupled, layer_norm=bool(layer_norm), **{f"{n}_gate=False": True for n in missing}
+    )
+    exclusive(proj_size=bool(proj_size), layer_norm=bool(layer_norm), transition_depth=deep)
+    names = "".join(g for g in "ifgo" if g not in [name[0] for name in missing])
+    name, units = "lstm", ("", 0)
+    if layer_norm:
+        name, units = "lstm_norm_gate" if layer_norm == "gate" else "lstm_norm", ("norm", 14)
+    elif missing:
+        name = f"lstm_no_{missing[0]}_gate"
+    else:
+        name = "lstm" + "_coupled" * coupled + "_peephole" * peephole
+        names = "igo" if coupled else names
+        units = ("weight_ch", len(names) - 1) if peephole else units
+    gate, squash, output = (chosen("activations", a) for a in activations)
+    return Cell(
+        name,
+        names,
+        (gate, squash, output),
+        cell_clip=cell_clip or 0.0,
+        has_cell_state=True,
+        has_biases=not layer_norm,
+        units=units,
+        proj_size=proj_size,
+        transitions=depth.transition_depth,
+        shortcut=depth.shortcut,
+    )
+
+
+def exclusive(**options: bool) -> None:
+    """Raise if more than one of the options is in use."""
+    used = [name for name, on in options.items() if on]
+    if len(used) > 1:
+        raise ValueError(f"{used[0]} and {used[1]} do not go together")
+
+
+def pair(activations: tuple[Activation, Activation]) -> tuple[Chosen, Chosen, Chosen]:
+    """Activations of gates and candidate as the kernels take them."""
+    if len(activations) != 2:
+        raise ValueError("activations must be those of the gates and of the candidate")
+    gate, squash = (chosen("activations", a) for a in activations)
+    return gate, squash, squash
+
+
+def gated(
+    name: str, gate_names: str, activations: tuple[Activation, Activation], depth: Depth
+) -> Cell:
+    """A GRU or its minimal form."""
+    return Cell(
+        name,
+        gate_names,
+        pair(activations),
+        transitions=depth.transition_depth,
+        shortcut=depth.shortcut,
+    )
+
+
+def minimal(name: str, gate_names: str, activations: tuple[Activation, Activation]) -> Cell:
+    """Gates that do not see the state."""
+    return Cell(
+        name,
+        gate_names,
+        pair(activations),
+        (SIGMOID, IDENTITY, IDENTITY),
+        has_recurrent_weights=False,
+    )

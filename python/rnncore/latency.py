@@ -1,0 +1,247 @@
+"""Bidirectional layers with a bounded latency: chunks with look-ahead, whole or as a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .arrays import Array, check_size
+from .bidirectional import Bidirectional, merged
+from .module import Module
+from .sequences import (
+    Composition,
+    Run,
+    Tree,
+    add,
+    check_frames,
+    check_one_way,
+    reverse,
+    split_state,
+    walk,
+)
+
+
+class LatencyControlled(Composition):
+    """Bidirectional layers over chunks with look-ahead, LC-BLSTM (Zhang et al. 2016).
+
+    Also Xue and Yan 2017. Time is cut into chunks of `chunk` frames. Each chunk and the `right`
+    frames after it go through the first layer, all of that through the next, and so on; of the last
+    layer's outputs those for the `right` frames are dropped. The forward parts start from where
+    they stood at the end of the chunk before, the backward parts from zero at the end of the
+    look-ahead. A frame waits for at most chunk - 1 + right others.
+
+    layers: `Bidirectional`s or pairs (forward, backward), which are merged by "concat"; parts in
+    one direction. State: a tuple of the forward parts' states, after each sequence's own end.
+    Parameters: `0.forward...`, `0.backward...`, `1.forward...`. With chunk >= T it equals the
+    stacked bidirectional layers to the bit, and so does `stream` equal a call.
+    """
+
+    looks_ahead = True
+
+    def __init__(
+        self, layers: Sequence[Bidirectional | tuple[Module, Module]], chunk: int, right: int = 0
+    ) -> None:
+        pairs = [_pair(at, layer) for at, layer in enumerate(layers)]
+        if not pairs:
+            raise ValueError("layers must hold at least one pair (forward, backward)")
+        super().__init__({f"layers[{at}]": pair for at, pair in enumerate(pairs)})
+        self.layers = tuple(pairs)
+        self.chunk, self.right = check_size("chunk", chunk), check_frames("right", right)
+        self._entries = f"of {len(pairs)}, one for each layer's forward part"
+
+    def children(self) -> Iterator[tuple[str, Module]]:
+        """Yield the layers as "0", "1", ..."""
+        return ((str(at), layer) for at, layer in enumerate(self.layers))
+
+    def stream(self, batch: int = 1, state: Tree = None) -> Stream:
+        """Return an object that takes frames as they come: `push(frames)`, then `finish()`."""
+        return Stream(self, check_size("batch", batch), state)
+
+    def _run(self, x: Array, state: Tree, lengths: Array | None, record: bool) -> Run:
+        states = split_state("state", state, self._entries, len(self.layers))
+        steps = len(x) if lengths is None else int(lengths.max(initial=0))
+        chunks, outputs = [], []
+        for start in range(0, max(steps, 1), self.chunk):
+            block = slice(start, min(start + self.chunk + self.right, steps))
+            count = min(self.chunk, steps - start)
+            left = None if lengths is None else np.clip(lengths - start, 0, block.stop - start)
+            run = self._run_chunk(x[block], count, states, left, record)
+            states = run.state
+            outputs.append(run.y)
+            if record:
+                chunks.append((slice(start, start + count), block, run.pullback))
+        padding = np.zeros((len(x) - steps, *outputs[0].shape[1:]), outputs[0].dtype)
+        y = np.concatenate((*outputs, padding))
+
+        def pullback(dy: Array, dstate: Tree) -> tuple[Any, Tree]:
+            dstates: Tree = split_state("dstate", dstate, self._entries, len(self.layers))
+            dx = None if x.dtype.kind in "iu" else np.zeros(x.shape, x.dtype)
+            for own, block, back in reversed(chunks):
+                d, dstates = back(dy[own], dstates)
+                if dx is not None:
+                    dx[block] += d
+            return dx, tuple(dstates)
+
+        return Run(y, tuple(states), pullback)
+
+    def _run_chunk(
+        self, x: Array, count: int, states: Tree, lengths: Array | None, record: bool
+    ) -> Run:
+        """Run over a chunk of `count` frames and its look-ahead: all frames in, `count` out."""
+        after, pullbacks, last = [], [], len(self.layers) - 1
+        for at, (pair, state) in enumerate(zip(self.layers, states, strict=True)):
+            wanted = count if at == last else len(x)
+            run = _run_pair(pair, x, count, wanted, state, lengths, record)
+            x = run.y
+            after.append(run.state)
+            pullbacks.append(run.pullback)
+
+        def pullback(dy: Array, dstates: Tree) -> tuple[Any, Tree]:
+            before = []
+            d: Any = dy
+            for back, dstate in zip(reversed(pullbacks), reversed(dstates), strict=True):
+                d, dfirst = back(d, dstate)
+                before.append(dfirst)
+            return d, before[::-1]
+
+        return Run(x, after, pullback)
+
+
+def _run_pair(
+    pair: Bidirectional,
+    x: Array,
+    count: int,
+    wanted: int,
+    state: Tree,
+    lengths: Array | None,
+    record: bool,
+) -> Run:
+    """Run over `count` frames and the look-ahead after them; `wanted` frames come out.
+
+    The state is the forward part's after `count` frames.
+    """
+    forward, backward = pair.parts
+    own, rest = _cut_lengths(lengths, count)
+    runs = [forward.run(x[:count], state, own, record)]
+    if wanted > count:
+        runs.append(forward.run(x[count:], runs[0].state, rest, record))
+    ahead = np.concatenate([run.y for run in runs])
+    back = backward.run(reverse(x, lengths), None, lengths, record)
+    y, unmerge = merged(pair.merge, ahead, reverse(back.y, lengths)[:wanted])
+
+    def pullback(dy: Array, dstate: Tree) -> tuple[Any, Tree]:
+        d_ahead, d_wanted = unmerge(dy)
+        d_back = np.zeros(back.y.shape, back.y.dtype)
+        d_back[:wanted] = d_wanted
+        dx_back, _ = back.pullback(reverse(d_back, lengths), None)
+        dx = None if dx_back is None else np.array(reverse(dx_back, lengths))
+        if wanted > count:
+            dx_rest, dmiddle = runs[1].pullback(d_ahead[count:], None)
+            dstate = add(dstate, dmiddle)
+            if dx is not None:
+                dx[count:] += dx_rest
+        dx_own, dfirst = runs[0].pullback(d_ahead[:count], dstate)
+        if dx is not None:
+            dx[:count] += dx_own
+        return dx, dfirst
+
+    return Run(y, runs[0].state, pullback)
+
+
+def _cut_lengths(lengths: Array | None, count: int) -> tuple[Array | None, Array | None]:
+    if lengths is None:
+        return None, None
+    return np.minimum(lengths, count), np.maximum(lengths - count, 0)
+
+
+def _pair(at: int, layer: Bidirectional | tuple[Module, Module]) -> Bidirectional:
+    if not isinstance(layer, Bidirectional):
+        if not isinstance(layer, (tuple, list)) or len(layer) != 2:
+            raise TypeError(
+                f"layers[{at}] must be a Bidirectional or a pair (forward, backward), "
+                f"got {type(layer).__name__}"
+            )
+        layer = Bidirectional(*layer)
+    check_one_way(f"layers[{at}].forward", layer.forward)
+    check_one_way(f"layers[{at}].backward", layer.backward)
+    return layer
+
+
+class Stream:
+    """Frames in as they come, outputs out as soon as they are settled.
+
+    Equal to one call over all frames to the bit. `state` is the forward parts' state after the
+    frames whose outputs have been given.
+    """
+
+    def __init__(self, model: LatencyControlled, batch: int, state: Tree) -> None:
+        self.model, self.batch, self.state = model, batch, state
+        self._pending: list[Array] = []  # time-major
+        self._count, self._finished = 0, False
+        self._none: Array | None = None  # outputs of no frames
+
+    def push(self, frames: npt.ArrayLike) -> Array:
+        """Take frames `(n, B, I)` (`(B, n, I)` with `batch_first`), return the outputs ready now.
+
+        Outputs come a chunk at a time, in order, once its look-ahead is there; often none are.
+        """
+        if self._finished:
+            raise RuntimeError("this stream is finished: make another one")
+        frames = self._check(frames)
+        if self._none is None:
+            self._none = self._outputs(frames[:0], 0)
+        self._pending.append(np.array(frames))  # the caller may use his array again
+        self._count += len(frames)
+        chunk, right = self.model.chunk, self.model.right
+        ready = [self._none]
+        if self._count >= chunk + right:
+            pending = np.concatenate(self._pending)
+            while len(pending) >= chunk + right:
+                ready.append(self._outputs(pending[: chunk + right], chunk))
+                pending = pending[chunk:]
+            self._pending, self._count = [pending], len(pending)
+        return self.model._swap(np.concatenate(ready))
+
+    def finish(self) -> Array:
+        """Return the outputs of the frames still waiting; after that, nothing can be pushed."""
+        if self._finished:
+            raise RuntimeError("this stream is finished: make another one")
+        if self._none is None:
+            self.push(self._no_frames())
+        assert self._none is not None
+        self._finished = True
+        pending, ready = np.concatenate(self._pending), [self._none]
+        chunk, right = self.model.chunk, self.model.right
+        for start in range(0, len(pending), chunk):
+            block = pending[start : start + chunk + right]
+            ready.append(self._outputs(block, min(chunk, len(block))))
+        self._pending = []
+        return self.model._swap(np.concatenate(ready))
+
+    def _outputs(self, block: Array, count: int) -> Array:
+        states = split_state("state", self.state, self.model._entries, len(self.model.layers))
+        run = self.model._run_chunk(block, count, states, None, False)
+        if count:
+            self.state = tuple(run.state)
+        return run.y
+
+    def _check(self, frames: npt.ArrayLike) -> Array:
+        model = self.model
+        axes = f"({self.batch}, n, " if model.batch_first else f"(n, {self.batch}, "
+        width = self._pending[0].shape[2:] if self._pending else ()
+        array, batched = model._enter(frames)
+        if not batched or array.shape[1] != self.batch or (width and array.shape[2:] != width):
+            features = width[0] if width else "features"
+            raise ValueError(f"frames must have shape {axes}{features}), got {np.shape(frames)}")
+        return array
+
+    def _no_frames(self) -> Array:
+        for module in walk(self.model.layers[0].forward):
+            for name in ("input_size", "in_features"):
+                if hasattr(module, name):
+                    shape = 0, self.batch, getattr(module, name)
+                    return self.model._swap(np.zeros(shape, self.model.dtype))
+        raise RuntimeError("finish() before any push(): the width of the frames is not known")

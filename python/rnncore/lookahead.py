@@ -1,0 +1,223 @@
+"""Looking a limited way into the future: row convolution and windows (and `latency`: chunks).
+
+Frame t is done after a bounded number of further frames, where `Bidirectional` waits for the end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import init
+from .arrays import Array, check_size, float_dtype
+from .bidirectional import check_merge, merged
+from .layers import Seed
+from .module import Module
+from .sequences import (
+    Composition,
+    Part,
+    Run,
+    Tree,
+    add,
+    check_frames,
+    check_one_way,
+    reverse,
+    split_state,
+)
+
+#: Frames that a batch of windows holds at most, so that memory does not grow with the sequence.
+_BLOCK = 1 << 15
+
+
+class RowConvolution(Composition):
+    """Each feature's weighted sum over the present and the next frames (Amodei et al. 2016, 3.7).
+
+        y_t = sum over j = 0..future of W_j * x_(t+j)
+
+    x and y `(T, B, size)`; beyond a sequence's own end x counts as zero. The parameter `weight
+    (future + 1, size)` starts near the identity: one for j = 0, zero for the others, plus uniform
+    noise in +-0.1/sqrt(future + 1). It has no state: () is taken and returned, for the sake of
+    `lengths` in a chain.
+    """
+
+    looks_ahead = True
+
+    def __init__(
+        self,
+        size: int,
+        future: int,
+        batch_first: bool = False,
+        *,
+        dtype: npt.DTypeLike = "float32",
+        seed: Seed = None,
+    ) -> None:
+        shape = check_frames("future", future) + 1, check_size("size", size)
+        bound = 0.1 / math.sqrt(shape[0])
+        weight = init.uniform(np.random.default_rng(seed), shape, bound, float_dtype(dtype))
+        weight[0] += 1
+        super().__init__({}, {"weight": weight})
+        self.size, self.future = int(size), int(future)
+        self.batch_first, self.dtype = bool(batch_first), weight.dtype
+
+    def _run(self, x: Array, state: Tree, lengths: Array | None, record: bool) -> Run:
+        split_state("state", state, "()", 0)
+        if x.shape[2] != self.size:
+            raise ValueError(f"x must have {self.size} features, got {x.shape[2]}")
+        alive = None if lengths is None else np.arange(len(x))[:, None, None] < lengths[:, None]
+        weight, steps = self.params["weight"], len(x)
+        reach = range(min(self.future + 1, steps))
+        x = x if alive is None else np.where(alive, x, 0)
+        y = np.zeros(x.shape, x.dtype)
+        for j in reach:
+            y[: steps - j] += weight[j] * x[j:]
+        if alive is not None:
+            y *= alive
+
+        def pullback(dy: Array, dstate: Tree) -> tuple[Any, Tree]:
+            split_state("dstate", dstate, "()", 0)
+            dy = dy if alive is None else np.where(alive, dy, 0)
+            dx, dweight = np.zeros(x.shape, x.dtype), self.grads["weight"]
+            for j in reach:
+                dx[j:] += weight[j] * dy[: steps - j]
+                dweight[j] += np.einsum("tbi,tbi->i", dy[: steps - j], x[j:])
+            return dx if alive is None else dx * alive, ()
+
+        return Run(y, (), pullback)
+
+
+class Windowed(Composition):
+    """Layers that see `past` frames back and `future` frames ahead of each output.
+
+        y_t = merge(forward's output after x_(t-past)..x_t, backward's after x_(t+future)..x_t)
+
+    None means all frames on that side: that part is then one plain call, and carries a state. Else
+    all windows go through the layer as one batch (in blocks), each from the zero state, cut short
+    at the ends of its sequence; that part has no state, None stands in its place. The cost is that
+    of past + 1 (future + 1) plain calls, for memory in `vjp` too. Either layer may be None; each
+    must run in one direction. merge as in `Bidirectional`; the state is the pair (forward,
+    backward).
+    """
+
+    looks_ahead = True
+
+    def __init__(
+        self,
+        forward: Module | None,
+        backward: Module | None,
+        past: int | None = None,
+        future: int | None = 0,
+        merge: str = "concat",
+    ) -> None:
+        given = {"forward": forward, "backward": backward}
+        parts = {name: part for name, part in given.items() if part is not None}
+        if not parts:
+            raise ValueError("forward and backward must not both be None")
+        super().__init__(parts)
+        for name, part in parts.items():
+            check_one_way(name, part)
+        self.past = None if past is None else check_frames("past", past)
+        self.future = None if future is None else check_frames("future", future)
+        self.merge = check_merge(merge)
+        self.forward, self.backward = forward, backward
+
+    def _run(self, x: Array, state: Tree, lengths: Array | None, record: bool) -> Run:
+        states = split_state("state", state, "(forward, backward)", 2)
+        runs: list[Run | None] = [None, None]
+        if self.forward is not None:
+            runs[0] = self._side("past", self.forward, x, states[0], lengths, record)
+        if self.backward is not None:
+            flipped = reverse(x, lengths)
+            runs[1] = self._side("future", self.backward, flipped, states[1], lengths, record)
+        ahead, back = runs
+        if ahead is not None and back is not None:
+            y, unmerge = merged(self.merge, ahead.y, reverse(back.y, lengths))
+        else:
+            y = ahead.y if ahead else reverse(back.y, lengths) if back else x
+            unmerge = _same_for_both
+
+        def pullback(dy: Array, dstate: Tree) -> tuple[Any, Tree]:
+            dlast = split_state("dstate", dstate, "(forward, backward)", 2)
+            d_ahead, d_back = unmerge(dy)
+            dx, dahead = ahead.pullback(d_ahead, dlast[0]) if ahead else (None, None)
+            if back is None:
+                return dx, (dahead, None)
+            dx_back, dback = back.pullback(reverse(d_back, lengths), dlast[1])
+            if dx_back is not None:
+                dx = add(dx, reverse(dx_back, lengths))
+            return dx, (dahead, dback)
+
+        return Run(y, tuple(run.state if run else None for run in runs), pullback)
+
+    def _side(
+        self,
+        name: str,
+        layer: Module,
+        x: Array,
+        state: Tree,
+        lengths: Array | None,
+        record: bool,
+    ) -> Run:
+        part, reach = Part(layer, self.batch_first), getattr(self, name)
+        if reach is None:
+            return part.run(x, state, lengths, record)
+        if state is not None:
+            raise ValueError(
+                f"state must hold None where {name} is limited: "
+                f"with {name}={reach} every window starts from the zero state"
+            )
+        if reach >= len(x) - 1 or not x.shape[1]:  # every window starts where its sequence does
+            whole = part.run(x, None, lengths, record)
+            return Run(whole.y, None, lambda dy, _: (whole.pullback(dy, None)[0], None))
+        return _windows(part, reach, x, lengths, record)
+
+
+def _same_for_both(dy: Array) -> tuple[Array, Array]:
+    return dy, dy
+
+
+def _windows(part: Part, past: int, x: Array, lengths: Array | None, record: bool) -> Run:
+    """Give each frame of x `(T, B, ...)` the output after it and the `past` frames before it."""
+    empty = part.run(x[:0], None, None, False).y
+    y = np.zeros((*x.shape[:2], *empty.shape[2:]), empty.dtype)
+    alive = np.ones(x.shape[:2], bool)
+    if lengths is not None:
+        alive = np.arange(len(x))[:, None] < lengths
+    ends, rows = np.nonzero(alive)
+    blocks = []
+    for at in _blocks(len(ends), past + 1):
+        end, row = ends[at], rows[at]
+        size = np.minimum(end, past) + 1
+        steps = (end - size + 1) + np.arange(size.max())[:, None]
+        run = part.run(x[np.minimum(steps, len(x) - 1), row], None, size, record)
+        last = size - 1, np.arange(len(end))
+        y[end, row] = run.y[last]
+        if record:
+            blocks.append((end, row, size, last, run.y.shape, run.pullback))
+
+    def pullback(dy: Array, _: Tree) -> tuple[Any, Tree]:
+        dx = None if x.dtype.kind in "iu" else np.zeros(x.shape, x.dtype)
+        for end, row, size, last, shape, back in blocks:
+            d = np.zeros(shape, y.dtype)
+            d[last] = dy[end, row]
+            dframes, _ = back(d, None)
+            if dx is not None:
+                _add_windows(dx, dframes, end, row, size)
+        return dx, None
+
+    return Run(y, None, pullback)
+
+
+def _blocks(count: int, width: int) -> Iterator[slice]:
+    each = max(1, _BLOCK // width)
+    return (slice(first, first + each) for first in range(0, count, each))
+
+
+def _add_windows(dx: Array, dframes: Array, end: Array, row: Array, size: Array) -> None:
+    """Add the gradients of the windows' frames to those of the frames, the last frames first."""
+    for before in range(len(dframes)):  # no two windows have the same frame in the same place
+        which = np.flatnonzero(size > before)
+        dx[end[which] - before, row[which]] += dframes[size[which] - 1 - before, which]
