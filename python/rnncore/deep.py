@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_array, as_shape, check_size
+from .arrays import Array, as_array, as_lengths, as_shape, check_size
 from .chain import Chain
 from .kernels import State
 from .layers import Dropout, Identity, Linear, ReLU, Sigmoid, Tanh
 from .losses import length_mask
 from .module import Module, once
-from .recurrent import GRU, LSTM, MGU, RNN, IndRNN, MinGRU, MinLSTM, Pullback
+from .recurrent import GRU, LSTM, MGU, RNN, IndRNN, MinGRU, MinLSTM
+from .stack import Pullback
 
 #: What `cell` may be named.
 CELLS: dict[str, Callable[..., Any]] = {
@@ -219,8 +220,8 @@ class DeepRNN(Module):
         if x.ndim == 2:
             mask = length_mask(lengths, len(x))
         else:
-            lengths = self.layers[0]._lengths(lengths, x)
-            steps = x.shape[1 if self.batch_first else 0]
+            steps, batch = x.shape[:2][:: -1 if self.batch_first else 1]
+            as_lengths(lengths, steps, batch)
             mask = length_mask(lengths, steps, self.batch_first)[..., None]
         return np.where(mask, x, x.dtype.type(0)), mask
 

@@ -1,309 +1,81 @@
-"""The recurrent layers and cells: torch.nn's words on NumPy arrays, over the compiled kernels."""
+"""The recurrent layers and cells: torch.nn's words on NumPy arrays.
+
+Keywords of every layer, beside those of its class (H is hidden_size, D the number of directions):
+
+- num_layers, bias, batch_first, bidirectional, and dropout between the layers, as in torch.nn;
+- dtype "float32" or "float64"; seed; init: a name of `rnncore.init.RECURRENT` or a function;
+- checkpoint: remember no gates in `vjp` but compute them again on the way back, so many steps at a
+  time (True: about the square root of all), for a third more time; the same bits;
+- regularisers, active in `vjp`, with masks drawn from `seed` (zoneout at inference mixes by rate):
+  variational_dropout, one mask per sequence on h on its way into the recurrent product (Gal and
+  Ghahramani 2016); recurrent_dropout, on the candidate of gated cells (Semeniuta et al. 2016);
+  zoneout, a rate or one for h and one for c: units stay as they were (Krueger et al. 2017);
+  weight_drop, one mask per call on the recurrent weights (Merity et al. 2018; pullbacks of one
+  layer in several threads at once can lose its gradients);
+- transition_depth=L: L cells, one after the other, make a step (Pascanu et al. 2014; for gated
+  cells Miceli Barone et al. 2017). The first sees the input, the others, with parameters
+  `weight_hh_lk_t2`, `bias_hh_lk_t2`, ..., the state alone; shortcut=True: the last one sees h_(t-1)
+  as its input, through `weight_ih_lk_tL (G H, H)`.
+
+An activation is a name of `rnncore.cells.ACTIVATIONS`, or (name, alpha) or (name, alpha, beta).
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Any, TypeAlias
-
-import numpy as np
 import numpy.typing as npt
 
-from . import _core
-from .arrays import Array, as_array, as_shape, check_size
-from .init import RecurrentInit
+from .arrays import Array
 from .kernels import (
     Gated,
-    Groups,
     Independent,
-    Kernels,
     LongShortTerm,
     MinimalGated,
     MinimalRecurrence,
     State,
     Vanilla,
 )
-from .module import once
-from .regularisers import Masks, Regularisers, bernoulli, inverted, rate
-
-Pullback: TypeAlias = Callable[..., tuple[Array, State]]
-#: Where the gradients of a call go, and what to do once they are there.
-_Gradients: TypeAlias = Callable[[], tuple[Groups, Callable[[], None]]]
+from .stack import Layers
+from .step import Step
 
 
-class _Layers(Kernels):
-    """Stacked layers, each in one direction or two."""
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        *,
-        dtype: npt.DTypeLike = "float32",
-        seed: int | np.random.Generator | None = None,
-        init: str | RecurrentInit = "torch",
-        checkpoint: bool | int = False,
-        **variant: Any,
-    ) -> None:
-        self.input_size = check_size("input_size", input_size)
-        self.num_layers = check_size("num_layers", num_layers)
-        hidden_size = check_size("hidden_size", hidden_size)
-        self.dropout, self.bidirectional = rate("dropout", dropout), bool(bidirectional)
-        self.directions = 2 if bidirectional else 1
-        self.checkpoint = (
-            checkpoint if isinstance(checkpoint, bool) else check_size("checkpoint", checkpoint)
-        )
-        suffixes = [(f"_l{n}", f"_l{n}_reverse")[: self.directions] for n in range(num_layers)]
-        rng = np.random.default_rng(seed)
-        super().__init__(
-            dict.fromkeys(suffixes, input_size),
-            hidden_size,
-            bias=bias,
-            batch_first=batch_first,
-            dtype=dtype,
-            rng=rng,
-            init=init,
-            variant=variant,
-        )
-        self.rng = rng  # of the masks
-
-    def __repr__(self) -> str:
-        options = "".join(
-            f", {name}={value!r}"
-            for name, value, default in (
-                ("num_layers", self.num_layers, 1),
-                ("bias", self.bias, True),
-                ("batch_first", self.batch_first, False),
-                ("dropout", self.dropout, 0.0),
-                ("bidirectional", self.bidirectional, False),
-                ("dtype", self.dtype.name, "float32"),
-            )
-            if value != default
-        )
-        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{options})"
-
-    def __call__(
-        self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
-    ) -> tuple[Array, State]:
-        """Run over whole sequences; nothing is recorded.
-
-        x: `(T, B, input_size)`, `(B, T, input_size)` with `batch_first`, or `(T, input_size)` for
-        one sequence. state: the initial state, `(num_layers * D, B, H)` (without B for one
-        sequence), zero if None; D is the number of directions. lengths: `(B,)` whole numbers in
-        1..T; padding is not computed, outputs there are zero.
-
-        Returns y `(T, B, D * H)`, in x's order of axes, and the state after each sequence's own
-        last step.
-        """
-        y, state, _ = self._infer(x, state, lengths, False)
-        return y, state
-
-    def _infer(
-        self, x: npt.ArrayLike, state: State, lengths: npt.ArrayLike | None, cell_states: bool
-    ) -> tuple[Array, State, Array | None]:
-        x, batched = self._input(x)
-        if lengths is not None:
-            lengths = self._lengths(lengths, x)
-        h0, c0 = self._initial(state, x, batched)
-        masks = self._expected
-        if batched and self.num_layers == 1:  # the shortest way, for the sake of single steps
-            y, h, c, cells, _ = self._layers[0].forward(
-                x, h0, c0, lengths, None, cell_states, masks
-            )
-            return y, self._join(h, c), cells
-        finals = []
-        for n, layer in enumerate(self._layers):
-            wanted = cell_states and n == self.num_layers - 1
-            x, h, c, cells, _ = layer.forward(
-                x, self._of_layer(h0, n), self._of_layer(c0, n), lengths, None, wanted, masks
-            )
-            finals.append((h, c))
-        y, state = self._outputs(x, finals, batched)
-        return y, state, cells
-
-    def vjp(
-        self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
-    ) -> tuple[tuple[Array, State], Pullback]:
-        """As a call, with dropout, and with the way back: `((y, state), pullback)`.
-
-        `pullback(dy, dstate=None) -> (dx, dstate)` takes gradients of the outputs (None: zero) and
-        of the final states, returns those of x and of the initial state, and adds those of the
-        parameters to `grads`. y is shared with the pullback and read-only; x must stay unchanged
-        until the pullback has run.
-        """
-        x, batched = self._input(x)
-        if lengths is not None:
-            lengths = self._lengths(lengths, x)
-        shape = self._state_shape(x, batched)
-        h0, c0 = self._initial(state, x, batched)
-        layers, gradients = self._for_one_call()
-        record = self._remembered_steps(x)
-        finals, tapes, masks = [], [], []
-        for n, layer in enumerate(layers):
-            if n:
-                masks.append(inverted(self.rng, x.shape, self.dropout, self.dtype))
-                x = x if masks[-1] is None else x * masks[-1]
-            h, c = self._of_layer(h0, n), self._of_layer(c0, n)
-            x, h, c, _, tape = layer.forward(x, h, c, lengths, record, False, self._masks(x))
-            finals.append((h, c))
-            tapes.append(tape)
-        x.flags.writeable = False
-        y, final = self._outputs(x, finals, batched)
-
-        def pullback(dy: npt.ArrayLike | None = None, dstate: State = None) -> tuple[Array, State]:
-            d = (
-                None
-                if dy is None
-                else self._batched(as_shape("dy", dy, self.dtype, y.shape), batched)
-            )
-            dh, dc = self._add_batch(self._state("dstate", dstate, shape), batched)
-            grads, add = gradients()
-            initial = []
-            for n in reversed(range(self.num_layers)):
-                d, dh0, dc0 = layers[n].backward(
-                    tapes.pop(), d, self._of_layer(dh, n), self._of_layer(dc, n), grads[n], True
-                )
-                if n and masks[n - 1] is not None:
-                    d *= masks[n - 1]
-                initial.append((dh0, dc0))
-            add()
-            return self._outputs(d, initial[::-1], batched)
-
-        return (y, final), once(pullback)
-
-    def _build(self) -> None:
-        super()._build()
-        self._expected = self._regularisers.expected(self.dtype, self.directions * self.hidden_size)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {
-            name: value for name, value in super().__getstate__().items() if name != "_expected"
-        }
-
-    def _remembered_steps(self, x: Array) -> int:
-        """After how many steps a tape is cut, 0 for never."""
-        steps = x.shape[1 if self.batch_first else 0]
-        return max(1, math.isqrt(steps)) if self.checkpoint is True else int(self.checkpoint)
-
-    def _masks(self, x: Array) -> Masks | None:
-        """Masks of one layer for a call with inputs like x."""
-        batch = x.shape[0 if self.batch_first else 1]
-        rows = (*x.shape[:2], self.directions * self.hidden_size)
-        state = (self.directions, batch, self.output_size)
-        return self._regularisers.draw(self.rng, self.dtype, state, rows)
-
-    def _for_one_call(self) -> tuple[list[_core.LayerF32], _Gradients]:
-        """The compiled layers, and where their gradients go: weight-drop has its own each time."""
-        params, rate = self.params, self._regularisers.weight_drop
-        if not rate:
-            return self._layers, lambda: (self._groups(self.grads), lambda: None)
-        masks: dict[str, Array] = {
-            name: bernoulli(self.rng, value.shape, 1 - rate, self.dtype) / self.dtype.type(1 - rate)
-            for name, value in params.items()
-            if name.startswith("weight_hh")
-        }
-
-        def gradients() -> tuple[Groups, Callable[[], None]]:
-            own = {name: np.zeros_like(mask) for name, mask in masks.items()}
-
-            def add() -> None:
-                for name, mask in masks.items():
-                    self.grads[name] += own[name] * mask
-
-            return self._groups({**self.grads, **own}), add
-
-        dropped = {name: params[name] * mask for name, mask in masks.items()}
-        return self._compiled({**params, **dropped}), gradients
-
-    def _input(self, x: npt.ArrayLike) -> tuple[Array, bool]:
-        x = as_array("x", x, self.dtype)
-        if not 2 <= x.ndim <= 3 or x.shape[-1] != self.input_size:
-            axes, width = "B, T" if self.batch_first else "T, B", self.input_size
-            raise ValueError(f"x must have shape ({axes}, {width}) or (T, {width}), got {x.shape}")
-        return (x, True) if x.ndim == 3 else (self._batched(x, False), False)
-
-    def _batched(self, x: Array, batched: bool) -> Array:
-        return x if batched else np.expand_dims(x, 0 if self.batch_first else 1)
-
-    def _lengths(self, lengths: npt.ArrayLike, x: Array) -> Array:
-        steps, batch = x.shape[:2][:: -1 if self.batch_first else 1]
-        given = np.asarray(lengths)
-        if given.dtype.kind not in "iu":
-            raise TypeError(f"lengths must be whole numbers, got {given.dtype}")
-        if given.shape != (batch,):
-            raise ValueError(f"lengths must have shape ({batch},), got {given.shape}")
-        if batch and not 1 <= given.min() <= given.max() <= steps:
-            raise ValueError(
-                f"lengths must be in 1..{steps}, the steps of x; got {given.min()}..{given.max()}"
-            )
-        return given.astype(np.int64)
-
-    def _state_shape(self, x: Array, batched: bool) -> tuple[int, ...]:
-        layers = self.num_layers * self.directions
-        batch = (x.shape[0 if self.batch_first else 1],) if batched else ()
-        return (layers, *batch, self.output_size)
-
-    def _initial(self, state: State, x: Array, batched: bool) -> tuple[Any, Any]:
-        if state is None:
-            return None, None
-        return self._add_batch(self._state("state", state, self._state_shape(x, batched)), batched)
-
-    def _add_batch(self, parts: tuple[Any, Any], batched: bool) -> tuple[Any, Any]:
-        if batched:
-            return parts
-        h, c = (None if part is None else part[:, None] for part in parts)
-        return h, c
-
-    def _of_layer(self, part: Array | None, n: int) -> Array | None:
-        if part is None or self.num_layers == 1:
-            return part
-        return part[n * self.directions : (n + 1) * self.directions]
-
-    def _outputs(
-        self, y: Any, parts: list[tuple[Array, Array | None]], batched: bool
-    ) -> tuple[Array, State]:
-        """Join the layers' states, and drop the batch axis that the caller's arrays do not have."""
-        state = parts[0]
-        if len(parts) > 1:
-            h, c = zip(*parts, strict=True)
-            state = np.concatenate(h), np.concatenate(c) if self.has_cell_state else None
-        if not batched:
-            y = y[0] if self.batch_first else y[:, 0]
-            state = state[0][:, 0], None if state[1] is None else state[1][:, 0]
-        return y, self._join(*state)
-
-
-class RNN(Vanilla, _Layers):
+class RNN(Vanilla, Layers):
     """Vanilla recurrent layers (Elman 1990), parameters as `torch.nn.RNN`.
 
         h_t = phi(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh)
 
-    nonlinearity="tanh", "relu" or "identity" chooses phi. Parameters of layer k: `weight_ih_lk
+    nonlinearity: "tanh", "relu" or another activation for phi. Parameters of layer k: `weight_ih_lk
     (H, I)`, `weight_hh_lk (H, H)`, `bias_ih_lk`, `bias_hh_lk (H,)`, with `_reverse` appended for
-    the backward direction. dropout: between layers, in `vjp` only. init: see
-    `rnncore.init.RECURRENT`.
+    the backward direction.
 
     What `vjp` remembers of a step of a row, beside x and y: H numbers or 4 H bytes in float32, H
     rounded up to a vector.
     """
 
 
-class LSTM(LongShortTerm, _Layers):
+class LSTM(LongShortTerm, Layers):
     """Long short-term memory (Hochreiter and Schmidhuber 1997), parameters as `torch.nn.LSTM`.
 
         i, f, o = sigmoid(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh)     g = tanh(the same sum)
         c_t = f * c_(t-1) + i * g
         h_t = o * tanh(c_t)
 
+    Variants (Greff et al. 2017), and what they change:
+
+    - peephole: the gates see p_i * c_(t-1), p_f * c_(t-1) and p_o * c_t (Gers et al. 2002); the
+      rows of `weight_ch_lk (3, H)` are p
+    - coupled: f = 1 - i; input_gate, forget_gate or output_gate=False: that gate is 1. The weights
+      have no rows for a gate that is not there
+    - activations of the gates, of g and of c_t, ("sigmoid", "tanh", "tanh")
+    - proj_size=P: h_t = W_hr (o * tanh(c_t)) with `weight_hr_lk (P, H)` (Sak et al. 2014); y, h and
+      the columns of weight_hh are P wide
+    - layer_norm=True: both products are normalised, over all gates, and so is c_t before tanh (Ba
+      et al. 2016, eq. 20 to 22); "gate": each gate by itself. In place of the biases `norm_lk (14,
+      H)`: for i, f, g, o the gains of W_ih x, those of W_hh h, the biases; gain and bias of c_t
+    - cell_clip: c_t stays within +-cell_clip
+
     The state is `(h, c)`. Parameters of layer k: `weight_ih_lk (4 H, I)`, `weight_hh_lk (4 H, H)`,
     `bias_ih_lk`, `bias_hh_lk (4 H,)`, gates in the order i, f, g, o, with `_reverse` appended for
-    the backward direction. dropout: between layers, in `vjp` only. init: see
-    `rnncore.init.RECURRENT`.
+    the backward direction.
 
     What `vjp` remembers of a step of a row, beside x and y: the gates and the cell state, 5 H
     numbers or 20 H bytes in float32 (in the gates H is rounded up to a vector).
@@ -324,13 +96,15 @@ class LSTM(LongShortTerm, _Layers):
         return y, state, cells
 
 
-class GRU(Gated, _Layers):
+class GRU(Gated, Layers):
     """Gated recurrent units, parameters as `torch.nn.GRU`.
 
         r, z = sigmoid(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh)
         n = tanh(W_in x_t + b_in + r * (W_hn h_(t-1) + b_hn))   reset_after=True (torch, cuDNN)
         n = tanh(W_in x_t + b_in + W_hn (r * h_(t-1)) + b_hn)   reset_after=False (Cho et al. 2014)
         h_t = (1 - z) * n + z * h_(t-1)
+
+    activations: of the gates and of n, ("sigmoid", "tanh").
 
     Parameters of layer k: `weight_ih_lk (3 H, I)`, `weight_hh_lk (3 H, H)`, `bias_ih_lk`,
     `bias_hh_lk (3 H,)`, gates in the order r, z, n, with `_reverse` appended for the backward
@@ -341,7 +115,7 @@ class GRU(Gated, _Layers):
     """
 
 
-class MGU(MinimalGated, _Layers):
+class MGU(MinimalGated, Layers):
     """Minimal gated units (Zhou et al. 2016, eq. 8).
 
         f_t = sigmoid(W_if x_t + b_if + W_hf h_(t-1) + b_hf)
@@ -352,7 +126,7 @@ class MGU(MinimalGated, _Layers):
     """
 
 
-class IndRNN(Independent, _Layers):
+class IndRNN(Independent, Layers):
     """Independently recurrent layers (Li et al. 2018, eq. 2): h_t = phi(W x_t + b + u * h_(t-1)).
 
     Parameters of layer k: `weight_ih_lk (H, I)`, `weight_hh_lk (1, H)`, which is u, and `bias_ih_lk
@@ -360,7 +134,7 @@ class IndRNN(Independent, _Layers):
     """
 
 
-class MinGRU(MinimalRecurrence, _Layers):
+class MinGRU(MinimalRecurrence, Layers):
     """minGRU (Feng et al. 2024): gates that do not see the state, an elementwise recurrence.
 
         z_t = sigmoid(W_z x_t + b_z)      n_t = W_n x_t + b_n
@@ -372,7 +146,7 @@ class MinGRU(MinimalRecurrence, _Layers):
     kernel, gate_names = "min_gru", "zn"
 
 
-class MinLSTM(MinimalRecurrence, _Layers):
+class MinLSTM(MinimalRecurrence, Layers):
     """minLSTM (Feng et al. 2024), its gates normalised so that they add up to one.
 
         f_t, i_t = sigmoid(W x_t + b)      n_t = W_n x_t + b_n
@@ -385,92 +159,13 @@ class MinLSTM(MinimalRecurrence, _Layers):
     kernel, gate_names = "min_lstm", "fin"
 
 
-class _Cell(Kernels):
-    """One step of one layer: `state = cell(x, state)`."""
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        *,
-        dtype: npt.DTypeLike = "float32",
-        seed: int | np.random.Generator | None = None,
-        init: str | RecurrentInit = "torch",
-        **variant: Any,
-    ) -> None:
-        self.input_size = check_size("input_size", input_size)
-        super().__init__(
-            {("",): input_size},
-            check_size("hidden_size", hidden_size),
-            bias=bias,
-            batch_first=False,
-            dtype=dtype,
-            rng=np.random.default_rng(seed),
-            init=init,
-            variant=variant,
-        )
-        if self._regularisers != Regularisers():
-            raise ValueError("a cell of one step takes no regularisers: use the layer")
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.input_size}, {self.hidden_size})"
-
-    def __call__(self, x: npt.ArrayLike, state: State = None) -> State:
-        """Return the state after x.
-
-        x: `(B, input_size)` or `(input_size,)`; state: `(B, H)` or `(H,)`, zero if None.
-        """
-        x, shape = self._input(x)
-        h0, c0 = self._rows(self._state("state", state, shape))
-        _, h, c, _, _ = self._layers[0].forward(x, h0, c0, None, None, False, None)
-        return self._result(h, c, shape)
-
-    def vjp(
-        self, x: npt.ArrayLike, state: State = None
-    ) -> tuple[State, Callable[..., tuple[Array, State]]]:
-        """Return `(state, pullback)`; `pullback(dstate) -> (dx, dstate)` adds to `grads`."""
-        x, shape = self._input(x)
-        h0, c0 = self._rows(self._state("state", state, shape))
-        _, h, c, _, tape = self._layers[0].forward(x, h0, c0, None, 0, False, None)
-
-        def pullback(dstate: State) -> tuple[Array, State]:
-            dh, dc = self._rows(self._state("dstate", dstate, shape))
-            (groups,) = self._groups(self.grads)
-            dx, dh0, dc0 = self._layers[0].backward(tape, None, dh, dc, groups, True)
-            return dx.reshape(*shape[:-1], self.input_size), self._result(dh0, dc0, shape)
-
-        return self._result(h, c, shape), once(pullback)
-
-    def _input(self, x: npt.ArrayLike) -> tuple[Array, tuple[int, ...]]:
-        """Return x as one step `(1, B, I)`, and the shape of its states."""
-        x = as_array("x", x, self.dtype)
-        if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
-            raise ValueError(
-                f"x must have shape (B, {self.input_size}) or ({self.input_size},), got {x.shape}"
-            )
-        shape = (*x.shape[:-1], self.output_size)
-        return x.reshape(1, -1 if x.size else x.shape[0], self.input_size), shape
-
-    def _rows(self, parts: tuple[Any, Any]) -> tuple[Any, Any]:
-        h, c = (
-            None if part is None else part.reshape(1, *(part.shape if part.ndim == 2 else (1, -1)))
-            for part in parts
-        )
-        return h, c
-
-    def _result(self, h: Array, c: Array | None, shape: tuple[int, ...]) -> State:
-        wide = (*shape[:-1], self.hidden_size)
-        return self._join(h.reshape(shape), None if c is None else c.reshape(wide))
-
-
-class RNNCell(Vanilla, _Cell):
+class RNNCell(Vanilla, Step):
     """One step of `RNN`, as `torch.nn.RNNCell`; parameters without a suffix."""
 
 
-class LSTMCell(LongShortTerm, _Cell):
+class LSTMCell(LongShortTerm, Step):
     """One step of `LSTM`, as `torch.nn.LSTMCell`; parameters without a suffix."""
 
 
-class GRUCell(Gated, _Cell):
+class GRUCell(Gated, Step):
     """One step of `GRU`, as `torch.nn.GRUCell`; parameters without a suffix."""

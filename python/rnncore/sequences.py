@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_array, as_float, as_integers, as_shape
+from .arrays import Array, as_array, as_float, as_integers, as_lengths, as_shape
 from .layers import Embedding
 from .module import Module, once
 
@@ -57,9 +57,7 @@ class Composition(Module):
         layers take; lengths: `(B,)` whole numbers in 1..T, outputs past the end are zero.
         """
         steps, batched = self._enter(x)
-        run = self._run(
-            steps, _lift(state, batched), check_lengths(lengths, *steps.shape[:2]), False
-        )
+        run = self._run(steps, _lift(state, batched), as_lengths(lengths, *steps.shape[:2]), False)
         return self._leave(run.y, batched), _drop(run.state, batched)
 
     def vjp(
@@ -71,9 +69,7 @@ class Composition(Module):
         has run, and so must x.
         """
         steps, batched = self._enter(x)
-        run = self._run(
-            steps, _lift(state, batched), check_lengths(lengths, *steps.shape[:2]), True
-        )
+        run = self._run(steps, _lift(state, batched), as_lengths(lengths, *steps.shape[:2]), True)
         y, back = self._leave(run.y, batched), run.pullback
 
         def pullback(dy: npt.ArrayLike | None = None, dstate: Tree = None) -> tuple[Any, Tree]:
@@ -192,22 +188,6 @@ def check_frames(name: str, count: int) -> int:
     if count < 0:
         raise ValueError(f"{name} must be at least 0, got {count}")
     return int(count)
-
-
-def check_lengths(lengths: npt.ArrayLike | None, steps: int, batch: int) -> Array | None:
-    """Return lengths as integers `(batch,)` in 1..steps; others raise, naming them."""
-    if lengths is None:
-        return None
-    given = np.asarray(lengths)
-    if given.dtype.kind not in "iu" and given.size:
-        raise TypeError(f"lengths must be whole numbers, got {given.dtype}")
-    if given.shape != (batch,):
-        raise ValueError(f"lengths must have shape ({batch},), got {given.shape}")
-    if batch and not 1 <= given.min() <= given.max() <= steps:
-        raise ValueError(
-            f"lengths must be in 1..{steps}, the steps of x; got {given.min()}..{given.max()}"
-        )
-    return given.astype(np.int64)
 
 
 def split_state(name: str, state: Tree, entries: str, count: int) -> list[Tree]:

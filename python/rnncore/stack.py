@@ -1,0 +1,256 @@
+"""Stacked recurrent layers of any cell: checked arrays to the compiled kernels, and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _core
+from .arrays import Array, as_array, as_lengths, as_shape, check_size
+from .init import RecurrentInit
+from .kernels import Groups, Kernels, State
+from .module import once
+from .regularisers import Masks, bernoulli, inverted, rate
+
+Pullback: TypeAlias = Callable[..., tuple[Array, State]]
+#: Where the gradients of a call go, and what to do once they are there.
+_Gradients: TypeAlias = Callable[[], tuple[Groups, Callable[[], None]]]
+
+
+class Layers(Kernels):
+    """Stacked layers, each in one direction or two."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        dtype: npt.DTypeLike = "float32",
+        seed: int | np.random.Generator | None = None,
+        init: str | RecurrentInit = "torch",
+        checkpoint: bool | int = False,
+        **variant: Any,
+    ) -> None:
+        self.input_size = check_size("input_size", input_size)
+        self.num_layers = check_size("num_layers", num_layers)
+        hidden_size = check_size("hidden_size", hidden_size)
+        self.dropout, self.bidirectional = rate("dropout", dropout), bool(bidirectional)
+        self.directions = 2 if bidirectional else 1
+        self.checkpoint = (
+            checkpoint if isinstance(checkpoint, bool) else check_size("checkpoint", checkpoint)
+        )
+        suffixes = [(f"_l{n}", f"_l{n}_reverse")[: self.directions] for n in range(num_layers)]
+        rng = np.random.default_rng(seed)
+        super().__init__(
+            dict.fromkeys(suffixes, input_size),
+            hidden_size,
+            bias=bias,
+            batch_first=batch_first,
+            dtype=dtype,
+            rng=rng,
+            init=init,
+            variant=variant,
+        )
+        self.rng = rng  # of the masks
+
+    def __repr__(self) -> str:
+        options = "".join(
+            f", {name}={value!r}"
+            for name, value, default in (
+                ("num_layers", self.num_layers, 1),
+                ("bias", self.bias, True),
+                ("batch_first", self.batch_first, False),
+                ("dropout", self.dropout, 0.0),
+                ("bidirectional", self.bidirectional, False),
+                ("dtype", self.dtype.name, "float32"),
+            )
+            if value != default
+        )
+        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{options})"
+
+    def __call__(
+        self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
+    ) -> tuple[Array, State]:
+        """Run over whole sequences; nothing is recorded.
+
+        x: `(T, B, input_size)`, `(B, T, input_size)` with `batch_first`, or `(T, input_size)` for
+        one sequence. state: the initial state, `(num_layers * D, B, H)` (without B for one
+        sequence), zero if None; D is the number of directions. lengths: `(B,)` whole numbers in
+        1..T; padding is not computed, outputs there are zero.
+
+        Returns y `(T, B, D * H)`, in x's order of axes, and the state after each sequence's own
+        last step.
+        """
+        y, state, _ = self._infer(x, state, lengths, False)
+        return y, state
+
+    def _infer(
+        self, x: npt.ArrayLike, state: State, lengths: npt.ArrayLike | None, cell_states: bool
+    ) -> tuple[Array, State, Array | None]:
+        x, batched = self._input(x)
+        lengths = self._lengths(lengths, x)
+        h0, c0 = self._initial(state, x, batched)
+        masks = self._expected
+        if batched and self.num_layers == 1:  # the shortest way, for the sake of single steps
+            y, h, c, cells, _ = self._layers[0].forward(
+                x, h0, c0, lengths, None, cell_states, masks
+            )
+            return y, self._join(h, c), cells
+        finals = []
+        for n, layer in enumerate(self._layers):
+            wanted = cell_states and n == self.num_layers - 1
+            x, h, c, cells, _ = layer.forward(
+                x, self._of_layer(h0, n), self._of_layer(c0, n), lengths, None, wanted, masks
+            )
+            finals.append((h, c))
+        y, state = self._outputs(x, finals, batched)
+        return y, state, cells
+
+    def vjp(
+        self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
+    ) -> tuple[tuple[Array, State], Pullback]:
+        """As a call, with dropout, and with the way back: `((y, state), pullback)`.
+
+        `pullback(dy, dstate=None) -> (dx, dstate)` takes gradients of the outputs (None: zero) and
+        of the final states, returns those of x and of the initial state, and adds those of the
+        parameters to `grads`. y is shared with the pullback and read-only; x must stay unchanged
+        until the pullback has run.
+        """
+        x, batched = self._input(x)
+        lengths = self._lengths(lengths, x)
+        shape = self._state_shape(x, batched)
+        h0, c0 = self._initial(state, x, batched)
+        layers, gradients = self._for_one_call()
+        record = self._remembered_steps(x)
+        finals, tapes, masks = [], [], []
+        for n, layer in enumerate(layers):
+            if n:
+                masks.append(inverted(self.rng, x.shape, self.dropout, self.dtype))
+                x = x if masks[-1] is None else x * masks[-1]
+            h, c = self._of_layer(h0, n), self._of_layer(c0, n)
+            x, h, c, _, tape = layer.forward(x, h, c, lengths, record, False, self._masks(x))
+            finals.append((h, c))
+            tapes.append(tape)
+        x.flags.writeable = False
+        y, final = self._outputs(x, finals, batched)
+
+        def pullback(dy: npt.ArrayLike | None = None, dstate: State = None) -> tuple[Array, State]:
+            d = (
+                None
+                if dy is None
+                else self._batched(as_shape("dy", dy, self.dtype, y.shape), batched)
+            )
+            dh, dc = self._add_batch(self._state("dstate", dstate, shape), batched)
+            grads, add = gradients()
+            initial = []
+            for n in reversed(range(self.num_layers)):
+                d, dh0, dc0 = layers[n].backward(
+                    tapes.pop(), d, self._of_layer(dh, n), self._of_layer(dc, n), grads[n], True
+                )
+                if n and masks[n - 1] is not None:
+                    d *= masks[n - 1]
+                initial.append((dh0, dc0))
+            add()
+            return self._outputs(d, initial[::-1], batched)
+
+        return (y, final), once(pullback)
+
+    def _build(self) -> None:
+        super()._build()
+        self._expected = self._regularisers.expected(self.dtype, self.directions * self.hidden_size)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            name: value for name, value in super().__getstate__().items() if name != "_expected"
+        }
+
+    def _remembered_steps(self, x: Array) -> int:
+        """After how many steps a tape is cut, 0 for never."""
+        steps = x.shape[1 if self.batch_first else 0]
+        return max(1, math.isqrt(steps)) if self.checkpoint is True else int(self.checkpoint)
+
+    def _masks(self, x: Array) -> Masks | None:
+        """Masks of one layer for a call with inputs like x."""
+        batch = x.shape[0 if self.batch_first else 1]
+        rows = (*x.shape[:2], self.directions * self.hidden_size)
+        state = (self.directions, batch, self.output_size)
+        return self._regularisers.draw(self.rng, self.dtype, state, rows)
+
+    def _for_one_call(self) -> tuple[list[_core.LayerF32], _Gradients]:
+        """The compiled layers, and where their gradients go: weight-drop has its own each time."""
+        params, rate = self.params, self._regularisers.weight_drop
+        if not rate:
+            return self._layers, lambda: (self._groups(self.grads), lambda: None)
+        masks: dict[str, Array] = {
+            name: bernoulli(self.rng, value.shape, 1 - rate, self.dtype) / self.dtype.type(1 - rate)
+            for name, value in params.items()
+            if name.startswith("weight_hh")
+        }
+
+        def gradients() -> tuple[Groups, Callable[[], None]]:
+            own = {name: np.zeros_like(mask) for name, mask in masks.items()}
+
+            def add() -> None:
+                for name, mask in masks.items():
+                    self.grads[name] += own[name] * mask
+
+            return self._groups({**self.grads, **own}), add
+
+        dropped = {name: params[name] * mask for name, mask in masks.items()}
+        return self._compiled({**params, **dropped}), gradients
+
+    def _input(self, x: npt.ArrayLike) -> tuple[Array, bool]:
+        x = as_array("x", x, self.dtype)
+        if not 2 <= x.ndim <= 3 or x.shape[-1] != self.input_size:
+            axes, width = "B, T" if self.batch_first else "T, B", self.input_size
+            raise ValueError(f"x must have shape ({axes}, {width}) or (T, {width}), got {x.shape}")
+        return (x, True) if x.ndim == 3 else (self._batched(x, False), False)
+
+    def _batched(self, x: Array, batched: bool) -> Array:
+        return x if batched else np.expand_dims(x, 0 if self.batch_first else 1)
+
+    def _lengths(self, lengths: npt.ArrayLike | None, x: Array) -> Array | None:
+        return as_lengths(lengths, *x.shape[:2][:: -1 if self.batch_first else 1])
+
+    def _state_shape(self, x: Array, batched: bool) -> tuple[int, ...]:
+        layers = self.num_layers * self.directions
+        batch = (x.shape[0 if self.batch_first else 1],) if batched else ()
+        return (layers, *batch, self.output_size)
+
+    def _initial(self, state: State, x: Array, batched: bool) -> tuple[Any, Any]:
+        if state is None:
+            return None, None
+        return self._add_batch(self._state("state", state, self._state_shape(x, batched)), batched)
+
+    def _add_batch(self, parts: tuple[Any, Any], batched: bool) -> tuple[Any, Any]:
+        if batched:
+            return parts
+        h, c = (None if part is None else part[:, None] for part in parts)
+        return h, c
+
+    def _of_layer(self, part: Array | None, n: int) -> Array | None:
+        if part is None or self.num_layers == 1:
+            return part
+        return part[n * self.directions : (n + 1) * self.directions]
+
+    def _outputs(
+        self, y: Any, parts: list[tuple[Array, Array | None]], batched: bool
+    ) -> tuple[Array, State]:
+        """Join the layers' states, and drop the batch axis that the caller's arrays do not have."""
+        state = parts[0]
+        if len(parts) > 1:
+            h, c = zip(*parts, strict=True)
+            state = np.concatenate(h), np.concatenate(c) if self.has_cell_state else None
+        if not batched:
+            y = y[0] if self.batch_first else y[:, 0]
+            state = state[0][:, 0], None if state[1] is None else state[1][:, 0]
+        return y, self._join(*state)
