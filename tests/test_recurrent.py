@@ -289,7 +289,7 @@ class TestCells:
         got |= {name: cell.grads[name.replace("_l0", "")] for name in numbers.params}
         assert_close(got, want, TOLERANCE[case.dtype])
 
-    @pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell"])
+    @pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell", "MGUCell", "IndRNNCell"])
     def test_no_state_is_zero(self, name: str, rng: np.random.Generator) -> None:
         cell = getattr(recurrent, name)(3, 5, seed=0)
         x, zero = rng.standard_normal((2, 3), np.float32), np.zeros((2, 5), np.float32)

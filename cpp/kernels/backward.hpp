@@ -9,6 +9,7 @@
 namespace rnncore::RNNCORE_LEVEL {
 
 constexpr Index block_bytes = 128 * 1024;
+constexpr Index tiles_bytes = 256 * 1024, least_copied = 8; // panels that make copying tiles worth while
 
 template <class T>
 class BackwardPass : public Pass<T> {
@@ -24,6 +25,7 @@ public:
     take(dh_, rows_);
     take(dc_, rows_);
     take(dx_, rows_);
+    take(tiles_, at_.hidden.count() < least_copied ? 0 : tiles_size());
     take(d_middle_, at_.has_middle() ? rows_ * H : 0);
     take(d_fed_, masked() ? rows_ * P : 0);
     take(d_projected_rows_, projected);
@@ -51,6 +53,11 @@ public:
   }
 
 private:
+  /// Room for a block of tiles of the rows of a chunk, one tile at least.
+  Index tiles_size() const {
+    return max(rows_ * min(tallest, max(b_.shape.input, b_.shape.output)), tiles_bytes / Index(sizeof(T)));
+  }
+
   /// Of several calls that go back over a schedule piece by piece, the first.
   bool first_call() const { return b_.end == b_.schedule.waves; }
   /// The first chunk on the way back: its sums have nothing to add to yet.
@@ -196,34 +203,68 @@ private:
   }
 
   void weight_gradients() {
-    for (Index level = 0; level < b_.shape.depth; ++level)
-      for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) {
-        if (const Index columns = at_.input_columns(level))
-          outer_of(level, plan_.input, p, level == 0 ? x_ : this->fed(), columns, at_.input(level));
-        for (Index s = 0; s < plan_.stages; ++s)
-          if (plan_.recurrent[s].count)
-            outer_of(level, plan_.recurrent[s], p, s == 0 ? this->before(level) : this->middle(level),
-                     b_.shape.output, at_.recurrent(level, s));
+    for (Index level = 0; level < b_.shape.depth; ++level) {
+      if (const Index columns = at_.input_columns(level))
+        outer_of(level, plan_.input, level == 0 ? x_ : this->fed(), columns, at_.input(level));
+      for (Index s = 0; s < plan_.stages; ++s)
+        if (plan_.recurrent[s].count)
+          outer_of(level, plan_.recurrent[s], s == 0 ? this->before(level) : this->middle(level),
+                   b_.shape.output, at_.recurrent(level, s));
+      for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p)
         add_rows(gates(level) + at_.gates(p, chunk_.rows), chunk_.rows, at_.row(p),
                  b_.gradients + at_.bias(level) + at_.gates(p, 1), !first_chunk());
-      }
+    }
     if (at_.projects()) projection_gradient();
   }
 
-  void outer_of(Index level, const Window& w, Index p, const T* const* a, Index columns, Index matrix) {
-    const Index width = at_.columns(w, p);
-    outer<T>({a, chunk_.rows, gates(level) + at_.gates(p, chunk_.rows) + at_.window(w, p), at_.row(p),
-              width / L, L, b_.gradients + matrix + columns * at_.before(w, p), width, columns,
-              !first_chunk()});
+  /// Rows are copied tile by tile where many panels read them, in blocks that stay in the core's own cache.
+  void outer_of(Index level, const Window& w, const T* const* a, Index columns, Index matrix) {
+    const Parts tiles(columns, tile_rows(int(at_.columns(w, 0) / L)));
+    if (at_.hidden.count() < least_copied) {
+      outer_panels<GatheredTiles<T>>(level, w, {a, tiles}, Share(tiles.count), columns, matrix);
+      return;
+    }
+    const Index block = max(1, tiles_bytes / (chunk_.rows * tiles.size(0) * Index(sizeof(T))));
+    for (Index begin = 0; begin < tiles.count; begin += block) {
+      const Index end = min(begin + block, tiles.count);
+      Share copied(team_, end - begin), all(end - begin);
+      for (Share* share : {&copied, &all}) {
+        share->begin += begin;
+        share->end += begin;
+      }
+      T* to = tiles_ + chunk_.rows * (tiles.begin(copied.begin) - tiles.begin(begin));
+      copy_tiles(a, chunk_.rows, tiles, copied, to);
+      wait();
+      outer_panels<CopiedTiles<T>>(level, w, {tiles_, chunk_.rows, begin, tiles}, all, columns, matrix);
+      wait();
+    }
+  }
+
+  template <class A>
+  void outer_panels(Index level, const Window& w, const A& a, Share tiles, Index columns, Index matrix) {
+    for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) {
+      const Index width = at_.columns(w, p);
+      outer<T, A>({a, tiles, chunk_.rows, gates(level) + at_.gates(p, chunk_.rows) + at_.window(w, p),
+                   at_.row(p), width / L, L, b_.gradients + matrix + columns * at_.before(w, p), width,
+                   !first_chunk()});
+    }
   }
 
   void projection_gradient() {
     const Index P = b_.shape.output, H = b_.shape.hidden;
+    const Parts tiles(H, tile_rows(int(at_.states.width(0))));
     for (Index q = mine_.states.begin; q < mine_.states.end; ++q) {
       const Index column = at_.states.first(q) * L, width = at_.states.width(q);
-      outer<T>({h_, chunk_.rows, d_projected_ + column, P, width,
-                at_.states.valid(at_.states.first(q) + width - 1),
-                b_.gradients + at_.projection() + H * column, width * L, H, !first_chunk()});
+      outer<T, GatheredTiles<T>>({{h_, tiles},
+                                  Share(tiles.count),
+                                  chunk_.rows,
+                                  d_projected_ + column,
+                                  P,
+                                  width,
+                                  at_.states.valid(at_.states.first(q) + width - 1),
+                                  b_.gradients + at_.projection() + H * column,
+                                  width * L,
+                                  !first_chunk()});
     }
   }
 
@@ -234,7 +275,7 @@ private:
   // A pointer for each row of the chunk, and the rows that some of them point to.
   const T **dy_, **d_projected_rows_, **d_unprojected_rows_;
   T **dh_, **dc_, **dx_;
-  T *d_middle_, *d_fed_, *d_projected_, *d_unprojected_;
+  T *tiles_, *d_middle_, *d_fed_, *d_projected_, *d_unprojected_;
 };
 
 } // namespace rnncore::RNNCORE_LEVEL

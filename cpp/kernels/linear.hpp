@@ -91,10 +91,18 @@ void linear_backward(const LinearBackward<T>& b, Team team) {
     const Index n = min(row_block, b.rows - r);
     const RowBlock<T> block(b.dy + r * O, O, n);
     for (Index p = panels.begin; p < panels.end; ++p) {
-      const Index column = at.inputs.first(p) * lanes<T>;
-      outer<T>({block.rows, n, b.x + r * I + column, I, at.inputs.width(p),
-                at.inputs.valid(at.inputs.first(p) + at.inputs.width(p) - 1), b.weight + column, I, O,
-                true});
+      const Index column = at.inputs.first(p) * lanes<T>, width = at.inputs.width(p);
+      const Parts tiles(O, tile_rows(int(width)));
+      outer<T, GatheredTiles<T>>({{block.rows, tiles},
+                                  Share(tiles.count),
+                                  n,
+                                  b.x + r * I + column,
+                                  I,
+                                  width,
+                                  at.inputs.valid(at.inputs.first(p) + width - 1),
+                                  b.weight + column,
+                                  I,
+                                  true});
     }
     for (Index v = vectors.begin; b.bias && v < vectors.end; ++v) {
       const Index column = v * lanes<T>, valid = at.outputs.valid(v);

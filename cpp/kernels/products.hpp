@@ -162,33 +162,70 @@ void multiply(const Product<T, A>& p) {
   }
 }
 
+/// Columns of rows found through pointers, in tiles.
 template <class T>
+struct GatheredTiles {
+  const T* const* rows;
+  Parts tiles;
+
+  template <int M>
+  RNNCORE_INLINE const T* at(Index tile, Index row) const {
+    return rows[row] + tiles.begin(tile);
+  }
+};
+
+/// The same, copied so that the rows of a tile lie one after the other.
+template <class T>
+struct CopiedTiles {
+  const T* base; // of tile `first`
+  Index rows, first;
+  Parts tiles;
+
+  template <int M>
+  RNNCORE_INLINE const T* at(Index tile, Index row) const {
+    return base + rows * (tiles.begin(tile) - tiles.begin(first)) + row * M;
+  }
+};
+
+/// Tiles from `begin` to `end` of some rows, one after the other.
+template <class T>
+void copy_tiles(const T* const* from, Index rows, const Parts& tiles, Share share, T* to) {
+  for (Index tile = share.begin; tile < share.end; ++tile) {
+    const Index column = tiles.begin(tile), width = tiles.size(tile);
+    for (Index r = 0; r < rows; ++r, to += width)
+      for (Index k = 0; k < width; ++k) to[k] = from[r][column + k];
+  }
+}
+
+template <class T, class A>
 struct Outer {
-  const T* const* a;
+  A a;
+  Share tiles; // of the columns of a
   Index rows;
   const T* b; // (rows, width vectors)
   Index b_stride, width;
   Index tail; // lanes of the last vector that exist in B and C
   T* c;       // (columns of a, width vectors)
-  Index c_stride, columns;
+  Index c_stride;
   bool add; // to what is there
 };
 
-template <class T, int M, int N, bool edge>
-void outer_tile(const Outer<T>& p, Index column) {
+template <class T, class A, int M, int N, bool edge>
+void outer_tile(const Outer<T, A>& p, Index tile) {
   constexpr Index L = lanes<T>;
   const auto last = [&](const T* from) { return edge ? load_edge(from, p.tail) : load(from); };
+  T* c = p.c + p.a.tiles.begin(tile) * p.c_stride;
   Vec<T> sum[M][N];
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n) {
       sum[m][n] = Vec<T>(T(0));
-      __builtin_prefetch(p.c + (column + m) * p.c_stride + n * L, 1);
+      __builtin_prefetch(c + m * p.c_stride + n * L, 1);
     }
   const T* b = p.b;
   for (Index row = 0; row < p.rows; ++row, b += p.b_stride) {
-    const T* a = p.a[row] + column;
+    const T* a = p.a.template at<M>(tile, row);
     Vec<T> v[N];
 #pragma GCC unroll 8
     for (int n = 0; n + 1 < N; ++n) v[n] = load(b + n * L);
@@ -201,33 +238,33 @@ void outer_tile(const Outer<T>& p, Index column) {
     }
   }
 #pragma GCC unroll 8
-  for (int m = 0; m < M; ++m) {
-    T* c = p.c + (column + m) * p.c_stride;
+  for (int m = 0; m < M; ++m, c += p.c_stride) {
+    T* to = c;
 #pragma GCC unroll 8
-    for (int n = 0; n + 1 < N; ++n, c += L) store(c, p.add ? load(c) + sum[m][n] : sum[m][n]);
-    store(c, p.add ? last(c) + sum[m][N - 1] : sum[m][N - 1], edge ? p.tail : L);
+    for (int n = 0; n + 1 < N; ++n, to += L) store(to, p.add ? load(to) + sum[m][n] : sum[m][n]);
+    store(to, p.add ? last(to) + sum[m][N - 1] : sum[m][N - 1], edge ? p.tail : L);
   }
 }
 
-template <class T, int N, bool edge, int M = tile_rows(N)>
-RNNCORE_INLINE void outer_columns(const Outer<T>& p, Index column, Index columns) {
-  if (columns == M) return outer_tile<T, M, N, edge>(p, column);
-  if constexpr (M > 1) outer_columns<T, N, edge, M - 1>(p, column, columns);
+template <class T, class A, int N, bool edge, int M = tile_rows(N)>
+RNNCORE_INLINE void outer_columns(const Outer<T, A>& p, Index tile, Index columns) {
+  if (columns == M) return outer_tile<T, A, M, N, edge>(p, tile);
+  if constexpr (M > 1) outer_columns<T, A, N, edge, M - 1>(p, tile, columns);
 }
 
-template <class T, bool edge, int N = widest>
-void outer_panel(const Outer<T>& p) {
+template <class T, class A, bool edge, int N = widest>
+void outer_panel(const Outer<T, A>& p) {
   if (p.width == N) {
-    const Parts tiles(p.columns, tile_rows(N));
-    for (Index i = 0; i < tiles.count; ++i) outer_columns<T, N, edge>(p, tiles.begin(i), tiles.size(i));
+    for (Index tile = p.tiles.begin; tile < p.tiles.end; ++tile)
+      outer_columns<T, A, N, edge>(p, tile, p.a.tiles.size(tile));
   } else if constexpr (N > 1) {
-    outer_panel<T, edge, N - 1>(p);
+    outer_panel<T, A, edge, N - 1>(p);
   }
 }
 
-template <class T>
-void outer(const Outer<T>& p) {
-  p.tail < lanes<T> ? outer_panel<T, true>(p) : outer_panel<T, false>(p);
+template <class T, class A>
+void outer(const Outer<T, A>& p) {
+  p.tail < lanes<T> ? outer_panel<T, A, true>(p) : outer_panel<T, A, false>(p);
 }
 
 /// c (columns, whole vectors) = the sum of `rows` rows that lie one after the other, or added to it.

@@ -169,3 +169,11 @@ class LSTMCell(LongShortTerm, Step):
 
 class GRUCell(Gated, Step):
     """One step of `GRU`, as `torch.nn.GRUCell`; parameters without a suffix."""
+
+
+class MGUCell(MinimalGated, Step):
+    """One step of `MGU`; parameters without a suffix."""
+
+
+class IndRNNCell(Independent, Step):
+    """One step of `IndRNN`; parameters without a suffix."""

@@ -1,0 +1,50 @@
+"""Every example runs with `--quick` and ends with a line that a machine can read."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from processes import run_python
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(os.environ.get("RNNCORE_DATA", ROOT.parent / "shared" / "data"))
+
+
+def results(example: str, *args: str) -> dict[str, float]:
+    """Run an example; return what its last line says."""
+    last = run_python(str(ROOT / "examples" / example), "--quick", *args).splitlines()[-1]
+    assert last.startswith("result: ")
+    return {name: float(value) for name, value in re.findall(r"(\S+)=(\S+)", last)}
+
+
+def test_long_memory(tmp_path):
+    pytest.importorskip("matplotlib")
+    pictures = tmp_path / "memory.png", tmp_path / "flow.png"
+    found = results("long_memory.py", "--plot", str(pictures[0]), "--flow", str(pictures[1]))
+    assert list(found) == ["adding_gru", "adding_rnn", "adding_indrnn", "copy_gru", "copy_rnn"]
+    assert all(0 < value < 10 for value in found.values())
+    assert all(picture.stat().st_size > 0 for picture in pictures)
+
+
+def test_polyphonic_music(tmp_path):
+    pytest.importorskip("scipy", reason="reading MATLAB files needs SciPy")
+    pytest.importorskip("matplotlib")
+    songs = DATA / "jsb_chorales" / "JSB_Chorales.mat"
+    if not songs.is_file():
+        pytest.skip(f"no {songs}; the environment variable RNNCORE_DATA names the folder of data")
+    plot = tmp_path / "music.png"
+    found = results("polyphonic_music.py", "--data", str(songs), "--plot", str(plot))
+    assert list(found) == ["rnn", "lstm", "gru", "dts", "dots_dropout"]
+    assert all(5 < value < 88 for value in found.values())
+    assert plot.stat().st_size > 0
+
+
+def test_lookahead(tmp_path):
+    pytest.importorskip("matplotlib")
+    found = results("lookahead.py", "--plot", str(tmp_path / "lookahead.png"))
+    assert len(found) > 1
+    assert all(0 <= share <= 1 for share in found.values())
+    assert (tmp_path / "lookahead.png").stat().st_size > 0
