@@ -19,6 +19,7 @@ from grid import GRID, start
 from rnncore.commands.bench import add_effort_arguments
 from rnncore.measure.cases import GATES, MODES, Case, Shape
 from rnncore.measure.contest import Entry, contest
+from rnncore.measure.picture import plot_roofline
 from rnncore.measure.report import Results, measure, tables
 
 
@@ -68,6 +69,7 @@ def main() -> None:
     parser.add_argument("results", type=Path, help="file of all times, to be read and written")
     parser.add_argument("--parts", nargs="*", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--cells", nargs="+", choices=list(GATES), default=list(GATES))
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="roofline picture of `speed`")
     add_effort_arguments(parser, rounds=7)
     args = parser.parse_args()
     kept = json.loads(args.results.read_text()) if args.results.exists() else {}
@@ -75,7 +77,10 @@ def main() -> None:
         results = PARTS[name].measure(args.cells, args.rounds, args.seconds)
         kept[name] = results.as_json()
         args.results.write_text(json.dumps(kept, indent=1) + "\n")
-    show({name: Results.from_json(kept[name]) for name in PARTS if name in kept})
+    parts = {name: Results.from_json(kept[name]) for name in PARTS if name in kept}
+    show(parts)
+    if args.plot and "speed" in parts:
+        plot_roofline(parts["speed"], args.plot)
 
 
 if __name__ == "__main__":
