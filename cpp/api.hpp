@@ -24,23 +24,30 @@ struct Shape {
   Index output = 0;      // of h: as many as `hidden`, or fewer where h is projected
   Index depth = 1;       // transitions of a step; only the first sees x
   bool shortcut = false; // the last one sees h(t-1) as well
+  Index arity = 1;       // predecessors of a node
 };
 
 /// Nodes in the order they are computed, grouped in waves whose nodes do not depend on each other.
-/// A sequence is a chain of nodes, one a wave; a batch of sequences has one node of each in a wave.
+/// A sequence is a chain of nodes, one a wave; a batch of sequences has one node of each in a wave. In a
+/// forest a wave holds nodes of one height, and a node has as many predecessors as its layer has places
+/// for them, some of which may be empty.
 struct Schedule {
   Index waves, nodes;
   const Index* begin;      // (waves + 1)  wave w holds nodes begin[w] .. begin[w + 1]
   const int32_t* row;      // (nodes)  the row of x and y at which the node stands
-  const int32_t* prev;     // (nodes)  the row it continues, or ~b for the initial state b
-  const int32_t* sequence; // (nodes)  the chain it belongs to
+  const int32_t* prev;     // (arity, nodes)  the row it continues, or ~b for the initial state b
+  const int32_t* sequence; // (nodes)  the chain it belongs to; in a forest its row
+  bool forest;             // there may be no predecessor, and one may have several successors
 };
+
+constexpr Index most_arity = 8;
+constexpr int32_t no_predecessor = INT32_MIN;
 
 /// One transition of one direction of a layer, in torch's layout, G gates in torch's order. Null: absent.
 template <class T>
 struct Weights {
   T* input;          // (G * H, I), of a shortcut (G * H, H)
-  T* recurrent;      // (G * H, P), P the width of h
+  T* recurrent;      // (arity, R * H, P), R = G unless forgetting is by predecessor; P is the width of h
   T* input_bias;     // (G * H)
   T* recurrent_bias; // (G * H)
   T* units;          // (U, H)  numbers of each hidden unit's own: peepholes, gains
@@ -126,7 +133,8 @@ struct Backward : Call<T> {
   const T* packed_transposed;
   Rows<const T> first_c; // (sequences, H)
   Rows<const T> dy;      // (rows, P) or null: zero
-  Rows<T> dh, dc;        // (sequences, P or H)  in: of the final states; out: of the initial ones
+  Rows<T> dh, dc;        // (sequences, P or H)  in: of the final states; out: of the initial ones. In a
+                         // forest (rows, H): added to
   Rows<T> dx;            // (rows, I) or null: not wanted
   bool add_dx;           // add to dx instead of writing it
   T* gradients;          // (Sizes.packed)  out: of the weights, in packed order
@@ -135,7 +143,7 @@ struct Backward : Call<T> {
 /// How the weights of all transitions become what the kernels read.
 template <class T>
 struct Packing {
-  Index gates, units; // matrices have `gates` * H rows; a hidden unit has `units` numbers of its own
+  Index gates, recurrent_gates, units; // H rows for each gate; numbers of each hidden unit's own
   Sizes (*sizes)(Shape);
   void (*pack)(Shape, const Weights<const T>*, T* packed);
   void (*pack_transposed)(Shape, const Weights<const T>*, T* packed);

@@ -15,12 +15,18 @@ template <class T>
 void bind_layer(py::module_& m, const std::string& suffix) {
   py::class_<Tape<T>>(m, ("Tape" + suffix).c_str()).def_property_readonly("nbytes", &Tape<T>::bytes);
 
+  py::class_<ForestTape<T>>(m, ("ForestTape" + suffix).c_str());
+
   py::class_<Layer<T>>(m, ("Layer" + suffix).c_str())
       .def(py::init<const Settings&, Groups>(), py::arg("settings"), py::arg("params"))
       .def("forward", &Layer<T>::forward, py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"),
            py::arg("record"), py::arg("cell_states"), py::arg("masks"))
       .def("backward", &Layer<T>::backward, py::arg("tape"), py::arg("dy"), py::arg("dh"), py::arg("dc"),
-           py::arg("gradients"), py::arg("want_dx"));
+           py::arg("gradients"), py::arg("want_dx"))
+      .def("forward_forest", &Layer<T>::forward_forest, py::arg("x"), py::arg("begin"), py::arg("wave"),
+           py::arg("prev"), py::arg("record"))
+      .def("backward_forest", &Layer<T>::backward_forest, py::arg("tape"), py::arg("dh"), py::arg("dc"),
+           py::arg("gradients"));
 }
 
 template <class T>
@@ -60,9 +66,11 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   kernels(); // an impossible RNNCORE_ISA or RNNCORE_NUM_THREADS fails here, not in the middle of work
   start_threads();
   py::class_<Settings>(m, "Settings")
-      .def(py::init<std::string, Index, Index, Index, bool, const Settings::Activations&, double, bool>(),
+      .def(py::init<std::string, Index, Index, Index, Index, bool, const Settings::Activations&, double,
+                    bool>(),
            py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("output_size"),
-           py::arg("batch_first"), py::arg("activations"), py::arg("cell_clip"), py::arg("plain"));
+           py::arg("arity"), py::arg("batch_first"), py::arg("activations"), py::arg("cell_clip"),
+           py::arg("plain"));
   bind_layer<float>(m, "F32");
   bind_layer<double>(m, "F64");
   bind_linear<float>(m, "F32");

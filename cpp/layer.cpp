@@ -24,6 +24,14 @@ Array<T> copy_or_zeros(const char* name, const py::object& from, Extents shape) 
   return result;
 }
 
+/// (R * H, P), of several predecessors (arity, R * H, P)
+template <class T>
+T* recurrent_weights(const py::object& object, const Cell<T>& cell, Shape shape) {
+  const Index rows = cell.packing.recurrent_gates * shape.hidden;
+  return shape.arity > 1 ? parameter<T>(object, {shape.arity, rows, shape.output})
+                         : parameter<T>(object, {rows, shape.output});
+}
+
 /// T may be const.
 template <class T>
 std::vector<std::vector<Weights<T>>> pointers(const Groups& groups,
@@ -36,7 +44,7 @@ std::vector<std::vector<Weights<T>>> pointers(const Groups& groups,
     for (const Parameters& p : transitions)
       result.back().push_back(
           {parameter<U>(p[0], {rows, result.back().empty() ? shape.input : shape.hidden}),
-           parameter<U>(p[1], {rows, shape.output}), parameter<U>(p[2], {rows}), parameter<U>(p[3], {rows}),
+           recurrent_weights<U>(p[1], cell, shape), parameter<U>(p[2], {rows}), parameter<U>(p[3], {rows}),
            parameter<U>(p[4], {cell.packing.units, shape.hidden}),
            parameter<U>(p[5], {shape.output, shape.hidden})});
   }
@@ -73,9 +81,11 @@ std::size_t Tape<T>::bytes() const {
          record.c.bytes();
 }
 
-Settings::Settings(std::string name, Index input, Index hidden, Index output, bool batch_first_,
-                   const Activations& activations, double cell_clip, bool plain_)
-    : cell(std::move(name)), shape{input, hidden, output}, batch_first(batch_first_), plain(plain_) {
+Settings::Settings(std::string name, Index input, Index hidden, Index output, Index arity,
+                   bool batch_first_, const Activations& activations, double cell_clip, bool plain_)
+    : cell(std::move(name)), shape{input, hidden, output}, batch_first(batch_first_), plain(plain_),
+      forest(arity > 0) {
+  if (forest) shape.arity = arity;
   const auto chosen = [&](std::size_t i) {
     const auto& [kind, alpha, beta] = activations[i];
     return Chosen{activation(kind), alpha, beta};
@@ -140,6 +150,7 @@ py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, co
                                 h.mutable_data(),
                                 has_c ? running_c.mutable_data() : nullptr,
                                 keeps_c ? c.mutable_data() : nullptr,
+                                nullptr,
                                 mask_arrays(masks, x, grid.batch)};
   const Index steps = records ? record.cast<Index>() : 0;
   {
@@ -170,6 +181,7 @@ py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const p
 
   const BackwardArrays<T> arrays{tape.x.data(),
                                  const_cast<T*>(tape.y.data()), // read-only for everybody else
+                                 nullptr,
                                  tape.first_h.mutable_data(),
                                  has_c ? tape.first_c.mutable_data() : nullptr,
                                  dy_object.is_none() ? nullptr : dy.data(),
@@ -185,6 +197,62 @@ py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const p
     tape.record = {};
   }
   return py::make_tuple(or_none(dx, want_dx), dh, or_none(dc, has_c));
+}
+
+template <class T>
+py::tuple Layer<T>::forward_forest(const py::object& x_object, const py::object& begin_object,
+                                   const py::object& wave_object, const py::object& prev_object,
+                                   bool record) {
+  const Array<T> x = contiguous<T>(x_object);
+  if (x.ndim() != 2 || x.shape(1) != shape_.input) throw py::value_error("x: unexpected shape");
+  const Index rows = x.shape(0), H = shape_.hidden;
+  const Array<int64_t> begin = contiguous<int64_t>(begin_object);
+  const Array<int32_t> wave = of_shape<int32_t>("wave", wave_object, {rows});
+  const Array<int32_t> prev = of_shape<int32_t>("prev", prev_object, {shape_.arity, rows});
+  const Forest forest{begin.size() - 1, rows, shape_.arity, begin.data(), wave.data(), prev.data()};
+  const bool has_c = cell_.has_cell_state;
+  Array<T> h = new_array<T>({rows, H}), c;
+  if (has_c) c = new_array<T>({rows, H});
+  std::unique_ptr<ForestTape<T>> tape;
+  if (record) tape.reset(new ForestTape<T>{x, h, c, {}});
+
+  ForwardArrays<T> arrays{};
+  arrays.grid = {1, rows, false};
+  arrays.x = x.data();
+  arrays.y = h.mutable_data();
+  if (has_c) arrays.c = c.mutable_data();
+  arrays.forest = &forest;
+  if (rows > 0) {
+    const ReleaseGil release(h.size() * (shape_.input + H) * cell_.packing.gates);
+    passes_.forward(arrays, tape ? &tape->record : nullptr);
+  }
+  return py::make_tuple(h, or_none(c, has_c), tape ? py::cast(std::move(tape)) : py::none());
+}
+
+template <class T>
+py::object Layer<T>::backward_forest(ForestTape<T>& tape, const py::object& dh_object,
+                                     const py::object& dc_object, const Groups& gradients) {
+  const Index rows = tape.x.shape(0), H = shape_.hidden;
+  const bool has_c = cell_.has_cell_state;
+  Array<T> dh = copy_or_zeros<T>("dh", dh_object, {rows, H}), dx = new_array<T>({rows, shape_.input}), dc;
+  if (has_c) dc = copy_or_zeros<T>("dc", dc_object, {rows, H});
+  const auto weights = pointers<T>(gradients, cell_, shape_);
+  const Weights<T>* transitions = weights.at(0).data();
+  BackwardArrays<T> arrays{};
+  arrays.x = tape.x.data();
+  arrays.y = const_cast<T*>(tape.y.data());
+  arrays.dh = dh.mutable_data();
+  if (has_c) arrays.c = const_cast<T*>(tape.c.data());
+  if (has_c) arrays.dc = dc.mutable_data();
+  arrays.dx = dx.mutable_data();
+  arrays.weights = &transitions;
+  if (rows > 0) {
+    if (tape.record.parts.empty()) throw py::value_error("tape: has served already");
+    const ReleaseGil release(dh.size() * (shape_.input + H) * cell_.packing.gates);
+    passes_.backward(arrays, Grid{1, rows, false}, tape.record);
+    tape.record = {};
+  }
+  return dx;
 }
 
 template struct Tape<float>;

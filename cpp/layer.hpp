@@ -24,10 +24,12 @@ struct Settings {
   bool batch_first;
   Choices choices;
   bool plain; // the choices are the cell's own
+  bool forest;
 
   /// `activations`: of gates, candidate and cell state, each a name, alpha and beta.
   using Activations = std::array<std::tuple<std::string, double, double>, 3>;
-  Settings(std::string cell, Index input, Index hidden, Index output, bool batch_first,
+  /// `arity`: of the nodes of a forest; 0 for sequences.
+  Settings(std::string cell, Index input, Index hidden, Index output, Index arity, bool batch_first,
            const Activations& activations, double cell_clip, bool plain);
 };
 
@@ -42,6 +44,13 @@ struct Tape {
   Record<T> record;
 
   std::size_t bytes() const;
+};
+
+/// The same of a forest.
+template <class T>
+struct ForestTape {
+  Array<T> x, y, c; // (rows, I), (rows, H), the same or empty
+  Record<T> record;
 };
 
 template <class T>
@@ -60,6 +69,15 @@ public:
   /// (dx or None, dh0, dc0 or None); adds to `gradients`. A tape serves once.
   py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dh, const py::object& dc,
                      const Groups& gradients, bool want_dx);
+
+  /// (h, c or None, tape or None) of all nodes. `begin` (trees + 1), `wave` (rows), `prev` (arity, rows):
+  /// see `Forest`.
+  py::tuple forward_forest(const py::object& x, const py::object& begin, const py::object& wave,
+                           const py::object& prev, bool record);
+
+  /// dx; adds to `gradients`.
+  py::object backward_forest(ForestTape<T>& tape, const py::object& dh, const py::object& dc,
+                             const Groups& gradients);
 
 private:
   MaskArrays<T> mask_arrays(const py::object& masks, const Array<T>& x, Index batch) const;

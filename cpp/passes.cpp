@@ -15,6 +15,9 @@ constexpr double least_work = 1e6, least_step_work = 2e5;
 // come from beyond the core's own cache.
 constexpr Index few_rows = 8, many_rows = 32, own_cache = 1 << 20;
 
+// Nodes of a part of a forest.
+constexpr Index few_nodes = 256;
+
 constexpr Team alone{0, 1, [](void*) {}, nullptr};
 
 Index rounded(Index n, Index unit) { return (n + unit - 1) / unit * unit; }
@@ -70,6 +73,7 @@ Index Passes<T>::least_rows() const {
 /// the parts are as many as the threads like.
 template <class T>
 std::vector<Part> Passes<T>::cut(const ForwardArrays<T>& a, bool training) const {
+  if (a.forest) return cut_forest(*a.forest);
   const Index most = a.grid.batch / least_rows();
   Index parts = 1;
   if (training)
@@ -82,10 +86,25 @@ std::vector<Part> Passes<T>::cut(const ForwardArrays<T>& a, bool training) const
   cut.reserve(deal.parts() * directions());
   for (Index d = 0; d < directions(); ++d)
     for (Index p = 0; p < deal.parts(); ++p) {
-      SequenceSchedule schedule(a.grid, a.lengths, d == 1, deal.begin(p), deal.size(p));
+      OwnSchedule schedule(a.grid, a.lengths, d == 1, deal.begin(p), deal.size(p));
       const Index waves = schedule.view().waves;
       cut.push_back({d, std::move(schedule), 0, {0, waves}});
     }
+  return cut;
+}
+
+/// Trees in runs of about the same number of nodes.
+template <class T>
+std::vector<Part> Passes<T>::cut_forest(const Forest& f) const {
+  const Index parts = std::clamp<Index>(std::min(f.rows / few_nodes, f.trees), 1, 8);
+  std::vector<Part> cut;
+  for (Index p = 0, tree = 0; p < parts; ++p) {
+    const Index begin = f.begin[tree], wanted = f.rows * (p + 1) / parts;
+    while (tree < f.trees && (f.begin[tree + 1] <= wanted || p + 1 == parts)) ++tree;
+    OwnSchedule schedule(f, begin, f.begin[tree]);
+    const Index waves = schedule.view().waves;
+    cut.push_back({0, std::move(schedule), 0, {0, waves}});
+  }
   return cut;
 }
 
@@ -140,7 +159,7 @@ void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record, Index step
   ForwardArrays<T> arrays = a;
   if (record) {
     r.tape = take_spare(std::size_t(reserve(r.parts, steps)) * sizeof(T));
-    if (cell_.has_cell_state) {
+    if (cell_.has_cell_state && !a.forest) {
       r.c = take_spare(std::size_t(a.grid.time * a.grid.batch * directions() * shape_.hidden) * sizeof(T));
       arrays.c = r.c.template as<T>();
     }
@@ -158,7 +177,7 @@ void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record, Index step
     Forward<T> call = call_for(r.parts[i]);
     call.work = work;
     cell_.forward(call, team);
-    if (team.rank != 0) return;
+    if (team.rank != 0 || a.forest) return;
     const Index P = shape_.output, H = shape_.hidden, state = r.parts[i].direction * a.grid.batch;
     r.parts[i].schedule.for_each_last_row([&](Index b, Index row) {
       if (row < 0) return;
@@ -247,8 +266,8 @@ Backward<T> Passes<T>::backward_call(const BackwardArrays<T>& a, Grid grid, cons
   call.y = {a.y + d * P, D * P};
   call.first = {a.first_h + state, P};
   if (a.dc) {
-    call.first_c = {a.first_c + cell_state, H};
-    call.c = {r.c.template as<T>() + d * H, D * H};
+    if (a.first_c) call.first_c = {a.first_c + cell_state, H};
+    call.c = {(a.c ? a.c : r.c.template as<T>()) + d * H, D * H};
     call.dc = {a.dc + cell_state, H};
   }
   call.tape = r.tape.template as<T>() + part.tape;
@@ -263,8 +282,14 @@ Backward<T> Passes<T>::backward_call(const BackwardArrays<T>& a, Grid grid, cons
 template <class T>
 Forward<T> Passes<T>::replay(const BackwardArrays<T>& a, Grid grid, const Record<T>& r,
                              const Part& part) const {
-  const ForwardArrays<T> arrays{grid,   nullptr, a.x, a.y, a.first_h, a.first_c, r.c.template as<T>(),
-                                a.masks};
+  ForwardArrays<T> arrays{};
+  arrays.grid = grid;
+  arrays.x = a.x;
+  arrays.y = a.y;
+  arrays.h = a.first_h;
+  arrays.running_c = a.first_c;
+  arrays.c = a.c ? a.c : r.c.template as<T>();
+  arrays.masks = a.masks;
   Forward<T> call = forward_call(arrays, part, *r.weights[part.direction]);
   call.tape = r.tape.template as<T>() + part.tape;
   return call;

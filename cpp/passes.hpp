@@ -30,17 +30,20 @@ struct ForwardArrays {
   T* y;                   // (rows, D * P)
   T *h, *running_c;       // (D, B, P), (D, B, H)  in: initial; out: final
   T* c;                   // (rows, D * H) or null: not wanted; not with a record, which keeps its own
+  const Forest* forest;   // or null; then its rows are those of a batch of one step
   MaskArrays<T> masks;
 };
 
 template <class T>
 struct BackwardArrays {
-  const T* x;           // as forward saw it
-  T* y;                 // as forward left it
-  T *first_h, *first_c; // (D, B, P), (D, B, H)
-  const T* dy;          // (rows, D * P) or null: zero
-  T *dh, *dc;           // as first_h and first_c  in: of the final states; out: of the initial ones
-  T* dx;                // (rows, I) or null: not wanted
+  const T* x;                       // as forward saw it
+  T* y;                             // as forward left it
+  T* c;                             // all cell states, or null: the record has them
+  T *first_h, *first_c;             // (D, B, P), (D, B, H)
+  const T* dy;                      // (rows, D * P) or null: zero
+  T *dh, *dc;                       // as first_h and first_c  in: of the final states; out: of the initial
+                                    // ones. Of a forest (rows, H), zero at first
+  T* dx;                            // (rows, I) or null: not wanted
   const Weights<T>* const* weights; // the gradients of each direction's transitions: added to
   MaskArrays<T> masks;
 };
@@ -48,7 +51,7 @@ struct BackwardArrays {
 /// Some sequences in one direction.
 struct Part {
   Index direction;
-  SequenceSchedule schedule;
+  OwnSchedule schedule;
   Index tape;              // where its gates begin
   std::vector<Index> cuts; // waves between which it is remembered, piece by piece
 };
@@ -81,6 +84,7 @@ private:
   double step_work(Index rows) const;
   Index least_rows() const;
   std::vector<Part> cut(const ForwardArrays<T>& arrays, bool training) const;
+  std::vector<Part> cut_forest(const Forest& forest) const;
   std::vector<Index> pieces(const Schedule& schedule, Index steps) const;
   Index reserve(std::vector<Part>& parts, Index steps) const;
   Call<T> call_of(Grid grid, const MaskArrays<T>& masks, const Part& part) const;

@@ -26,16 +26,16 @@ Deal::Deal(Index batch, const int64_t* lengths, Index parts) : parts_(parts), or
   }
 }
 
-SequenceSchedule::SequenceSchedule(Grid grid, const int64_t* lengths, bool reversed, const int32_t* members,
-                                   Index count)
+OwnSchedule::OwnSchedule(Grid grid, const int64_t* lengths, bool reversed, const int32_t* members,
+                         Index count)
     : count_(count) {
   const auto length = [&](Index i) { return lengths ? Index(lengths[members[i]]) : grid.time; };
   for (Index i = 0; i < count; ++i) nodes_ += length(i);
   const Index waves = count ? length(0) : 0;
   begin_.reserve(waves + 1);
   numbers_.resize(3 * nodes_ + 2 * count);
-  int32_t *row = numbers_.data(), *prev = row + nodes_, *sequence = prev + nodes_;
-  int32_t* last = std::copy_n(members, count, sequence + nodes_);
+  int32_t *row = numbers_.data(), *sequence = row + nodes_, *prev = sequence + nodes_;
+  int32_t* last = std::copy_n(members, count, prev + nodes_);
   std::fill_n(last, count, -1);
 
   Index node = 0, running = count;
@@ -53,9 +53,26 @@ SequenceSchedule::SequenceSchedule(Grid grid, const int64_t* lengths, bool rever
   begin_.push_back(node);
 }
 
-Schedule SequenceSchedule::view() const {
+OwnSchedule::OwnSchedule(const Forest& f, Index begin, Index end)
+    : nodes_(end - begin), count_(0), arity_(f.arity), forest_(true) {
+  // Rows sorted by their waves, by counting; those of a wave stay in order.
+  const auto last = std::max_element(f.wave + begin, f.wave + end);
+  begin_.assign(nodes_ ? *last + 2 : 1, 0);
+  for (Index r = begin; r < end; ++r) ++begin_[f.wave[r] + 1];
+  std::partial_sum(begin_.begin(), begin_.end(), begin_.begin());
+  numbers_.resize((2 + arity_) * nodes_);
+  int32_t *row = numbers_.data(), *sequence = row + nodes_, *prev = sequence + nodes_;
+  std::vector<Index> next(begin_.begin(), begin_.end());
+  for (Index r = begin; r < end; ++r) {
+    const Index node = next[f.wave[r]]++;
+    row[node] = sequence[node] = int32_t(r);
+    for (Index k = 0; k < arity_; ++k) prev[k * nodes_ + node] = f.prev[k * f.rows + r];
+  }
+}
+
+Schedule OwnSchedule::view() const {
   const int32_t* row = numbers_.data();
-  return {Index(begin_.size()) - 1, nodes_, begin_.data(), row, row + nodes_, row + 2 * nodes_};
+  return {Index(begin_.size()) - 1, nodes_, begin_.data(), row, row + 2 * nodes_, row + nodes_, forest_};
 }
 
 } // namespace rnncore

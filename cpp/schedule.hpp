@@ -15,6 +15,15 @@ struct Grid {
   Index row(Index t, Index b) const { return batch_first ? b * time + t : t * batch + b; }
 };
 
+/// Trees one after the other, or other graphs without cycles: each node stands at a row, after the rows
+/// of the trees before its own, and in a wave later than those of the nodes it continues.
+struct Forest {
+  Index trees, rows, arity;
+  const int64_t* begin; // (trees + 1)  rows of each tree
+  const int32_t* wave;  // (rows)  0 for nodes that continue nothing
+  const int32_t* prev;  // (arity, rows)  no_predecessor where there is none
+};
+
 /// Sequences of a batch in the order in which they are dealt to parts: part p of n has those from
 /// p * batch / n to (p + 1) * batch / n, about the same work in each, the longest first.
 class Deal {
@@ -32,12 +41,15 @@ private:
   std::vector<int32_t> order_;
 };
 
-/// Some sequences of a batch, walked from the first step to the last or, reversed, from each one's own
-/// last step to the first.
-class SequenceSchedule {
+/// A schedule and the memory it lies in.
+class OwnSchedule {
 public:
-  /// `members`: `count` sequences, the longest first. `lengths` (batch): null if all have `time` steps.
-  SequenceSchedule(Grid grid, const int64_t* lengths, bool reversed, const int32_t* members, Index count);
+  /// Some sequences of a batch, walked from the first step to the last or, reversed, from each one's own
+  /// last step to the first. `members`: `count` sequences, the longest first. `lengths` (batch): null if
+  /// all have `time` steps.
+  OwnSchedule(Grid grid, const int64_t* lengths, bool reversed, const int32_t* members, Index count);
+  /// The rows of some trees.
+  OwnSchedule(const Forest& forest, Index begin, Index end);
 
   Schedule view() const;
   /// f(sequence, row it ends at or -1 if it has no steps)
@@ -47,11 +59,12 @@ public:
   }
 
 private:
-  const int32_t* members() const { return numbers_.data() + 3 * nodes_; }
+  const int32_t* members() const { return numbers_.data() + (2 + arity_) * nodes_; }
 
-  Index nodes_ = 0, count_;
+  Index nodes_ = 0, count_, arity_ = 1; // count_: sequences
+  bool forest_ = false;
   std::vector<Index> begin_;
-  std::vector<int32_t> numbers_; // row, prev, sequence of each node; the members; their last rows
+  std::vector<int32_t> numbers_; // row, sequence, prevs of each node; the members; their last rows
 };
 
 } // namespace rnncore

@@ -4,11 +4,11 @@
 // the previous states. A finished chunk gives the gradients of inputs and weights in large products.
 #pragma once
 
+#include "pack.hpp"
 #include "pass.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
-constexpr Index block_bytes = 128 * 1024;
 constexpr Index tiles_bytes = 256 * 1024, least_copied = 8; // panels that make copying tiles worth while
 
 template <class T>
@@ -16,6 +16,9 @@ class BackwardPass : public Pass<T> {
   using Base = Pass<T>;
   using Base::L, Base::at_, Base::c_prev_, Base::chunk_, Base::gates, Base::h_, Base::masked, Base::mine_,
       Base::plan_, Base::rows_, Base::tape_, Base::take, Base::team_, Base::wait, Base::x_;
+
+  /// Columns of gates whose weights to a panel make 128 KB.
+  static constexpr Index block_columns = 128 * 1024 / (widest * L * Index(sizeof(T)));
 
 public:
   BackwardPass(const Recipe<T>& recipe, const Backward<T>& pass, const Team& team)
@@ -27,7 +30,10 @@ public:
     take(dx_, rows_);
     take(tiles_, at_.hidden.count() < least_copied ? 0 : tiles_size());
     take(d_middle_, at_.has_middle() ? rows_ * H : 0);
-    take(d_fed_, masked() ? rows_ * P : 0);
+    take(dc_prev_, rows_ * b_.shape.arity);
+    take(d_prev_, rows_ * b_.shape.arity);
+    take(d_fed_, masked() || this->forest() ? rows_ * P : 0);
+    take(trash_, this->forest() ? max(H, P) : 0);
     take(d_projected_rows_, projected);
     take(d_projected_, projected * P);
     take(d_unprojected_rows_, projected);
@@ -36,6 +42,7 @@ public:
 
   void run() {
     const Schedule& s = b_.schedule;
+    this->clear();
     if (first_call()) start_sums();
     tape_ = {b_.tape, s.begin[b_.end] - s.begin[b_.wave], s.begin[b_.wave]};
     for (Index end = b_.end; end > b_.wave; end = chunk_.wave) {
@@ -43,7 +50,7 @@ public:
       wait(); // until nobody needs the last chunk's pointers
       gather();
       wait();
-      span_level_ = -1;
+      at_level_ = -1;
       for (Index w = chunk_.end; w-- > chunk_.wave;)
         wave(s.begin[w] - chunk_.node, s.begin[w + 1] - s.begin[w]);
       wait(); // until all gates are gradients
@@ -85,14 +92,25 @@ private:
       dx_[r] = row_of(b_.dx, n.row);
       dh_[r] = row_of(b_.dh, n.sequence);
       if (plan_.has_cell_state) {
-        c_prev_[r] = previous(b_.c, b_.first_c, n.prev);
         this->last_c()[r] = row_of(b_.c, n.row);
         dc_[r] = row_of(b_.dc, n.sequence);
       }
+      this->for_each_prev(r, n, [&](Index at, Index prev) { gather_prev(at, prev, n.sequence); });
       if (!at_.projects()) continue;
       d_projected_rows_[r] = d_projected_ + r * b_.shape.output;
       d_unprojected_rows_[r] = d_unprojected_ + r * b_.shape.hidden;
     }
+  }
+
+  /// Where the state before lies, and its gradient goes: in a chain to the one place that it has for all
+  /// of its nodes.
+  void gather_prev(Index at, Index prev, Index sequence) {
+    const bool none = prev == no_predecessor;
+    const Index owner = this->forest() ? prev : sequence;
+    d_prev_[at] = none ? trash_ : row_of(b_.dh, owner);
+    if (!plan_.has_cell_state) return;
+    c_prev_[at] = none ? this->zeros_ : previous(b_.c, b_.first_c, prev);
+    dc_prev_[at] = none ? trash_ : row_of(b_.dc, owner);
   }
 
   /// One wave: `rows` nodes from row `first` of the chunk.
@@ -102,23 +120,70 @@ private:
       for (Index stage = plan_.stages; stage-- > 0;) step(level, stage, first, rows);
   }
 
+  /// A product that carries the gradients of gates back to a state.
+  struct Term {
+    Index stage, predecessor;
+    const Window* window;
+    T* gates;
+    const T* weights;
+  };
+
+  /// Makes a transition the one at hand, once the rows of a chunk are gathered.
+  void enter(Index level) {
+    if (level == at_level_) return;
+    at_level_ = level;
+    span_ = span_of(level);
+    count_ = 0;
+    for_each_recurrence(at_, [&](const Window& window, Index k, Index i, Index) {
+      terms_[count_++] = {plan_.recurrent[i].stage, k, &window, span_.gates,
+                          b_.packed_transposed + at_.recurrent_transposed(level, k, i)};
+    });
+    const Index last = b_.shape.depth - 1; // which sees h(t-1), too
+    if (level == 0 && b_.shape.shortcut)
+      terms_[count_++] = {0, 0, plan_.input, gates(last),
+                          b_.packed_transposed + at_.input_transposed(last)};
+  }
+
   void step(Index level, Index stage, Index first, Index rows) {
-    if (level != span_level_) span_ = span_of(span_level_ = level);
+    enter(level);
     instants_[stage](at_, span_, {chunk_.rows, first, rows, mine_.panels});
-    if (!plan_.recurrent[stage].count) return;
-    wait(); // the product reads the gradients of all gates
-    const bool unmasks = stage == 0 && level == 0 && masked();
-    const bool keeps = stage == 0 && !unmasks && direct();
-    Target<T> target{nullptr, 0, dh_ + first, 0};
-    if (stage > 0) target = {d_middle_ + first * b_.shape.hidden, b_.shape.hidden, nullptr, 0};
-    if (unmasks) target = {d_fed_ + first * b_.shape.output, b_.shape.output, nullptr, 0};
-    multiply_back(level, plan_.recurrent[stage], first, rows, at_.states, mine_.states,
-                  at_.recurrent_transposed(level, stage), target, keeps ? Start::keep : Start::zero);
-    const Index last = b_.shape.depth - 1;
-    if (stage == 0 && level == 0 && b_.shape.shortcut)
-      multiply_back(last, plan_.input, first, rows, at_.states, mine_.states, at_.input_transposed(last),
-                    target, Start::keep);
-    if (unmasks) unmask(first, rows);
+    if (!plan_.multiplies(stage)) return;
+    wait(); // the products read the gradients of all gates
+    if (stage > 0) {
+      const Target<T> middle{d_middle_ + first * b_.shape.hidden, b_.shape.hidden, nullptr, 0};
+      products_back(stage, 0, first, rows, middle, Start::zero);
+    } else if (this->forest()) {
+      for (Index k = 0; first >= this->leaves() && k < b_.shape.arity; ++k) scatter(k, first, rows);
+    } else if (level == 0 && masked()) {
+      products_back(stage, 0, first, rows, fed_target(first), Start::zero);
+      unmask(first, rows);
+    } else {
+      products_back(stage, 0, first, rows, {nullptr, 0, dh_ + first, 0},
+                    direct() ? Start::keep : Start::zero);
+    }
+  }
+
+  Target<T> fed_target(Index first) const {
+    return {d_fed_ + first * b_.shape.output, b_.shape.output, nullptr, 0};
+  }
+
+  /// Gradients of the gates of a stage to one predecessor's state.
+  void products_back(Index stage, Index k, Index first, Index rows, const Target<T>& target, Start start) {
+    for (const Term* term = terms_; term < terms_ + count_; ++term) {
+      if (term->stage != stage || term->predecessor != k) continue;
+      multiply_back(*term, first, rows, at_.states, mine_.states, target, start);
+      start = Start::keep;
+    }
+  }
+
+  /// The same added to wherever the predecessors are: several nodes may continue one.
+  void scatter(Index k, Index first, Index rows) {
+    products_back(0, k, first, rows, fed_target(first), Start::zero);
+    const auto [begin, end] = this->my_states();
+    for (Index r = first; r < first + rows; ++r) {
+      T* to = d_prev_[k * rows_ + r];
+      for (Index j = begin; j < end; ++j) to[j] += d_fed_[r * b_.shape.output + j];
+    }
   }
 
   /// Whether the gradient of the old h has a part that went through no product.
@@ -138,8 +203,10 @@ private:
     Span<T> span = Base::span_of(level);
     if (at_.last(level) && b_.dy.base && !at_.projects()) span.dy = dy_;
     span.dh = at_.projects() ? d_unprojected_rows_ : dh_;
-    span.direct = dh_;
+    span.direct = d_prev_;
     span.dc = dc_;
+    span.dc_prev = dc_prev_;
+    span.adds = this->forest();
     span.d_middle = {d_middle_, b_.shape.hidden};
     span.d_units = b_.gradients + at_.unit(level);
     return span;
@@ -169,15 +236,21 @@ private:
   }
 
   void input_gradients() {
-    multiply_back(0, plan_.input, 0, chunk_.rows, at_.inputs, Share(team_, at_.inputs.count()),
-                  at_.input_transposed(0), {nullptr, 0, dx_, 0}, b_.add_dx ? Start::keep : Start::zero);
+    Start start = b_.add_dx ? Start::keep : Start::zero;
+    for_each_input(at_, 0, [&](const Window& window, Index i) {
+      const Term term{0, 0, &window, gates(0), b_.packed_transposed + at_.input_transposed(0, i)};
+      multiply_back(term, 0, chunk_.rows, at_.inputs, Share(team_, at_.inputs.count()),
+                    {nullptr, 0, dx_, 0}, start);
+      start = Start::keep;
+    });
   }
 
   /// Gradients of a window of gates times transposed weights, to some panels of `outputs`. The weights of a
   /// panel are taken in blocks that stay in the core's own cache while all rows pass.
-  void multiply_back(Index level, const Window& window, Index first, Index rows, const Panels<T>& outputs,
-                     Share panels, Index weights, const Target<T>& target, Start start) const {
-    const Index block = max(1, block_bytes / (at_.columns(window, 0) * widest * L * Index(sizeof(T))));
+  void multiply_back(const Term& term, Index first, Index rows, const Panels<T>& outputs, Share panels,
+                     const Target<T>& target, Start start) const {
+    const Window& window = *term.window;
+    const Index all = at_.all(window), block = all <= block_columns ? at_.hidden.count() : block_of(window);
     outputs.for_each_run(panels.begin, panels.end, [&](Index q, Index end) {
       const Index column = outputs.first(q) * L, width = outputs.width(q);
       Target<T> c = target;
@@ -188,12 +261,12 @@ private:
       for (Index p = 0; p < at_.hidden.count(); p += block) {
         const Index p_end = min(p + block, at_.hidden.count());
         multiply(Product<T, GateRows<T>>{
-            {at_.hidden, window, plan_.slots, gates(level), chunk_.rows, first, p, p_end},
+            {at_.hidden, window, plan_.slots, term.gates, chunk_.rows, first, p, p_end},
             rows,
-            b_.packed_transposed + weights + column * at_.all(window) + at_.before(window, p) * width * L,
+            term.weights + column * all + at_.before(window, p) * width * L,
             width,
             end - q,
-            width * L * at_.all(window),
+            width * L * all,
             c,
             width * L,
             outputs.valid(outputs.first(end) - 1),
@@ -202,14 +275,21 @@ private:
     });
   }
 
+  /// Panels of gates whose weights make a block.
+  Index block_of(const Window& window) const { return max(1, block_columns / at_.columns(window, 0)); }
+
   void weight_gradients() {
+    const Index leaves = this->leaves();
     for (Index level = 0; level < b_.shape.depth; ++level) {
-      if (const Index columns = at_.input_columns(level))
-        outer_of(level, plan_.input, level == 0 ? x_ : this->fed(), columns, at_.input(level));
-      for (Index s = 0; s < plan_.stages; ++s)
-        if (plan_.recurrent[s].count)
-          outer_of(level, plan_.recurrent[s], s == 0 ? this->before(level) : this->middle(level),
-                   b_.shape.output, at_.recurrent(level, s));
+      for_each_input(at_, level, [&](const Window& window, Index i) {
+        outer_of(level, window, level == 0 ? x_ : this->fed(), 0, at_.input_columns(level),
+                 at_.input(level, i));
+      });
+      for_each_recurrence(at_, [&](const Window& window, Index k, Index i, Index) {
+        const T* const* rows =
+            plan_.recurrent[i].stage > 0 ? this->middle(level) : this->before(level) + k * rows_;
+        outer_of(level, window, rows, leaves, b_.shape.output, at_.recurrent(level, k, i));
+      });
       for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p)
         add_rows(gates(level) + at_.gates(p, chunk_.rows), chunk_.rows, at_.row(p),
                  b_.gradients + at_.bias(level) + at_.gates(p, 1), !first_chunk());
@@ -218,35 +298,34 @@ private:
   }
 
   /// Rows are copied tile by tile where many panels read them, in blocks that stay in the core's own cache.
-  void outer_of(Index level, const Window& w, const T* const* a, Index columns, Index matrix) {
+  void outer_of(Index level, const Window& w, const T* const* a, Index first, Index columns, Index matrix) {
+    const Index rows = chunk_.rows - first;
+    a += first;
     const Parts tiles(columns, tile_rows(int(at_.columns(w, 0) / L)));
     if (at_.hidden.count() < least_copied) {
-      outer_panels<GatheredTiles<T>>(level, w, {a, tiles}, Share(tiles.count), columns, matrix);
+      outer_panels<GatheredTiles<T>>(level, w, {a, tiles}, Share(tiles.count), first, columns, matrix);
       return;
     }
     const Index block = max(1, tiles_bytes / (chunk_.rows * tiles.size(0) * Index(sizeof(T))));
     for (Index begin = 0; begin < tiles.count; begin += block) {
-      const Index end = min(begin + block, tiles.count);
-      Share copied(team_, end - begin), all(end - begin);
-      for (Share* share : {&copied, &all}) {
-        share->begin += begin;
-        share->end += begin;
-      }
-      T* to = tiles_ + chunk_.rows * (tiles.begin(copied.begin) - tiles.begin(begin));
-      copy_tiles(a, chunk_.rows, tiles, copied, to);
+      const Share all = Share::of(begin, min(begin + block, tiles.count));
+      const Share copied = all.part(team_);
+      T* to = tiles_ + rows * (tiles.begin(copied.begin) - tiles.begin(begin));
+      copy_tiles(a, rows, tiles, copied, to);
       wait();
-      outer_panels<CopiedTiles<T>>(level, w, {tiles_, chunk_.rows, begin, tiles}, all, columns, matrix);
+      outer_panels<CopiedTiles<T>>(level, w, {tiles_, rows, begin, tiles}, all, first, columns, matrix);
       wait();
     }
   }
 
   template <class A>
-  void outer_panels(Index level, const Window& w, const A& a, Share tiles, Index columns, Index matrix) {
+  void outer_panels(Index level, const Window& w, const A& a, Share tiles, Index first, Index columns,
+                    Index matrix) {
     for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) {
-      const Index width = at_.columns(w, p);
-      outer<T, A>({a, tiles, chunk_.rows, gates(level) + at_.gates(p, chunk_.rows) + at_.window(w, p),
-                   at_.row(p), width / L, L, b_.gradients + matrix + columns * at_.before(w, p), width,
-                   !first_chunk()});
+      const Index width = at_.columns(w, p), row = at_.row(p);
+      const T* b = gates(level) + at_.gates(p, chunk_.rows) + first * row + at_.window(w, p);
+      outer<T, A>({a, tiles, chunk_.rows - first, b, row, width / L, L,
+                   b_.gradients + matrix + columns * at_.before(w, p), width, !first_chunk()});
     }
   }
 
@@ -270,12 +349,14 @@ private:
 
   const Backward<T>& b_;
   const Instants<T>* const instants_; // by stage
-  Span<T> span_;                      // of the transition at hand
-  Index span_level_ = -1;
+  Index at_level_ = -1;               // the transition at hand,
+  Span<T> span_;                      // what its instants are given,
+  Term terms_[2 * most_arity + 1];    // and the products after them
+  Index count_ = 0;
   // A pointer for each row of the chunk, and the rows that some of them point to.
   const T **dy_, **d_projected_rows_, **d_unprojected_rows_;
-  T **dh_, **dc_, **dx_;
-  T *tiles_, *d_middle_, *d_fed_, *d_projected_, *d_unprojected_;
+  T **dh_, **dc_, **dx_, **d_prev_, **dc_prev_;
+  T *tiles_, *trash_, *d_middle_, *d_fed_, *d_projected_, *d_unprojected_;
 };
 
 } // namespace rnncore::RNNCORE_LEVEL

@@ -5,6 +5,7 @@
 #include "cells/gru.hpp"
 #include "cells/lstm.hpp"
 #include "cells/minimal.hpp"
+#include "cells/tree.hpp"
 #include "cells/vanilla.hpp"
 #include "forward.hpp"
 #include "linear.hpp"
@@ -72,17 +73,18 @@ struct Line {
 template <class C, class T>
 constexpr Cell<T> line(const char* name) {
   using Own = Line<C, T>;
-  return {name,
-          C::plan.has_cell_state,
-          C::plan.recurrent[0].count > 0,
-          {C::plan.gates, C::plan.units, Own::sizes, Own::pack, Own::pack_transposed},
-          Own::add_gradients,
-          Own::forward_work,
-          Own::backward_work,
-          Own::chunk_nodes,
-          Own::shares,
-          Own::forward,
-          Own::backward};
+  return {
+      name,
+      C::plan.has_cell_state,
+      C::plan.recurrent[0].window.count > 0,
+      {C::plan.gates, C::plan.recurrent_gates, C::plan.units, Own::sizes, Own::pack, Own::pack_transposed},
+      Own::add_gradients,
+      Own::forward_work,
+      Own::backward_work,
+      Own::chunk_nodes,
+      Own::shares,
+      Own::forward,
+      Own::backward};
 }
 
 template <class T>
@@ -104,10 +106,15 @@ constexpr Cell<T> cells[] = {
     line<MinimalGated, T>("mgu"),
     line<MinGru, T>("min_gru"),
     line<MinLstm, T>("min_lstm"),
+    line<TreeLstm<1>, T>("tree_lstm_1"),
+    line<TreeLstm<2>, T>("tree_lstm_2"),
+    line<TreeLstm<3>, T>("tree_lstm_3"),
+    line<TreeLstm<4>, T>("tree_lstm_4"),
+    line<TreeLstm<5>, T>("tree_lstm_5"),
 };
 
 template <class T>
-constexpr Linear<T> linear = {{1, 0, linear_sizes<T>, linear_pack<T>, linear_pack_transposed<T>},
+constexpr Linear<T> linear = {{1, 1, 0, linear_sizes<T>, linear_pack<T>, linear_pack_transposed<T>},
                               linear_forward<T>,
                               linear_backward<T>};
 

@@ -14,7 +14,7 @@ template <class T>
 class ForwardPass : public Pass<T> {
   using Base = Pass<T>;
   using Base::L, Base::at_, Base::c_prev_, Base::chunk_, Base::h_, Base::mine_, Base::plan_, Base::rows_,
-      Base::tape_, Base::take, Base::team_, Base::wait, Base::x_;
+      Base::tape_, Base::take, Base::team_, Base::wait, Base::x_, Base::zeros_;
 
 public:
   ForwardPass(const Recipe<T>& recipe, const Forward<T>& pass, const Team& team)
@@ -25,6 +25,7 @@ public:
 
   void run() {
     const Schedule& s = f_.schedule;
+    this->clear();
     for (Index wave = f_.wave; wave < f_.end; wave = chunk_.end) {
       chunk_ = chunk_at(at_, s, wave);
       tape_ = f_.tape ? TapeView<T>{f_.tape, s.begin[f_.end] - s.begin[f_.wave], s.begin[f_.wave]}
@@ -37,7 +38,8 @@ public:
         const Index first = s.begin[w] - chunk_.node, rows = s.begin[w + 1] - s.begin[w];
         if (this->masked()) feed(first, rows);
         for (Index level = 0; level < f_.shape.depth; ++level)
-          for (Index stage = 0; stage < plan_.stages; ++stage) step(level, stage, first, rows);
+          for (Index stage = 0; stage < plan_.stages; ++stage)
+            step(level, stage, first, rows, !this->forest() || w > 0);
         if (at_.projects()) project(first, rows);
       }
     }
@@ -52,51 +54,66 @@ private:
       Base::gather(r, n);
       if (at_.projects()) y_[r] = row_of(f_.y, n.row);
       if (!plan_.has_cell_state) continue;
-      c_prev_[r] = f_.c.base ? previous(f_.c, running, n.prev) : row_of(running, n.sequence);
+      this->for_each_prev(r, n, [&](Index at, Index prev) {
+        c_prev_[at] = prev == no_predecessor ? zeros_
+                      : f_.c.base            ? previous(f_.c, running, prev)
+                                             : row_of(running, n.sequence);
+      });
       this->last_c()[r] = f_.c.base ? row_of(f_.c, n.row) : row_of(f_.running_c, n.sequence);
     }
   }
 
-  /// What a transition's products and instants are given, once the rows of a chunk are gathered.
-  struct Transition {
-    Span<T> span;
-    const T* input_weights; // null where there is no input
-    const T* weights[2];    // of each stage
-    const T* const* states[2];
+  /// One of the products that a stage adds up.
+  struct Term {
+    Index stage;
+    const Window* window;
+    const T* const* rows;
+    Index columns;
+    const T* weights;
   };
 
+  /// Makes a transition the one at hand, once the rows of a chunk are gathered.
   void enter(Index level) {
     if (level == at_level_) return;
     at_level_ = level;
-    now_.span = this->span_of(level);
-    now_.input_weights = at_.input_columns(level) ? f_.packed + at_.input(level) : nullptr;
-    for (Index stage = 0; stage < plan_.stages; ++stage) {
-      now_.weights[stage] = f_.packed + at_.recurrent(level, stage);
-      now_.states[stage] = stage == 0 ? this->before(level) : this->middle(level);
-    }
+    span_ = this->span_of(level);
+    count_ = 0;
+    if (level > 0 && at_.input_columns(level))
+      terms_[count_++] = {0, plan_.input, this->fed(), f_.shape.hidden, f_.packed + at_.input(level)};
+    for (Index k = 0; k < f_.shape.arity; ++k)
+      for (Index i = 0; i < 2; ++i) {
+        const Recurrence& product = plan_.recurrent[i];
+        if (!product.window.count) continue;
+        const T* const* rows = product.stage > 0 ? this->middle(level) : this->before(level) + k * rows_;
+        terms_[count_++] = {product.stage, &product.window, rows, f_.shape.output,
+                            f_.packed + at_.recurrent(level, k, i)};
+      }
   }
 
-  /// Every slot starts from its bias; those of the input window have the input's product added.
+  /// Every slot starts from its bias; those of the input windows have the input's product added.
   void start_gates(Index level) {
     enter(level);
-    const Window window = level == 0 ? plan_.input : Window{};
+    Window filled = plan_.input[0];
+    filled.count = level == 0 ? plan_.input[0].count + plan_.input[1].count : 0; // one after the other
     const Extent all{chunk_.rows, 0, chunk_.rows, mine_.panels};
-    if (level == 0)
+    for (Index i = 0; level == 0 && i < 2; ++i) {
+      const Term term{0, plan_.input + i, x_, f_.shape.input, f_.packed + at_.input(level, i)};
       at_.hidden.for_each_run(mine_.panels.begin, mine_.panels.end, [&](Index p, Index end) {
-        auto product = product_of(window, p, end, all, x_, f_.shape.input, now_.input_weights);
+        auto product = product_of(term, p, end, all);
         product.start = Start::bias;
-        product.bias = f_.packed + at_.bias(level) + at_.gates(p, 1) + at_.window(window, p);
+        product.bias = f_.packed + at_.bias(level) + at_.gates(p, 1) + at_.window(*term.window, p);
         product.bias_step = at_.row(p);
-        multiply(product);
+        if (term.window->count) multiply(product);
       });
-    for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) fill_other_slots(level, p, window);
+    }
+    for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) fill_other_slots(level, p, filled);
   }
 
   void fill_other_slots(Index level, Index p, const Window& window) {
     const Index begin = at_.window(window, p), end = begin + at_.columns(window, p);
     if (begin == 0 && end == at_.row(p)) return;
     const T* bias = f_.packed + at_.bias(level) + at_.gates(p, 1);
-    T* to = now_.span.gates + at_.gates(p, chunk_.rows);
+    T* to = span_.gates + at_.gates(p, chunk_.rows);
     for (Index r = 0; r < chunk_.rows; ++r, to += at_.row(p)) {
       for (Index j = 0; j < begin; j += L) store(to + j, load(bias + j));
       for (Index j = end; j < at_.row(p); j += L) store(to + j, load(bias + j));
@@ -112,7 +129,7 @@ private:
   /// One stage of one wave: `rows` nodes from row `first` of the chunk. Panels go in groups whose gates fit
   /// the nearest cache: first all products of a group, then the cell, whose long chains of operations then
   /// overlap. A cell that normalises needs all of them at once.
-  void step(Index level, Index stage, Index first, Index rows) {
+  void step(Index level, Index stage, Index first, Index rows, bool continues) {
     enter(level);
     if (rows != group_rows_) {
       group_rows_ = rows;
@@ -123,34 +140,30 @@ private:
     for (Index g = mine_.panels.begin; g < mine_.panels.end; g += group_) {
       extent.panels.begin = g;
       extent.panels.end = min(g + group_, mine_.panels.end);
-      products(stage, extent);
-      instants_[stage](at_, now_.span, extent);
+      if (continues) products(stage, extent);
+      instants_[stage](at_, span_, extent);
     }
     wait(); // the next stage or wave reads whole rows
   }
 
   void products(Index stage, const Extent& extent) {
-    const Window& window = plan_.recurrent[stage];
     at_.hidden.for_each_run(extent.panels.begin, extent.panels.end, [&](Index p, Index end) {
-      if (at_level_ > 0 && stage == 0 && now_.input_weights)
-        multiply(product_of(plan_.input, p, end, extent, this->fed(), f_.shape.hidden, now_.input_weights));
-      if (window.count)
-        multiply(
-            product_of(window, p, end, extent, now_.states[stage], f_.shape.output, now_.weights[stage]));
+      for (const Term* term = terms_; term < terms_ + count_; ++term)
+        if (term->stage == stage) multiply(product_of(*term, p, end, extent));
     });
   }
 
   /// Rows times packed weights, added to a window of the gates of some panels of equal width.
-  Product<T, Gathered<T>> product_of(const Window& window, Index p, Index end, const Extent& extent,
-                                     const T* const* a, Index columns, const T* weights) const {
+  Product<T, Gathered<T>> product_of(const Term& term, Index p, Index end, const Extent& extent) const {
+    const Window& window = *term.window;
     const Index row = at_.row(p), width = at_.columns(window, p), first = at_.hidden.first(p) * L;
-    T* gates = now_.span.gates + plan_.slots * chunk_.rows * first + extent.first * row;
-    return {{a + extent.first, columns},
+    T* gates = span_.gates + plan_.slots * chunk_.rows * first + extent.first * row;
+    return {{term.rows + extent.first, term.columns},
             extent.rows,
-            weights + columns * window.count * first,
+            term.weights + term.columns * window.count * first,
             width / L,
             end - p,
-            columns * width,
+            term.columns * width,
             {gates + at_.window(window, p), row, nullptr, 0},
             chunk_.rows * row,
             L};
@@ -176,8 +189,10 @@ private:
 
   const Forward<T>& f_;
   const Instants<T>* const instants_; // by stage
-  Transition now_;                    // the one at hand,
-  Index at_level_ = -1;               // and which it is
+  Index at_level_ = -1;               // the transition at hand,
+  Span<T> span_;                      // what its instants are given,
+  Term terms_[2 * most_arity + 1];    // and its products
+  Index count_ = 0;
   Index group_ = 0, group_rows_ = -1; // panels of a group, for so many rows
   T** y_;                             // where projected states go
   T* work_tape_;

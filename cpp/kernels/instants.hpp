@@ -15,15 +15,18 @@ struct Span {
   const T *const *h_prev, *const *c_prev;
   T *const *h, *const *c; // on the way back `c` is only read
   T* const* middle;
-  const T* units;  // [unit][vector][lane]
-  bool keep_gates; // for the way back
+  const T* units;    // [unit][vector][lane]
+  Index branch_step; // from the pointers of one predecessor to those of the next
+  bool keep_gates;   // for the way back
   const T *const *update, *const *keep_h, *const *keep_c;
   const Choices* choices;
 
   // On the way back.
   const T* const* dy; // added to dh, or null
   const T* const* dh; // of the state after
-  T *const *direct, *const *dc;
+  const T* const* dc;
+  T *const *direct, *const *dc_prev; // of the states before
+  bool adds;                         // to those
   Rows<const T> d_middle;
   T* d_units;
 };
@@ -102,6 +105,8 @@ RNNCORE_INLINE void forward_one(const Span<T>& span, const Place<T>& at, Index r
   load_slots<C>(at, r, s);
   if (C::plan.sees_h || (chosen && span.keep_h)) t.h_prev = load(span.h_prev[r] + column, valid);
   if constexpr (C::plan.has_cell_state) t.c_prev = load(span.c_prev[r] + column, valid);
+  for (Index k = 0; k < C::plan.branches; ++k)
+    t.branch[k] = load(span.c_prev[k * span.branch_step + r] + column, valid);
   C::forward(Stage<S>{}, rules_of<C, T, chosen>(span, r, column, valid), s, t);
   if (span.keep_gates || !is_last)
     for (Index j = 0; j < C::slots; ++j) store(at.slot(r, j), s[j]);
@@ -116,7 +121,7 @@ RNNCORE_INLINE void forward_one(const Span<T>& span, const Place<T>& at, Index r
   if constexpr (C::plan.has_cell_state && S == 0) store(span.c[r] + column, t.c, valid);
   if constexpr (is_last)
     store(span.h[r] + column, t.h, valid);
-  else if constexpr (C::plan.recurrent[1].count > 0)
+  else if constexpr (C::plan.recurrent[1].stage > 0)
     store(span.middle[r] + column, t.middle, valid);
 }
 
@@ -150,6 +155,8 @@ RNNCORE_INLINE void gradient_of(const Span<T>& span, const Place<T>& at, Index r
   }
   if constexpr (C::plan.has_cell_state) {
     t.c_prev = load(span.c_prev[r] + column, valid);
+    for (Index k = 0; k < C::plan.branches; ++k)
+      t.branch[k] = load(span.c_prev[k * span.branch_step + r] + column, valid);
     t.c = load(span.c[r] + column, valid);
     d.c = load(span.dc[r] + column, valid);
     if constexpr (chosen && C::plan.stages == 1)
@@ -160,7 +167,7 @@ RNNCORE_INLINE void gradient_of(const Span<T>& span, const Place<T>& at, Index r
         t.c = C::cell(rules, s, t);
       }
   }
-  if constexpr (!is_last && C::plan.recurrent[1].count > 0)
+  if constexpr (!is_last && C::plan.recurrent[1].stage > 0)
     d.middle = load(span.d_middle.base + r * span.d_middle.stride + column, valid);
   C::backward(Stage<S>{}, rules, s, t, d);
   if (chosen && span.keep_h) d.h = C::plan.direct ? d.h + kept_h : kept_h;
@@ -172,11 +179,18 @@ RNNCORE_INLINE void store_gradients(const Span<T>& span, const Place<T>& at, Ind
                                     const Vec<T> (&s)[C::slots], const Gradient<Vec<T>>& d) {
   // Of an earlier stage only its own window: the others' slots may still be read by other threads.
   constexpr bool all = S + 1 == C::plan.stages || C::plan.norms > 0;
-  constexpr Index begin = all ? 0 : C::plan.recurrent[S].begin;
-  constexpr Index end = all ? Index(C::slots) : begin + C::plan.recurrent[S].count;
+  constexpr Index begin = all ? 0 : C::plan.recurrent[S].window.begin;
+  constexpr Index end = all ? Index(C::slots) : begin + C::plan.recurrent[S].window.count;
   for (Index j = begin; j < end; ++j) store(at.slot(r, j), s[j]);
-  if (C::plan.direct || (chosen && span.keep_h)) store(span.direct[r] + at.column, d.h, at.valid);
-  if constexpr (C::plan.has_cell_state && S == 0) store(span.dc[r] + at.column, d.c, at.valid);
+  const auto put = [&](T* to, Vec<T> v) RNNCORE_HOT {
+    to += at.column;
+    store(to, span.adds ? load(to, at.valid) + v : v, at.valid);
+  };
+  if (C::plan.direct || (chosen && span.keep_h)) put(span.direct[r], d.h);
+  if constexpr (C::plan.branches > 0)
+    for (Index k = 0; k < C::plan.branches; ++k) put(span.dc_prev[k * span.branch_step + r], d.branch[k]);
+  else if constexpr (C::plan.has_cell_state && S == 0)
+    put(span.dc_prev[r], d.c);
 }
 
 template <class C, class T>

@@ -76,8 +76,16 @@ struct Share {
   Index begin, end;
 
   RNNCORE_INLINE explicit Share(Index n) : begin(0), end(n) {} // all
-  RNNCORE_INLINE Share(const Team& team, Index n)
-      : begin(n * team.rank / team.size), end(n * (team.rank + 1) / team.size) {}
+  RNNCORE_INLINE Share(const Team& team, Index n) : Share(Share(n).part(team)) {}
+  static RNNCORE_INLINE Share of(Index begin, Index end) {
+    Share share(end);
+    share.begin = begin;
+    return share;
+  }
+  RNNCORE_INLINE Share part(const Team& team) const {
+    const Index n = end - begin;
+    return of(begin + n * team.rank / team.size, begin + n * (team.rank + 1) / team.size);
+  }
 };
 
 constexpr Index widest = 4; // vectors of sums side by side
@@ -88,22 +96,36 @@ struct Window {
   Index gate[4] = {};
 };
 
+/// A product with the states that the nodes continue, or with what an earlier stage made of them.
+struct Recurrence {
+  Index stage = 0;
+  Window window;
+};
+
 /// A run of slots that is normalised, over all hidden units, before a stage of the cell.
 struct Norm {
   Index stage, begin, count;
 };
 
 /// What the engine knows of a cell: its gates in slots, and which products fill them. An instant goes in
-/// one stage or two; each has a recurrent product of its own, or none.
+/// one stage or two; each has recurrent products of its own, or none.
 struct Plan {
-  Index slots, gates, stages = 1, units = 0;
-  Window input;
-  Window recurrent[2];
+  Index slots, gates, recurrent_gates = gates, stages = 1, units = 0;
+  Window input[2] = {};
+  Recurrence recurrent[2] = {};
   bool has_cell_state = false;
+  Index branches = 0;  // predecessors whose cell states an instant takes one by one; 0: as many as come
   bool sees_h = false; // instants read the old h, not only products do
   bool direct = false; // the old h reaches the new one past the product, too
   Index norms = 0;
   Norm norm[9] = {};
+
+  /// Whether a stage has a product.
+  RNNCORE_INLINE constexpr bool multiplies(Index stage) const {
+    for (const Recurrence& product : recurrent)
+      if (product.window.count && product.stage == stage) return true;
+    return false;
+  }
 };
 
 /// All offsets that follow from a cell and its sizes, in elements.
@@ -144,17 +166,21 @@ struct Layout {
   }
   RNNCORE_INLINE Index all(const Window& w) const { return w.count * hidden.padded(); }
 
-  // Packed for forward, transition by transition: bias, units, input weights, recurrent weights of each
-  // stage; at the end the projection, [panel of outputs][hidden unit][output].
+  // Packed for forward, transition by transition: bias, units, input weights by window, recurrent weights
+  // by predecessor and product; at the end the projection, [panel of outputs][hidden unit][output].
   RNNCORE_INLINE Index bias(Index level) const {
     return level == 0 ? 0 : inner(shape.input) + (level - 1) * inner(0);
   }
   RNNCORE_INLINE Index unit(Index level) const { return bias(level) + node(); }
   RNNCORE_INLINE Index input(Index level) const { return unit(level) + plan.units * hidden.padded(); }
-  RNNCORE_INLINE Index recurrent(Index level, Index stage) const {
-    return input(level) + input_columns(level) * all(plan.input) + recurrent_before(shape.output, stage);
+  RNNCORE_INLINE Index input(Index level, Index window) const {
+    return input(level) + (window ? input_columns(level) * all(plan.input[0]) : 0);
   }
-  RNNCORE_INLINE Index projection() const { return recurrent(shape.depth - 1, plan.stages); }
+  RNNCORE_INLINE Index recurrent(Index level, Index k, Index product) const {
+    return input(level) + input_columns(level) * all_inputs() + k * recurrent_size(shape.output) +
+           (product ? shape.output * all(plan.recurrent[0].window) : 0);
+  }
+  RNNCORE_INLINE Index projection() const { return recurrent(shape.depth - 1, shape.arity, 0); }
   RNNCORE_INLINE Index packed() const {
     return projection() + (projects() ? shape.hidden * states.padded() : 0);
   }
@@ -163,12 +189,18 @@ struct Layout {
   RNNCORE_INLINE Index input_transposed(Index level) const {
     return level == 0 ? 0 : inner_transposed(inputs.padded()) + (level - 1) * inner_transposed(0);
   }
-  RNNCORE_INLINE Index recurrent_transposed(Index level, Index stage) const {
+  RNNCORE_INLINE Index input_transposed(Index level, Index window) const {
     const Index wide = level == 0 ? inputs.padded() : input_columns(level) ? states.padded() : 0;
-    return input_transposed(level) + wide * all(plan.input) + recurrent_before(states.padded(), stage);
+    return input_transposed(level) + wide * (window == 0   ? 0
+                                             : window == 1 ? all(plan.input[0])
+                                                           : all_inputs());
+  }
+  RNNCORE_INLINE Index recurrent_transposed(Index level, Index k, Index product) const {
+    return input_transposed(level, 2) + k * recurrent_size(states.padded()) +
+           (product ? states.padded() * all(plan.recurrent[0].window) : 0);
   }
   RNNCORE_INLINE Index projection_transposed() const {
-    return recurrent_transposed(shape.depth - 1, plan.stages);
+    return recurrent_transposed(shape.depth - 1, shape.arity, 0);
   }
   RNNCORE_INLINE Index packed_transposed() const {
     return projection_transposed() + (projects() ? shape.output * units.padded() : 0);
@@ -185,20 +217,20 @@ struct Layout {
   RNNCORE_INLINE Index tape_c(Index level) const { return tape_h(level) + shape.hidden; }
   RNNCORE_INLINE Index tape_unprojected() const { return tape_h(shape.depth - 1); }
   RNNCORE_INLINE Index tape() const { return tape_unprojected() + (projects() ? shape.hidden : 0); }
-  RNNCORE_INLINE bool has_middle() const { return plan.recurrent[1].count > 0; }
+  RNNCORE_INLINE bool has_middle() const { return plan.recurrent[1].stage > 0; }
 
 private:
-  RNNCORE_INLINE Index recurrent_before(Index rows, Index stage) const {
-    Index size = 0;
-    for (Index s = 0; s < stage; ++s) size += rows * all(plan.recurrent[s]);
-    return size;
+  RNNCORE_INLINE Index all_inputs() const { return all(plan.input[0]) + all(plan.input[1]); }
+  /// Of one predecessor's weights with rows of this many columns.
+  RNNCORE_INLINE Index recurrent_size(Index columns) const {
+    return columns * (all(plan.recurrent[0].window) + all(plan.recurrent[1].window));
   }
   RNNCORE_INLINE Index inner(Index inputs) const {
-    return node() + plan.units * hidden.padded() + inputs * all(plan.input) +
-           recurrent_before(shape.output, plan.stages);
+    return node() + plan.units * hidden.padded() + inputs * all_inputs() +
+           shape.arity * recurrent_size(shape.output);
   }
   RNNCORE_INLINE Index inner_transposed(Index inputs) const {
-    return inputs * all(plan.input) + recurrent_before(states.padded(), plan.stages);
+    return inputs * all_inputs() + shape.arity * recurrent_size(states.padded());
   }
   RNNCORE_INLINE Index tape_level() const {
     return node() + (has_middle() ? shape.hidden : 0) + plan.norms +

@@ -121,8 +121,24 @@ void for_each_bias(const Layout<T>& at, Share panels, const Weights<U>& w, F f) 
       });
     }
   };
-  visit(at.plan.input, w.input_bias);
-  for (Index s = 0; s < at.plan.stages; ++s) visit(at.plan.recurrent[s], w.recurrent_bias);
+  for (const Window& window : at.plan.input) visit(window, w.input_bias);
+  for (const Recurrence& product : at.plan.recurrent) visit(product.window, w.recurrent_bias);
+}
+
+/// f(window of the input's product, which one it is)
+template <class T, class F>
+void for_each_input(const Layout<T>& at, Index level, F f) {
+  for (Index i = 0; i < 2 && at.input_columns(level); ++i)
+    if (at.plan.input[i].count) f(at.plan.input[i], i);
+}
+
+/// f(window of a recurrent product, predecessor, which product, where its matrix begins in torch's layout)
+template <class T, class F>
+void for_each_recurrence(const Layout<T>& at, F f) {
+  const Index matrix = at.plan.recurrent_gates * at.shape.hidden * at.shape.output;
+  for (Index k = 0; k < at.shape.arity; ++k)
+    for (Index i = 0; i < 2; ++i)
+      if (at.plan.recurrent[i].window.count) f(at.plan.recurrent[i].window, k, i, k * matrix);
 }
 
 /// Each slot starts from the sum of the biases that end in it. Units: [unit][vector][lane].
@@ -135,11 +151,13 @@ void pack_level(const Layout<T>& at, Index level, const Weights<const T>& w, T* 
   for_each_bias(at, Share(at.hidden.count()), w, [&](T from, Index to) { bias[to] += from; });
   for (Index u = 0; u < plan.units; ++u)
     for (Index j = 0; j < H; ++j) units[u * padded + j] = w.units[u * H + j];
-  if (const Index columns = at.input_columns(level))
-    pack_window(at.hidden, plan.input, w.input, columns, packed + at.input(level));
-  for (Index s = 0; s < plan.stages; ++s)
-    pack_window(at.hidden, plan.recurrent[s], w.recurrent, at.shape.output,
-                packed + at.recurrent(level, s));
+  for_each_input(at, level, [&](const Window& window, Index i) {
+    pack_window(at.hidden, window, w.input, at.input_columns(level), packed + at.input(level, i));
+  });
+  for_each_recurrence(at, [&](const Window& window, Index k, Index i, Index matrix) {
+    pack_window(at.hidden, window, w.recurrent + matrix, at.shape.output,
+                packed + at.recurrent(level, k, i));
+  });
 }
 
 template <class T>
@@ -155,12 +173,14 @@ void pack_transposed(const Plan& plan, Shape shape, const Weights<const T>* weig
   const Layout<T> at(plan, shape);
   for (Index level = 0; level < shape.depth; ++level) {
     const Weights<const T>& w = weights[level];
-    if (at.input_columns(level))
-      pack_window_transposed(at.hidden, plan.input, w.input, level == 0 ? at.inputs : at.states,
-                             packed + at.input_transposed(level));
-    for (Index s = 0; s < plan.stages; ++s)
-      pack_window_transposed(at.hidden, plan.recurrent[s], w.recurrent, at.states,
-                             packed + at.recurrent_transposed(level, s));
+    for_each_input(at, level, [&](const Window& window, Index i) {
+      pack_window_transposed(at.hidden, window, w.input, level == 0 ? at.inputs : at.states,
+                             packed + at.input_transposed(level, i));
+    });
+    for_each_recurrence(at, [&](const Window& window, Index k, Index i, Index matrix) {
+      pack_window_transposed(at.hidden, window, w.recurrent + matrix, at.states,
+                             packed + at.recurrent_transposed(level, k, i));
+    });
   }
   if (at.projects())
     pack_rows(weights[0].projection, shape.output, at.units, packed + at.projection_transposed());
@@ -175,11 +195,13 @@ void add_level(const Layout<T>& at, Share panels, Index level, const T* packed, 
   const Index begin = at.hidden.columns_before(panels.begin), end = at.hidden.columns_before(panels.end);
   for (Index u = 0; u < plan.units; ++u)
     for (Index j = begin; j < end; ++j) w.units[u * H + j] += packed[at.unit(level) + u * padded + j];
-  if (const Index columns = at.input_columns(level))
-    add_window(at.hidden, panels, plan.input, packed + at.input(level), columns, w.input);
-  for (Index s = 0; s < plan.stages; ++s)
-    add_window(at.hidden, panels, plan.recurrent[s], packed + at.recurrent(level, s), at.shape.output,
-               w.recurrent);
+  for_each_input(at, level, [&](const Window& window, Index i) {
+    add_window(at.hidden, panels, window, packed + at.input(level, i), at.input_columns(level), w.input);
+  });
+  for_each_recurrence(at, [&](const Window& window, Index k, Index i, Index matrix) {
+    add_window(at.hidden, panels, window, packed + at.recurrent(level, k, i), at.shape.output,
+               w.recurrent + matrix);
+  });
 }
 
 /// Gradients gathered in the order of `pack`, by several passes one after the other, added to torch's

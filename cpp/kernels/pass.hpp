@@ -20,8 +20,9 @@ protected:
         rows_(chunk_rows(at_, call.schedule)) {
     const Index depth = call.shape.depth, masks = call.choices ? rows_ : 0;
     take(x_, rows_);
-    take(h_prev_, rows_);
-    take(c_prev_, rows_);
+    take(h_prev_, rows_ * call.shape.arity);
+    take(c_prev_, rows_ * call.shape.arity);
+    take(zeros_, forest() ? max(call.shape.hidden, call.shape.output) : 0);
     take(h_, rows_ * depth);
     take(c_, rows_ * depth);
     take(middle_, at_.has_middle() ? rows_ * depth : 0);
@@ -36,6 +37,12 @@ protected:
   }
   void wait() { team_.wait(team_.barrier); }
 
+  /// Before the first wait.
+  void clear() {
+    for (Index j = 0; forest() && team_.rank == 0 && j < max(call_.shape.hidden, call_.shape.output); ++j)
+      zeros_[j] = T(0);
+  }
+  bool forest() const { return call_.schedule.forest; }
   bool masked() const { return call_.masks.state.base; }
   /// What the recurrent products and shortcuts read: h(t-1), or that times its mask.
   const T* const* fed() const { return masked() ? fed_ : h_prev_; }
@@ -46,19 +53,32 @@ protected:
 
   /// The nodes of the chunk's row r: its place in the arrays, what it continues, and its sequence.
   struct Node {
-    Index node, row, prev, sequence;
+    Index node, row, sequence;
   };
   Node node(Index r) const {
     const Schedule& s = call_.schedule;
     const Index n = chunk_.node + r;
-    return {n, s.row[n], s.prev[n], s.sequence[n]};
+    return {n, s.row[n], s.sequence[n]};
+  }
+  /// f(place of the pointer, row it continues) for each predecessor of the chunk's row r.
+  template <class F>
+  void for_each_prev(Index r, const Node& n, F f) const {
+    for (Index k = 0; k < call_.shape.arity; ++k)
+      f(k * rows_ + r, Index(call_.schedule.prev[k * call_.schedule.nodes + n.node]));
+  }
+  /// Nodes at the start of the chunk that continue nothing.
+  Index leaves() const {
+    const Schedule& s = call_.schedule;
+    return forest() ? max(0, min(s.begin[1] - chunk_.node, chunk_.rows)) : 0;
   }
 
   /// Pointers to what belongs to one row of the chunk, but for cell states.
   void gather(Index r, const Node& n) {
     const Index last = call_.shape.depth - 1;
     x_[r] = row_of(call_.x, n.row);
-    h_prev_[r] = previous(call_.y, call_.first, n.prev);
+    for_each_prev(r, n, [&](Index at, Index prev) {
+      h_prev_[at] = prev == no_predecessor ? zeros_ : previous(call_.y, call_.first, prev);
+    });
     h_[last * rows_ + r] = at_.projects() ? tape_.at(at_.tape_unprojected(), call_.shape.hidden, n.node)
                                           : row_of(call_.y, n.row);
     for (Index level = 0; level < last; ++level) {
@@ -91,6 +111,7 @@ protected:
     span.c = c_ + level * rows_;
     span.middle = middle_ + level * rows_;
     span.units = call_.packed + at_.unit(level);
+    span.branch_step = rows_;
     span.keep_gates = call_.tape != nullptr;
     span.choices = call_.choices;
     if (call_.masks.update.base) span.update = masks_[0];
@@ -119,6 +140,7 @@ protected:
   // A pointer for each row of the chunk; in h_, c_ and middle_ for each transition, one after the other.
   const T **x_, **h_prev_, **c_prev_;
   T **h_, **c_, **middle_;
+  T* zeros_; // the state of a predecessor that there is not
 
 private:
   void gather_masks(Index r, const Node& n) {

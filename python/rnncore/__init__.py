@@ -13,6 +13,7 @@ from ._core import info
 from .bidirectional import Bidirectional
 from .chain import Chain
 from .deep import DeepRNN
+from .forest import Forest
 from .latency import LatencyControlled, Stream
 from .layers import (
     Dropout,
@@ -43,6 +44,7 @@ from .recurrent import (
     MinLSTM,
     RNNCell,
 )
+from .recursive import RecursiveNet, TreeLSTM
 from .threads import get_num_threads, set_num_threads
 
 __version__: str = info()["version"]
@@ -62,6 +64,7 @@ __all__ = [
     "DeepRNN",
     "Dropout",
     "Embedding",
+    "Forest",
     "GRUCell",
     "Identity",
     "IndRNN",
@@ -78,12 +81,14 @@ __all__ = [
     "RMSprop",
     "RNNCell",
     "ReLU",
+    "RecursiveNet",
     "RowConvolution",
     "Sigmoid",
     "Softmax",
     "SoftmaxCrossEntropy",
     "Stream",
     "Tanh",
+    "TreeLSTM",
     "Windowed",
     "clip_grad_norm",
     "get_num_threads",

@@ -24,6 +24,7 @@ class Settings:
         input_size: int,
         hidden_size: int,
         output_size: int,
+        arity: int,
         batch_first: bool,
         activations: tuple[Chosen, Chosen, Chosen],
         cell_clip: float,
@@ -51,6 +52,12 @@ class LayerF32:
         gradients: Params,
         want_dx: bool,
     ) -> tuple[Array, Array, Array | None]: ...
+    def forward_forest(
+        self, x: Array, begin: Array, wave: Array, prev: Array, record: bool
+    ) -> tuple[Array, Array | None, Any]: ...
+    def backward_forest(
+        self, tape: Any, dh: Array | None, dc: Array | None, gradients: Params
+    ) -> Array: ...
 
 class LayerF64(LayerF32): ...
 

@@ -74,6 +74,10 @@ class Cell:
     proj_size: int = 0
     transitions: int = 1
     shortcut: bool = False
+    #: Children of a node, each with weights of its own; 0 for sequences. And the gates that the
+    #: recurrent weights have beyond those of the input's.
+    arity: int = 0
+    extra_gates: int = 0
 
     @property
     def gates(self) -> int:
@@ -96,6 +100,7 @@ class Cell:
             input_size,
             hidden_size,
             self.output_size(hidden_size),
+            self.arity,
             batch_first,
             self.activations,
             self.cell_clip,

@@ -21,8 +21,8 @@ struct GruResetAfter {
   using Rules = Fixed<Sigmoid, Tanh>;
   static constexpr Plan plan{.slots = slots,
                              .gates = 3,
-                             .input = {n, 3, {2, 0, 1}},
-                             .recurrent = {{r, 3, {0, 1, 2}}},
+                             .input = {{n, 3, {2, 0, 1}}},
+                             .recurrent = {{0, {r, 3, {0, 1, 2}}}},
                              .sees_h = true,
                              .direct = true};
 
@@ -55,8 +55,8 @@ struct GruResetBefore {
   static constexpr Plan plan{.slots = slots,
                              .gates = 3,
                              .stages = 2,
-                             .input = {r, 3, {0, 1, 2}},
-                             .recurrent = {{r, 2, {0, 1}}, {n, 1, {2}}},
+                             .input = {{r, 3, {0, 1, 2}}},
+                             .recurrent = {{0, {r, 2, {0, 1}}}, {1, {n, 1, {2}}}},
                              .sees_h = true,
                              .direct = true};
 
@@ -98,8 +98,8 @@ struct MinimalGated {
   static constexpr Plan plan{.slots = slots,
                              .gates = 2,
                              .stages = 2,
-                             .input = {f, 2, {0, 1}},
-                             .recurrent = {{f, 1, {0}}, {n, 1, {1}}},
+                             .input = {{f, 2, {0, 1}}},
+                             .recurrent = {{0, {f, 1, {0}}}, {1, {n, 1, {1}}}},
                              .sees_h = true,
                              .direct = true};
 

@@ -5,7 +5,7 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
-constexpr Index most_units = 14;
+constexpr Index most_units = 14, most_branches = 5;
 
 /// The state before and after; `middle` passes from one stage of the instant to the next. `unit`: the
 /// numbers that each hidden unit has of its own.
@@ -13,6 +13,7 @@ template <class V>
 struct Instant {
   V h_prev, c_prev, h, c, middle;
   V unit[most_units];
+  V branch[most_branches]; // cell states of several predecessors
 };
 
 /// Gradients: of the state after the instant when `backward` is called, of the state before it when it
@@ -21,6 +22,7 @@ template <class V>
 struct Gradient {
   V h, c, middle;
   V unit[most_units];
+  V branch[most_branches];
 };
 
 template <Index n>

@@ -26,8 +26,8 @@ struct Lstm {
   static constexpr Plan plan{.slots = slots,
                              .gates = slots,
                              .units = has.peephole ? slots - 1 : 0,
-                             .input = all,
-                             .recurrent = {all},
+                             .input = {all},
+                             .recurrent = {{0, all}},
                              .has_cell_state = true};
 
   template <class V>
@@ -99,8 +99,8 @@ struct NormalisedLstm {
               .gates = 4,
               .stages = 2,
               .units = bias_c + 1,
-              .input = {i, 4, {0, 1, 2, 3}},
-              .recurrent = {{from_h, 4, {0, 1, 2, 3}}},
+              .input = {{i, 4, {0, 1, 2, 3}}},
+              .recurrent = {{0, {from_h, 4, {0, 1, 2, 3}}}},
               .has_cell_state = true};
     const Index each = per_gate ? 1 : 4;
     for (Index slot = 0; slot < c; slot += each) plan.norm[plan.norms++] = {0, slot, each};

@@ -11,8 +11,12 @@ namespace rnncore::RNNCORE_LEVEL {
 struct MinGru {
   enum { z, n, slots };
   using Rules = Fixed<Sigmoid, Identity>;
-  static constexpr Plan plan{
-      .slots = slots, .gates = 2, .input = {z, 2, {0, 1}}, .recurrent = {}, .sees_h = true, .direct = true};
+  static constexpr Plan plan{.slots = slots,
+                             .gates = 2,
+                             .input = {{z, 2, {0, 1}}},
+                             .recurrent = {},
+                             .sees_h = true,
+                             .direct = true};
 
   template <class V>
   static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
@@ -39,7 +43,7 @@ struct MinLstm {
   using Rules = Fixed<Sigmoid, Identity>;
   static constexpr Plan plan{.slots = slots,
                              .gates = 3,
-                             .input = {f, 3, {0, 1, 2}},
+                             .input = {{f, 3, {0, 1, 2}}},
                              .recurrent = {},
                              .sees_h = true,
                              .direct = true};

@@ -11,7 +11,8 @@ template <class Phi>
 struct Vanilla {
   enum { a, slots };
   using Rules = Fixed<Sigmoid, Phi>;
-  static constexpr Plan plan{.slots = slots, .gates = 1, .input = {a, 1, {0}}, .recurrent = {{a, 1, {0}}}};
+  static constexpr Plan plan{
+      .slots = slots, .gates = 1, .input = {{a, 1, {0}}}, .recurrent = {{0, {a, 1, {0}}}}};
 
   template <class V>
   static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
@@ -34,7 +35,7 @@ struct Independent {
   static constexpr Plan plan{.slots = slots,
                              .gates = 1,
                              .units = 1,
-                             .input = {a, 1, {0}},
+                             .input = {{a, 1, {0}}},
                              .recurrent = {},
                              .sees_h = true,
                              .direct = true};

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -111,12 +112,18 @@ class Contestant:
             raise
 
     def ask(self, *words: object) -> str:
-        """Return the answer; raises what the process complains about."""
+        """Return the answer; raises what the process complains about.
+
+        Between questions the process stands still: threads that spin while they wait for more work
+        would take the others' time.
+        """
+        self._signal("SIGCONT")
         try:
             print(*words, file=self._questions, flush=True)
             answer = self._answers.readline().strip()
         except BrokenPipeError:
             answer = ""
+        self._signal("SIGSTOP")
         kind, _, text = answer.partition(" ")
         if kind == "ok":
             return text
@@ -146,8 +153,13 @@ class Contestant:
         line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
 
+    def _signal(self, name: str) -> None:
+        if hasattr(signal, name):  # not on Windows
+            self.process.send_signal(getattr(signal, name))
+
     def close(self) -> None:
         """End the process."""
+        self._signal("SIGCONT")
         with suppress(BrokenPipeError):  # what a process that died has not read
             self._questions.close()
         self._answers.close()

@@ -1,0 +1,65 @@
+// Tree-structured long short-term memory with a place for each child (Tai et al. 2015, eq. 9 to 14):
+//
+//   i, o = sigmoid(W x + b + sum_k U_k h_k),  g = tanh(the same sum)
+//   f_k = sigmoid(W x + b + sum_l U_kl h_l)   with the same W and b for every k
+//   c' = i g + sum_k f_k c_k,  h' = o tanh(c')
+#pragma once
+
+#include "../activations.hpp"
+#include "instant.hpp"
+
+namespace rnncore::RNNCORE_LEVEL {
+
+template <Index children>
+struct TreeLstm {
+  static constexpr Index i = 0, f = 1, g = f + children, o = g + 1, slots = o + 1;
+  using Rules = Fixed<Sigmoid, Tanh>;
+  static constexpr Plan plan = [] {
+    Plan plan{
+        .slots = slots, .gates = 4, .recurrent_gates = slots, .has_cell_state = true, .branches = children};
+    const Index first = slots <= 4 ? slots : slots > 6 ? 4 : 3; // a product fills up to four slots
+    for (Index slot = 0; slot < slots; ++slot) {
+      const Index window = slot >= first, at = slot - window * first;
+      Window &input = plan.input[window], &recurrent = plan.recurrent[window].window;
+      input.begin = recurrent.begin = window * first;
+      input.count = recurrent.count = at + 1;
+      input.gate[at] = slot == i ? 0 : slot == g ? 2 : slot == o ? 3 : 1;
+      recurrent.gate[at] = slot;
+    }
+    return plan;
+  }();
+
+  template <class V>
+  static RNNCORE_INLINE V cell(const auto& rules, const V (&s)[slots], const Instant<V>& t) {
+    V sum = s[i] * rules.drop(s[g]);
+    for (Index k = 0; k < children; ++k) sum = fma(s[f + k], t.branch[k], sum);
+    return rules.clip(sum);
+  }
+
+  template <class V>
+  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+    s[i] = rules.gate(s[i]);
+    for (Index k = 0; k < children; ++k) s[f + k] = rules.gate(s[f + k]);
+    s[g] = rules.squash(s[g]);
+    s[o] = rules.gate(s[o]);
+    t.c = cell(rules, s, t);
+    t.h = s[o] * rules.output(t.c);
+  }
+
+  template <class V>
+  static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+                                      Gradient<V>& d) {
+    const V m = rules.output(t.c);
+    const V dc = rules.unclip(fma(d.h * s[o], rules.output_slope(m), d.c), t.c);
+    const V d_i = dc * rules.drop(s[g]);
+    s[o] = d.h * m * rules.gate_slope(s[o]);
+    s[g] = rules.drop(dc * s[i]) * rules.squash_slope(s[g]);
+    s[i] = d_i * rules.gate_slope(s[i]);
+    for (Index k = 0; k < children; ++k) {
+      d.branch[k] = dc * s[f + k];
+      s[f + k] = dc * t.branch[k] * rules.gate_slope(s[f + k]);
+    }
+  }
+};
+
+} // namespace rnncore::RNNCORE_LEVEL

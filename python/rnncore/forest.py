@@ -1,0 +1,237 @@
+"""Trees, many at once, as arrays; and the order in which a recursive layer walks them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .arrays import Array, as_integers
+
+#: In place of a predecessor, for the kernels.
+NOBODY = np.iinfo(np.int32).min
+
+
+@dataclass(frozen=True)
+class Order:
+    """How nodes follow each other: what the kernels walk.
+
+    begin `(trees + 1,)`: rows of each tree or other part that nothing leads out of; prev `(arity,
+    N)`: the rows that a node continues, `NOBODY` where there is none; wave `(N,)`: 0 for nodes that
+    continue nothing, for others one more than the highest of those they continue.
+    """
+
+    begin: Array
+    prev: Array
+    wave: Array
+
+    @classmethod
+    def of(cls, begin: Array, prev: Array) -> Order:
+        """Sort into waves; raises `ValueError` where nodes go round in a circle."""
+        rows = prev.shape[1]
+        edges = np.argwhere(prev != NOBODY)
+        after, before = edges[:, 1], prev[edges[:, 0], edges[:, 1]]
+        by_before = np.argsort(before, kind="stable")
+        starts = np.searchsorted(before[by_before], np.arange(rows + 1))
+        waiting = np.bincount(after, minlength=rows)
+        wave, ready, done = np.zeros(rows, np.int32), np.flatnonzero(waiting == 0), 0
+        number = 0
+        while ready.size:
+            wave[ready] = number
+            done += ready.size
+            reached = after[by_before[_ranges(starts[ready], starts[ready + 1])]]
+            np.subtract.at(waiting, reached, 1)
+            ready = np.unique(reached)
+            ready, number = ready[waiting[ready] == 0], number + 1
+        if done < rows:
+            raise ValueError(
+                f"nodes go round in a circle: {rows - done} of {rows} never come to be"
+            )
+        return cls(
+            np.ascontiguousarray(begin, np.int64), np.ascontiguousarray(prev, np.int32), wave
+        )
+
+
+def _ranges(starts: Array, ends: Array) -> Array:
+    """The numbers from each start to its end, one range after the other."""
+    sizes = ends - starts
+    offsets = np.cumsum(sizes) - sizes
+    return np.asarray(np.arange(sizes.sum()) + np.repeat(starts - offsets, sizes))
+
+
+def grid(height: int, width: int, count: int = 1) -> Order:
+    """Return `count` grids of nodes, row by row, each after its left and its upper neighbour.
+
+    Walked by a layer of arity 2 this is the multi-dimensional recurrence of Graves et al. (2007).
+    """
+    node = np.arange(height * width).reshape(height, width)
+    prev = np.full((2, height, width), NOBODY)
+    prev[0, :, 1:], prev[1, 1:] = node[:, :-1], node[:-1]
+    flat = prev.reshape(2, 1, -1)
+    shift = height * width * np.arange(count)[:, None]
+    many = np.where(flat == NOBODY, NOBODY, flat + shift).reshape(2, -1)
+    return Order.of(height * width * np.arange(count + 1), many)
+
+
+class Forest:
+    """Trees of any arity, one after the other: node by node its parent, in the order of children.
+
+    A node is a row; `parent (N,)` is the row of its parent, -1 at a root, and siblings stand in the
+    order of their rows. begin `(trees + 1,)`: the first row of each tree. labels: one for each
+    node, or None.
+    """
+
+    def __init__(
+        self, parent: npt.ArrayLike, begin: npt.ArrayLike, labels: Sequence[Any] | None = None
+    ) -> None:
+        self.parent = as_integers("parent", parent).astype(np.int64)
+        self.begin = as_integers("begin", begin).astype(np.int64)
+        self.labels = None if labels is None else list(labels)
+        self._check()
+
+    def _check(self) -> None:
+        rows = len(self.parent)
+        if self.labels is not None and len(self.labels) != rows:
+            raise ValueError(f"labels must be {rows}, one for each node, got {len(self.labels)}")
+        sizes = np.diff(self.begin)
+        if not self.begin.size or self.begin[0] != 0 or self.begin[-1] != rows:
+            raise ValueError(f"begin must go from 0 to {rows}, the number of nodes")
+        if (sizes < 1).any():
+            raise ValueError(f"tree {int(np.argmin(sizes))} is empty: a tree has at least one node")
+        tree = np.repeat(np.arange(len(sizes)), sizes)
+        roots = self.parent == -1
+        low, high = self.begin[tree], self.begin[tree + 1]
+        outside = ~roots & ((self.parent < low) | (self.parent >= high))
+        if outside.any():
+            node = int(np.argmax(outside))
+            raise ValueError(
+                f"parent[{node}] must be -1 or a row of its own tree, "
+                f"{low[node]}..{high[node] - 1}; got {self.parent[node]}"
+            )
+        count = np.bincount(tree[roots], minlength=len(sizes))
+        if (count != 1).any():
+            wrong = int(np.argmax(count != 1))
+            raise ValueError(
+                f"tree {wrong} must have one root, a parent of -1; it has {count[wrong]}"
+            )
+
+    @classmethod
+    def from_parents(cls, parents: Iterable[npt.ArrayLike]) -> Forest:
+        """Make a forest of one array for each tree: the node's parent in it, -1 at the root."""
+        trees = [as_integers("parents", tree).astype(np.int64) for tree in parents]
+        begin = np.concatenate([[0], np.cumsum([len(tree) for tree in trees])]).astype(np.int64)
+        shifted = [np.where(t < 0, t, t + at) for t, at in zip(trees, begin, strict=False)]
+        return cls(np.concatenate(shifted) if shifted else np.zeros(0, np.int64), begin)
+
+    @classmethod
+    def from_nested(cls, trees: Iterable[Any]) -> Forest:
+        """Make a forest of nested tuples or lists; whatever else they hold are leaves, with labels.
+
+        Rows are in postorder: children before their parents, the root last.
+        """
+        parent: list[int] = []
+        labels: list[Any] = []
+        begin = [0]
+        for number, tree in enumerate(trees):
+            for label, children in _postorder(tree, number):
+                for child in children:
+                    parent[child + begin[-1]] = len(parent)
+                parent.append(-1)
+                labels.append(label)
+            begin.append(len(parent))
+        return cls(np.array(parent, np.int64), np.array(begin), labels)
+
+    def __len__(self) -> int:
+        return len(self.begin) - 1
+
+    def __repr__(self) -> str:
+        return f"Forest({len(self)} trees, {self.nodes} nodes, arity {self.arity})"
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes all trees have."""
+        return len(self.parent)
+
+    @cached_property
+    def roots(self) -> Array:
+        """The root's row of each tree."""
+        return np.flatnonzero(self.parent < 0)
+
+    @cached_property
+    def child_count(self) -> Array:
+        """How many children each node has."""
+        return np.bincount(self.parent[self.parent >= 0], minlength=self.nodes)
+
+    @cached_property
+    def leaves(self) -> Array:
+        """The rows of nodes without children."""
+        return np.flatnonzero(self.child_count == 0)
+
+    @property
+    def arity(self) -> int:
+        """The most children that a node has."""
+        return int(self.child_count.max(initial=0))
+
+    @cached_property
+    def position(self) -> Array:
+        """The place of each node among its siblings, from 0; 0 at a root."""
+        order = np.argsort(self.parent, kind="stable")
+        parents = self.parent[order]
+        first = np.searchsorted(parents, parents)
+        position = np.zeros(self.nodes, np.int64)
+        position[order] = np.arange(self.nodes) - first
+        position[self.roots] = 0
+        return position
+
+    def tree(self, number: int) -> slice:
+        """The rows of one tree."""
+        return slice(int(self.begin[number]), int(self.begin[number + 1]))
+
+    def bottom_up(self, arity: int) -> Order:
+        """Children before parents, each child in its own place."""
+        if self.arity > arity:
+            node = int(np.argmax(self.child_count))
+            raise ValueError(
+                f"node {node} has {self.arity} children, but this layer has places for {arity}"
+            )
+        prev = np.full((arity, self.nodes), NOBODY)
+        inner = self.parent >= 0
+        prev[self.position[inner], self.parent[inner]] = np.flatnonzero(inner)
+        return Order.of(self.begin, prev)
+
+    def top_down(self) -> Order:
+        """Parents before children."""
+        return Order.of(self.begin, np.where(self.parent < 0, NOBODY, self.parent)[None])
+
+    @cached_property
+    def levels(self) -> Array:
+        """The height of each node: 0 at leaves."""
+        return self.bottom_up(max(self.arity, 1)).wave
+
+
+def _postorder(tree: Any, number: int) -> Iterator[tuple[Any, list[int]]]:
+    """Yield (label, rows of the children) of each node, without recursion."""
+    pending: list[tuple[Any, list[int] | None]] = [(tree, None)]
+    finished: list[list[int]] = [[]]  # rows of the children seen so far, level by level
+    row = 0
+    while pending:
+        node, children = pending.pop()
+        inner = isinstance(node, (tuple, list))
+        if inner and children is None:
+            if not node:
+                raise ValueError(
+                    f"tree {number} holds an empty node: a node without children is a leaf"
+                )
+            finished.append([])
+            pending.append((node, finished[-1]))
+            pending.extend((child, None) for child in reversed(node))
+            continue
+        if inner:
+            finished.pop()
+        yield (None if inner else node), (children or [])
+        finished[-1].append(row)
+        row += 1

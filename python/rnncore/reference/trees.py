@@ -1,0 +1,162 @@
+"""Recursive layers, a node at a time: each continues the nodes of its own list, in their places.
+
+Arrays have a row for each node. `before[n]` lists for node n the row of the predecessor in each
+place, or None; `order` lists the nodes so that each comes after those it continues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+
+from ..arrays import Array
+from .activations import SIGMOID, TANH, Activation
+from .cells import Params
+
+Saved: TypeAlias = tuple[Array, ...]
+#: For each place the row of the predecessor, or None.
+Places: TypeAlias = Sequence[int | None]
+
+
+class TreeCell(Protocol):
+    """One node: its predecessors' states are stacked, (arity, H), zero where there is none."""
+
+    def forward(self, x: Array, h: Array, c: Array, params: Params) -> tuple[Array, Array, Saved]:
+        """Compute h and c, and what `backward` has to remember."""
+
+    def backward(
+        self, dh: Array, dc: Array, saved: Saved, params: Params, grads: Params
+    ) -> tuple[Array, Array, Array]:
+        """Turn the gradients of h and c into those of x and of the predecessors' h and c."""
+
+
+def _sums(x: Array, h: Array, params: Params, rows: Sequence[int]) -> Array:
+    """W x + b + sum_k U_k h_k, W and b with a block of rows for each entry of `rows`."""
+    size = h.shape[1]
+    blocks = [slice(row * size, (row + 1) * size) for row in rows]
+    w = np.concatenate([params["weight_ih"][block] for block in blocks])
+    bias = params.get("bias_ih", np.zeros(len(params["weight_ih"])))
+    b = np.concatenate([bias[block] for block in blocks])
+    u = params["weight_hh"].reshape(len(h), -1, size)
+    return np.asarray(w @ x + b + np.einsum("kgh,kh->g", u, h))
+
+
+def _sums_back(
+    da: Array, x: Array, h: Array, params: Params, grads: Params, rows: Sequence[int]
+) -> tuple[Array, Array]:
+    """Undo `_sums`: add the parameters' gradients, return those of x and h."""
+    size = h.shape[1]
+    dx = np.zeros_like(x)
+    for at, row in enumerate(rows):
+        block, d = slice(row * size, (row + 1) * size), da[at * size : (at + 1) * size]
+        grads["weight_ih"][block] += np.outer(d, x)
+        if "bias_ih" in grads:
+            grads["bias_ih"][block] += d
+        dx += params["weight_ih"][block].T @ d
+    u = params["weight_hh"].reshape(len(h), -1, size)
+    grads["weight_hh"] += np.einsum("g,kh->kgh", da, h).reshape(params["weight_hh"].shape)
+    return dx, np.einsum("kgh,g->kh", u, da)
+
+
+@dataclass(frozen=True)
+class RecursiveNet:
+    """p = phi(W x + b + sum_k U_k h_k) (Socher et al. 2011)."""
+
+    phi: Activation = TANH
+
+    def forward(self, x: Array, h: Array, c: Array, params: Params) -> tuple[Array, Array, Saved]:
+        """(x, h) -> p; c is left alone."""
+        p = self.phi(_sums(x, h, params, [0]))
+        return p, np.zeros_like(p), (x, h, p)
+
+    def backward(
+        self, dh: Array, dc: Array, saved: Saved, params: Params, grads: Params
+    ) -> tuple[Array, Array, Array]:
+        """dp -> dx, dh."""
+        x, h, p = saved
+        dx, dbefore = _sums_back(dh * self.phi.slope(p), x, h, params, grads, [0])
+        return dx, dbefore, np.zeros_like(dbefore)
+
+
+@dataclass(frozen=True)
+class TreeLSTM:
+    """The N-ary Tree-LSTM (Tai et al. 2015, eq. 9 to 14).
+
+    i, o, f_k = sigma(a)    g = tau(a)    c = i g + sum_k f_k c_k    h = o tau(c)
+    """
+
+    sigma: Activation = SIGMOID
+    tau: Activation = TANH
+
+    def forward(self, x: Array, h: Array, c: Array, params: Params) -> tuple[Array, Array, Saved]:
+        """(x, h, c) -> h', c'."""
+        a = _sums(x, h, params, self._rows(h)).reshape(-1, h.shape[1])
+        i, f, g, o = self.sigma(a[0]), self.sigma(a[1:-2]), self.tau(a[-2]), self.sigma(a[-1])
+        c_new = i * g + (f * c).sum(axis=0)
+        tau_c = self.tau(c_new)
+        return o * tau_c, c_new, (x, h, c, i, f, g, o, tau_c)
+
+    def backward(
+        self, dh: Array, dc: Array, saved: Saved, params: Params, grads: Params
+    ) -> tuple[Array, Array, Array]:
+        """dh', dc' -> dx, dh, dc."""
+        x, h, c, i, f, g, o, tau_c = saved
+        dc = dc + dh * o * self.tau.slope(tau_c)
+        da = np.concatenate(
+            [
+                dc * g * self.sigma.slope(i),
+                (dc * c * self.sigma.slope(f)).ravel(),
+                dc * i * self.tau.slope(g),
+                dh * tau_c * self.sigma.slope(o),
+            ]
+        )
+        dx, dbefore = _sums_back(da, x, h, params, grads, self._rows(h))
+        return dx, dbefore, dc * f
+
+    @staticmethod
+    def _rows(h: Array) -> list[int]:
+        """The gate of each block of sums: i, then f for every predecessor, g, o."""
+        return [0, *[1] * len(h), 2, 3]
+
+
+def forward(
+    cell: TreeCell, params: Params, x: Array, before: Sequence[Places], order: Sequence[int]
+) -> tuple[Array, Array, list[Saved]]:
+    """Return h and c of every node, and what each saved, by node."""
+    size = params["weight_hh"].shape[-1]
+    h, c = np.zeros((2, len(x), size), x.dtype)
+    saved: list[Saved] = [()] * len(x)
+    for n in order:
+        places = before[n]
+        states = [np.stack([_at(s, place) for place in places]) for s in (h, c)]
+        h[n], c[n], saved[n] = cell.forward(x[n], states[0], states[1], params)
+    return h, c, saved
+
+
+def backward(
+    cell: TreeCell,
+    params: Params,
+    saved: Sequence[Saved],
+    before: Sequence[Places],
+    order: Sequence[int],
+    dh: Array,
+    dc: Array,
+) -> tuple[Array, Params]:
+    """Return the gradients of x and of the parameters from those of every node's h and c."""
+    grads = {name: np.zeros_like(param) for name, param in params.items()}
+    dh, dc = dh.copy(), dc.copy()
+    dx = np.zeros((len(dh), params["weight_ih"].shape[1]), dh.dtype)
+    for n in reversed(order):
+        dx[n], dh_before, dc_before = cell.backward(dh[n], dc[n], saved[n], params, grads)
+        for k, place in enumerate(before[n]):
+            if place is not None:
+                dh[place] += dh_before[k]
+                dc[place] += dc_before[k]
+    return dx, grads
+
+
+def _at(states: Array, place: int | None) -> Array:
+    return np.zeros_like(states[0]) if place is None else states[place]

@@ -1,0 +1,250 @@
+"""Recursive layers: against the reference, differences, and the sequence layers to the bit."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from compare import assert_close, assert_same
+from rnncore import GRU, LSTM, RNN, RecursiveNet, TreeLSTM
+from rnncore.forest import NOBODY, Forest, Order, grid
+from rnncore.reference import trees
+from rnncore.threads import get_num_threads, set_num_threads
+
+TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
+CELLS: dict[str, tuple[Any, trees.TreeCell]] = {
+    "recursive net": (RecursiveNet, trees.RecursiveNet()),
+    "tree lstm": (TreeLSTM, trees.TreeLSTM()),
+}
+
+
+def random_trees(rng: np.random.Generator, count: int, most: int, arity: int) -> Forest:
+    """Trees of up to `most` nodes, rows in any order, up to `arity` children a node."""
+    parents = []
+    for _ in range(count):
+        size = int(rng.integers(1, most + 1))
+        parent, room = np.full(size, -1), [arity]
+        for node in range(1, size):
+            at = int(rng.choice(np.flatnonzero(room)))
+            parent[node] = at
+            room[at] -= 1
+            room.append(arity)
+        names = rng.permutation(size)
+        shuffled = np.full(size, -1)
+        shuffled[names] = np.where(parent < 0, -1, names[parent])
+        parents.append(shuffled)
+    return Forest.from_parents(parents)
+
+
+def orders(arity: int) -> dict[str, Callable[[np.random.Generator], Order]]:
+    """Shapes of every kind that a layer of this arity walks."""
+    shapes: dict[str, Callable[[np.random.Generator], Order]] = {
+        "random trees": lambda rng: random_trees(rng, 9, 30, arity).bottom_up(arity),
+        "single nodes": lambda rng: random_trees(rng, 5, 1, arity).bottom_up(arity),
+        "no trees": lambda rng: Forest.from_parents([]).bottom_up(arity),
+        "many": lambda rng: random_trees(rng, 60, 40, arity).bottom_up(arity),
+    }
+    if arity == 1:
+        shapes["chain"] = lambda rng: Forest.from_parents([[*range(1, 40), -1]]).bottom_up(1)
+        shapes["top down"] = lambda rng: random_trees(rng, 9, 30, 3).top_down()
+    if arity == 2:
+        shapes["grid"] = lambda rng: grid(5, 7, 3)
+    return shapes
+
+
+CASES = [
+    pytest.param(cell, arity, shape, id=f"{cell}, {shape}, arity {arity}")
+    for cell in CELLS
+    for arity in (1, 2, 3, 4, 5)
+    for shape in orders(arity)
+]
+
+
+def named(states: Any, names: str = "hc") -> dict[str, np.ndarray]:
+    parts = states if isinstance(states, tuple) else (states,)
+    return dict(zip(names, parts, strict=False))
+
+
+def results(
+    layer: Any, x: np.ndarray, order: Order, upstream: list[np.ndarray]
+) -> dict[str, np.ndarray]:
+    """States and gradients by the compiled layer."""
+    layer.zero_grad()
+    states, pullback = layer.vjp(x, order)
+    dx = pullback(*upstream[: len(named(states))])
+    return named(states) | {"dx": dx} | dict(layer.grads)
+
+
+def wanted(
+    cell: trees.TreeCell, layer: Any, x: np.ndarray, order: Order, upstream: list[np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The same by the reference, in float64."""
+    params = {name: p.astype("float64") for name, p in layer.params.items()}
+    before = [[None if p == NOBODY else int(p) for p in column] for column in order.prev.T]
+    walked = [int(n) for n in np.argsort(order.wave, kind="stable")]
+    h, c, saved = trees.forward(cell, params, x.astype("float64"), before, walked)
+    dh, dc = (d.astype("float64") for d in upstream)
+    if not layer.cell.has_cell_state:
+        dc = np.zeros_like(dc)
+    dx, grads = trees.backward(cell, params, saved, before, walked, dh, dc)
+    states = {"h": h, "c": c} if layer.cell.has_cell_state else {"h": h}
+    return states | {"dx": dx} | grads
+
+
+class TestAgainstTheReference:
+    @pytest.mark.parametrize("dtype", ["float64", "float32"])
+    @pytest.mark.parametrize("hidden", [1, 17, 40])
+    @pytest.mark.parametrize(("cell", "arity", "shape"), CASES)
+    def test_states_and_gradients_agree(
+        self, cell: str, arity: int, shape: str, hidden: int, dtype: str
+    ) -> None:
+        rng = np.random.default_rng(1)
+        make, reference = CELLS[cell]
+        order = orders(arity)[shape](rng)
+        layer = make(5, hidden, arity, dtype=dtype, seed=0)
+        rows = len(order.wave)
+        x = rng.standard_normal((rows, 5)).astype(dtype)
+        upstream = [rng.standard_normal((rows, hidden)).astype(dtype) for _ in range(2)]
+        got = results(layer, x, order, upstream)
+        assert_close(got, wanted(reference, layer, x, order, upstream), TOLERANCE[dtype])
+        assert_same(named(layer(x, order)), {name: got[name] for name in named(layer(x, order))})
+
+
+class TestDifferences:
+    @pytest.mark.parametrize("inputs", ["all", "leaves"])
+    @pytest.mark.parametrize("cell", CELLS)
+    def test_gradients_agree(self, cell: str, inputs: str) -> None:
+        rng = np.random.default_rng(2)
+        forest = random_trees(rng, 6, 12, 3)
+        layer = CELLS[cell][0](4, 6, 3, inputs=inputs, dtype="float64", seed=0)
+        x = rng.standard_normal((forest.nodes if inputs == "all" else len(forest.leaves), 4))
+        states, pullback = layer.vjp(x, forest)
+        upstream = {name: rng.standard_normal(s.shape) for name, s in named(states).items()}
+        dx = pullback(*upstream.values())
+
+        def loss() -> float:
+            return float(sum((s * upstream[n]).sum() for n, s in named(layer(x, forest)).items()))
+
+        eps = 1e-5
+        for array, gradient in [(x, dx), *((p, layer.grads[n]) for n, p in layer.params.items())]:
+            direction, kept = rng.standard_normal(array.shape), array.copy()
+            array += eps * direction
+            above = loss()
+            array[...] = kept - eps * direction
+            difference = (above - loss()) / (2 * eps)
+            array[...] = kept
+            assert abs(difference - (gradient * direction).sum()) <= 1e-7 * np.linalg.norm(gradient)
+
+
+class TestToTheBit:
+    @pytest.mark.parametrize("dtype", ["float64", "float32"])
+    @pytest.mark.parametrize(("tree", "chain"), [(TreeLSTM, LSTM), (RecursiveNet, RNN)])
+    def test_a_chain_is_the_sequence_layer(self, tree: Any, chain: Any, dtype: str) -> None:
+        rng = np.random.default_rng(3)
+        steps, hidden = 50, 33
+        forest = Forest.from_parents([[*range(1, steps), -1]])
+        layer, plain = tree(5, hidden, 1, dtype=dtype, seed=0), chain(5, hidden, dtype=dtype)
+        for name, param in plain.params.items():
+            short = name.removesuffix("_l0")
+            param[...] = layer.params.get(short, 0)
+        x = rng.standard_normal((steps, 5)).astype(dtype)
+        dh = rng.standard_normal((steps, hidden)).astype(dtype)
+        (y, state), pullback = plain.vjp(x)
+        dx, _ = pullback(dh)
+        states, pullback = layer.vjp(x, forest)
+        got = named(states) | {"dx": pullback(dh)} | dict(layer.grads)
+        want = {"h": y, "dx": dx} | {n: plain.grads[n + "_l0"] for n in layer.grads}
+        if isinstance(state, tuple):
+            assert (got.pop("c")[-1] == state[1][0]).all()
+        assert_same(got, want)
+
+    @pytest.mark.parametrize("cell", CELLS)
+    def test_permuted_trees_give_permuted_results(self, cell: str) -> None:
+        rng = np.random.default_rng(4)
+        forest = random_trees(rng, 40, 30, 3)
+        parents = [forest.parent[forest.tree(n)] - forest.begin[n] for n in range(len(forest))]
+        parents = [np.where(p < 0, -1, p) for p in parents]
+        layer = CELLS[cell][0](5, 17, 3, seed=0)
+        x, dh = rng.standard_normal((2, forest.nodes, 5)).astype("float32"), None
+        dh = rng.standard_normal((forest.nodes, 17)).astype("float32")
+        turn = rng.permutation(len(forest))
+        rows = np.concatenate([np.arange(forest.nodes)[forest.tree(n)] for n in turn])
+        other = Forest.from_parents([parents[n] for n in turn])
+        states, pullback = layer.vjp(x[0], forest)
+        permuted, pullback_permuted = layer.vjp(x[0][rows], other)
+        assert_same(named(permuted), {n: s[rows] for n, s in named(states).items()})
+        assert_same({"dx": pullback_permuted(dh[rows])}, {"dx": pullback(dh)[rows]})
+
+    @pytest.fixture
+    def threads(self) -> Iterator[None]:
+        before = get_num_threads()
+        yield
+        set_num_threads(before)
+
+    @pytest.mark.usefixtures("threads")
+    @pytest.mark.parametrize("hidden", [17, 200])
+    @pytest.mark.parametrize("cell", CELLS)
+    def test_any_number_of_threads(self, cell: str, hidden: int) -> None:
+        rng = np.random.default_rng(5)
+        for count in (1, 50):
+            order = random_trees(rng, count, 60, 2).bottom_up(2)
+            layer = CELLS[cell][0](5, hidden, seed=0)
+            x = rng.standard_normal((len(order.wave), 5)).astype("float32")
+            upstream = list(rng.standard_normal((2, len(x), hidden)).astype("float32"))
+            set_num_threads(1)
+            alone = {n: a.copy() for n, a in results(layer, x, order, upstream).items()}
+            set_num_threads(3)
+            assert_same(results(layer, x, order, upstream), alone)
+
+
+class TestDepth:
+    def test_ten_thousand_levels(self) -> None:
+        nested: Any = 0
+        for _ in range(9_999):
+            nested = (nested, 1)
+        layer = TreeLSTM(3, 4, seed=0)
+        for forest in (
+            Forest.from_parents([[*range(1, 10_000), -1]]),
+            Forest.from_nested([nested]),
+        ):
+            assert forest.levels.max() == 9_999
+            states, pullback = layer.vjp(np.ones((forest.nodes, 3), np.float32), forest)
+            assert np.isfinite(pullback(states[0])).all()
+
+
+NOTHING = np.zeros((4, 3), np.float32)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("make", "message"),
+        [
+            (lambda: TreeLSTM(3, 4, 6), "arity must be at most 5, got 6"),
+            (lambda: TreeLSTM(3, 4, inputs="some"), "inputs must be 'all' or 'leaves'"),
+            (lambda: Forest.from_parents([[1, 0]]), "tree 0 must have one root"),
+            (lambda: Forest.from_parents([[-1, -1]]), "tree 0 must have one root.*has 2"),
+            (
+                lambda: Forest.from_parents([[-1], [-1, 5]]),
+                r"parent\[2\] must be -1 or a row of its",
+            ),
+            (lambda: Forest.from_parents([[-1], []]), "tree 1 is empty"),
+            (lambda: Forest.from_parents([[1, 2, 1, -1]]).levels, "circle"),
+            (lambda: Forest.from_nested([("a", ())]), "tree 0 holds an empty node"),
+            (
+                lambda: TreeLSTM(3, 4)(np.zeros((3, 3), "f"), Forest.from_parents([[-1]])),
+                "x must have",
+            ),
+            (
+                lambda: TreeLSTM(3, 4)(np.zeros((4, 3), "f"), Forest.from_parents([[3, 3, 3, -1]])),
+                "node 3 has 3 children, but this layer has places for 2",
+            ),
+        ],
+    )
+    def test_name_what_is_wrong(self, make: Callable[[], Any], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            make()
+
+    def test_sequence_layers_are_not_recursive(self) -> None:
+        with pytest.raises(TypeError, match="forest must be a Forest or an Order, got int"):
+            TreeLSTM(3, 4)(np.zeros((3, 3), "f"), 3)
+        assert GRU(3, 4).cell.arity == 0
