@@ -18,7 +18,7 @@ void bind_layer(py::module_& m, const std::string& suffix) {
   py::class_<ForestTape<T>>(m, ("ForestTape" + suffix).c_str());
 
   py::class_<Layer<T>>(m, ("Layer" + suffix).c_str())
-      .def(py::init<const Settings&, Groups>(), py::arg("settings"), py::arg("params"))
+      .def(py::init<const Settings&, const ParameterGroups&>(), py::arg("settings"), py::arg("params"))
       .def("forward", &Layer<T>::forward, py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"),
            py::arg("record"), py::arg("cell_states"), py::arg("masks"))
       .def("backward", &Layer<T>::backward, py::arg("tape"), py::arg("dy"), py::arg("dh"), py::arg("dc"),
@@ -65,6 +65,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.doc() = "The compiled kernels of rnncore.";
   kernels(); // an impossible RNNCORE_ISA or RNNCORE_NUM_THREADS fails here, not in the middle of work
   start_threads();
+  py::class_<ParameterGroups>(m, "Parameters").def(py::init<Groups>(), py::arg("groups"));
   py::class_<Settings>(m, "Settings")
       .def(py::init<std::string, Index, Index, Index, Index, bool, const Settings::Activations&, double,
                     bool>(),

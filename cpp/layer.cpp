@@ -94,9 +94,9 @@ Settings::Settings(std::string name, Index input, Index hidden, Index output, In
 }
 
 template <class T>
-Layer<T>::Layer(const Settings& settings, Groups parameters)
+Layer<T>::Layer(const Settings& settings, const ParameterGroups& parameters)
     : cell_(find_cell<T>(settings.cell)), settings_(settings),
-      shape_(with_transitions(settings.shape, parameters)), parameters_(std::move(parameters)),
+      shape_(with_transitions(settings.shape, parameters.groups)), parameters_(parameters.groups),
       passes_(cell_, shape_, settings.choices, settings.plain,
               pointers<const T>(parameters_, cell_, shape_)) {}
 
@@ -165,8 +165,8 @@ py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, co
 
 template <class T>
 py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const py::object& dh_object,
-                             const py::object& dc_object, const Groups& gradients, bool want_dx) {
-  if (gradients.size() != parameters_.size())
+                             const py::object& dc_object, const ParameterGroups& gradients, bool want_dx) {
+  if (gradients.groups.size() != parameters_.size())
     throw py::value_error("gradients: a group for each direction");
   if (tape.record.parts.empty()) throw py::value_error("tape: has served already");
   const bool has_c = cell_.has_cell_state;
@@ -175,7 +175,7 @@ py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const p
   if (!dy_object.is_none()) dy = of_shape<T>("dy", dy_object, {tape.y.shape(0), tape.y.shape(1), D * P});
   if (has_c) dc = copy_or_zeros<T>("dc", dc_object, {D, B, H});
   if (want_dx) dx = new_array<T>({tape.x.shape(0), tape.x.shape(1), shape_.input});
-  const auto weights = pointers<T>(gradients, cell_, shape_);
+  const auto weights = pointers<T>(gradients.groups, cell_, shape_);
   std::vector<const Weights<T>*> directions;
   for (const auto& transitions : weights) directions.push_back(transitions.data());
 
@@ -231,12 +231,12 @@ py::tuple Layer<T>::forward_forest(const py::object& x_object, const py::object&
 
 template <class T>
 py::object Layer<T>::backward_forest(ForestTape<T>& tape, const py::object& dh_object,
-                                     const py::object& dc_object, const Groups& gradients) {
+                                     const py::object& dc_object, const ParameterGroups& gradients) {
   const Index rows = tape.x.shape(0), H = shape_.hidden;
   const bool has_c = cell_.has_cell_state;
   Array<T> dh = copy_or_zeros<T>("dh", dh_object, {rows, H}), dx = new_array<T>({rows, shape_.input}), dc;
   if (has_c) dc = copy_or_zeros<T>("dc", dc_object, {rows, H});
-  const auto weights = pointers<T>(gradients, cell_, shape_);
+  const auto weights = pointers<T>(gradients.groups, cell_, shape_);
   const Weights<T>* transitions = weights.at(0).data();
   BackwardArrays<T> arrays{};
   arrays.x = tape.x.data();

@@ -16,6 +16,10 @@ namespace rnncore {
 using Parameters = std::array<py::object, 6>;
 /// Of each direction its transitions.
 using Groups = std::vector<std::vector<Parameters>>;
+/// The same as an object of Python's, made once: lists would be read anew with every call.
+struct ParameterGroups {
+  Groups groups;
+};
 
 /// What the layer's cell is told to do.
 struct Settings {
@@ -57,7 +61,7 @@ template <class T>
 class Layer {
 public:
   /// The parameters are not copied: writing to them changes the layer.
-  Layer(const Settings& settings, Groups parameters);
+  Layer(const Settings& settings, const ParameterGroups& parameters);
 
   /// (y, h_n, c_n or None, all cell states or None, tape or None). `masks`: None, or those of the state,
   /// the update, and the shares of h and c that stay, each of them or None. `record`: None, or 0 to
@@ -68,7 +72,7 @@ public:
 
   /// (dx or None, dh0, dc0 or None); adds to `gradients`. A tape serves once.
   py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dh, const py::object& dc,
-                     const Groups& gradients, bool want_dx);
+                     const ParameterGroups& gradients, bool want_dx);
 
   /// (h, c or None, tape or None) of all nodes. `begin` (trees + 1), `wave` (rows), `prev` (arity, rows):
   /// see `Forest`.
@@ -77,7 +81,7 @@ public:
 
   /// dx; adds to `gradients`.
   py::object backward_forest(ForestTape<T>& tape, const py::object& dh, const py::object& dc,
-                             const Groups& gradients);
+                             const ParameterGroups& gradients);
 
 private:
   MaskArrays<T> mask_arrays(const py::object& masks, const Array<T>& x, Index batch) const;

@@ -86,9 +86,7 @@ std::vector<Part> Passes<T>::cut(const ForwardArrays<T>& a, bool training) const
   cut.reserve(deal.parts() * directions());
   for (Index d = 0; d < directions(); ++d)
     for (Index p = 0; p < deal.parts(); ++p) {
-      OwnSchedule schedule(a.grid, a.lengths, d == 1, deal.begin(p), deal.size(p));
-      const Index waves = schedule.view().waves;
-      cut.push_back({d, std::move(schedule), 0, {0, waves}});
+      cut.push_back({d, OwnSchedule(a.grid, a.lengths, d == 1, deal.begin(p), deal.size(p)), 0, {}});
     }
   return cut;
 }
@@ -101,9 +99,7 @@ std::vector<Part> Passes<T>::cut_forest(const Forest& f) const {
   for (Index p = 0, tree = 0; p < parts; ++p) {
     const Index begin = f.begin[tree], wanted = f.rows * (p + 1) / parts;
     while (tree < f.trees && (f.begin[tree + 1] <= wanted || p + 1 == parts)) ++tree;
-    OwnSchedule schedule(f, begin, f.begin[tree]);
-    const Index waves = schedule.view().waves;
-    cut.push_back({0, std::move(schedule), 0, {0, waves}});
+    cut.push_back({0, OwnSchedule(f, begin, f.begin[tree]), 0, {}});
   }
   return cut;
 }
@@ -124,8 +120,8 @@ template <class T>
 Index Passes<T>::reserve(std::vector<Part>& parts, Index steps) const {
   Index tape = 0;
   for (Part& part : parts) {
-    const Schedule& s = part.schedule.view();
-    if (steps) part.cuts = pieces(s, steps);
+    const Schedule s = part.schedule.view();
+    part.cuts = steps ? pieces(s, steps) : std::vector<Index>{0, s.waves};
     Index nodes = 0;
     for (std::size_t i = 1; i < part.cuts.size(); ++i)
       nodes = std::max(nodes, s.begin[part.cuts[i]] - s.begin[part.cuts[i - 1]]);

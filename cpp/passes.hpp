@@ -53,7 +53,7 @@ struct Part {
   Index direction;
   OwnSchedule schedule;
   Index tape;              // where its gates begin
-  std::vector<Index> cuts; // waves between which it is remembered, piece by piece
+  std::vector<Index> cuts; // waves between which it is remembered, piece by piece, if it is
 };
 
 /// What one call leaves for its way back, apart from the arrays.

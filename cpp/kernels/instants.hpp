@@ -68,22 +68,25 @@ RNNCORE_INLINE Vec<T> first_lanes(Vec<T> v, Index n) {
 /// One vector of hidden units: where its numbers lie.
 template <class T>
 struct Place {
-  Index width, u, column, valid, chunk_rows, row_size;
+  Index column, valid, slot_step, row_step;
   T* gates; // of the chunk's first row
 
-  RNNCORE_INLINE Place(const Layout<T>& at, Index panel, Index unit, T* chunk, Index rows)
-      : width(at.hidden.width(panel)), u(unit), column((at.hidden.first(panel) + unit) * lanes<T>),
-        valid(at.hidden.valid(at.hidden.first(panel) + unit)), chunk_rows(rows), row_size(at.row(panel)),
-        gates(chunk + at.gates(panel, rows) + unit * lanes<T>) {}
-
-  RNNCORE_INLINE T* slot(Index row, Index j) const { return gates + row * row_size + j * width * lanes<T>; }
+  RNNCORE_INLINE T* slot(Index row, Index j) const { return gates + row * row_step + j * slot_step; }
 };
 
-/// f(place) for each vector of hidden units of some panels.
+/// f(place) for each vector of hidden units of some panels of gates with so many slots.
 template <class T, class F>
-RNNCORE_INLINE void for_each_place(const Layout<T>& at, Share panels, T* gates, Index rows, F f) {
-  for (Index p = panels.begin; p < panels.end; ++p)
-    for (Index u = 0; u < at.hidden.width(p); ++u) f(Place<T>(at, p, u, gates, rows));
+RNNCORE_INLINE void for_each_place(const Layout<T>& at, Index slots, Share panels, T* gates, Index rows,
+                                   F f) {
+  constexpr Index L = lanes<T>;
+  Index column = at.hidden.first(panels.begin) * L;
+  gates += slots * rows * column;
+  for (Index p = panels.begin; p < panels.end; ++p) {
+    const Index width = at.hidden.width(p) * L;
+    for (Index u = 0; u < width; u += L, column += L)
+      f(Place<T>{column, min(L, at.hidden.columns - column), width, slots * width, gates + u});
+    gates += slots * rows * width;
+  }
 }
 
 template <class C, class V>
@@ -127,12 +130,13 @@ RNNCORE_INLINE void forward_one(const Span<T>& span, const Place<T>& at, Index r
 
 template <class C, class T, bool chosen, Index S>
 void forward_instants(const Layout<T>& at, const Span<T>& span, const Extent& extent) {
-  for_each_place(at, extent.panels, span.gates, extent.chunk_rows, [&](const Place<T>& place) RNNCORE_HOT {
-    Instant<Vec<T>> t;
-    load_units<C>(span.units + place.column, at.hidden.padded(), t.unit);
-    for (Index r = extent.first; r < extent.first + extent.rows; ++r)
-      forward_one<C, T, chosen, S>(span, place, r, t);
-  });
+  for_each_place(at, C::slots, extent.panels, span.gates, extent.chunk_rows,
+                 [&](const Place<T>& place) RNNCORE_HOT {
+                   Instant<Vec<T>> t;
+                   load_units<C>(span.units + place.column, at.hidden.padded(), t.unit);
+                   for (Index r = extent.first; r < extent.first + extent.rows; ++r)
+                     forward_one<C, T, chosen, S>(span, place, r, t);
+                 });
 }
 
 /// Loads what the way back through an instant needs, goes it, and leaves the gradients in s and d.
@@ -201,18 +205,19 @@ RNNCORE_INLINE void add_units(const Gradient<Vec<T>>& d, Index padded, T* to) {
 template <class C, class T, bool chosen, Index S>
 void backward_instants(const Layout<T>& at, const Span<T>& span, const Extent& extent) {
   const Index padded = at.hidden.padded();
-  for_each_place(at, extent.panels, span.gates, extent.chunk_rows, [&](const Place<T>& place) RNNCORE_HOT {
-    Instant<Vec<T>> t;
-    Gradient<Vec<T>> d;
-    load_units<C>(span.units + place.column, padded, t.unit);
-    for (Index k = 0; k < C::plan.units; ++k) d.unit[k] = Vec<T>(T(0));
-    for (Index r = extent.first; r < extent.first + extent.rows; ++r) {
-      Vec<T> s[C::slots];
-      gradient_of<C, T, chosen, S>(span, place, r, t, s, d);
-      store_gradients<C, T, chosen, S>(span, place, r, s, d);
-    }
-    add_units<C>(d, padded, span.d_units + place.column);
-  });
+  for_each_place(at, C::slots, extent.panels, span.gates, extent.chunk_rows,
+                 [&](const Place<T>& place) RNNCORE_HOT {
+                   Instant<Vec<T>> t;
+                   Gradient<Vec<T>> d;
+                   load_units<C>(span.units + place.column, padded, t.unit);
+                   for (Index k = 0; k < C::plan.units; ++k) d.unit[k] = Vec<T>(T(0));
+                   for (Index r = extent.first; r < extent.first + extent.rows; ++r) {
+                     Vec<T> s[C::slots];
+                     gradient_of<C, T, chosen, S>(span, place, r, t, s, d);
+                     store_gradients<C, T, chosen, S>(span, place, r, s, d);
+                   }
+                   add_units<C>(d, padded, span.d_units + place.column);
+                 });
 }
 
 } // namespace rnncore::RNNCORE_LEVEL

@@ -23,7 +23,8 @@ struct Parts {
   /// The same in an even number of parts where there are enough of them to share between threads.
   static RNNCORE_INLINE constexpr Parts even(Index n, Index most) {
     Parts parts(n, most);
-    if (n >= 4 && parts.count < n) parts.count += parts.count % 2;
+    if (n < 4 || parts.count >= n || parts.count % 2 == 0) return parts;
+    ++parts.count;
     parts.split();
     return parts;
   }
@@ -34,7 +35,7 @@ private:
   RNNCORE_INLINE constexpr void split() {
     if (count == 0) return;
     least = n / count;
-    larger = n % count;
+    larger = n - least * count;
   }
 };
 
@@ -139,7 +140,7 @@ struct Layout {
 
   RNNCORE_INLINE Layout(const Plan& p, Shape s)
       : plan(p), shape(s), hidden(s.hidden, p.slots == 1 ? widest : 1), units(s.hidden, widest),
-        inputs(s.input, widest), states(s.output, widest) {}
+        inputs(s.input, widest), states(projects() ? Panels<T>(s.output, widest) : units) {}
 
   RNNCORE_INLINE bool projects() const { return shape.output != shape.hidden; }
   RNNCORE_INLINE bool last(Index level) const { return level + 1 == shape.depth; }

@@ -149,16 +149,26 @@ RNNCORE_INLINE void multiply_row(const Product<T, A>& p, Index panel) {
   if constexpr (P > 1) multiply_row<T, A, N, P / 2>(p, panel);
 }
 
-template <class T, class A, int N = widest>
+template <class T, class A, int N>
+RNNCORE_INLINE void multiply_panels(const Product<T, A>& p) {
+  if (p.rows == 1) return multiply_row<T, A, N>(p, 0);
+  const Parts tiles(p.rows, tile_rows(N));
+  for (Index panel = 0; panel < p.panels; ++panel)
+    for (Index i = 0; i < tiles.count; ++i) multiply_rows<T, A, N>(p, panel, tiles.begin(i), tiles.size(i));
+}
+
+template <class T, class A>
 void multiply(const Product<T, A>& p) {
-  if (p.width == N) {
-    if (p.rows == 1) return multiply_row<T, A, N>(p, 0);
-    const Parts tiles(p.rows, tile_rows(N));
-    for (Index panel = 0; panel < p.panels; ++panel)
-      for (Index i = 0; i < tiles.count; ++i)
-        multiply_rows<T, A, N>(p, panel, tiles.begin(i), tiles.size(i));
-  } else if constexpr (N > 1) {
-    multiply<T, A, N - 1>(p);
+  static_assert(widest == 4);
+  switch (p.width) {
+  case 1:
+    return multiply_panels<T, A, 1>(p);
+  case 2:
+    return multiply_panels<T, A, 2>(p);
+  case 3:
+    return multiply_panels<T, A, 3>(p);
+  case 4:
+    return multiply_panels<T, A, 4>(p);
   }
 }
 

@@ -6,7 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-Params = list[list[list[Array | None]]]
+
+class Parameters:
+    def __init__(self, groups: list[list[list[Array | None]]]) -> None: ...
+
 Chosen = tuple[str, float, float]
 
 class TapeF32:
@@ -32,7 +35,7 @@ class Settings:
     ) -> None: ...
 
 class LayerF32:
-    def __init__(self, settings: Settings, params: Params) -> None: ...
+    def __init__(self, settings: Settings, params: Parameters) -> None: ...
     def forward(
         self,
         x: Array,
@@ -49,14 +52,14 @@ class LayerF32:
         dy: Array | None,
         dh: Array | None,
         dc: Array | None,
-        gradients: Params,
+        gradients: Parameters,
         want_dx: bool,
     ) -> tuple[Array, Array, Array | None]: ...
     def forward_forest(
         self, x: Array, begin: Array, wave: Array, prev: Array, record: bool
     ) -> tuple[Array, Array | None, Any]: ...
     def backward_forest(
-        self, tape: Any, dh: Array | None, dc: Array | None, gradients: Params
+        self, tape: Any, dh: Array | None, dc: Array | None, gradients: Parameters
     ) -> Array: ...
 
 class LayerF64(LayerF32): ...

@@ -17,8 +17,8 @@ from .regularisers import Regularisers
 
 #: `h`, or `(h, c)` for an LSTM.
 State: TypeAlias = Any
-#: Of each layer, direction and transition the parameters in the kernels' order.
-Groups: TypeAlias = list[list[list[list[Array | None]]]]
+#: Of each layer the parameters, or their gradients, in the kernels' order.
+Groups: TypeAlias = list[_core.Parameters]
 
 _LAYERS = {np.dtype("float32"): _core.LayerF32, np.dtype("float64"): _core.LayerF64}
 _PAIRS = {name: (f"{name}[0]", f"{name}[1]") for name in ("state", "dstate")}
@@ -83,24 +83,37 @@ class Kernels(Module):
     def _build(self) -> None:
         """Make the compiled layers; they watch the parameters, which never change identity."""
         self._layers = self._compiled(self.params)
+        self._grad_groups: Groups | None = None
 
     def _compiled(self, params: Mapping[str, Array]) -> list[_core.LayerF32]:
         layer = _LAYERS[self.dtype]
-        settings = (
-            self.cell.settings(group[0][0][0].shape[1], self.hidden_size, self.batch_first)  # type: ignore[union-attr]
-            for group in self._groups(params)
-        )
-        return [layer(*pair) for pair in zip(settings, self._groups(params), strict=True)]
+        widths = (params[layer[0][0][0]].shape[1] for layer in self._names)
+        return [
+            layer(self.cell.settings(width, self.hidden_size, self.batch_first), group)
+            for width, group in zip(widths, self._groups(params), strict=True)
+        ]
 
     def _groups(self, arrays: Mapping[str, Array]) -> Groups:
         """Parameters or gradients as the compiled layers take them."""
         return [
-            [[[arrays.get(name) for name in names] for names in direction] for direction in layer]
+            _core.Parameters(
+                [
+                    [[arrays.get(name) for name in names] for names in direction]
+                    for direction in layer
+                ]
+            )
             for layer in self._names
         ]
 
+    def _gradients(self) -> Groups:
+        """Where the compiled layers add their gradients: `grads`, which never change identity."""
+        if self._grad_groups is None:
+            self._grad_groups = self._groups(self.grads)
+        return self._grad_groups
+
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_layers"}
+        compiled = ("_layers", "_grad_groups")
+        return {name: value for name, value in vars(self).items() if name not in compiled}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)

@@ -63,7 +63,7 @@ class Recursive(Module):
     @staticmethod
     def _groups(arrays: Any) -> Any:
         names = ("weight_ih", "weight_hh", "bias_ih")
-        return [[[*map(arrays.get, names), None, None, None]]]
+        return _core.Parameters([[[*map(arrays.get, names), None, None, None]]])
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_kernels"}

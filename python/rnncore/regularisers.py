@@ -96,6 +96,11 @@ class Regularisers:
         exclusive(recurrent_dropout=bool(recurrent_dropout), transition_depth=cell.transitions > 1)
         return rates
 
+    @property
+    def masks(self) -> bool:
+        """Whether the kernels multiply by anything."""
+        return bool(self.variational_dropout or self.recurrent_dropout or any(self.zoneout))
+
     def draw(
         self,
         rng: np.random.Generator,

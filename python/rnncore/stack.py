@@ -18,7 +18,7 @@ from .regularisers import Masks, bernoulli, inverted, rate
 
 Pullback: TypeAlias = Callable[..., tuple[Array, State]]
 #: Where the gradients of a call go, and what to do once they are there.
-_Gradients: TypeAlias = Callable[[], tuple[Groups, Callable[[], None]]]
+_Gradients: TypeAlias = Callable[[], tuple[Groups, Callable[[], None] | None]]
 
 
 class Layers(Kernels):
@@ -97,14 +97,15 @@ class Layers(Kernels):
         self, x: npt.ArrayLike, state: State, lengths: npt.ArrayLike | None, cell_states: bool
     ) -> tuple[Array, State, Array | None]:
         x, batched = self._input(x)
-        lengths = self._lengths(lengths, x)
-        h0, c0 = self._initial(state, x, batched)
+        if lengths is not None:
+            lengths = self._lengths(lengths, x)
+        h0, c0 = (None, None) if state is None else self._initial(state, x, batched)
         masks = self._expected
         if batched and self.num_layers == 1:  # the shortest way, for the sake of single steps
             y, h, c, cells, _ = self._layers[0].forward(
                 x, h0, c0, lengths, None, cell_states, masks
             )
-            return y, self._join(h, c), cells
+            return y, (h, c) if self.has_cell_state else h, cells
         finals = []
         for n, layer in enumerate(self._layers):
             wanted = cell_states and n == self.num_layers - 1
@@ -126,7 +127,8 @@ class Layers(Kernels):
         until the pullback has run.
         """
         x, batched = self._input(x)
-        lengths = self._lengths(lengths, x)
+        if lengths is not None:
+            lengths = self._lengths(lengths, x)
         shape = self._state_shape(x, batched)
         h0, c0 = self._initial(state, x, batched)
         layers, gradients = self._for_one_call()
@@ -159,7 +161,8 @@ class Layers(Kernels):
                 if n and masks[n - 1] is not None:
                     d *= masks[n - 1]
                 initial.append((dh0, dc0))
-            add()
+            if add:
+                add()
             return self._outputs(d, initial[::-1], batched)
 
         return (y, final), once(pullback)
@@ -180,6 +183,8 @@ class Layers(Kernels):
 
     def _masks(self, x: Array) -> Masks | None:
         """Masks of one layer for a call with inputs like x."""
+        if not self._regularisers.masks:
+            return None
         batch = x.shape[0 if self.batch_first else 1]
         rows = (*x.shape[:2], self.directions * self.hidden_size)
         state = (self.directions, batch, self.output_size)
@@ -187,16 +192,17 @@ class Layers(Kernels):
 
     def _for_one_call(self) -> tuple[list[_core.LayerF32], _Gradients]:
         """The compiled layers, and where their gradients go: weight-drop has its own each time."""
-        params, rate = self.params, self._regularisers.weight_drop
+        rate = self._regularisers.weight_drop
         if not rate:
-            return self._layers, lambda: (self._groups(self.grads), lambda: None)
+            return self._layers, lambda: (self._gradients(), None)
+        params = self.params
         masks: dict[str, Array] = {
             name: bernoulli(self.rng, value.shape, 1 - rate, self.dtype) / self.dtype.type(1 - rate)
             for name, value in params.items()
             if name.startswith("weight_hh")
         }
 
-        def gradients() -> tuple[Groups, Callable[[], None]]:
+        def gradients() -> tuple[Groups, Callable[[], None] | None]:
             own = {name: np.zeros_like(mask) for name, mask in masks.items()}
 
             def add() -> None:
@@ -209,7 +215,8 @@ class Layers(Kernels):
         return self._compiled({**params, **dropped}), gradients
 
     def _input(self, x: npt.ArrayLike) -> tuple[Array, bool]:
-        x = as_array("x", x, self.dtype)
+        if type(x) is not np.ndarray or x.dtype is not self.dtype:  # a step notices the call
+            x = as_array("x", x, self.dtype)
         if not 2 <= x.ndim <= 3 or x.shape[-1] != self.input_size:
             axes, width = "B, T" if self.batch_first else "T, B", self.input_size
             raise ValueError(f"x must have shape ({axes}, {width}) or (T, {width}), got {x.shape}")

@@ -66,7 +66,7 @@ class Step(Kernels):
 
         def pullback(dstate: State) -> tuple[Array, State]:
             dh, dc = self._rows(self._state("dstate", dstate, shape))
-            (groups,) = self._groups(self.grads)
+            (groups,) = self._gradients()
             dx, dh0, dc0 = self._layers[0].backward(tape, None, dh, dc, groups, True)
             return dx.reshape(*shape[:-1], self.input_size), self._result(dh0, dc0, shape)
 
