@@ -102,10 +102,9 @@ class Layers(Kernels):
         h0, c0 = (None, None) if state is None else self._initial(state, x, batched)
         masks = self._expected
         if batched and self.num_layers == 1:  # the shortest way, for the sake of single steps
-            y, h, c, cells, _ = self._layers[0].forward(
-                x, h0, c0, lengths, None, cell_states, masks
-            )
-            return y, (h, c) if self.has_cell_state else h, cells
+            layer = self._layers[0]
+            y, h, c, cells, _ = layer.forward(x, h0, c0, lengths, None, cell_states, masks)
+            return y, h if c is None else (h, c), cells
         finals = []
         for n, layer in enumerate(self._layers):
             wanted = cell_states and n == self.num_layers - 1
@@ -215,8 +214,7 @@ class Layers(Kernels):
         return self._compiled({**params, **dropped}), gradients
 
     def _input(self, x: npt.ArrayLike) -> tuple[Array, bool]:
-        if type(x) is not np.ndarray or x.dtype is not self.dtype:  # a step notices the call
-            x = as_array("x", x, self.dtype)
+        x = as_array("x", x, self.dtype)
         if not 2 <= x.ndim <= 3 or x.shape[-1] != self.input_size:
             axes, width = "B, T" if self.batch_first else "T, B", self.input_size
             raise ValueError(f"x must have shape ({axes}, {width}) or (T, {width}), got {x.shape}")
