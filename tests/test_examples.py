@@ -48,3 +48,12 @@ def test_lookahead(tmp_path):
     assert len(found) > 1
     assert all(0 <= share <= 1 for share in found.values())
     assert (tmp_path / "lookahead.png").stat().st_size > 0
+
+
+def test_listops():
+    tests = DATA / "listops" / "test_d20s.tsv"
+    if not tests.is_file():
+        pytest.skip(f"no {tests}; the environment variable RNNCORE_DATA names the folder of data")
+    found = results("listops.py", "--test", str(tests))
+    assert list(found) == ["tree_lstm", "lstm"]
+    assert all(0 <= share <= 100 for share in found.values())

@@ -175,6 +175,15 @@ class TestToTheBit:
         assert_same(named(permuted), {n: s[rows] for n, s in named(states).items()})
         assert_same({"dx": pullback_permuted(dh[rows])}, {"dx": pullback(dh)[rows]})
 
+    def test_orders_put_together_are_one_forest(self) -> None:
+        rng = np.random.default_rng(6)
+        forests = [random_trees(rng, n, 20, 2) for n in (3, 1, 4)]
+        parents = [f.parent[f.tree(n)] - f.begin[n] for f in forests for n in range(len(f))]
+        whole = Forest.from_parents([np.where(p < 0, -1, p) for p in parents]).bottom_up(2)
+        joined = Order.join([forest.bottom_up(2) for forest in forests])
+        for name in ("begin", "prev", "wave"):
+            np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
+
     @pytest.fixture
     def threads(self) -> Iterator[None]:
         before = get_num_threads()

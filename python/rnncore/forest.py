@@ -48,11 +48,23 @@ class Order:
             ready = np.unique(reached)
             ready, number = ready[waiting[ready] == 0], number + 1
         if done < rows:
-            raise ValueError(
-                f"nodes go round in a circle: {rows - done} of {rows} never come to be"
-            )
+            raise ValueError(f"nodes go round in a circle: {rows - done} of {rows} wait for ever")
+        prev = np.ascontiguousarray(prev, np.int32)
+        return cls(np.ascontiguousarray(begin, np.int64), prev, wave)
+
+    @classmethod
+    def join(cls, orders: Sequence[Order]) -> Order:
+        """Put several of one arity one after the other."""
+        sizes = np.cumsum([0, *(len(order.wave) for order in orders)])
+        prevs = [
+            np.where(order.prev == NOBODY, NOBODY, order.prev + int(at)).astype(np.int32)
+            for order, at in zip(orders, sizes, strict=False)
+        ]
+        begins = [order.begin[:-1] + at for order, at in zip(orders, sizes, strict=False)]
         return cls(
-            np.ascontiguousarray(begin, np.int64), np.ascontiguousarray(prev, np.int32), wave
+            np.concatenate([*begins, sizes[-1:]]).astype(np.int64),
+            np.concatenate(prevs, axis=1),
+            np.concatenate([order.wave for order in orders]),
         )
 
 
