@@ -14,9 +14,13 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
+/// Whether a cell has a stage by these rules: trees go by their paper's.
+template <class C, bool chosen, Index S>
+constexpr bool exists = S < C::plan.stages && !(chosen && C::plan.branches > 0);
+
 template <class C, class T, bool chosen, Index S>
 constexpr Instants<T> forward_of() {
-  if constexpr (S >= C::plan.stages)
+  if constexpr (!exists<C, chosen, S>)
     return nullptr;
   else if constexpr (C::plan.norms > 0)
     return normalised_forward<C, T, chosen, S>;
@@ -26,7 +30,7 @@ constexpr Instants<T> forward_of() {
 
 template <class C, class T, bool chosen, Index S>
 constexpr Instants<T> backward_of() {
-  if constexpr (S >= C::plan.stages)
+  if constexpr (!exists<C, chosen, S>)
     return nullptr;
   else if constexpr (C::plan.norms > 0)
     return normalised_backward<C, T, chosen, S>;
