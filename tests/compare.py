@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -79,3 +79,21 @@ def assert_gradient_along(
     entries = np.concatenate([gradients[name].ravel() for name in direction])
     typical = np.sqrt(np.mean(entries**2))
     assert abs(numerical - analytic) <= tolerance * typical
+
+
+def assert_gradients_of(
+    loss: Callable[[], float], pairs: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> None:
+    """Each array's gradient agrees with a central difference of `loss` along a random direction.
+
+    The arrays are moved in place and put back.
+    """
+    eps, rng = 1e-5, np.random.default_rng(0)
+    for array, gradient in pairs:
+        direction, kept = rng.standard_normal(array.shape), array.copy()
+        array += eps * direction
+        above = loss()
+        array[...] = kept - eps * direction
+        difference = (above - loss()) / (2 * eps)
+        array[...] = kept
+        assert abs(difference - np.vdot(gradient, direction)) <= 1e-7 * np.linalg.norm(gradient)
