@@ -158,15 +158,14 @@ Results kernels_compute(const Problem& p, const Numbers& in, const Numbers& upst
   const Grid grid{p.time, p.batch, p.batch_first};
   const auto lengths = p.lengths();
   Record<T> record;
-  passes.forward({grid,
-                  p.ragged ? lengths.data() : nullptr,
-                  inputs.data(),
-                  y.data(),
-                  h.data(),
-                  p.has_c() ? c.data() : nullptr,
-                  nullptr,
-                  {}},
-                 train ? &record : nullptr, p.time > 2 ? 2 : 0);
+  ForwardArrays<T> forward{};
+  forward.grid = grid;
+  forward.lengths = p.ragged ? lengths.data() : nullptr;
+  forward.x = inputs.data();
+  forward.y = y.data();
+  forward.h = h.data();
+  forward.running_c = p.has_c() ? c.data() : nullptr;
+  passes.forward(forward, train ? &record : nullptr, p.time > 2 ? 2 : 0);
   Results results{{y.begin(), y.end()}, {}};
   const auto append = [&](const std::vector<T>& state, bool there) {
     for (Index i = 0; i < p.state(); ++i) results.outputs.push_back(there ? double(state[i]) : 0);
@@ -180,17 +179,17 @@ Results kernels_compute(const Problem& p, const Numbers& in, const Numbers& upst
   std::copy(dh, dh + p.state(), gradients.begin() + at.h);
   if (p.has_c()) std::copy(dh + p.state(), dh + 2 * p.state(), gradients.begin() + at.c);
   std::vector<T> first(inputs.begin() + at.h, inputs.begin() + at.parameters);
-  passes.backward({inputs.data(),
-                   y.data(),
-                   first.data(),
-                   p.has_c() ? first.data() + p.state() : nullptr,
-                   up.data(),
-                   gradients.data() + at.h,
-                   p.has_c() ? gradients.data() + at.c : nullptr,
-                   gradients.data(),
-                   weight_gradients.data(),
-                   {}},
-                  grid, record);
+  BackwardArrays<T> backward{};
+  backward.x = inputs.data();
+  backward.y = y.data();
+  backward.first_h = first.data();
+  backward.first_c = p.has_c() ? first.data() + p.state() : nullptr;
+  backward.dy = up.data();
+  backward.dh = gradients.data() + at.h;
+  backward.dc = p.has_c() ? gradients.data() + at.c : nullptr;
+  backward.dx = gradients.data();
+  backward.weights = weight_gradients.data();
+  passes.backward(backward, grid, record);
   results.gradients = {gradients.begin(), gradients.end()};
   return results;
 }
