@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <utility>
 
 #include "threads.hpp"
 
@@ -170,8 +171,16 @@ void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record, Index step
 
   const Index tasks = Index(r.parts.size()), rows = a.grid.batch * directions() / tasks;
   share(tasks, rows, a.grid.time, bytes, [&](Index i, const Team& team, void* work) {
-    Forward<T> call = call_for(r.parts[i]);
+    const Part& part = r.parts[i];
+    Forward<T> call = call_for(part);
     call.work = work;
+    if (r.replays) { // the last piece, with which the way back begins, is remembered at once
+      call.end = part.cuts[part.cuts.size() - 2];
+      cell_.forward(call, team);
+      team.wait(team.barrier);
+      call.wave = std::exchange(call.end, call.schedule.waves);
+      call.tape = r.tape.template as<T>() + part.tape;
+    }
     cell_.forward(call, team);
     if (team.rank != 0 || a.forest) return;
     const Index P = shape_.output, H = shape_.hidden, state = r.parts[i].direction * a.grid.batch;
@@ -224,7 +233,7 @@ void Passes<T>::backward(const BackwardArrays<T>& a, Grid grid, Record<T>& r) {
   Index bytes = 0;
   for (const Part& part : r.parts) {
     bytes = std::max(bytes, cell_.backward_work(backward_call(a, grid, r, part)));
-    if (r.replays) bytes = std::max(bytes, cell_.forward_work(replay(a, grid, r, part)));
+    if (part.cuts.size() > 2) bytes = std::max(bytes, cell_.forward_work(replay(a, grid, r, part)));
   }
   const Index packed = rounded(sizes_.packed, 16);
   Buffer sums = take_spare(std::size_t(packed) * r.parts.size() * sizeof(T));
@@ -300,7 +309,7 @@ void Passes<T>::backward_part(const BackwardArrays<T>& a, Grid grid, const Recor
   for (std::size_t i = part.cuts.size() - 1; i > 0; --i) {
     call.wave = part.cuts[i - 1];
     call.end = part.cuts[i];
-    if (r.replays) {
+    if (i + 1 < part.cuts.size()) {
       Forward<T> again = replay(a, grid, r, part);
       again.work = work;
       again.wave = call.wave;

@@ -61,7 +61,7 @@ template <class T>
 struct Record {
   std::vector<Part> parts; // all of the first direction, then all of the second
   std::vector<std::shared_ptr<const Snapshot<T>>> weights; // of each direction
-  bool replays = false;                                    // the tape is yet to be filled, piece by piece
+  bool replays = false;                                    // the tape has the last piece of each part alone
   Buffer tape;
   Buffer c; // (rows, D * H)  cell states
 };
