@@ -28,7 +28,6 @@ struct Settings {
   bool batch_first;
   Choices choices;
   bool plain; // the choices are the cell's own
-  bool forest;
 
   /// `activations`: of gates, candidate and cell state, each a name, alpha and beta.
   using Activations = std::array<std::tuple<std::string, double, double>, 3>;

@@ -246,6 +246,23 @@ class TestRefusals:
         with pytest.raises(ValueError, match=message):
             make()
 
+    @pytest.mark.parametrize(
+        ("begin", "prev", "wave", "message"),
+        [
+            ([0, 3], [[NOBODY, 0]], [0, 1], "begin must rise from 0 to 2"),
+            ([0, 2], [[NOBODY]], [0, 1], r"prev must have shape \(arity, 2\), got \(1, 1\)"),
+            ([0, 2], [[NOBODY, 7]], [0, 1], "prev must hold rows of the node's own part"),
+            ([0, 1, 2], [[NOBODY, 0]], [0, 1], "prev must hold rows of the node's own part"),
+            ([0, 2], [[NOBODY, 0]], [0, 0], "wave must be 0 where nothing is continued"),
+            ([0, 2], [[NOBODY, NOBODY]], [0, -1], "wave must be 0 where nothing is continued"),
+        ],
+    )
+    def test_orders_that_the_kernels_could_not_walk(
+        self, begin: list[int], prev: list[list[int]], wave: list[int], message: str
+    ) -> None:
+        with pytest.raises(ValueError, match=message):
+            Order(np.array(begin), np.array(prev, np.int32), np.array(wave, np.int32))
+
     def test_sequence_layers_are_not_recursive(self) -> None:
         with pytest.raises(TypeError, match="forest must be a Forest or an Order, got int"):
             TreeLSTM(3, 4)(np.zeros((3, 3), "f"), 3)

@@ -29,6 +29,22 @@ class Order:
     prev: Array
     wave: Array
 
+    def __post_init__(self) -> None:
+        rows, sizes = len(self.wave), np.diff(self.begin)
+        if self.prev.ndim != 2 or self.prev.shape[1] != rows:
+            raise ValueError(f"prev must have shape (arity, {rows}), got {self.prev.shape}")
+        if (sizes < 0).any() or not len(self.begin) or self.begin[0] or self.begin[-1] != rows:
+            raise ValueError(f"begin must rise from 0 to {rows}, the number of nodes")
+        place, after = np.nonzero(self.prev != NOBODY)
+        before = self.prev[place, after]
+        low, high = (np.repeat(ends, sizes)[after] for ends in (self.begin[:-1], self.begin[1:]))
+        if ((before < low) | (before >= high)).any():
+            raise ValueError("prev must hold rows of the node's own part, or NOBODY")
+        first = np.ones(rows, bool)
+        first[after] = False
+        if ((self.wave == 0) != first).any() or (self.wave[after] <= self.wave[before]).any():
+            raise ValueError("wave must be 0 where nothing is continued, else above what is")
+
     @classmethod
     def of(cls, begin: Array, prev: Array) -> Order:
         """Sort into waves; raises `ValueError` where nodes go round in a circle."""
