@@ -30,14 +30,19 @@ struct Shape {
 /// Nodes in the order they are computed, grouped in waves whose nodes do not depend on each other.
 /// A sequence is a chain of nodes, one a wave; a batch of sequences has one node of each in a wave. In a
 /// forest a wave holds nodes of one height, and a node has as many predecessors as its layer has places
-/// for them, some of which may be empty.
+/// for them, some of which may be empty, or any number of them.
 struct Schedule {
   Index waves, nodes;
-  const Index* begin;      // (waves + 1)  wave w holds nodes begin[w] .. begin[w + 1]
-  const int32_t* row;      // (nodes)  the row of x and y at which the node stands
-  const int32_t* prev;     // (arity, nodes)  the row it continues, or ~b for the initial state b
+  const Index* begin;   // (waves + 1)  wave w holds nodes begin[w] .. begin[w + 1]
+  const int32_t* row;   // (nodes)  the row of y at which the node stands
+  const int32_t* x_row; // (nodes)  and that of x
+  const int32_t* prev;  // (arity, nodes)  the row it continues, or ~b for the initial state b
+  const int32_t* edges; // (nodes + 1) or null; then node n continues prev[edges[n]] .. prev[edges[n + 1]]
   const int32_t* sequence; // (nodes)  the chain it belongs to; in a forest its row
   bool forest;             // there may be no predecessor, and one may have several successors
+  // Of a forest the first nodes: those that continue nothing, those that see an input, those whose states
+  // are given. Of sequences 0, all, 0.
+  Index leaves, readers, given;
 };
 
 constexpr Index most_arity = 8;
@@ -47,7 +52,7 @@ constexpr int32_t no_predecessor = INT32_MIN;
 template <class T>
 struct Weights {
   T* input;          // (G * H, I), of a shortcut (G * H, H)
-  T* recurrent;      // (arity, R * H, P), R = G unless forgetting is by predecessor; P is the width of h
+  T* recurrent;      // (matrices, R * H, fed), see `Sizes`; R = G unless forgetting is by predecessor
   T* input_bias;     // (G * H)
   T* recurrent_bias; // (G * H)
   T* units;          // (U, H)  numbers of each hidden unit's own: peepholes, gains
@@ -95,12 +100,13 @@ struct Sizes {
   Index packed;            // weights as forward reads them
   Index packed_transposed; // weights as backward reads them
   Index tape;              // remembered for one node
+  Index matrices, fed;     // recurrent matrices, and their columns
 };
 
 /// Numbers that regularisers multiply by. A base of null: none; a stride of 0: the same for all rows.
 template <class T>
 struct Masks {
-  Rows<const T> state;          // (sequences, P)  h on its way into the recurrent product
+  Rows<const T> state;          // (sequences, P)  h on its way into the recurrent products
   Rows<const T> update;         // (rows, H)  the candidate
   Rows<const T> keep_h, keep_c; // (rows, H)  the share of the old state that stays
 };
@@ -118,6 +124,7 @@ struct Call {
   Rows<T> y;           // (rows, P)  written on the way forward
   Rows<const T> first; // (sequences, P)  initial hidden states
   Rows<T> c;           // (rows, H)  cell states, likewise
+  Rows<T> offer;       // (rows, H)  likewise: what each node adds to a gate of those that continue it
   T* tape;             // (nodes of these waves * Sizes.tape)  on the way back overwritten
   void* work;
 };
@@ -135,6 +142,7 @@ struct Backward : Call<T> {
   Rows<const T> dy;      // (rows, P) or null: zero
   Rows<T> dh, dc;        // (sequences, P or H)  in: of the final states; out: of the initial ones. In a
                          // forest (rows, H): added to
+  Rows<T> d_offer;       // (rows, H)  added to
   Rows<T> dx;            // (rows, I) or null: not wanted
   bool add_dx;           // add to dx instead of writing it
   T* gradients;          // (Sizes.packed)  out: of the weights, in packed order
@@ -153,7 +161,7 @@ struct Packing {
 template <class T>
 struct Cell {
   const char* name;
-  bool has_cell_state, has_recurrent_weights;
+  bool has_cell_state, has_recurrent_weights, any_arity;
   Packing<T> packing;
   void (*add_gradients)(Shape, T* packed, Index passes, Index stride, const Weights<T>*, Team);
   Index (*forward_work)(const Forward<T>&); // bytes of `work`

@@ -23,8 +23,8 @@ void bind_layer(py::module_& m, const std::string& suffix) {
            py::arg("record"), py::arg("cell_states"), py::arg("masks"))
       .def("backward", &Layer<T>::backward, py::arg("tape"), py::arg("dy"), py::arg("dh"), py::arg("dc"),
            py::arg("gradients"), py::arg("want_dx"))
-      .def("forward_forest", &Layer<T>::forward_forest, py::arg("x"), py::arg("begin"), py::arg("wave"),
-           py::arg("prev"), py::arg("record"))
+      .def("forward_forest", &Layer<T>::forward_forest, py::arg("x"), py::arg("order"), py::arg("given"),
+           py::arg("masks"), py::arg("record"))
       .def("backward_forest", &Layer<T>::backward_forest, py::arg("tape"), py::arg("dh"), py::arg("dc"),
            py::arg("gradients"));
 }

@@ -24,12 +24,12 @@ Array<T> copy_or_zeros(const char* name, const py::object& from, Extents shape) 
   return result;
 }
 
-/// (R * H, P), of several predecessors (arity, R * H, P)
+/// (R * H, fed), of several matrices one after the other
 template <class T>
-T* recurrent_weights(const py::object& object, const Cell<T>& cell, Shape shape) {
+T* recurrent_weights(const py::object& object, const Sizes& sizes, const Cell<T>& cell, Shape shape) {
   const Index rows = cell.packing.recurrent_gates * shape.hidden;
-  return shape.arity > 1 ? parameter<T>(object, {shape.arity, rows, shape.output})
-                         : parameter<T>(object, {rows, shape.output});
+  return sizes.matrices > 1 ? parameter<T>(object, {sizes.matrices, rows, sizes.fed})
+                            : parameter<T>(object, {rows, sizes.fed});
 }
 
 /// T may be const.
@@ -37,6 +37,7 @@ template <class T>
 std::vector<std::vector<Weights<T>>> pointers(const Groups& groups,
                                               const Cell<std::remove_const_t<T>>& cell, Shape shape) {
   using U = std::remove_const_t<T>;
+  const Sizes sizes = cell.packing.sizes(shape);
   const Index rows = cell.packing.gates * shape.hidden;
   std::vector<std::vector<Weights<T>>> result;
   for (const std::vector<Parameters>& transitions : groups) {
@@ -44,8 +45,8 @@ std::vector<std::vector<Weights<T>>> pointers(const Groups& groups,
     for (const Parameters& p : transitions)
       result.back().push_back(
           {parameter<U>(p[0], {rows, result.back().empty() ? shape.input : shape.hidden}),
-           recurrent_weights<U>(p[1], cell, shape), parameter<U>(p[2], {rows}), parameter<U>(p[3], {rows}),
-           parameter<U>(p[4], {cell.packing.units, shape.hidden}),
+           recurrent_weights<U>(p[1], sizes, cell, shape), parameter<U>(p[2], {rows}),
+           parameter<U>(p[3], {rows}), parameter<U>(p[4], {cell.packing.units, shape.hidden}),
            parameter<U>(p[5], {shape.output, shape.hidden})});
   }
   return result;
@@ -100,7 +101,7 @@ Layer<T>::Layer(const Settings& settings, const ParameterGroups& parameters)
               pointers<const T>(parameters_, cell_, shape_)) {}
 
 template <class T>
-MaskArrays<T> Layer<T>::mask_arrays(const py::object& masks, const Array<T>& x, Index batch) const {
+MaskArrays<T> Layer<T>::mask_arrays(const py::object& masks, Index rows, Index columns, Index batch) const {
   MaskArrays<T> arrays{};
   if (masks.is_none()) return arrays;
   const auto given = masks.cast<py::tuple>();
@@ -109,7 +110,7 @@ MaskArrays<T> Layer<T>::mask_arrays(const py::object& masks, const Array<T>& x, 
     if (mask.is_none()) return nullptr;
     arrays.same_for_all_rows = py::cast<py::array>(mask).ndim() == 1;
     return arrays.same_for_all_rows ? parameter<T>(mask, {D * shape_.hidden})
-                                    : parameter<T>(mask, {x.shape(0), x.shape(1), D * shape_.hidden});
+                                    : parameter<T>(mask, {rows, columns, D * shape_.hidden});
   };
   arrays.state = parameter<T>(given[0], {D, batch, shape_.output});
   arrays.update = by_row(given[1]);
@@ -150,7 +151,8 @@ py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, co
                                 has_c ? running_c.mutable_data() : nullptr,
                                 keeps_c ? c.mutable_data() : nullptr,
                                 nullptr,
-                                mask_arrays(masks, x, grid.batch)};
+                                nullptr,
+                                mask_arrays(masks, x.shape(0), x.shape(1), grid.batch)};
   const Index steps = records ? record.cast<Index>() : 0;
   {
     const ReleaseGil release(y.size() * (shape_.input + H) * cell_.packing.gates);
@@ -187,8 +189,10 @@ py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const p
                                  dh.mutable_data(),
                                  has_c ? dc.mutable_data() : nullptr,
                                  want_dx ? dx.mutable_data() : nullptr,
+                                 nullptr,
+                                 nullptr,
                                  directions.data(),
-                                 mask_arrays(tape.masks, tape.x, tape.grid.batch)};
+                                 mask_arrays(tape.masks, tape.x.shape(0), tape.x.shape(1), B)};
   {
     const ReleaseGil release(tape.y.size() * (shape_.input + shape_.hidden) * cell_.packing.gates);
     if (want_dx && tape.ragged) std::fill_n(arrays.dx, dx.size(), T(0));
@@ -199,28 +203,50 @@ py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const p
 }
 
 template <class T>
-py::tuple Layer<T>::forward_forest(const py::object& x_object, const py::object& begin_object,
-                                   const py::object& wave_object, const py::object& prev_object,
-                                   bool record) {
+py::tuple Layer<T>::forward_forest(const py::object& x_object, const py::tuple& order,
+                                   const py::object& given, const py::object& masks, bool record) {
   const Array<T> x = contiguous<T>(x_object);
   if (x.ndim() != 2 || x.shape(1) != shape_.input) throw py::value_error("x: unexpected shape");
-  const Index rows = x.shape(0), H = shape_.hidden;
-  const Array<int64_t> begin = contiguous<int64_t>(begin_object);
-  const Array<int32_t> wave = of_shape<int32_t>("wave", wave_object, {rows});
-  const Array<int32_t> prev = of_shape<int32_t>("prev", prev_object, {shape_.arity, rows});
-  const Forest forest{begin.size() - 1, rows, shape_.arity, begin.data(), wave.data(), prev.data()};
-  const bool has_c = cell_.has_cell_state;
-  Array<T> h = new_array<T>({rows, H}), c;
-  if (has_c) c = new_array<T>({rows, H});
-  std::unique_ptr<ForestTape<T>> tape;
-  if (record) tape.reset(new ForestTape<T>{x, h, c, {}});
+  const auto begin = contiguous<int64_t>(order[0]);
+  const auto wave = contiguous<int32_t>(order[1]);
+  const Index rows = wave.size(), H = shape_.hidden;
+  const bool has_c = cell_.has_cell_state, any = cell_.any_arity, leaves_read = order[4].cast<bool>();
+  const auto prev = contiguous<int32_t>(order[2]);
+  Array<int32_t> edges;
+  if (any) edges = of_shape<int32_t>("edges", order[3], {rows + 1});
+  if (prev.size() != (any ? edges.at(rows) : shape_.arity * rows))
+    throw py::value_error("prev: unexpected shape");
+  const Index readers = leaves_read ? std::count(wave.data(), wave.data() + rows, 0) : rows;
+  if (x.shape(0) != readers) throw py::value_error("x: unexpected shape");
 
+  const py::tuple states =
+      given.is_none() ? py::make_tuple(py::none(), py::none()) : given.cast<py::tuple>();
+  const auto state = [&](std::size_t i) {
+    return given.is_none() ? new_array<T>({rows, H}) : of_shape<T>("given", states[i], {rows, H});
+  };
+  Array<T> h = state(0), c, offer;
+  if (has_c) c = state(1);
+  if (any) offer = new_array<T>({rows, H});
+  std::unique_ptr<ForestTape<T>> tape;
+  if (record) tape.reset(new ForestTape<T>{x, h, c, offer, masks, {}});
+
+  const Forest forest{begin.size() - 1,
+                      rows,
+                      shape_.arity,
+                      begin.data(),
+                      wave.data(),
+                      prev.data(),
+                      any ? edges.data() : nullptr,
+                      leaves_read,
+                      !given.is_none()};
   ForwardArrays<T> arrays{};
   arrays.grid = {1, rows, false};
   arrays.x = x.data();
   arrays.y = h.mutable_data();
   if (has_c) arrays.c = c.mutable_data();
+  if (any) arrays.offer = offer.mutable_data();
   arrays.forest = &forest;
+  arrays.masks = mask_arrays(masks, 1, rows, rows);
   if (rows > 0) {
     const ReleaseGil release(h.size() * (shape_.input + H) * cell_.packing.gates);
     passes_.forward(arrays, tape ? &tape->record : nullptr);
@@ -229,12 +255,14 @@ py::tuple Layer<T>::forward_forest(const py::object& x_object, const py::object&
 }
 
 template <class T>
-py::object Layer<T>::backward_forest(ForestTape<T>& tape, const py::object& dh_object,
-                                     const py::object& dc_object, const ParameterGroups& gradients) {
-  const Index rows = tape.x.shape(0), H = shape_.hidden;
-  const bool has_c = cell_.has_cell_state;
-  Array<T> dh = copy_or_zeros<T>("dh", dh_object, {rows, H}), dx = new_array<T>({rows, shape_.input}), dc;
+py::tuple Layer<T>::backward_forest(ForestTape<T>& tape, const py::object& dh_object,
+                                    const py::object& dc_object, const ParameterGroups& gradients) {
+  const Index rows = tape.y.shape(0), H = shape_.hidden;
+  const bool has_c = cell_.has_cell_state, any = cell_.any_arity;
+  Array<T> dx = new_array<T>({tape.x.shape(0), shape_.input}), dc, d_offer;
+  Array<T> dh = copy_or_zeros<T>("dh", dh_object, {rows, H});
   if (has_c) dc = copy_or_zeros<T>("dc", dc_object, {rows, H});
+  if (any) d_offer = copy_or_zeros<T>("d_offer", py::none(), {rows, H});
   const auto weights = pointers<T>(gradients.groups, cell_, shape_);
   const Weights<T>* transitions = weights.at(0).data();
   BackwardArrays<T> arrays{};
@@ -243,15 +271,18 @@ py::object Layer<T>::backward_forest(ForestTape<T>& tape, const py::object& dh_o
   arrays.dh = dh.mutable_data();
   if (has_c) arrays.c = const_cast<T*>(tape.c.data());
   if (has_c) arrays.dc = dc.mutable_data();
+  if (any) arrays.offer = tape.offer.mutable_data();
+  if (any) arrays.d_offer = d_offer.mutable_data();
   arrays.dx = dx.mutable_data();
   arrays.weights = &transitions;
+  arrays.masks = mask_arrays(tape.masks, 1, rows, rows);
   if (rows > 0) {
     if (tape.record.parts.empty()) throw py::value_error("tape: has served already");
     const ReleaseGil release(dh.size() * (shape_.input + H) * cell_.packing.gates);
     passes_.backward(arrays, Grid{1, rows, false}, tape.record);
     tape.record = {};
   }
-  return dx;
+  return py::make_tuple(dx, dh, or_none(dc, has_c));
 }
 
 template struct Tape<float>;

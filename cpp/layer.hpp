@@ -52,7 +52,8 @@ struct Tape {
 /// The same of a forest.
 template <class T>
 struct ForestTape {
-  Array<T> x, y, c; // (rows, I), (rows, H), the same or empty
+  Array<T> x, y, c, offer; // (rows, I), (rows, H), the same or empty
+  py::object masks;
   Record<T> record;
 };
 
@@ -73,17 +74,20 @@ public:
   py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dh, const py::object& dc,
                      const ParameterGroups& gradients, bool want_dx);
 
-  /// (h, c or None, tape or None) of all nodes. `begin` (trees + 1), `wave` (rows), `prev` (arity, rows):
-  /// see `Forest`.
-  py::tuple forward_forest(const py::object& x, const py::object& begin, const py::object& wave,
-                           const py::object& prev, bool record);
+  /// (h, c or None, tape or None) of all nodes. `order`: begin, wave, prev, edges or None, and whether x
+  /// has rows for leaves alone; see `Forest`. `given`: None, or h and c (or None), arrays for all nodes
+  /// that hold those of the leaves; they are filled.
+  py::tuple forward_forest(const py::object& x, const py::tuple& order, const py::object& given,
+                           const py::object& masks, bool record);
 
-  /// dx; adds to `gradients`.
-  py::object backward_forest(ForestTape<T>& tape, const py::object& dh, const py::object& dc,
-                             const ParameterGroups& gradients);
+  /// (dx, and the gradients of h and of c or None, all paths through later nodes included, before those of
+  /// the nodes' own instants); adds to `gradients`.
+  py::tuple backward_forest(ForestTape<T>& tape, const py::object& dh, const py::object& dc,
+                            const ParameterGroups& gradients);
 
 private:
-  MaskArrays<T> mask_arrays(const py::object& masks, const Array<T>& x, Index batch) const;
+  /// Those of an input of (rows, columns) steps.
+  MaskArrays<T> mask_arrays(const py::object& masks, Index rows, Index columns, Index batch) const;
 
   const Cell<T>& cell_;
   const Settings settings_;

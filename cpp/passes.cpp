@@ -96,11 +96,14 @@ std::vector<Part> Passes<T>::cut(const ForwardArrays<T>& a, bool training) const
 template <class T>
 std::vector<Part> Passes<T>::cut_forest(const Forest& f) const {
   const Index parts = std::clamp<Index>(std::min(f.rows / few_nodes, f.trees), 1, 8);
+  const Index most = cell_.chunk_nodes(shape_);
   std::vector<Part> cut;
+  Index leaves = 0;
   for (Index p = 0, tree = 0; p < parts; ++p) {
     const Index begin = f.begin[tree], wanted = f.rows * (p + 1) / parts;
     while (tree < f.trees && (f.begin[tree + 1] <= wanted || p + 1 == parts)) ++tree;
-    cut.push_back({0, OwnSchedule(f, begin, f.begin[tree]), 0, {}});
+    cut.push_back({0, OwnSchedule(f, begin, f.begin[tree], leaves, most), 0, {}});
+    leaves += cut.back().schedule.view().leaves;
   }
   return cut;
 }
@@ -224,6 +227,7 @@ Forward<T> Passes<T>::forward_call(const ForwardArrays<T>& a, const Part& part,
   call.first = {a.h + d * a.grid.batch * P, P};
   if (a.running_c) call.running_c = {a.running_c + d * a.grid.batch * H, H};
   if (a.c) call.c = {a.c + d * H, D * H};
+  call.offer = {a.offer, H};
   return call;
 }
 
@@ -279,6 +283,8 @@ Backward<T> Passes<T>::backward_call(const BackwardArrays<T>& a, Grid grid, cons
   if (a.dy) call.dy = {a.dy + d * P, D * P};
   call.dh = {a.dh + state, P};
   if (a.dx) call.dx = {a.dx, shape_.input};
+  call.offer = {a.offer, H};
+  call.d_offer = {a.d_offer, H};
   call.add_dx = d > 0;
   return call;
 }

@@ -31,6 +31,7 @@ struct ForwardArrays {
   T *h, *running_c;       // (D, B, P), (D, B, H)  in: initial; out: final
   T* c;                   // (rows, D * H) or null: not wanted; not with a record, which keeps its own
   const Forest* forest;   // or null; then its rows are those of a batch of one step
+  T* offer;               // (rows, H) or null: what its nodes offer to those that continue them
   MaskArrays<T> masks;
 };
 
@@ -44,6 +45,7 @@ struct BackwardArrays {
   T *dh, *dc;                       // as first_h and first_c  in: of the final states; out: of the initial
                                     // ones. Of a forest (rows, H), zero at first
   T* dx;                            // (rows, I) or null: not wanted
+  T *offer, *d_offer;               // (rows, H), or null: of a forest; the gradients zero at first
   const Weights<T>* const* weights; // the gradients of each direction's transitions: added to
   MaskArrays<T> masks;
 };

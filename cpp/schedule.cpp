@@ -51,28 +51,55 @@ OwnSchedule::OwnSchedule(Grid grid, const int64_t* lengths, bool reversed, const
     }
   }
   begin_.push_back(node);
+  counts_.readers = nodes_;
 }
 
-OwnSchedule::OwnSchedule(const Forest& f, Index begin, Index end)
-    : nodes_(end - begin), count_(0), arity_(f.arity), forest_(true) {
+OwnSchedule::OwnSchedule(const Forest& f, Index begin, Index end, Index leaves_before, Index most)
+    : nodes_(end - begin), count_(0) {
   // Rows sorted by their waves, by counting; those of a wave stay in order.
   const auto last = std::max_element(f.wave + begin, f.wave + end);
-  begin_.assign(nodes_ ? *last + 2 : 1, 0);
-  for (Index r = begin; r < end; ++r) ++begin_[f.wave[r] + 1];
-  std::partial_sum(begin_.begin(), begin_.end(), begin_.begin());
-  numbers_.resize((2 + arity_) * nodes_);
+  std::vector<Index> next(nodes_ ? *last + 2 : 1, 0);
+  for (Index r = begin; r < end; ++r) ++next[f.wave[r] + 1];
+  std::partial_sum(next.begin(), next.end(), next.begin());
+  for (std::size_t w = 0; w + 1 < next.size(); ++w)
+    for (Index node = next[w]; node < next[w + 1]; node += most) begin_.push_back(node);
+  begin_.push_back(nodes_);
+
+  const Index prevs = f.edges ? f.edges[end] - f.edges[begin] : f.arity * nodes_;
+  numbers_.resize(3 * nodes_ + prevs + (f.edges ? nodes_ + 1 : 0));
   int32_t *row = numbers_.data(), *sequence = row + nodes_, *prev = sequence + nodes_;
-  std::vector<Index> next(begin_.begin(), begin_.end());
+  int32_t *x_row = prev + prevs, *edges = x_row + nodes_;
+  const Index leaves = nodes_ ? next[1] : 0;
   for (Index r = begin; r < end; ++r) {
     const Index node = next[f.wave[r]]++;
     row[node] = sequence[node] = int32_t(r);
-    for (Index k = 0; k < arity_; ++k) prev[k * nodes_ + node] = f.prev[k * f.rows + r];
+    x_row[node] = int32_t(f.leaves_read ? leaves_before + node : r);
+    for (Index k = 0; !f.edges && k < f.arity; ++k) prev[k * nodes_ + node] = f.prev[k * f.rows + r];
   }
+  if (f.edges) *edges = 0;
+  for (Index node = 0; f.edges && node < nodes_; ++node) {
+    const int32_t *from = f.prev + f.edges[row[node]], *to = f.prev + f.edges[row[node] + 1];
+    edges[node + 1] = int32_t(std::copy(from, to, prev + edges[node]) - prev);
+  }
+  counts_.forest = true;
+  counts_.leaves = leaves;
+  counts_.readers = f.leaves_read ? leaves : nodes_;
+  counts_.given = f.given ? leaves : 0;
+  prevs_ = prevs;
+  has_edges_ = f.edges;
 }
 
 Schedule OwnSchedule::view() const {
-  const int32_t* row = numbers_.data();
-  return {Index(begin_.size()) - 1, nodes_, begin_.data(), row, row + 2 * nodes_, row + nodes_, forest_};
+  Schedule s = counts_;
+  s.waves = Index(begin_.size()) - 1;
+  s.nodes = nodes_;
+  s.begin = begin_.data();
+  s.row = numbers_.data();
+  s.sequence = s.row + nodes_;
+  s.prev = s.sequence + nodes_;
+  s.x_row = s.forest ? s.prev + prevs_ : s.row;
+  if (has_edges_) s.edges = s.x_row + nodes_;
+  return s;
 }
 
 } // namespace rnncore

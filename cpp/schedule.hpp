@@ -20,8 +20,11 @@ struct Grid {
 struct Forest {
   Index trees, rows, arity;
   const int64_t* begin; // (trees + 1)  rows of each tree
-  const int32_t* wave;  // (rows)  0 for nodes that continue nothing
+  const int32_t* wave;  // (rows)  0 for nodes that continue nothing: leaves
   const int32_t* prev;  // (arity, rows)  no_predecessor where there is none
+  const int32_t* edges; // (rows + 1) or null; then row r continues prev[edges[r]] .. prev[edges[r + 1]]
+  bool leaves_read;     // x has a row for each leaf, in their order; else one for each node
+  bool given;           // the states of leaves are there already
 };
 
 /// Sequences of a batch in the order in which they are dealt to parts: part p of n has those from
@@ -48,8 +51,8 @@ public:
   /// last step to the first. `members`: `count` sequences, the longest first. `lengths` (batch): null if
   /// all have `time` steps.
   OwnSchedule(Grid grid, const int64_t* lengths, bool reversed, const int32_t* members, Index count);
-  /// The rows of some trees.
-  OwnSchedule(const Forest& forest, Index begin, Index end);
+  /// The rows of some trees, before which stand so many leaves; no wave has more than `most` nodes.
+  OwnSchedule(const Forest& forest, Index begin, Index end, Index leaves_before, Index most);
 
   Schedule view() const;
   /// f(sequence, row it ends at or -1 if it has no steps)
@@ -59,12 +62,14 @@ public:
   }
 
 private:
-  const int32_t* members() const { return numbers_.data() + (2 + arity_) * nodes_; }
+  const int32_t* members() const { return numbers_.data() + 3 * nodes_; }
 
-  Index nodes_ = 0, count_, arity_ = 1; // count_: sequences
-  bool forest_ = false;
+  Schedule counts_{};                   // but for what `view` adds
+  Index nodes_ = 0, count_, prevs_ = 0; // count_: sequences
+  bool has_edges_ = false;
   std::vector<Index> begin_;
-  std::vector<int32_t> numbers_; // row, sequence, prevs of each node; the members; their last rows
+  std::vector<int32_t> numbers_; // row, sequence, prevs of each node; then for sequences the members and
+                                 // their last rows, for a forest rows of x and edges
 };
 
 } // namespace rnncore

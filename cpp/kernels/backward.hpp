@@ -23,21 +23,23 @@ class BackwardPass : public Pass<T> {
 public:
   BackwardPass(const Recipe<T>& recipe, const Backward<T>& pass, const Team& team)
       : Base(recipe.plan, pass, team), b_(pass), instants_(recipe.backward[pass.choices != nullptr]) {
-    const Index H = b_.shape.hidden, P = b_.shape.output, projected = at_.projects() ? rows_ : 0;
+    const Index H = b_.shape.hidden, P = b_.shape.output, emitted = at_.emits() ? rows_ : 0;
+    const bool apart = masked() || this->forest(); // gradients of what is fed from those of h
     take(dy_, rows_);
     take(dh_, rows_);
     take(dc_, rows_);
     take(dx_, rows_);
     take(tiles_, at_.hidden.count() < least_copied ? 0 : tiles_size());
     take(d_middle_, at_.has_middle() ? rows_ * H : 0);
-    take(dc_prev_, rows_ * b_.shape.arity);
-    take(d_prev_, rows_ * b_.shape.arity);
-    take(d_fed_, masked() || this->forest() ? rows_ * P : 0);
+    take(dc_prev_, this->edges_);
+    take(d_prev_, this->edges_);
+    take(d_offer_prev_, this->offers() ? this->edges_ : 0);
+    take(d_fed_, apart ? rows_ * at_.fed_columns() : 0);
     take(trash_, this->forest() ? max(H, P) : 0);
-    take(d_projected_rows_, projected);
-    take(d_projected_, projected * P);
-    take(d_unprojected_rows_, projected);
-    take(d_unprojected_, projected * H);
+    take(d_emitted_rows_, emitted);
+    take(d_emitted_, emitted * P);
+    take(d_unprojected_rows_, at_.projects() ? rows_ : 0);
+    take(d_unprojected_, at_.projects() ? rows_ * H : 0);
   }
 
   void run() {
@@ -54,7 +56,7 @@ public:
       for (Index w = chunk_.end; w-- > chunk_.wave;)
         wave(s.begin[w] - chunk_.node, s.begin[w + 1] - s.begin[w]);
       wait(); // until all gates are gradients
-      if (b_.dx.base) input_gradients();
+      if (b_.dx.base && this->readers()) input_gradients();
       weight_gradients();
     }
   }
@@ -62,7 +64,8 @@ public:
 private:
   /// Room for a block of tiles of the rows of a chunk, one tile at least.
   Index tiles_size() const {
-    return max(rows_ * min(tallest, max(b_.shape.input, b_.shape.output)), tiles_bytes / Index(sizeof(T)));
+    return max(rows_ * min(tallest, max(b_.shape.input, at_.fed_columns())),
+               tiles_bytes / Index(sizeof(T)));
   }
 
   /// Of several calls that go back over a schedule piece by piece, the first.
@@ -87,18 +90,17 @@ private:
     for (Index r = rows.begin; r < rows.end; ++r) {
       const auto n = this->node(r);
       Base::gather(r, n);
-      if (masked()) this->feed(r, 0, b_.shape.output);
+      if (this->feeds()) this->feed(r);
       dy_[r] = row_of(b_.dy, n.row);
-      dx_[r] = row_of(b_.dx, n.row);
+      dx_[r] = row_of(b_.dx, b_.schedule.x_row[n.node]);
       dh_[r] = row_of(b_.dh, n.sequence);
       if (plan_.has_cell_state) {
         this->last_c()[r] = row_of(b_.c, n.row);
         dc_[r] = row_of(b_.dc, n.sequence);
       }
-      this->for_each_prev(r, n, [&](Index at, Index prev) { gather_prev(at, prev, n.sequence); });
-      if (!at_.projects()) continue;
-      d_projected_rows_[r] = d_projected_ + r * b_.shape.output;
-      d_unprojected_rows_[r] = d_unprojected_ + r * b_.shape.hidden;
+      this->for_each_prev(r, [&](Index at, Index prev) { gather_prev(at, prev, n.sequence); });
+      if (at_.emits()) d_emitted_rows_[r] = d_emitted_ + r * b_.shape.output;
+      if (at_.projects()) d_unprojected_rows_[r] = d_unprojected_ + r * b_.shape.hidden;
     }
   }
 
@@ -108,6 +110,7 @@ private:
     const bool none = prev == no_predecessor;
     const Index owner = this->forest() ? prev : sequence;
     d_prev_[at] = none ? trash_ : row_of(b_.dh, owner);
+    if (this->offers()) d_offer_prev_[at] = row_of(b_.d_offer, owner);
     if (!plan_.has_cell_state) return;
     c_prev_[at] = none ? this->zeros_ : previous(b_.c, b_.first_c, prev);
     dc_prev_[at] = none ? trash_ : row_of(b_.dc, owner);
@@ -115,14 +118,15 @@ private:
 
   /// One wave: `rows` nodes from row `first` of the chunk.
   void wave(Index first, Index rows) {
-    if (at_.projects()) unproject(first, rows);
+    if (at_.emits()) unemit(first, rows);
+    if (chunk_.node + first < b_.schedule.given) return clear_gates(first, rows);
     for (Index level = b_.shape.depth; level-- > 0;)
       for (Index stage = plan_.stages; stage-- > 0;) step(level, stage, first, rows);
   }
 
   /// A product that carries the gradients of gates back to a state.
   struct Term {
-    Index stage, predecessor;
+    Index stage, matrix;
     const Window* window;
     T* gates;
     const T* weights;
@@ -153,7 +157,7 @@ private:
       const Target<T> middle{d_middle_ + first * b_.shape.hidden, b_.shape.hidden, nullptr, 0};
       products_back(stage, 0, first, rows, middle, Start::zero);
     } else if (this->forest()) {
-      for (Index k = 0; first >= this->leaves() && k < b_.shape.arity; ++k) scatter(k, first, rows);
+      if (first >= this->among(b_.schedule.leaves)) scatter(first, rows);
     } else if (level == 0 && masked()) {
       products_back(stage, 0, first, rows, fed_target(first), Start::zero);
       unmask(first, rows);
@@ -163,26 +167,50 @@ private:
     }
   }
 
-  Target<T> fed_target(Index first) const {
-    return {d_fed_ + first * b_.shape.output, b_.shape.output, nullptr, 0};
-  }
+  T* d_fed(Index row) const { return d_fed_ + row * at_.fed_columns(); }
+  Target<T> fed_target(Index first) const { return {d_fed(first), at_.fed_columns(), nullptr, 0}; }
 
-  /// Gradients of the gates of a stage to one predecessor's state.
+  /// Gradients of the gates of a stage to what one of the recurrent matrices was fed.
   void products_back(Index stage, Index k, Index first, Index rows, const Target<T>& target, Start start) {
     for (const Term* term = terms_; term < terms_ + count_; ++term) {
-      if (term->stage != stage || term->predecessor != k) continue;
-      multiply_back(*term, first, rows, at_.states, mine_.states, target, start);
+      if (term->stage != stage || term->matrix != k) continue;
+      multiply_back(*term, first, rows, at_.fed, at_.pairs() ? Share(team_, at_.fed.count()) : mine_.states,
+                    target, start);
       start = Start::keep;
     }
   }
 
   /// The same added to wherever the predecessors are: several nodes may continue one.
-  void scatter(Index k, Index first, Index rows) {
-    products_back(0, k, first, rows, fed_target(first), Start::zero);
+  void scatter(Index first, Index rows) {
     const auto [begin, end] = this->my_states();
-    for (Index r = first; r < first + rows; ++r) {
-      T* to = d_prev_[k * rows_ + r];
-      for (Index j = begin; j < end; ++j) to[j] += d_fed_[r * b_.shape.output + j];
+    for (Index k = 0; k < at_.matrices(); ++k) {
+      products_back(0, k, first, rows, fed_target(first), Start::zero);
+      if (at_.pairs()) wait(); // each column comes from all of them
+      for (Index r = first; r < first + rows; ++r) {
+        T* d = d_fed(r);
+        if (masked()) mask_to(d + begin, this->state_mask(r) + begin, d + begin, end - begin);
+        if (at_.pairs())
+          unpair_to(r, begin, end);
+        else if (plan_.feed == Feed::each)
+          add_to(d_prev_[k * rows_ + r] + begin, d + begin, end - begin);
+        else
+          this->for_each_edge(r, [&](Index at) { add_to(d_prev_[at] + begin, d + begin, end - begin); });
+      }
+    }
+  }
+
+  /// Some columns of the gradients of each predecessor.
+  void unpair_to(Index r, Index begin, Index end) const {
+    const Index P = b_.shape.output, all = b_.shape.arity * P;
+    for (Index k = 0; k < b_.shape.arity; ++k)
+      unpair(this->fed()[r], d_fed(r), all, k * P + begin, k * P + end, d_prev_[k * rows_ + r] + begin);
+  }
+
+  /// Given states have no gates to learn from.
+  void clear_gates(Index first, Index rows) {
+    for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) {
+      T* to = gates(0) + at_.gates(p, chunk_.rows) + first * at_.row(p);
+      for (Index j = 0; j < rows * at_.row(p); j += L) store(to + j, Vec<T>(T(0)));
     }
   }
 
@@ -206,32 +234,38 @@ private:
     span.direct = d_prev_;
     span.dc = dc_;
     span.dc_prev = dc_prev_;
+    span.d_offer = d_offer_prev_;
     span.adds = this->forest();
     span.d_middle = {d_middle_, b_.shape.hidden};
     span.d_units = b_.gradients + at_.unit(level);
     return span;
   }
 
-  /// The gradient of h, and through the projection that of what the instants computed.
-  void unproject(Index first, Index rows) {
+  /// The gradient of what was emitted, and through the product that made it that of what the instants
+  /// computed: h before its projection, or h itself.
+  void unemit(Index first, Index rows) {
     const Index P = b_.shape.output, H = b_.shape.hidden;
     const auto [begin, end] = this->my_states();
-    for (Index r = first; r < first + rows; ++r)
+    for (Index r = first; r < first + rows; ++r) {
+      const T* from = at_.projects() ? dh_[r] : row_of(b_.d_offer, this->node(r).row);
       for (Index j = begin; j < end; ++j)
-        d_projected_[r * P + j] = dh_[r][j] + (b_.dy.base ? dy_[r][j] : T(0));
+        d_emitted_[r * P + j] = from[j] + (at_.projects() && b_.dy.base ? dy_[r][j] : T(0));
+    }
+    const Target<T> made = at_.projects() ? Target<T>{d_unprojected_ + first * H, H, nullptr, 0}
+                                          : Target<T>{nullptr, 0, dh_ + first, 0};
     wait();
     at_.units.for_each_run(mine_.units.begin, mine_.units.end, [&](Index q, Index run_end) {
       const Index column = at_.units.first(q) * L, width = at_.units.width(q) * L;
-      multiply(Product<T, Gathered<T>>{{d_projected_rows_ + first, P},
+      multiply(Product<T, Gathered<T>>{{d_emitted_rows_ + first, P},
                                        rows,
-                                       b_.packed_transposed + at_.projection_transposed() + P * column,
+                                       b_.packed_transposed + at_.emission_transposed() + P * column,
                                        at_.units.width(q),
                                        run_end - q,
                                        P * width,
-                                       {d_unprojected_ + first * H + column, H, nullptr, 0},
+                                       made.from_column(column),
                                        width,
                                        at_.units.valid(at_.units.first(run_end) - 1),
-                                       Start::zero});
+                                       at_.projects() ? Start::zero : Start::keep});
     });
   }
 
@@ -239,7 +273,7 @@ private:
     Start start = b_.add_dx ? Start::keep : Start::zero;
     for_each_input(at_, 0, [&](const Window& window, Index i) {
       const Term term{0, 0, &window, gates(0), b_.packed_transposed + at_.input_transposed(0, i)};
-      multiply_back(term, 0, chunk_.rows, at_.inputs, Share(team_, at_.inputs.count()),
+      multiply_back(term, 0, this->readers(), at_.inputs, Share(team_, at_.inputs.count()),
                     {nullptr, 0, dx_, 0}, start);
       start = Start::keep;
     });
@@ -253,11 +287,7 @@ private:
     const Index all = at_.all(window), block = all <= block_columns ? at_.hidden.count() : block_of(window);
     outputs.for_each_run(panels.begin, panels.end, [&](Index q, Index end) {
       const Index column = outputs.first(q) * L, width = outputs.width(q);
-      Target<T> c = target;
-      if (c.rows)
-        c.offset = column;
-      else
-        c.base += column;
+      const Target<T> c = target.from_column(column);
       for (Index p = 0; p < at_.hidden.count(); p += block) {
         const Index p_end = min(p + block, at_.hidden.count());
         multiply(Product<T, GateRows<T>>{
@@ -279,57 +309,58 @@ private:
   Index block_of(const Window& window) const { return max(1, block_columns / at_.columns(window, 0)); }
 
   void weight_gradients() {
-    const Index leaves = this->leaves();
+    const Share all(chunk_.rows), readers(this->readers());
+    const Share followers = Share::of(this->among(b_.schedule.leaves), chunk_.rows);
     for (Index level = 0; level < b_.shape.depth; ++level) {
       for_each_input(at_, level, [&](const Window& window, Index i) {
-        outer_of(level, window, level == 0 ? x_ : this->fed(), 0, at_.input_columns(level),
-                 at_.input(level, i));
+        outer_of(level, window, level == 0 ? x_ : this->fed(), level == 0 ? readers : all,
+                 at_.input_columns(level), at_.input(level, i));
       });
       for_each_recurrence(at_, [&](const Window& window, Index k, Index i, Index) {
         const T* const* rows =
             plan_.recurrent[i].stage > 0 ? this->middle(level) : this->before(level) + k * rows_;
-        outer_of(level, window, rows, leaves, b_.shape.output, at_.recurrent(level, k, i));
+        outer_of(level, window, rows, followers, at_.fed_columns(), at_.recurrent(level, k, i));
       });
       for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p)
         add_rows(gates(level) + at_.gates(p, chunk_.rows), chunk_.rows, at_.row(p),
                  b_.gradients + at_.bias(level) + at_.gates(p, 1), !first_chunk());
     }
-    if (at_.projects()) projection_gradient();
+    if (at_.emits()) emission_gradient();
   }
 
   /// Rows are copied tile by tile where many panels read them, in blocks that stay in the core's own cache.
-  void outer_of(Index level, const Window& w, const T* const* a, Index first, Index columns, Index matrix) {
-    const Index rows = chunk_.rows - first;
-    a += first;
+  void outer_of(Index level, const Window& w, const T* const* a, Share rows, Index columns, Index matrix) {
+    const Index count = rows.end - rows.begin;
+    a += rows.begin;
     const Parts tiles(columns, tile_rows(int(at_.columns(w, 0) / L)));
     if (at_.hidden.count() < least_copied) {
-      outer_panels<GatheredTiles<T>>(level, w, {a, tiles}, Share(tiles.count), first, columns, matrix);
+      outer_panels<GatheredTiles<T>>(level, w, {a, tiles}, Share(tiles.count), rows, columns, matrix);
       return;
     }
     const Index block = max(1, tiles_bytes / (chunk_.rows * tiles.size(0) * Index(sizeof(T))));
     for (Index begin = 0; begin < tiles.count; begin += block) {
       const Share all = Share::of(begin, min(begin + block, tiles.count));
       const Share copied = all.part(team_);
-      T* to = tiles_ + rows * (tiles.begin(copied.begin) - tiles.begin(begin));
-      copy_tiles(a, rows, tiles, copied, to);
+      T* to = tiles_ + count * (tiles.begin(copied.begin) - tiles.begin(begin));
+      copy_tiles(a, count, tiles, copied, to);
       wait();
-      outer_panels<CopiedTiles<T>>(level, w, {tiles_, rows, begin, tiles}, all, first, columns, matrix);
+      outer_panels<CopiedTiles<T>>(level, w, {tiles_, count, begin, tiles}, all, rows, columns, matrix);
       wait();
     }
   }
 
   template <class A>
-  void outer_panels(Index level, const Window& w, const A& a, Share tiles, Index first, Index columns,
+  void outer_panels(Index level, const Window& w, const A& a, Share tiles, Share rows, Index columns,
                     Index matrix) {
     for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) {
       const Index width = at_.columns(w, p), row = at_.row(p);
-      const T* b = gates(level) + at_.gates(p, chunk_.rows) + first * row + at_.window(w, p);
-      outer<T, A>({a, tiles, chunk_.rows - first, b, row, width / L, L,
+      const T* b = gates(level) + at_.gates(p, chunk_.rows) + rows.begin * row + at_.window(w, p);
+      outer<T, A>({a, tiles, rows.end - rows.begin, b, row, width / L, L,
                    b_.gradients + matrix + columns * at_.before(w, p), width, !first_chunk()});
     }
   }
 
-  void projection_gradient() {
+  void emission_gradient() {
     const Index P = b_.shape.output, H = b_.shape.hidden;
     const Parts tiles(H, tile_rows(int(at_.states.width(0))));
     for (Index q = mine_.states.begin; q < mine_.states.end; ++q) {
@@ -337,11 +368,11 @@ private:
       outer<T, GatheredTiles<T>>({{h_, tiles},
                                   Share(tiles.count),
                                   chunk_.rows,
-                                  d_projected_ + column,
+                                  d_emitted_ + column,
                                   P,
                                   width,
                                   at_.states.valid(at_.states.first(q) + width - 1),
-                                  b_.gradients + at_.projection() + H * column,
+                                  b_.gradients + at_.emission() + H * column,
                                   width * L,
                                   !first_chunk()});
     }
@@ -354,9 +385,9 @@ private:
   Term terms_[2 * most_arity + 1];    // and the products after them
   Index count_ = 0;
   // A pointer for each row of the chunk, and the rows that some of them point to.
-  const T **dy_, **d_projected_rows_, **d_unprojected_rows_;
-  T **dh_, **dc_, **dx_, **d_prev_, **dc_prev_;
-  T *tiles_, *trash_, *d_middle_, *d_fed_, *d_projected_, *d_unprojected_;
+  const T **dy_, **d_emitted_rows_, **d_unprojected_rows_;
+  T **dh_, **dc_, **dx_, **d_prev_, **dc_prev_, **d_offer_prev_;
+  T *tiles_, *trash_, *d_middle_, *d_fed_, *d_emitted_, *d_unprojected_;
 };
 
 } // namespace rnncore::RNNCORE_LEVEL

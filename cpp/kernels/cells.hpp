@@ -14,9 +14,9 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
-/// Whether a cell has a stage by these rules: trees go by their paper's.
+/// Whether a cell has a stage.
 template <class C, bool chosen, Index S>
-constexpr bool exists = S < C::plan.stages && !(chosen && C::plan.branches > 0);
+constexpr bool exists = S < C::plan.stages;
 
 template <class C, class T, bool chosen, Index S>
 constexpr Instants<T> forward_of() {
@@ -52,7 +52,7 @@ struct Line {
 
   static Sizes sizes(Shape shape) {
     const Layout<T> at(C::plan, shape);
-    return {at.packed(), at.packed_transposed(), at.tape()};
+    return {at.packed(), at.packed_transposed(), at.tape(), at.matrices(), at.fed_columns()};
   }
   static void pack(Shape shape, const Weights<const T>* weights, T* packed) {
     RNNCORE_LEVEL::pack(C::plan, shape, weights, packed);
@@ -81,6 +81,7 @@ constexpr Cell<T> line(const char* name) {
       name,
       C::plan.has_cell_state,
       C::plan.recurrent[0].window.count > 0,
+      C::plan.offer.count > 0,
       {C::plan.gates, C::plan.recurrent_gates, C::plan.units, Own::sizes, Own::pack, Own::pack_transposed},
       Own::add_gradients,
       Own::forward_work,
@@ -115,6 +116,9 @@ constexpr Cell<T> cells[] = {
     line<TreeLstm<3>, T>("tree_lstm_3"),
     line<TreeLstm<4>, T>("tree_lstm_4"),
     line<TreeLstm<5>, T>("tree_lstm_5"),
+    line<ChildSumLstm, T>("child_sum_lstm"),
+    line<ChildSumGru, T>("child_sum_gru"),
+    line<Tensor<Tanh>, T>("tensor"),
 };
 
 template <class T>

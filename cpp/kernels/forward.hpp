@@ -19,7 +19,6 @@ class ForwardPass : public Pass<T> {
 public:
   ForwardPass(const Recipe<T>& recipe, const Forward<T>& pass, const Team& team)
       : Base(recipe.plan, pass, team), f_(pass), instants_(recipe.forward[pass.choices != nullptr]) {
-    take(y_, at_.projects() ? rows_ : 0);
     take(work_tape_, f_.tape ? 0 : rows_ * at_.tape());
   }
 
@@ -36,11 +35,11 @@ public:
       for (Index level = 0; level < f_.shape.depth; ++level) start_gates(level);
       for (Index w = wave; w < chunk_.end; ++w) {
         const Index first = s.begin[w] - chunk_.node, rows = s.begin[w + 1] - s.begin[w];
-        if (this->masked()) feed(first, rows);
-        for (Index level = 0; level < f_.shape.depth; ++level)
+        if (this->feeds()) feed(first, rows);
+        for (Index level = 0; level < f_.shape.depth && s.begin[w] >= s.given; ++level)
           for (Index stage = 0; stage < plan_.stages; ++stage)
-            step(level, stage, first, rows, !this->forest() || w > 0);
-        if (at_.projects()) project(first, rows);
+            step(level, stage, first, rows, !this->forest() || s.begin[w] >= s.leaves);
+        if (at_.emits()) emit(first, rows);
       }
     }
   }
@@ -52,9 +51,8 @@ private:
     for (Index r = rows.begin; r < rows.end; ++r) {
       const auto n = this->node(r);
       Base::gather(r, n);
-      if (at_.projects()) y_[r] = row_of(f_.y, n.row);
       if (!plan_.has_cell_state) continue;
-      this->for_each_prev(r, n, [&](Index at, Index prev) {
+      this->for_each_prev(r, [&](Index at, Index prev) {
         c_prev_[at] = prev == no_predecessor ? zeros_
                       : f_.c.base            ? previous(f_.c, running, prev)
                                              : row_of(running, n.sequence);
@@ -80,12 +78,12 @@ private:
     count_ = 0;
     if (level > 0 && at_.input_columns(level))
       terms_[count_++] = {0, plan_.input, this->fed(), f_.shape.hidden, f_.packed + at_.input(level)};
-    for (Index k = 0; k < f_.shape.arity; ++k)
+    for (Index k = 0; k < at_.matrices(); ++k)
       for (Index i = 0; i < 2; ++i) {
         const Recurrence& product = plan_.recurrent[i];
         if (!product.window.count) continue;
         const T* const* rows = product.stage > 0 ? this->middle(level) : this->before(level) + k * rows_;
-        terms_[count_++] = {product.stage, &product.window, rows, f_.shape.output,
+        terms_[count_++] = {product.stage, &product.window, rows, at_.fed_columns(),
                             f_.packed + at_.recurrent(level, k, i)};
       }
   }
@@ -95,8 +93,9 @@ private:
     enter(level);
     Window filled = plan_.input[0];
     filled.count = level == 0 ? plan_.input[0].count + plan_.input[1].count : 0; // one after the other
-    const Extent all{chunk_.rows, 0, chunk_.rows, mine_.panels};
-    for (Index i = 0; level == 0 && i < 2; ++i) {
+    const Index readers = this->readers();
+    const Extent all{chunk_.rows, 0, readers, mine_.panels};
+    for (Index i = 0; level == 0 && readers && i < 2; ++i) {
       const Term term{0, plan_.input + i, x_, f_.shape.input, f_.packed + at_.input(level, i)};
       at_.hidden.for_each_run(mine_.panels.begin, mine_.panels.end, [&](Index p, Index end) {
         auto product = product_of(term, p, end, all);
@@ -106,23 +105,26 @@ private:
         if (term.window->count) multiply(product);
       });
     }
-    for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) fill_other_slots(level, p, filled);
+    for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) {
+      fill_other_slots(level, p, filled, 0, readers);
+      fill_other_slots(level, p, {}, readers, chunk_.rows);
+    }
   }
 
-  void fill_other_slots(Index level, Index p, const Window& window) {
+  void fill_other_slots(Index level, Index p, const Window& window, Index first, Index rows_end) {
     const Index begin = at_.window(window, p), end = begin + at_.columns(window, p);
     if (begin == 0 && end == at_.row(p)) return;
     const T* bias = f_.packed + at_.bias(level) + at_.gates(p, 1);
-    T* to = span_.gates + at_.gates(p, chunk_.rows);
-    for (Index r = 0; r < chunk_.rows; ++r, to += at_.row(p)) {
+    T* to = span_.gates + at_.gates(p, chunk_.rows) + first * at_.row(p);
+    for (Index r = first; r < rows_end; ++r, to += at_.row(p)) {
       for (Index j = 0; j < begin; j += L) store(to + j, load(bias + j));
       for (Index j = end; j < at_.row(p); j += L) store(to + j, load(bias + j));
     }
   }
 
   void feed(Index first, Index rows) {
-    const auto [begin, end] = this->my_states();
-    for (Index r = first; r < first + rows; ++r) Base::feed(r, begin, end);
+    const Share mine = Share::of(first, first + rows).part(team_);
+    for (Index r = mine.begin; r < mine.end; ++r) Base::feed(r);
     wait();
   }
 
@@ -169,17 +171,18 @@ private:
             L};
   }
 
-  void project(Index first, Index rows) {
+  /// h of a cell that projects, or what nodes offer to those that continue them.
+  void emit(Index first, Index rows) {
     const Index H = f_.shape.hidden;
     at_.states.for_each_run(mine_.states.begin, mine_.states.end, [&](Index q, Index end) {
       const Index column = at_.states.first(q) * L, width = at_.states.width(q) * L;
       multiply(Product<T, Gathered<T>>{{h_ + first, H},
                                        rows,
-                                       f_.packed + at_.projection() + H * column,
+                                       f_.packed + at_.emission() + H * column,
                                        at_.states.width(q),
                                        end - q,
                                        H * width,
-                                       {nullptr, 0, y_ + first, column},
+                                       {nullptr, 0, this->emitted_ + first, column},
                                        width,
                                        at_.states.valid(at_.states.first(end) - 1),
                                        Start::zero});
@@ -194,7 +197,6 @@ private:
   Term terms_[2 * most_arity + 1];    // and its products
   Index count_ = 0;
   Index group_ = 0, group_rows_ = -1; // panels of a group, for so many rows
-  T** y_;                             // where projected states go
   T* work_tape_;
 };
 

@@ -17,7 +17,10 @@ struct Span {
   T* const* middle;
   const T* units;    // [unit][vector][lane]
   Index branch_step; // from the pointers of one predecessor to those of the next
-  bool keep_gates;   // for the way back
+  // Where there is any number of predecessors: row r has those from edges[r] - edges[0] on.
+  const int32_t* edges;
+  const T *const *each_h, *const *offer;
+  bool keep_gates; // for the way back
   const T *const *update, *const *keep_h, *const *keep_c;
   const Choices* choices;
 
@@ -25,8 +28,8 @@ struct Span {
   const T* const* dy; // added to dh, or null
   const T* const* dh; // of the state after
   const T* const* dc;
-  T *const *direct, *const *dc_prev; // of the states before
-  bool adds;                         // to those
+  T *const *direct, *const *dc_prev, *const *d_offer; // of the states before
+  bool adds;                                          // to those
   Rows<const T> d_middle;
   T* d_units;
 };
@@ -99,6 +102,47 @@ RNNCORE_INLINE void load_slots(const Place<T>& place, Index row, Vec<T> (&s)[C::
   for (Index j = 0; j < C::slots; ++j) s[j] = load(place.slot(row, j));
 }
 
+/// f(place) for each predecessor of a row, of which there may be any number.
+template <class T, class F>
+RNNCORE_INLINE void for_each_edge(const Span<T>& span, Index r, F f) {
+  for (Index e = span.edges[r] - span.edges[0]; e < span.edges[r + 1] - span.edges[0]; ++e) f(e);
+}
+
+/// What a predecessor's gate keeps of: its cell state, or h where there is none.
+template <class C, class T>
+RNNCORE_INLINE const T* const* carried(const Span<T>& span) {
+  return C::plan.has_cell_state ? span.c_prev : span.each_h;
+}
+
+/// sum_k gate(x + offer_k) carried_k, where x is what all predecessors' gates have in common.
+template <class C, class T>
+RNNCORE_INLINE Vec<T> kept_of(const Span<T>& span, const Place<T>& at, Index r, const auto& rules,
+                              Vec<T> x) {
+  Vec<T> sum(T(0));
+  for_each_edge(span, r, [&](Index e) RNNCORE_HOT {
+    const Vec<T> gate = rules.gate(x + load(span.offer[e] + at.column, at.valid));
+    sum = fma(gate, load(carried<C>(span)[e] + at.column, at.valid), sum);
+  });
+  return sum;
+}
+
+/// The way back: adds to what each predecessor carried and offered; returns the gradient of x.
+template <class C, class T>
+RNNCORE_INLINE Vec<T> unkeep(const Span<T>& span, const Place<T>& at, Index r, const auto& rules, Vec<T> x,
+                             Vec<T> d_kept) {
+  const auto add = [&](T* to, Vec<T> v)
+                       RNNCORE_HOT { store(to + at.column, load(to + at.column, at.valid) + v, at.valid); };
+  Vec<T> dx(T(0));
+  for_each_edge(span, r, [&](Index e) RNNCORE_HOT {
+    const Vec<T> gate = rules.gate(x + load(span.offer[e] + at.column, at.valid));
+    const Vec<T> d = d_kept * load(carried<C>(span)[e] + at.column, at.valid) * rules.gate_slope(gate);
+    add((C::plan.has_cell_state ? span.dc_prev : span.direct)[e], d_kept * gate);
+    add(span.d_offer[e], d);
+    dx = dx + d;
+  });
+  return dx;
+}
+
 template <class C, class T, bool chosen, Index S>
 RNNCORE_INLINE void forward_one(const Span<T>& span, const Place<T>& at, Index r, Instant<Vec<T>>& t) {
   using V = Vec<T>;
@@ -106,11 +150,16 @@ RNNCORE_INLINE void forward_one(const Span<T>& span, const Place<T>& at, Index r
   const Index column = at.column, valid = at.valid;
   V s[C::slots];
   load_slots<C>(at, r, s);
+  const auto rules = rules_of<C, T, chosen>(span, r, column, valid);
   if (C::plan.sees_h || (chosen && span.keep_h)) t.h_prev = load(span.h_prev[r] + column, valid);
-  if constexpr (C::plan.has_cell_state) t.c_prev = load(span.c_prev[r] + column, valid);
-  for (Index k = 0; k < C::plan.branches; ++k)
-    t.branch[k] = load(span.c_prev[k * span.branch_step + r] + column, valid);
-  C::forward(Stage<S>{}, rules_of<C, T, chosen>(span, r, column, valid), s, t);
+  if constexpr (C::plan.offer.count > 0) {
+    if constexpr (S == 0) t.kept = kept_of<C>(span, at, r, rules, s[C::plan.offer.begin]);
+  } else if constexpr (C::plan.has_cell_state) {
+    t.c_prev = load(span.c_prev[r] + column, valid);
+    for (Index k = 0; k < C::plan.branches; ++k)
+      t.branch[k] = load(span.c_prev[k * span.branch_step + r] + column, valid);
+  }
+  C::forward(Stage<S>{}, rules, s, t);
   if (span.keep_gates || !is_last)
     for (Index j = 0; j < C::slots; ++j) store(at.slot(r, j), s[j]);
   if (chosen && is_last && span.keep_h) {
@@ -158,7 +207,7 @@ RNNCORE_INLINE void gradient_of(const Span<T>& span, const Place<T>& at, Index r
     d.h = (V(1) - keep) * d.h;
   }
   if constexpr (C::plan.has_cell_state) {
-    t.c_prev = load(span.c_prev[r] + column, valid);
+    if constexpr (C::plan.offer.count == 0) t.c_prev = load(span.c_prev[r] + column, valid);
     for (Index k = 0; k < C::plan.branches; ++k)
       t.branch[k] = load(span.c_prev[k * span.branch_step + r] + column, valid);
     t.c = load(span.c[r] + column, valid);
@@ -174,6 +223,10 @@ RNNCORE_INLINE void gradient_of(const Span<T>& span, const Place<T>& at, Index r
   if constexpr (!is_last && C::plan.recurrent[1].stage > 0)
     d.middle = load(span.d_middle.base + r * span.d_middle.stride + column, valid);
   C::backward(Stage<S>{}, rules, s, t, d);
+  if constexpr (C::plan.offer.count > 0 && S == 0) {
+    V& x = s[C::plan.offer.begin];
+    x = unkeep<C>(span, at, r, rules, x, d.kept);
+  }
   if (chosen && span.keep_h) d.h = C::plan.direct ? d.h + kept_h : kept_h;
   if (chosen && span.keep_c) d.c = d.c + kept_c;
 }
@@ -183,13 +236,19 @@ RNNCORE_INLINE void store_gradients(const Span<T>& span, const Place<T>& at, Ind
                                     const Vec<T> (&s)[C::slots], const Gradient<Vec<T>>& d) {
   // Of an earlier stage only its own window: the others' slots may still be read by other threads.
   constexpr bool all = S + 1 == C::plan.stages || C::plan.norms > 0;
-  constexpr Index begin = all ? 0 : C::plan.recurrent[S].window.begin;
-  constexpr Index end = all ? Index(C::slots) : begin + C::plan.recurrent[S].window.count;
+  constexpr Window own = C::plan.recurrent[S].window;
+  constexpr Index begin = all ? 0 : C::plan.offer.count ? C::plan.offer.begin : own.begin;
+  constexpr Index end = all ? Index(C::slots) : own.begin + own.count;
   for (Index j = begin; j < end; ++j) store(at.slot(r, j), s[j]);
   const auto put = [&](T* to, Vec<T> v) RNNCORE_HOT {
     to += at.column;
     store(to, span.adds ? load(to, at.valid) + v : v, at.valid);
   };
+  if constexpr (C::plan.offer.count > 0) {
+    if constexpr (C::plan.direct && S + 1 == C::plan.stages)
+      for_each_edge(span, r, [&](Index e) RNNCORE_HOT { put(span.direct[e], d.h); });
+    return;
+  }
   if (C::plan.direct || (chosen && span.keep_h)) put(span.direct[r], d.h);
   if constexpr (C::plan.branches > 0)
     for (Index k = 0; k < C::plan.branches; ++k) put(span.dc_prev[k * span.branch_step + r], d.branch[k]);

@@ -108,6 +108,10 @@ struct Norm {
   Index stage, begin, count;
 };
 
+/// What the recurrent products of a node read: each predecessor's h, through a matrix of its own; the sum
+/// of them all; or, one after the other, their entries and the products of any two of these.
+enum class Feed { each, sum, pairs };
+
 /// What the engine knows of a cell: its gates in slots, and which products fill them. An instant goes in
 /// one stage or two; each has recurrent products of its own, or none.
 struct Plan {
@@ -115,7 +119,9 @@ struct Plan {
   Window input[2] = {};
   Recurrence recurrent[2] = {};
   bool has_cell_state = false;
-  Index branches = 0;  // predecessors whose cell states an instant takes one by one; 0: as many as come
+  Index branches = 0; // predecessors whose cell states an instant takes one by one
+  Feed feed = Feed::each;
+  Window offer = {};   // the gate that each predecessor offers a part of, its own h times some weights
   bool sees_h = false; // instants read the old h, not only products do
   bool direct = false; // the old h reaches the new one past the product, too
   Index norms = 0;
@@ -137,12 +143,23 @@ struct Layout {
   Panels<T> hidden;         // the gates'
   Panels<T> units;          // hidden units in wide panels
   Panels<T> inputs, states; // of the products back to x and h
+  Panels<T> fed;            // and to what the recurrent products read
 
   RNNCORE_INLINE Layout(const Plan& p, Shape s)
       : plan(p), shape(s), hidden(s.hidden, p.slots == 1 ? widest : 1), units(s.hidden, widest),
-        inputs(s.input, widest), states(projects() ? Panels<T>(s.output, widest) : units) {}
+        inputs(s.input, widest), states(projects() ? Panels<T>(s.output, widest) : units),
+        fed(pairs() ? Panels<T>(fed_columns(), widest) : states) {}
 
   RNNCORE_INLINE bool projects() const { return shape.output != shape.hidden; }
+  /// Whether a product follows an instant: to h, or to what it offers to those that continue it.
+  RNNCORE_INLINE bool emits() const { return projects() || plan.offer.count; }
+  RNNCORE_INLINE bool pairs() const { return plan.feed == Feed::pairs; }
+  /// Recurrent matrices, and the columns of what is multiplied by each.
+  RNNCORE_INLINE Index matrices() const { return plan.feed == Feed::each ? shape.arity : 1; }
+  RNNCORE_INLINE Index fed_columns() const {
+    const Index all = shape.arity * shape.output;
+    return pairs() ? all + all * all : shape.output;
+  }
   RNNCORE_INLINE bool last(Index level) const { return level + 1 == shape.depth; }
   /// Columns of what a transition sees beside the state.
   RNNCORE_INLINE Index input_columns(Index level) const {
@@ -168,7 +185,7 @@ struct Layout {
   RNNCORE_INLINE Index all(const Window& w) const { return w.count * hidden.padded(); }
 
   // Packed for forward, transition by transition: bias, units, input weights by window, recurrent weights
-  // by predecessor and product; at the end the projection, [panel of outputs][hidden unit][output].
+  // by matrix and product; at the end those of what is emitted, [panel of outputs][hidden unit][output].
   RNNCORE_INLINE Index bias(Index level) const {
     return level == 0 ? 0 : inner(shape.input) + (level - 1) * inner(0);
   }
@@ -178,12 +195,12 @@ struct Layout {
     return input(level) + (window ? input_columns(level) * all(plan.input[0]) : 0);
   }
   RNNCORE_INLINE Index recurrent(Index level, Index k, Index product) const {
-    return input(level) + input_columns(level) * all_inputs() + k * recurrent_size(shape.output) +
-           (product ? shape.output * all(plan.recurrent[0].window) : 0);
+    return input(level) + input_columns(level) * all_inputs() + k * recurrent_size(fed_columns()) +
+           (product ? fed_columns() * all(plan.recurrent[0].window) : 0);
   }
-  RNNCORE_INLINE Index projection() const { return recurrent(shape.depth - 1, shape.arity, 0); }
+  RNNCORE_INLINE Index emission() const { return recurrent(shape.depth - 1, matrices(), 0); }
   RNNCORE_INLINE Index packed() const {
-    return projection() + (projects() ? shape.hidden * states.padded() : 0);
+    return emission() + (emits() ? shape.hidden * states.padded() : 0);
   }
 
   // Packed for backward: the same matrices transposed, [panel of outputs][gate column][vector][lane].
@@ -197,14 +214,14 @@ struct Layout {
                                                            : all_inputs());
   }
   RNNCORE_INLINE Index recurrent_transposed(Index level, Index k, Index product) const {
-    return input_transposed(level, 2) + k * recurrent_size(states.padded()) +
-           (product ? states.padded() * all(plan.recurrent[0].window) : 0);
+    return input_transposed(level, 2) + k * recurrent_size(fed.padded()) +
+           (product ? fed.padded() * all(plan.recurrent[0].window) : 0);
   }
-  RNNCORE_INLINE Index projection_transposed() const {
-    return recurrent_transposed(shape.depth - 1, shape.arity, 0);
+  RNNCORE_INLINE Index emission_transposed() const {
+    return recurrent_transposed(shape.depth - 1, matrices(), 0);
   }
   RNNCORE_INLINE Index packed_transposed() const {
-    return projection_transposed() + (projects() ? shape.output * units.padded() : 0);
+    return emission_transposed() + (emits() ? shape.output * units.padded() : 0);
   }
 
   // Remembered of every node, region by region: of each transition its gates, what passes between its
@@ -228,10 +245,10 @@ private:
   }
   RNNCORE_INLINE Index inner(Index inputs) const {
     return node() + plan.units * hidden.padded() + inputs * all_inputs() +
-           shape.arity * recurrent_size(shape.output);
+           matrices() * recurrent_size(fed_columns());
   }
   RNNCORE_INLINE Index inner_transposed(Index inputs) const {
-    return inputs * all_inputs() + shape.arity * recurrent_size(states.padded());
+    return inputs * all_inputs() + matrices() * recurrent_size(fed.padded());
   }
   RNNCORE_INLINE Index tape_level() const {
     return node() + (has_middle() ? shape.hidden : 0) + plan.norms +

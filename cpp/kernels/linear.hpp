@@ -21,7 +21,7 @@ struct LinearLayout {
 template <class T>
 Sizes linear_sizes(Shape shape) {
   const LinearLayout<T> at(shape);
-  return {at.packed(), at.packed_transposed(), 0};
+  return {at.packed(), at.packed_transposed(), 0, 0, 0};
 }
 
 template <class T>

@@ -11,11 +11,6 @@ namespace rnncore::RNNCORE_LEVEL {
 
 constexpr double epsilon = 1e-5;
 
-template <class T>
-RNNCORE_INLINE T sum_of(Vec<T> v) {
-  return Eigen::internal::predux(v.p);
-}
-
 /// Normalises a run of slots of one row; returns one over the standard deviation.
 template <class T>
 T normalise(const Layout<T>& at, const Norm& norm, T* gates, Index chunk_rows, Index row) {

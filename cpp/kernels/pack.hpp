@@ -132,11 +132,11 @@ void for_each_input(const Layout<T>& at, Index level, F f) {
     if (at.plan.input[i].count) f(at.plan.input[i], i);
 }
 
-/// f(window of a recurrent product, predecessor, which product, where its matrix begins in torch's layout)
+/// f(window of a recurrent product, which matrix, which product, where its matrix begins in torch's layout)
 template <class T, class F>
 void for_each_recurrence(const Layout<T>& at, F f) {
-  const Index matrix = at.plan.recurrent_gates * at.shape.hidden * at.shape.output;
-  for (Index k = 0; k < at.shape.arity; ++k)
+  const Index matrix = at.plan.recurrent_gates * at.shape.hidden * at.fed_columns();
+  for (Index k = 0; k < at.matrices(); ++k)
     for (Index i = 0; i < 2; ++i)
       if (at.plan.recurrent[i].window.count) f(at.plan.recurrent[i].window, k, i, k * matrix);
 }
@@ -155,17 +155,24 @@ void pack_level(const Layout<T>& at, Index level, const Weights<const T>& w, T* 
     pack_window(at.hidden, window, w.input, at.input_columns(level), packed + at.input(level, i));
   });
   for_each_recurrence(at, [&](const Window& window, Index k, Index i, Index matrix) {
-    pack_window(at.hidden, window, w.recurrent + matrix, at.shape.output,
+    pack_window(at.hidden, window, w.recurrent + matrix, at.fed_columns(),
                 packed + at.recurrent(level, k, i));
   });
+}
+
+/// The matrix of what nodes emit, (P, H), in torch's layout.
+template <class T, class U>
+U* emission_of(const Layout<T>& at, const Weights<U>& w) {
+  return at.projects() ? w.projection
+                       : w.recurrent + at.plan.offer.gate[0] * at.shape.hidden * at.shape.output;
 }
 
 template <class T>
 void pack(const Plan& plan, Shape shape, const Weights<const T>* weights, T* packed) {
   const Layout<T> at(plan, shape);
   for (Index level = 0; level < shape.depth; ++level) pack_level(at, level, weights[level], packed);
-  if (at.projects())
-    pack_window(at.states, plain, weights[0].projection, shape.hidden, packed + at.projection());
+  if (at.emits())
+    pack_window(at.states, plain, emission_of(at, weights[0]), shape.hidden, packed + at.emission());
 }
 
 template <class T>
@@ -178,12 +185,12 @@ void pack_transposed(const Plan& plan, Shape shape, const Weights<const T>* weig
                              packed + at.input_transposed(level, i));
     });
     for_each_recurrence(at, [&](const Window& window, Index k, Index i, Index matrix) {
-      pack_window_transposed(at.hidden, window, w.recurrent + matrix, at.states,
+      pack_window_transposed(at.hidden, window, w.recurrent + matrix, at.fed,
                              packed + at.recurrent_transposed(level, k, i));
     });
   }
-  if (at.projects())
-    pack_rows(weights[0].projection, shape.output, at.units, packed + at.projection_transposed());
+  if (at.emits())
+    pack_rows(emission_of(at, weights[0]), shape.output, at.units, packed + at.emission_transposed());
 }
 
 /// The gradients of some panels of one transition, in the order of `pack_level`, added to torch's layout.
@@ -199,7 +206,7 @@ void add_level(const Layout<T>& at, Share panels, Index level, const T* packed, 
     add_window(at.hidden, panels, window, packed + at.input(level, i), at.input_columns(level), w.input);
   });
   for_each_recurrence(at, [&](const Window& window, Index k, Index i, Index matrix) {
-    add_window(at.hidden, panels, window, packed + at.recurrent(level, k, i), at.shape.output,
+    add_window(at.hidden, panels, window, packed + at.recurrent(level, k, i), at.fed_columns(),
                w.recurrent + matrix);
   });
 }
@@ -219,8 +226,9 @@ void add_gradients(const Plan& plan, Shape shape, T* packed, Index passes, Index
   if (passes > 1) team.wait(team.barrier);
   const Share panels(team, at.hidden.count()), outputs(team, at.states.count());
   for (Index level = 0; level < shape.depth; ++level) add_level(at, panels, level, packed, weights[level]);
-  if (at.projects())
-    add_window(at.states, outputs, plain, packed + at.projection(), shape.hidden, weights[0].projection);
+  if (at.emits())
+    add_window(at.states, outputs, plain, packed + at.emission(), shape.hidden,
+               emission_of(at, weights[0]));
 }
 
 } // namespace rnncore::RNNCORE_LEVEL

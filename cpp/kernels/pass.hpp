@@ -1,6 +1,7 @@
 // What both ways through a schedule share: the chunk at hand, and where everything of its nodes lies.
 #pragma once
 
+#include "feed.hpp"
 #include "instants.hpp"
 #include "products.hpp"
 #include "walk.hpp"
@@ -17,18 +18,23 @@ protected:
 
   Pass(const Plan& plan, const Call<T>& call, const Team& team)
       : call_(call), plan_(plan), at_(plan, call.shape), team_(team), mine_(at_, team), arena_(call.work),
-        rows_(chunk_rows(at_, call.schedule)) {
+        rows_(chunk_rows(at_, call.schedule)), edges_(chunk_edges(at_, call.schedule)) {
     const Index depth = call.shape.depth, masks = call.choices ? rows_ : 0;
+    const Index fed = feeds() ? rows_ * at_.matrices() : 0;
     take(x_, rows_);
-    take(h_prev_, rows_ * call.shape.arity);
-    take(c_prev_, rows_ * call.shape.arity);
+    take(h_prev_, edges_);
+    take(c_prev_, edges_);
+    take(offer_prev_, offers() ? edges_ : 0);
+    take(emitted_, at_.emits() ? rows_ : 0);
     take(zeros_, forest() ? max(call.shape.hidden, call.shape.output) : 0);
     take(h_, rows_ * depth);
     take(c_, rows_ * depth);
     take(middle_, at_.has_middle() ? rows_ * depth : 0);
     for (const T**& rows : masks_) take(rows, masks);
-    take(fed_, masked() ? rows_ : 0);
-    take(masked_h_, masked() ? rows_ * call.shape.output : 0);
+    take(fed_, fed);
+    take(fed_rows_, fed * at_.fed_columns());
+    take(sums_, sums_apart() ? rows_ : 0);
+    take(sum_rows_, sums_apart() ? rows_ * call.shape.output : 0);
   }
 
   template <class U>
@@ -43,9 +49,13 @@ protected:
       zeros_[j] = T(0);
   }
   bool forest() const { return call_.schedule.forest; }
+  bool offers() const { return plan_.offer.count; }
   bool masked() const { return call_.masks.state.base; }
-  /// What the recurrent products and shortcuts read: h(t-1), or that times its mask.
-  const T* const* fed() const { return masked() ? fed_ : h_prev_; }
+  /// Whether the recurrent products and shortcuts read something else than h(t-1) as it is.
+  bool feeds() const { return masked() || plan_.feed != Feed::each; }
+  const T* const* fed() const { return feeds() ? fed_ : h_prev_; }
+  /// Whether instants see another sum of states than the products do.
+  bool sums_apart() const { return masked() && plan_.feed == Feed::sum; }
   /// The state that a transition starts from.
   const T* const* before(Index level) const { return level > 0 ? h_ + (level - 1) * rows_ : fed(); }
   const T* const* middle(Index level) const { return middle_ + level * rows_; }
@@ -60,27 +70,41 @@ protected:
     const Index n = chunk_.node + r;
     return {n, s.row[n], s.sequence[n]};
   }
+  /// f(place of the pointer) for each predecessor of the chunk's row r.
+  template <class F>
+  void for_each_edge(Index r, F f) const {
+    if (const int32_t* edges = call_.schedule.edges) {
+      const int32_t* of_chunk = edges + chunk_.node;
+      for (Index e = of_chunk[r]; e < of_chunk[r + 1]; ++e) f(e - of_chunk[0]);
+    } else
+      for (Index k = 0; k < call_.shape.arity; ++k) f(k * rows_ + r);
+  }
   /// f(place of the pointer, row it continues) for each predecessor of the chunk's row r.
   template <class F>
-  void for_each_prev(Index r, const Node& n, F f) const {
-    for (Index k = 0; k < call_.shape.arity; ++k)
-      f(k * rows_ + r, Index(call_.schedule.prev[k * call_.schedule.nodes + n.node]));
-  }
-  /// Nodes at the start of the chunk that continue nothing.
-  Index leaves() const {
+  void for_each_prev(Index r, F f) const {
     const Schedule& s = call_.schedule;
-    return forest() ? max(0, min(s.begin[1] - chunk_.node, chunk_.rows)) : 0;
+    if (s.edges)
+      for_each_edge(r, [&](Index at) { f(at, Index(s.prev[s.edges[chunk_.node] + at])); });
+    else
+      for (Index k = 0; k < call_.shape.arity; ++k)
+        f(k * rows_ + r, Index(s.prev[k * s.nodes + chunk_.node + r]));
   }
+  /// Nodes of the chunk that see an input.
+  Index readers() const { return call_.shape.input ? among(call_.schedule.readers) : 0; }
+  /// Nodes of the chunk that are among the first `n` of all.
+  Index among(Index n) const { return max(0, min(n - chunk_.node, chunk_.rows)); }
 
   /// Pointers to what belongs to one row of the chunk, but for cell states.
   void gather(Index r, const Node& n) {
     const Index last = call_.shape.depth - 1;
-    x_[r] = row_of(call_.x, n.row);
-    for_each_prev(r, n, [&](Index at, Index prev) {
+    x_[r] = row_of(call_.x, call_.schedule.x_row[n.node]);
+    for_each_prev(r, [&](Index at, Index prev) {
       h_prev_[at] = prev == no_predecessor ? zeros_ : previous(call_.y, call_.first, prev);
+      if (offers()) offer_prev_[at] = row_of(call_.offer, prev);
     });
     h_[last * rows_ + r] = at_.projects() ? tape_.at(at_.tape_unprojected(), call_.shape.hidden, n.node)
                                           : row_of(call_.y, n.row);
+    if (at_.emits()) emitted_[r] = row_of(at_.projects() ? call_.y : call_.offer, n.row);
     for (Index level = 0; level < last; ++level) {
       h_[level * rows_ + r] = tape_.at(at_.tape_h(level), call_.shape.hidden, n.node);
       if (plan_.has_cell_state)
@@ -89,14 +113,31 @@ protected:
     for (Index level = 0; at_.has_middle() && level <= last; ++level)
       middle_[level * rows_ + r] = tape_.at(at_.tape_middle(level), call_.shape.hidden, n.node);
     if (call_.choices) gather_masks(r, n);
+    for (Index k = 0; feeds() && k < at_.matrices(); ++k)
+      fed_[k * rows_ + r] = fed_rows_ + (k * rows_ + r) * at_.fed_columns();
+    if (sums_apart()) sums_[r] = sum_rows_ + r * call_.shape.output;
   }
 
   T** last_c() const { return c_ + (call_.shape.depth - 1) * rows_; }
 
-  /// h(t-1) of a row times its mask, some columns.
-  void feed(Index r, Index begin, Index end) {
-    T* to = masked_h_ + r * call_.shape.output;
-    for (Index j = begin; j < end; ++j) to[j] = h_prev_[r][j] * state_mask(r)[j];
+  /// What the recurrent products read of a row.
+  void feed(Index r) {
+    const Index P = call_.shape.output;
+    T *to = fed_rows_ + r * at_.fed_columns(), *sum = sums_apart() ? sum_rows_ + r * P : to;
+    switch (plan_.feed) {
+    case Feed::each:
+      for_each_edge(r, [&](Index at) { mask_to(fed_rows_ + at * P, state_mask(r), h_prev_[at], P); });
+      break;
+    case Feed::sum:
+      for (Index j = 0; j < P; ++j) sum[j] = T(0);
+      for_each_edge(r, [&](Index at) { add_to(sum, h_prev_[at], P); });
+      if (sums_apart()) mask_to(to, state_mask(r), sum, P);
+      break;
+    case Feed::pairs:
+      for (Index k = 0; k < call_.shape.arity; ++k)
+        for (Index j = 0; j < P; ++j) to[k * P + j] = h_prev_[k * rows_ + r][j];
+      pair_up(to, call_.shape.arity * P);
+    }
   }
   const T* state_mask(Index r) const { return masks_[3][r]; }
 
@@ -105,13 +146,19 @@ protected:
     Span<T> span{};
     span.gates = gates(level);
     span.scales = tape_.at(at_.tape_scales(level), plan_.norms, chunk_.node);
-    span.h_prev = level > 0 ? h_ + (level - 1) * rows_ : h_prev_;
+    span.h_prev = level > 0                 ? h_ + (level - 1) * rows_
+                  : plan_.feed != Feed::sum ? h_prev_
+                  : sums_apart()            ? sums_
+                                            : fed_;
     span.c_prev = level > 0 ? c_ + (level - 1) * rows_ : c_prev_;
     span.h = h_ + level * rows_;
     span.c = c_ + level * rows_;
     span.middle = middle_ + level * rows_;
     span.units = call_.packed + at_.unit(level);
     span.branch_step = rows_;
+    if (call_.schedule.edges) span.edges = call_.schedule.edges + chunk_.node;
+    span.each_h = h_prev_;
+    span.offer = offer_prev_;
     span.keep_gates = call_.tape != nullptr;
     span.choices = call_.choices;
     if (call_.masks.update.base) span.update = masks_[0];
@@ -134,12 +181,12 @@ protected:
   const Team team_;
   const Columns<T> mine_;
   Arena arena_;
-  const Index rows_; // the most that a chunk has
+  const Index rows_, edges_; // the most that a chunk has
   Chunk chunk_{};
   TapeView<T> tape_{};
   // A pointer for each row of the chunk; in h_, c_ and middle_ for each transition, one after the other.
-  const T **x_, **h_prev_, **c_prev_;
-  T **h_, **c_, **middle_;
+  const T **x_, **h_prev_, **c_prev_, **offer_prev_;
+  T **h_, **c_, **middle_, **emitted_;
   T* zeros_; // the state of a predecessor that there is not
 
 private:
@@ -149,11 +196,10 @@ private:
     masks_[1][r] = row_of(masks.keep_h, n.row);
     masks_[2][r] = row_of(masks.keep_c, n.row);
     masks_[3][r] = row_of(masks.state, n.sequence);
-    if (masked()) fed_[r] = masked_h_ + r * call_.shape.output;
   }
 
-  const T **masks_[4], **fed_; // of update, keep_h, keep_c, state
-  T* masked_h_;
+  const T **masks_[4], **fed_, **sums_; // masks of update, keep_h, keep_c, state
+  T *fed_rows_, *sum_rows_;
 };
 
 } // namespace rnncore::RNNCORE_LEVEL

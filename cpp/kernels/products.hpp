@@ -63,6 +63,9 @@ struct Target {
   Index offset;
 
   RNNCORE_INLINE T* at(Index row) const { return rows ? rows[row] + offset : base + row * stride; }
+  RNNCORE_INLINE Target from_column(Index column) const {
+    return rows ? Target{nullptr, 0, rows, offset + column} : Target{base + column, stride, nullptr, 0};
+  }
 };
 
 enum class Start { zero, keep, bias };

@@ -194,6 +194,12 @@ RNNCORE_INLINE ExpParts<T> exp_parts(Vec<T> x) {
   return {scale, fma(r * r, q, r)};
 }
 
+/// The sum of all lanes.
+template <class T>
+RNNCORE_INLINE T sum_of(Vec<T> v) {
+  return Eigen::internal::predux(v.p);
+}
+
 /// exp(x) for x <= 0
 template <class T>
 RNNCORE_INLINE Vec<T> exp_below(Vec<T> x) {

@@ -6,8 +6,8 @@
 namespace rnncore::RNNCORE_LEVEL {
 
 // Gates of a chunk: about as much as the core's own cache holds, but of enough rows to pay for reading and
-// writing every weight's gradient.
-constexpr Index chunk_bytes = 512 * 1024, least_chunk = 192;
+// writing every weight's gradient; of fewer where a row of what is multiplied is longer than its gates.
+constexpr Index chunk_bytes = 512 * 1024, least_chunk = 192, least_paired = 32;
 
 /// Consecutive waves that are worked on together, and their nodes.
 struct Chunk {
@@ -17,6 +17,7 @@ struct Chunk {
 /// Chunks are cut where this many nodes lie before them, or a multiple of it.
 template <class T>
 Index chunk_nodes(const Layout<T>& at) {
+  if (at.pairs()) return max(least_paired, chunk_bytes / (at.fed_columns() * Index(sizeof(T))));
   return max(least_chunk, chunk_bytes / (at.node() * at.shape.depth * Index(sizeof(T))));
 }
 
@@ -36,6 +37,19 @@ Index chunk_rows(const Layout<T>& at, const Schedule& s) {
   Index largest = 0;
   for (Index w = 0; w < s.waves; ++w) largest = max(largest, s.begin[w + 1] - s.begin[w]);
   return min(s.nodes, chunk_nodes(at) + largest);
+}
+
+/// The most predecessors that the nodes of a chunk have, as pointers.
+template <class T>
+Index chunk_edges(const Layout<T>& at, const Schedule& s) {
+  if (!s.edges) return chunk_rows(at, s) * at.shape.arity;
+  Index most = 0;
+  for (Index w = 0; w < s.waves;) {
+    const Chunk chunk = chunk_at(at, s, w);
+    most = max(most, Index(s.edges[chunk.node + chunk.rows] - s.edges[chunk.node]));
+    w = chunk.end;
+  }
+  return most;
 }
 
 /// What one thread computes: whole panels of hidden units and, of the same columns, of gates; and of h,

@@ -44,7 +44,7 @@ from .recurrent import (
     MinLSTM,
     RNNCell,
 )
-from .recursive import RecursiveNet, TreeLSTM
+from .recursive import ChildSumTreeLSTM, RecursiveNet, RecursiveTensorNet, TreeGRU, TreeLSTM
 from .threads import get_num_threads, set_num_threads
 
 __version__: str = info()["version"]
@@ -61,6 +61,7 @@ __all__ = [
     "Bidirectional",
     "BinaryCrossEntropy",
     "Chain",
+    "ChildSumTreeLSTM",
     "DeepRNN",
     "Dropout",
     "Embedding",
@@ -82,12 +83,14 @@ __all__ = [
     "RNNCell",
     "ReLU",
     "RecursiveNet",
+    "RecursiveTensorNet",
     "RowConvolution",
     "Sigmoid",
     "Softmax",
     "SoftmaxCrossEntropy",
     "Stream",
     "Tanh",
+    "TreeGRU",
     "TreeLSTM",
     "Windowed",
     "clip_grad_norm",

@@ -56,11 +56,16 @@ class LayerF32:
         want_dx: bool,
     ) -> tuple[Array, Array, Array | None]: ...
     def forward_forest(
-        self, x: Array, begin: Array, wave: Array, prev: Array, record: bool
+        self,
+        x: Array,
+        order: tuple[Array, Array, Array, Array | None, bool],
+        given: tuple[Array, Array | None] | None,
+        masks: tuple[Array | None, ...] | None,
+        record: bool,
     ) -> tuple[Array, Array | None, Any]: ...
     def backward_forest(
         self, tape: Any, dh: Array | None, dc: Array | None, gradients: Parameters
-    ) -> Array: ...
+    ) -> tuple[Array, Array, Array | None]: ...
 
 class LayerF64(LayerF32): ...
 

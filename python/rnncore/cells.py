@@ -78,6 +78,8 @@ class Cell:
     #: recurrent weights have beyond those of the input's.
     arity: int = 0
     extra_gates: int = 0
+    #: Whether a node has any number of children, all through the same weights.
+    any_arity: bool = False
 
     @property
     def gates(self) -> int:

@@ -22,21 +22,25 @@ class Order:
 
     begin `(trees + 1,)`: rows of each tree or other part that nothing leads out of; prev `(arity,
     N)`: the rows that a node continues, `NOBODY` where there is none; wave `(N,)`: 0 for nodes that
-    continue nothing, for others one more than the highest of those they continue.
+    continue nothing, for others one more than the highest of those they continue. With first `(N +
+    1,)` a node continues any number of others: node n those in `prev[first[n]:first[n + 1]]`.
     """
 
     begin: Array
     prev: Array
     wave: Array
+    first: Array | None = None
 
     def __post_init__(self) -> None:
         rows, sizes = len(self.wave), np.diff(self.begin)
-        if self.prev.ndim != 2 or self.prev.shape[1] != rows:
-            raise ValueError(f"prev must have shape (arity, {rows}), got {self.prev.shape}")
-        if (sizes < 0).any() or not len(self.begin) or self.begin[0] or self.begin[-1] != rows:
+        if self.first is None:
+            if self.prev.ndim != 2 or self.prev.shape[1] != rows:
+                raise ValueError(f"prev must have shape (arity, {rows}), got {self.prev.shape}")
+        elif self.prev.ndim != 1 or not _rises(self.first, rows, len(self.prev)):
+            raise ValueError(f"first must rise from 0 to {len(self.prev)} in {rows + 1} entries")
+        if not _rises(self.begin, len(self.begin) - 1, rows):
             raise ValueError(f"begin must rise from 0 to {rows}, the number of nodes")
-        place, after = np.nonzero(self.prev != NOBODY)
-        before = self.prev[place, after]
+        after, before = _edges(self.prev, self.first)
         low, high = (np.repeat(ends, sizes)[after] for ends in (self.begin[:-1], self.begin[1:]))
         if ((before < low) | (before >= high)).any():
             raise ValueError("prev must hold rows of the node's own part, or NOBODY")
@@ -46,11 +50,10 @@ class Order:
             raise ValueError("wave must be 0 where nothing is continued, else above what is")
 
     @classmethod
-    def of(cls, begin: Array, prev: Array) -> Order:
+    def of(cls, begin: Array, prev: Array, first: Array | None = None) -> Order:
         """Sort into waves; raises `ValueError` where nodes go round in a circle."""
-        rows = prev.shape[1]
-        edges = np.argwhere(prev != NOBODY)
-        after, before = edges[:, 1], prev[edges[:, 0], edges[:, 1]]
+        rows = prev.shape[1] if first is None else len(first) - 1
+        after, before = _edges(prev, first)
         by_before = np.argsort(before, kind="stable")
         starts = np.searchsorted(before[by_before], np.arange(rows + 1))
         waiting = np.bincount(after, minlength=rows)
@@ -66,22 +69,55 @@ class Order:
         if done < rows:
             raise ValueError(f"nodes go round in a circle: {rows - done} of {rows} wait for ever")
         prev = np.ascontiguousarray(prev, np.int32)
-        return cls(np.ascontiguousarray(begin, np.int64), prev, wave)
+        if first is not None:
+            first = np.ascontiguousarray(first, np.int32)
+        return cls(np.ascontiguousarray(begin, np.int64), prev, wave, first)
 
     @classmethod
     def join(cls, orders: Sequence[Order]) -> Order:
         """Put several of one arity one after the other."""
+        if len({order.arity for order in orders}) > 1:
+            raise ValueError("orders must have one arity to be joined")
         sizes = np.cumsum([0, *(len(order.wave) for order in orders)])
+        begins = [order.begin[:-1] + at for order, at in zip(orders, sizes, strict=False)]
         prevs = [
             np.where(order.prev == NOBODY, NOBODY, order.prev + int(at)).astype(np.int32)
             for order, at in zip(orders, sizes, strict=False)
         ]
-        begins = [order.begin[:-1] + at for order, at in zip(orders, sizes, strict=False)]
+        first = None
+        if orders[0].first is not None:
+            counts = [np.diff(order.first) for order in orders if order.first is not None]
+            first = np.cumsum(np.concatenate([[0], *counts])).astype(np.int32)
         return cls(
             np.concatenate([*begins, sizes[-1:]]).astype(np.int64),
-            np.concatenate(prevs, axis=1),
+            np.concatenate(prevs, axis=-1),
             np.concatenate([order.wave for order in orders]),
+            first,
         )
+
+    @property
+    def arity(self) -> int | None:
+        """How many places a node has for those it continues; None for any number."""
+        return len(self.prev) if self.first is None else None
+
+    @cached_property
+    def leaves(self) -> Array:
+        """The rows of nodes that continue nothing."""
+        return np.flatnonzero(self.wave == 0)
+
+
+def _rises(numbers: Array, count: int, last: int) -> bool:
+    """Whether there are `count` + 1 numbers from 0 to `last`, none below the one before."""
+    rising = len(numbers) == count + 1 > 0 and not numbers[0] and numbers[-1] == last
+    return bool(rising and (np.diff(numbers) >= 0).all())
+
+
+def _edges(prev: Array, first: Array | None) -> tuple[Array, Array]:
+    """Return a node and one that it continues, for all such pairs."""
+    if first is not None:
+        return np.repeat(np.arange(len(first) - 1), np.diff(first)), prev
+    place, after = np.nonzero(prev != NOBODY)
+    return after, prev[place, after]
 
 
 def _ranges(starts: Array, ends: Array) -> Array:
@@ -219,8 +255,12 @@ class Forest:
         """The rows of one tree."""
         return slice(int(self.begin[number]), int(self.begin[number + 1]))
 
-    def bottom_up(self, arity: int) -> Order:
-        """Children before parents, each child in its own place."""
+    def bottom_up(self, arity: int | None) -> Order:
+        """Children before parents, each child in its own place; None: any number of them."""
+        if arity is None:
+            by_parent = np.argsort(self.parent, kind="stable")
+            first = np.concatenate([[0], np.cumsum(self.child_count)])
+            return Order.of(self.begin, by_parent[len(self) :], first)
         if self.arity > arity:
             node = int(np.argmax(self.child_count))
             raise ValueError(
@@ -238,7 +278,7 @@ class Forest:
     @cached_property
     def levels(self) -> Array:
         """The height of each node: 0 at leaves."""
-        return self.bottom_up(max(self.arity, 1)).wave
+        return self.bottom_up(None).wave
 
 
 def _postorder(tree: Any, number: int) -> Iterator[tuple[Any, list[int]]]:

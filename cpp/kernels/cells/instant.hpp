@@ -12,6 +12,7 @@ constexpr Index most_units = 14, most_branches = 5;
 template <class V>
 struct Instant {
   V h_prev, c_prev, h, c, middle;
+  V kept; // of the predecessors, each through a gate of its own
   V unit[most_units];
   V branch[most_branches]; // cell states of several predecessors
 };
@@ -20,7 +21,7 @@ struct Instant {
 /// returns, as far as they do not pass through a product. `middle` likewise; those of `unit` are added to.
 template <class V>
 struct Gradient {
-  V h, c, middle;
+  V h, c, middle, kept;
   V unit[most_units];
   V branch[most_branches];
 };

@@ -1,8 +1,4 @@
-// Tree-structured long short-term memory with a place for each child (Tai et al. 2015, eq. 9 to 14):
-//
-//   i, o = sigmoid(W x + b + sum_k U_k h_k),  g = tanh(the same sum)
-//   f_k = sigmoid(W x + b + sum_l U_kl h_l)   with the same W and b for every k
-//   c' = i g + sum_k f_k c_k,  h' = o tanh(c')
+// Tree-structured gated cells.
 #pragma once
 
 #include "../activations.hpp"
@@ -10,6 +6,11 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
+/// Long short-term memory with a place for each child (Tai et al. 2015, eq. 9 to 14):
+///
+///   i, o = sigmoid(W x + b + sum_k U_k h_k),  g = tanh(the same sum)
+///   f_k = sigmoid(W x + b + sum_l U_kl h_l)   with the same W and b for every k
+///   c' = i g + sum_k f_k c_k,  h' = o tanh(c')
 template <Index children>
 struct TreeLstm {
   static constexpr Index i = 0, f = 1, g = f + children, o = g + 1, slots = o + 1;
@@ -59,6 +60,90 @@ struct TreeLstm {
       d.branch[k] = dc * s[f + k];
       s[f + k] = dc * t.branch[k] * rules.gate_slope(s[f + k]);
     }
+  }
+};
+
+/// Long short-term memory with any number of children, their order unseen (Tai et al. 2015, eq. 2 to 8):
+///
+///   i, o = sigmoid(W x + b + U sum_k h_k),  g = tanh(the same sum),  f_k = sigmoid(W x + b + U h_k)
+///   c' = i g + sum_k f_k c_k,  h' = o tanh(c')
+struct ChildSumLstm {
+  enum { f, i, g, o, slots }; // f: what all f_k have in common
+  using Rules = Fixed<Sigmoid, Tanh>;
+  static constexpr Plan plan{.slots = slots,
+                             .gates = 4,
+                             .input = {{f, 4, {1, 0, 2, 3}}},
+                             .recurrent = {{0, {i, 3, {0, 2, 3}}}},
+                             .has_cell_state = true,
+                             .feed = Feed::sum,
+                             .offer = {f, 1, {1}}};
+
+  template <class V>
+  static RNNCORE_INLINE V cell(const auto& rules, const V (&s)[slots], const Instant<V>& t) {
+    return rules.clip(fma(s[i], rules.drop(s[g]), t.kept));
+  }
+
+  template <class V>
+  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+    s[i] = rules.gate(s[i]);
+    s[g] = rules.squash(s[g]);
+    s[o] = rules.gate(s[o]);
+    t.c = cell(rules, s, t);
+    t.h = s[o] * rules.output(t.c);
+  }
+
+  template <class V>
+  static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+                                      Gradient<V>& d) {
+    const V m = rules.output(t.c);
+    d.kept = rules.unclip(fma(d.h * s[o], rules.output_slope(m), d.c), t.c);
+    const V d_i = d.kept * rules.drop(s[g]);
+    s[o] = d.h * m * rules.gate_slope(s[o]);
+    s[g] = rules.drop(d.kept * s[i]) * rules.squash_slope(s[g]);
+    s[i] = d_i * rules.gate_slope(s[i]);
+  }
+};
+
+/// The gated recurrent unit likewise (Zhou et al. 2016, eq. 9 to 13), in torch's order r, z, n:
+///
+///   z = sigmoid(W x + b + U h),  h = sum_k h_k,  r_k = sigmoid(W x + b + U h_k)
+///   n = tanh(W x + b + U sum_k r_k h_k),  h' = (1 - z) n + z h
+struct ChildSumGru {
+  enum { r, z, n, slots }; // r: what all r_k have in common
+  using Rules = Fixed<Sigmoid, Tanh>;
+  static constexpr Plan plan{.slots = slots,
+                             .gates = 3,
+                             .stages = 2,
+                             .input = {{r, 3, {0, 1, 2}}},
+                             .recurrent = {{0, {z, 1, {1}}}, {1, {n, 1, {2}}}},
+                             .feed = Feed::sum,
+                             .offer = {r, 1, {0}},
+                             .sees_h = true,
+                             .direct = true};
+
+  template <class V>
+  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+    s[z] = rules.gate(s[z]);
+    t.middle = t.kept;
+  }
+  template <class V>
+  static RNNCORE_INLINE void forward(Stage<1>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+    s[n] = rules.squash(s[n]);
+    t.h = fma(s[z], t.h_prev - rules.drop(s[n]), rules.drop(s[n]));
+  }
+
+  template <class V>
+  static RNNCORE_INLINE void backward(Stage<1>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+                                      Gradient<V>& d) {
+    const V d_z = d.h * (t.h_prev - rules.drop(s[n]));
+    s[n] = rules.drop(d.h * (V(1) - s[z])) * rules.squash_slope(s[n]);
+    d.h = d.h * s[z];
+    s[z] = d_z * rules.gate_slope(s[z]);
+  }
+  template <class V>
+  static RNNCORE_INLINE void backward(Stage<0>, const auto&, V (&)[slots], const Instant<V>&,
+                                      Gradient<V>& d) {
+    d.kept = d.middle;
   }
 };
 

@@ -27,6 +27,17 @@ struct Vanilla {
   }
 };
 
+/// The recursive neural tensor network (Socher et al. 2013):  p = phi(W x + b + U a + a^T V a), where a are
+/// the states of all predecessors, one after the other: [U V] times their entries and the products of two.
+template <class Phi>
+struct Tensor : Vanilla<Phi> {
+  static constexpr Plan plan = [] {
+    Plan plan = Vanilla<Phi>::plan;
+    plan.feed = Feed::pairs;
+    return plan;
+  }();
+};
+
 /// Independently recurrent (Li et al. 2018, eq. 2):  h' = phi(W x + b + u h), u a number for each unit
 template <class Phi>
 struct Independent {

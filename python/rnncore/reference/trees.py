@@ -22,7 +22,10 @@ Places: TypeAlias = Sequence[int | None]
 
 
 class TreeCell(Protocol):
-    """One node: its predecessors' states are stacked, (arity, H), zero where there is none."""
+    """One node: its predecessors' states are stacked, (arity, H), zero where there is none.
+
+    Cells that take any number of predecessors get a row for each of them.
+    """
 
     def forward(self, x: Array, h: Array, c: Array, params: Params) -> tuple[Array, Array, Saved]:
         """Compute h and c, and what `backward` has to remember."""
@@ -35,12 +38,12 @@ class TreeCell(Protocol):
 
 def _sums(x: Array, h: Array, params: Params, rows: Sequence[int]) -> Array:
     """W x + b + sum_k U_k h_k, W and b with a block of rows for each entry of `rows`."""
-    size = h.shape[1]
+    size = len(params["weight_ih"]) // (max(rows) + 1)
     blocks = [slice(row * size, (row + 1) * size) for row in rows]
     w = np.concatenate([params["weight_ih"][block] for block in blocks])
     bias = params.get("bias_ih", np.zeros(len(params["weight_ih"])))
     b = np.concatenate([bias[block] for block in blocks])
-    u = params["weight_hh"].reshape(len(h), -1, size)
+    u = params["weight_hh"].reshape(len(h), -1, h.shape[1])
     return np.asarray(w @ x + b + np.einsum("kgh,kh->g", u, h))
 
 
@@ -48,7 +51,7 @@ def _sums_back(
     da: Array, x: Array, h: Array, params: Params, grads: Params, rows: Sequence[int]
 ) -> tuple[Array, Array]:
     """Undo `_sums`: add the parameters' gradients, return those of x and h."""
-    size = h.shape[1]
+    size = len(params["weight_ih"]) // (max(rows) + 1)
     dx = np.zeros_like(x)
     for at, row in enumerate(rows):
         block, d = slice(row * size, (row + 1) * size), da[at * size : (at + 1) * size]
@@ -56,7 +59,7 @@ def _sums_back(
         if "bias_ih" in grads:
             grads["bias_ih"][block] += d
         dx += params["weight_ih"][block].T @ d
-    u = params["weight_hh"].reshape(len(h), -1, size)
+    u = params["weight_hh"].reshape(len(h), -1, h.shape[1])
     grads["weight_hh"] += np.einsum("g,kh->kgh", da, h).reshape(params["weight_hh"].shape)
     return dx, np.einsum("kgh,g->kh", u, da)
 
@@ -122,16 +125,156 @@ class TreeLSTM:
         return [0, *[1] * len(h), 2, 3]
 
 
+@dataclass(frozen=True)
+class RecursiveTensorNet:
+    """p = phi(W x + b + U a + a^T V a), a = [h_1; h_2; ...] (Socher et al. 2013)."""
+
+    phi: Activation = TANH
+
+    def forward(self, x: Array, h: Array, c: Array, params: Params) -> tuple[Array, Array, Saved]:
+        """(x, h) -> p; c is left alone."""
+        p = self.phi(_sums(x, self._fed(h), params, [0]))
+        return p, np.zeros_like(p), (x, h, p)
+
+    def backward(
+        self, dh: Array, dc: Array, saved: Saved, params: Params, grads: Params
+    ) -> tuple[Array, Array, Array]:
+        """dp -> dx, dh."""
+        x, h, p = saved
+        da = dh * self.phi.slope(p)
+        dx, (d_fed,) = _sums_back(da, x, self._fed(h), params, grads, [0])
+        a = h.ravel()
+        d_pairs = d_fed[a.size :].reshape(a.size, a.size)
+        d_a = d_fed[: a.size] + (d_pairs + d_pairs.T) @ a
+        return dx, d_a.reshape(h.shape), np.zeros_like(h)
+
+    @staticmethod
+    def _fed(h: Array) -> Array:
+        """[a, a a^T], a row."""
+        a = h.ravel()
+        return np.concatenate([a, np.outer(a, a).ravel()])[None]
+
+
+@dataclass(frozen=True)
+class ChildSumTreeLSTM:
+    """The child-sum Tree-LSTM (Tai et al. 2015, eq. 2 to 8).
+
+    i, o, f_k = sigma(a)    g = tau(a)    c = i g + sum_k f_k c_k    h = o tau(c)
+    """
+
+    sigma: Activation = SIGMOID
+    tau: Activation = TANH
+
+    def forward(self, x: Array, h: Array, c: Array, params: Params) -> tuple[Array, Array, Saved]:
+        """(x, h, c) -> h', c'."""
+        a_i, a_f, a_g, a_o = _terms(x, h.sum(axis=0), params, skip=1)
+        _, u_f, _, _ = np.split(params["weight_hh"], 4)
+        i, f, g, o = self.sigma(a_i), self.sigma(a_f + h @ u_f.T), self.tau(a_g), self.sigma(a_o)
+        c_new = i * g + (f * c).sum(axis=0)
+        tau_c = self.tau(c_new)
+        return o * tau_c, c_new, (x, h, c, i, f, g, o, tau_c)
+
+    def backward(
+        self, dh: Array, dc: Array, saved: Saved, params: Params, grads: Params
+    ) -> tuple[Array, Array, Array]:
+        """dh', dc' -> dx, dh, dc."""
+        x, h, c, i, f, g, o, tau_c = saved
+        dc = dc + dh * o * self.tau.slope(tau_c)
+        d_f = dc * c * self.sigma.slope(f)
+        da = [
+            dc * g * self.sigma.slope(i),
+            d_f.sum(axis=0),
+            dc * i * self.tau.slope(g),
+            dh * tau_c * self.sigma.slope(o),
+        ]
+        dx, d_sum = _terms_back(da, x, h.sum(axis=0), params, grads, skip=1)
+        _, u_f, _, _ = np.split(params["weight_hh"], 4)
+        np.split(grads["weight_hh"], 4)[1][...] += d_f.T @ h
+        return dx, d_sum + d_f @ u_f, dc * f
+
+
+@dataclass(frozen=True)
+class TreeGRU:
+    """The child-sum Tree-GRU (Zhou et al. 2016, eq. 9 to 13), s = sum_k h_k.
+
+    z, r_k = sigma(a)    n = tau(W x + b + U sum_k r_k h_k)    h = (1 - z) n + z s
+    """
+
+    sigma: Activation = SIGMOID
+    tau: Activation = TANH
+
+    def forward(self, x: Array, h: Array, c: Array, params: Params) -> tuple[Array, Array, Saved]:
+        """(x, h) -> h'; c is left alone."""
+        u_r, u_z, u_n = np.split(params["weight_hh"], 3)
+        a_r, a_z, a_n = np.split(_inputs(x, params), 3)
+        s = h.sum(axis=0)
+        r, z = self.sigma(a_r + h @ u_r.T), self.sigma(a_z + u_z @ s)
+        n = self.tau(a_n + u_n @ (r * h).sum(axis=0))
+        h_new = (1 - z) * n + z * s
+        return h_new, np.zeros_like(h_new), (x, h, r, z, n)
+
+    def backward(
+        self, dh: Array, dc: Array, saved: Saved, params: Params, grads: Params
+    ) -> tuple[Array, Array, Array]:
+        """dh' -> dx, dh."""
+        x, h, r, z, n = saved
+        u_r, u_z, u_n = np.split(params["weight_hh"], 3)
+        g_r, g_z, g_n = np.split(grads["weight_hh"], 3)
+        s = h.sum(axis=0)
+        d_n = dh * (1 - z) * self.tau.slope(n)
+        d_z = dh * (s - n) * self.sigma.slope(z)
+        d_kept = u_n.T @ d_n
+        d_r = d_kept * h * self.sigma.slope(r)
+        g_n += np.outer(d_n, (r * h).sum(axis=0))
+        g_z += np.outer(d_z, s)
+        g_r += d_r.T @ h
+        dx = _inputs_back(np.concatenate([d_r.sum(axis=0), d_z, d_n]), x, params, grads)
+        return dx, dh * z + u_z.T @ d_z + d_kept * r + d_r @ u_r, np.zeros_like(h)
+
+
+def _inputs(x: Array, params: Params) -> Array:
+    """W x + b."""
+    return np.asarray(params["weight_ih"] @ x + params.get("bias_ih", 0))
+
+
+def _inputs_back(da: Array, x: Array, params: Params, grads: Params) -> Array:
+    """Undo `_inputs`."""
+    grads["weight_ih"] += np.outer(da, x)
+    if "bias_ih" in grads:
+        grads["bias_ih"] += da
+    return np.asarray(params["weight_ih"].T @ da)
+
+
+def _terms(x: Array, s: Array, params: Params, skip: int) -> list[Array]:
+    """W x + b + U s of each of four gates; without U s that of gate `skip`."""
+    terms = np.split(_inputs(x, params), 4)
+    recurrent = np.split(params["weight_hh"], 4)
+    return [a if at == skip else a + recurrent[at] @ s for at, a in enumerate(terms)]
+
+
+def _terms_back(
+    da: Sequence[Array], x: Array, s: Array, params: Params, grads: Params, skip: int
+) -> tuple[Array, Array]:
+    """Undo `_terms`: return the gradients of x and s."""
+    ds = np.zeros_like(s)
+    for at, d in enumerate(da):
+        if at != skip:
+            np.split(grads["weight_hh"], 4)[at][...] += np.outer(d, s)
+            ds += np.split(params["weight_hh"], 4)[at].T @ d
+    return _inputs_back(np.concatenate(da), x, params, grads), ds
+
+
 def forward(
     cell: TreeCell, params: Params, x: Array, before: Sequence[Places], order: Sequence[int]
 ) -> tuple[Array, Array, list[Saved]]:
     """Return h and c of every node, and what each saved, by node."""
-    size = params["weight_hh"].shape[-1]
+    gates = {TreeLSTM: 4, ChildSumTreeLSTM: 4, TreeGRU: 3}.get(type(cell), 1)
+    size = len(params["weight_ih"]) // gates
     h, c = np.zeros((2, len(x), size), x.dtype)
     saved: list[Saved] = [()] * len(x)
     for n in order:
         places = before[n]
-        states = [np.stack([_at(s, place) for place in places]) for s in (h, c)]
+        states = [np.array([_at(s, place) for place in places]).reshape(-1, size) for s in (h, c)]
         h[n], c[n], saved[n] = cell.forward(x[n], states[0], states[1], params)
     return h, c, saved
 
