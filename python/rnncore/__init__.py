@@ -11,6 +11,7 @@ dx, dstate = pullback(np.ones_like(y))                      # adds to lstm.grads
 from . import init, losses, optim, schedules
 from ._core import info
 from .bidirectional import Bidirectional
+from .bidirectional_tree import BidirectionalTree
 from .chain import Chain
 from .deep import DeepRNN
 from .forest import Forest
@@ -59,6 +60,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Bidirectional",
+    "BidirectionalTree",
     "BinaryCrossEntropy",
     "Chain",
     "DeepRNN",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_integers
+from .arrays import Array, as_indices, as_integers
+from .nested import nest, postorder
 
 #: In place of a predecessor, for the kernels.
 NOBODY = np.iinfo(np.int32).min
@@ -22,12 +24,14 @@ class Order:
 
     begin `(trees + 1,)`: rows of each tree or other part that nothing leads out of; prev `(arity,
     N)`: the rows that a node continues, `NOBODY` where there is none; wave `(N,)`: 0 for nodes that
-    continue nothing, for others one more than the highest of those they continue.
+    continue nothing, for others one more than the highest of those they continue. leaves: the rows
+    that have an input where inputs="leaves"; None: those of wave 0.
     """
 
     begin: Array
     prev: Array
     wave: Array
+    leaves: Array | None = None
 
     def __post_init__(self) -> None:
         rows, sizes = len(self.wave), np.diff(self.begin)
@@ -45,8 +49,13 @@ class Order:
         if ((self.wave == 0) != first).any() or (self.wave[after] <= self.wave[before]).any():
             raise ValueError("wave must be 0 where nothing is continued, else above what is")
 
+    @property
+    def input_rows(self) -> Array:
+        """The rows that have an input where inputs="leaves"."""
+        return np.flatnonzero(self.wave == 0) if self.leaves is None else self.leaves
+
     @classmethod
-    def of(cls, begin: Array, prev: Array) -> Order:
+    def of(cls, begin: Array, prev: Array, leaves: Array | None = None) -> Order:
         """Sort into waves; raises `ValueError` where nodes go round in a circle."""
         rows = prev.shape[1]
         edges = np.argwhere(prev != NOBODY)
@@ -66,7 +75,7 @@ class Order:
         if done < rows:
             raise ValueError(f"nodes go round in a circle: {rows - done} of {rows} wait for ever")
         prev = np.ascontiguousarray(prev, np.int32)
-        return cls(np.ascontiguousarray(begin, np.int64), prev, wave)
+        return cls(np.ascontiguousarray(begin, np.int64), prev, wave, leaves)
 
     @classmethod
     def join(cls, orders: Sequence[Order]) -> Order:
@@ -77,10 +86,14 @@ class Order:
             for order, at in zip(orders, sizes, strict=False)
         ]
         begins = [order.begin[:-1] + at for order, at in zip(orders, sizes, strict=False)]
+        leaves = None
+        if any(order.leaves is not None for order in orders):
+            leaves = [order.input_rows + at for order, at in zip(orders, sizes, strict=False)]
         return cls(
             np.concatenate([*begins, sizes[-1:]]).astype(np.int64),
             np.concatenate(prevs, axis=1),
             np.concatenate([order.wave for order in orders]),
+            None if leaves is None else np.concatenate(leaves),
         )
 
 
@@ -165,13 +178,20 @@ class Forest:
         labels: list[Any] = []
         begin = [0]
         for number, tree in enumerate(trees):
-            for label, children in _postorder(tree, number):
+            for label, children in postorder(tree, number):
                 for child in children:
                     parent[child + begin[-1]] = len(parent)
                 parent.append(-1)
                 labels.append(label)
             begin.append(len(parent))
         return cls(np.array(parent, np.int64), np.array(begin), labels)
+
+    def to_nested(self) -> list[Any]:
+        """Return each tree as nested tuples, the inverse of `from_nested`: leaves are labels."""
+        labels = self.labels or [None] * self.nodes
+        rows = np.argsort(self.levels, kind="stable")
+        nodes = nest(rows.tolist(), self.children, labels)
+        return [nodes[root] for root in self.roots]
 
     def __len__(self) -> int:
         return len(self.begin) - 1
@@ -215,9 +235,60 @@ class Forest:
         position[self.roots] = 0
         return position
 
+    @cached_property
+    def children(self) -> list[list[int]]:
+        """For each node the rows of its children, in order."""
+        lists: list[list[int]] = [[] for _ in range(self.nodes)]
+        for row, parent in enumerate(self.parent.tolist()):
+            if parent >= 0:
+                lists[parent].append(row)
+        return lists
+
+    @cached_property
+    def spans(self) -> Array:
+        """For each node its first leaf and its last + 1, `(N, 2)`.
+
+        Leaves count from 0 in each tree, in reading order: from left to right along its foot.
+        """
+        leaves, waves = (self.child_count == 0).astype(np.int64), self._waves()
+        for rows in waves[:-1]:
+            inner = rows[self.parent[rows] >= 0]
+            np.add.at(leaves, self.parent[inner], leaves[inner])
+        siblings = np.argsort(self.parent, kind="stable")
+        before = np.cumsum(leaves[siblings]) - leaves[siblings]
+        parents = self.parent[siblings]
+        start = np.zeros(self.nodes, np.int64)
+        start[siblings] = before - before[np.searchsorted(parents, parents)]
+        start[self.roots] = 0
+        for rows in reversed(waves):
+            inner = rows[self.parent[rows] >= 0]
+            start[inner] += start[self.parent[inner]]
+        return np.stack([start, start + leaves], axis=1)
+
+    def _waves(self) -> list[Array]:
+        """The rows of each height, from 0."""
+        rows = np.argsort(self.levels, kind="stable")
+        return np.split(rows, np.cumsum(np.bincount(self.levels))[:-1])
+
     def tree(self, number: int) -> slice:
         """The rows of one tree."""
+        as_indices("number", number, len(self))
         return slice(int(self.begin[number]), int(self.begin[number + 1]))
+
+    def rows(self, numbers: npt.ArrayLike) -> Array:
+        """The rows of some trees, in the order of their numbers."""
+        numbers = as_indices("numbers", numbers, len(self))
+        return _ranges(self.begin[numbers], self.begin[numbers + 1])
+
+    def select(self, numbers: npt.ArrayLike) -> Forest:
+        """Make a forest of some trees; its rows are this one's `rows(numbers)`."""
+        rows, numbers = self.rows(numbers), as_indices("numbers", numbers, len(self))
+        sizes = self.begin[numbers + 1] - self.begin[numbers]
+        begin = np.append(0, np.cumsum(sizes))
+        moved = np.repeat(begin[:-1] - self.begin[numbers], sizes)
+        parent = np.where(self.parent[rows] < 0, -1, self.parent[rows] + moved)
+        labels = None if self.labels is None else [self.labels[row] for row in rows]
+        return Forest(parent, begin, labels)
 
     def bottom_up(self, arity: int) -> Order:
         """Children before parents, each child in its own place."""
@@ -233,33 +304,18 @@ class Forest:
 
     def top_down(self) -> Order:
         """Parents before children."""
-        return Order.of(self.begin, np.where(self.parent < 0, NOBODY, self.parent)[None])
+        prev = np.where(self.parent < 0, NOBODY, self.parent)[None]
+        return Order.of(self.begin, prev, self.leaves)
 
     @cached_property
     def levels(self) -> Array:
         """The height of each node: 0 at leaves."""
         return self.bottom_up(max(self.arity, 1)).wave
 
+    def plot(
+        self, path: str | os.PathLike[str], values: npt.ArrayLike | None = None, **options: Any
+    ) -> None:
+        """Draw the trees with their labels, and a value at each node; see `tree_picture.plot`."""
+        from .tree_picture import plot  # here, not above: it needs this module
 
-def _postorder(tree: Any, number: int) -> Iterator[tuple[Any, list[int]]]:
-    """Yield (label, rows of the children) of each node, without recursion."""
-    pending: list[tuple[Any, list[int] | None]] = [(tree, None)]
-    finished: list[list[int]] = [[]]  # rows of the children seen so far, level by level
-    row = 0
-    while pending:
-        node, children = pending.pop()
-        inner = isinstance(node, (tuple, list))
-        if inner and children is None:
-            if not node:
-                raise ValueError(
-                    f"tree {number} holds an empty node: a node without children is a leaf"
-                )
-            finished.append([])
-            pending.append((node, finished[-1]))
-            pending.extend((child, None) for child in reversed(node))
-            continue
-        if inner:
-            finished.pop()
-        yield (None if inner else node), (children or [])
-        finished[-1].append(row)
-        row += 1
+        plot(self, path, values, **options)

@@ -125,7 +125,7 @@ class Recursive(Module):
 
     @staticmethod
     def _leaves(forest: Forest | Order) -> Array:
-        return forest.leaves if isinstance(forest, Forest) else np.flatnonzero(forest.wave == 0)
+        return forest.leaves if isinstance(forest, Forest) else forest.input_rows
 
 
 class RecursiveNet(Recursive):
