@@ -31,6 +31,7 @@ from .lookahead import RowConvolution, Windowed
 from .losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy, length_mask
 from .module import Module
 from .optim import SGD, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm
+from .parsing import Parsed, Parser
 from .recurrent import (
     GRU,
     LSTM,
@@ -46,6 +47,7 @@ from .recurrent import (
     RNNCell,
 )
 from .recursive import RecursiveNet, TreeLSTM
+from .spans import Bracketing, bracketing
 from .threads import get_num_threads, set_num_threads
 
 __version__: str = info()["version"]
@@ -62,6 +64,7 @@ __all__ = [
     "Bidirectional",
     "BidirectionalTree",
     "BinaryCrossEntropy",
+    "Bracketing",
     "Chain",
     "DeepRNN",
     "Dropout",
@@ -80,6 +83,8 @@ __all__ = [
     "MinGRU",
     "MinLSTM",
     "Module",
+    "Parsed",
+    "Parser",
     "RMSprop",
     "RNNCell",
     "ReLU",
@@ -92,6 +97,7 @@ __all__ = [
     "Tanh",
     "TreeLSTM",
     "Windowed",
+    "bracketing",
     "clip_grad_norm",
     "get_num_threads",
     "info",
