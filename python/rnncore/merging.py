@@ -55,9 +55,9 @@ class Guide(NamedTuple):
 class Nodes:
     """The leaves of all sentences, then the merges that a search has made, a row each.
 
-    left, right: the rows merged, -1 at leaves; leaves: how many are below; score, wrong: the sum of
-    s below and the number of wrong merges; value: what the search has summed up; key: equal for
-    equal trees only.
+    left, right: the rows merged, -1 at leaves; wrong: whether it is a wrong merge; leaves: how many
+    are below; score: the sum of s below; value: what the search has summed up; key: equal for equal
+    trees only.
     """
 
     def __init__(self, merger: Merger, h: Array, guide: Guide | None, room: int) -> None:
@@ -65,7 +65,7 @@ class Nodes:
         self._merger, self._guide, self.count = merger, guide, len(h)
         rows = len(h) + room
         self.left, self.right = np.full((2, rows), -1)
-        self.leaves, self.wrong = np.ones(rows, np.int64), np.zeros(rows, np.int64)
+        self.leaves, self.wrong = np.ones(rows, np.int64), np.zeros(rows, bool)
         self.score, self.value = np.zeros((2, rows))
         self.key = _mixed(np.arange(rows, dtype=np.uint64))
         self._halves = np.empty((rows, 2, merger.size), h.dtype)
@@ -94,7 +94,7 @@ class Nodes:
             self._facts[new] = facts
         self.left[new], self.right[new], self.key[new] = a, b, self.pair_key(a, b)
         self.leaves[new] = self.leaves[a] + self.leaves[b]
-        self.wrong[new] = self.wrong[a] + self.wrong[b] + ~right
+        self.wrong[new] = ~right
         self.score[new] = self.score[a] + self.score[b] + score
         self.value[new] = self.value[a] + self.value[b] + self._gain(score, right)
         return np.arange(new.start, new.stop)
@@ -113,22 +113,24 @@ class Nodes:
 
     def _gain(self, score: Array, right: Array) -> Array:
         gain = np.clip(np.nan_to_num(score.astype(float), nan=-_MOST), -_MOST, _MOST)
-        return gain if self._guide is None else np.where(right, gain, gain + self._guide.wrong)
+        if self._guide is not None:
+            gain[~right] += self._guide.wrong
+        return np.asarray(gain)
 
     def forest(self, roots: Array) -> tuple[Forest, Array]:
-        """Return the trees below some nodes, rows in postorder, and the row of h of each leaf."""
+        """Return the trees below some nodes, rows in postorder, and the node of each row."""
         begin = np.append(0, np.cumsum(2 * self.leaves[roots] - 1))
-        parent, leaf = np.full((2, begin[-1]), -1)
+        parent, nodes = np.full((2, begin[-1]), -1)
         node, row = roots, begin[1:] - 1
         while node.size:
+            nodes[row] = node
             inner = self.left[node] >= 0
-            leaf[row[~inner]] = node[~inner]
             node, row = node[inner], row[inner]
             left, right = self.left[node], self.right[node]
             rows = row - 2 * self.leaves[right], row - 1
             parent[rows[0]] = parent[rows[1]] = row
             node, row = np.append(left, right), np.append(*rows)
-        return Forest(parent, begin), leaf[leaf >= 0]
+        return Forest(parent, begin), nodes
 
 
 def _mixed(key: Array) -> Array:

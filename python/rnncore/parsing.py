@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from .arrays import Array, as_array, as_shape, check_size
 from .forest import Forest
 from .layers import Identity, Linear, Pullback, ReLU, Sigmoid, Tanh
+from .margins import Derivation, hinge
 from .merging import Guide, Merger, Nodes
 from .module import Module, once
 from .parse_search import Found, Task
@@ -24,8 +24,6 @@ _ACTIVATIONS: dict[str, Callable[[], Module]] = {
     "sigmoid": Sigmoid,
     "identity": Identity,
 }
-#: A binary forest, rows in postorder, and for each of its leaves the row of x.
-Trees: TypeAlias = tuple[Forest, Array]
 
 
 @dataclass(frozen=True)
@@ -79,22 +77,34 @@ class Parser(Module):
 
     def __call__(self, x: npt.ArrayLike, forest: Forest) -> Array:
         """Return the score of each tree."""
+        s = np.zeros(forest.nodes)
         inner = np.flatnonzero(forest.child_count)
-        return _sums(self.scorer(self.net(x, forest)[inner]), inner, forest)
+        s[inner] = self.scorer(self.net(x, forest)[inner])[:, 0]
+        return _sums(s, forest)
 
     def vjp(self, x: npt.ArrayLike, forest: Forest) -> tuple[Array, Pullback]:
         """Return the scores and the pullback from their gradients to that of x."""
-        inner = np.flatnonzero(forest.child_count)
-        h, h_back = self.net.vjp(x, forest)
-        s, s_back = self.scorer.vjp(h[inner])
+        s, back = self._merges(x, forest)
 
         def pullback(dscore: npt.ArrayLike) -> Array:
-            d = as_shape("dscore", dscore, np.dtype(float), (len(forest),)).astype(h.dtype)
+            dscore = as_shape("dscore", dscore, np.dtype(float), (len(forest),))
+            return back(np.repeat(dscore, np.diff(forest.begin)))
+
+        return _sums(s, forest), once(pullback)
+
+    def _merges(self, x: npt.ArrayLike, forest: Forest) -> tuple[Array, Callable[[Array], Array]]:
+        """Return the score of each node `(N,)`, zero at leaves, and the way back to x."""
+        inner, s = np.flatnonzero(forest.child_count), np.zeros(forest.nodes)
+        h, h_back = self.net.vjp(x, forest)
+        merges, merges_back = self.scorer.vjp(h[inner])
+        s[inner] = merges[:, 0]
+
+        def pullback(ds: Array) -> Array:
             dh = np.zeros_like(h)
-            dh[inner] = s_back(np.repeat(d, np.diff(forest.begin))[inner, None])
+            dh[inner] = merges_back(ds[inner, None].astype(h.dtype))
             return np.asarray(h_back(dh))
 
-        return _sums(s, inner, forest), once(pullback)
+        return s, pullback
 
     def parse(
         self,
@@ -130,8 +140,9 @@ class Parser(Module):
         nodes, found = self._search(x[leaves], task.part(sentences), None)
         rank = np.arange(len(found.roots)) - np.searchsorted(found.sentence, found.sentence)
         roots, sentence = found.roots[rank < best], found.sentence[rank < best]
-        forest, rows = nodes.forest(roots)
-        return Parsed(forest, nodes.score[roots], sentence + sentences.start, rows + leaves.start)
+        forest, at = nodes.forest(roots)
+        rows = at[forest.leaves] + leaves.start
+        return Parsed(forest, nodes.score[roots], sentence + sentences.start, rows)
 
     def margin(
         self,
@@ -140,31 +151,51 @@ class Parser(Module):
         correct: Forest | npt.ArrayLike,
         *,
         kappa: float = 0.1,
+        partial: bool = False,
         method: str = "greedy",
         width: int | None = None,
         adjacency: npt.ArrayLike | None = None,
     ) -> tuple[float, Pullback]:
         """Return the structured margin loss and the pullback from its gradient to that of x.
 
-            mean over sentences of max(0, max over trees of (score + kappa wrong) - max over correct
-            trees of score)
+            mean over sentences of max(0, max over trees of (score + kappa wrong)
+                                          - max over correct trees of score)
 
-        (Taskar et al. 2004; Socher et al. 2011, equation 7), the maxima as found by `method`, see
-        `parse`. wrong: how many of a tree's merges are in no correct tree. correct: one tree for
-        each sentence; where it is not binary, all its binary forms are correct. With adjacency: a
-        label for each row of x; those trees are correct that merge neighbours of one label into
-        one region before that is merged with others.
+        (Taskar et al. 2004; Socher et al. 2011), the maxima as found by `method`, see `parse`.
+        wrong: how many of a tree's merges are in no correct tree. correct: one tree for each
+        sentence; where it is not binary, all its binary forms are correct. With adjacency: a label
+        for each row of x; those trees are correct that merge neighbours of one label into one
+        region before that is merged with others.
+
+        Greedy search and a narrow beam may well miss a tree that scores higher than the correct
+        one, and then there is nothing to learn from. `partial` compares the two after as many
+        merges as put the wrong one furthest ahead (Huang et al. 2012, "max-violation"): at the
+        first wrong merge it is ahead.
         """
         x, task = self._task(x, lengths, method, width, adjacency)
         if isinstance(correct, Forest) and adjacency is not None:
             raise ValueError("correct must be labels where there is an adjacency, not a Forest")
         right_merges = truth(correct, task.begin, task.edges)
-        if isinstance(correct, Forest) and is_binary(correct):
-            right: Trees = correct, np.arange(len(x))
+        if isinstance(correct, Forest) and is_binary(correct) and not partial:
+            right = Derivation.given(correct)
         else:
-            right, _ = self._guided(x, task, Guide(right_merges, -np.inf))
-        found, wrong = self._guided(x, task, Guide(right_merges, kappa))
-        return self._hinge(x, task.begin, (found, right), kappa * wrong)
+            right = self._derive(x, task, Guide(right_merges, -np.inf))
+        found = self._derive(x, task, Guide(right_merges, kappa))
+        other = np.flatnonzero(found.differs(right))  # all others lose nothing
+        found, right = found.select(other), right.select(other)
+        leaves, scale = np.append(found.leaves, right.leaves), 1 / max(len(task.begin) - 1, 1)
+        s, s_back = self._merges(x[leaves], _joined([found.forest, right.forest]))
+        first, second = np.split(s, 2)
+        losses, back = hinge(found, right, (first, second), kappa, partial)
+
+        def pullback(dloss: float = 1.0) -> Array:
+            dleaves = s_back(np.concatenate(back(np.full(len(other), float(dloss) * scale))))
+            dx = np.zeros_like(x)
+            for rows, part in zip(np.split(leaves, 2), np.split(dleaves, 2), strict=True):
+                dx[rows] += part
+            return dx
+
+        return float(losses.sum()) * scale, once(pullback)
 
     def _task(
         self,
@@ -189,33 +220,11 @@ class Parser(Module):
         nodes = Nodes(merger, self.net(x, alone), guide, int(task.room.sum()))
         return nodes, task.search(nodes)
 
-    def _guided(self, x: Array, task: Task, guide: Guide) -> tuple[Trees, Array]:
-        """Return the best tree of each sentence, and how many of its merges are wrong."""
+    def _derive(self, x: Array, task: Task, guide: Guide) -> Derivation:
+        """Find the best tree of each sentence."""
         nodes, found = self._search(x, task, guide)
         roots = found.roots[np.unique(found.sentence, return_index=True)[1]]
-        return nodes.forest(roots), nodes.wrong[roots]
-
-    def _hinge(
-        self, x: Array, begin: Array, pair: tuple[Trees, Trees], penalty: Array
-    ) -> tuple[float, Pullback]:
-        """Mean of max(0, score of found + penalty - score of right), over those that differ."""
-        other = _differ(*pair, begin)
-        rows, scale = np.repeat(other, np.diff(begin)), 1 / max(len(other), 1)
-        found, right = (leaves[rows] for _, leaves in pair)
-        forests = [forest.select(np.flatnonzero(other)) for forest, _ in pair]
-        score, back = self.vjp(x[np.append(found, right)], _joined(forests))
-        losses = np.maximum(np.subtract(*np.split(score, 2)) + penalty[other], 0)
-
-        def pullback(dloss: float = 1.0) -> Array:
-            d = np.where(losses > 0, float(dloss) * scale, 0)
-            dx = np.zeros_like(x)
-            for leaves, part in zip(
-                (found, right), np.split(back(np.append(d, -d)), 2), strict=True
-            ):
-                dx[leaves] += part
-            return dx
-
-        return float(losses.sum()) * scale, once(pullback)
+        return Derivation.made(nodes, roots)
 
 
 def _joined(forests: Sequence[Forest]) -> Forest:
@@ -228,16 +237,6 @@ def _joined(forests: Sequence[Forest]) -> Forest:
     return Forest(np.concatenate(parents), np.concatenate([[0], *begins]))
 
 
-def _sums(s: Array, inner: Array, forest: Forest) -> Array:
-    """Sum the scores of inner nodes tree by tree."""
-    all_nodes = np.zeros(forest.nodes)
-    all_nodes[inner] = s[:, 0]
-    return np.add.reduceat(all_nodes, forest.begin[:-1]) if len(forest) else all_nodes
-
-
-def _differ(found: Trees, right: Trees, begin: Array) -> Array:
-    """For each sentence whether two binary trees of it, rows in postorder, are different."""
-    if len(begin) == 1:
-        return np.zeros(0, bool)
-    nodes = np.logical_or.reduceat(found[0].parent != right[0].parent, right[0].begin[:-1])
-    return np.asarray(nodes | np.logical_or.reduceat(found[1] != right[1], begin[:-1]))
+def _sums(s: Array, forest: Forest) -> Array:
+    """Sum the scores of nodes tree by tree."""
+    return np.add.reduceat(s, forest.begin[:-1]) if len(forest) else s

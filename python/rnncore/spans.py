@@ -98,7 +98,7 @@ class Truth(Protocol):
         """The numbers of each leaf, `(leaves, numbers)`."""
 
     def join(self, a: Array, b: Array) -> tuple[Array, Array]:
-        """Return the numbers of the merges of a and b `(N, numbers)`, and which of them are right."""
+        """Return the numbers `(N, ...)` of the merges of a and b, and which of them are right."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ class Brackets:
     """A span is right if it crosses none of the given tree's: any binary form of that is correct.
 
     gaps `(leaves + 1,)`: the height of the lowest node above both leaves beside a gap, unlimited
-    between trees. Of a span: its first gap, its last, and the highest between, which is the height
-    of the lowest node above it. No child of that node is cut where the gaps at the ends are as high.
+    between trees. Of a span: its first gap, its last, and the highest between, the height of the
+    lowest node above it. No child of that node is cut where the gaps at both ends are as high.
     """
 
     gaps: Array
