@@ -112,7 +112,8 @@ class Nodes:
         return self._guide.truth.join(self._facts[a], self._facts[b])
 
     def _gain(self, score: Array, right: Array) -> Array:
-        gain = np.clip(np.nan_to_num(score.astype(float), nan=-_MOST), -_MOST, _MOST)
+        gain = np.clip(score.astype(float), -_MOST, _MOST)
+        gain[np.isnan(gain)] = -_MOST
         if self._guide is not None:
             gain[~right] += self._guide.wrong
         return np.asarray(gain)
