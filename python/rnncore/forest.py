@@ -186,6 +186,22 @@ class Forest:
             begin.append(len(parent))
         return cls(np.array(parent, np.int64), np.array(begin), labels)
 
+    @classmethod
+    def join(cls, forests: Sequence[Forest]) -> Forest:
+        """Put several one after the other; labels are kept if all have some."""
+        rows = np.cumsum([0, *(forest.nodes for forest in forests)])
+        parents = [
+            np.where(forest.parent < 0, -1, forest.parent + at)
+            for forest, at in zip(forests, rows, strict=False)
+        ]
+        begins = [forest.begin[:-1] + at for forest, at in zip(forests, rows, strict=False)]
+        labels = [label for forest in forests for label in forest.labels or ()]
+        return cls(
+            np.concatenate([np.zeros(0, np.int64), *parents]),
+            np.concatenate([*begins, rows[-1:]]),
+            labels if all(forest.labels is not None for forest in forests) else None,
+        )
+
     def to_nested(self) -> list[Any]:
         """Return each tree as nested tuples, the inverse of `from_nested`: leaves are labels."""
         labels = self.labels or [None] * self.nodes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,7 +132,7 @@ class Parser(Module):
             raise ValueError(f"best must be at most the width, {task.width}, got {best}")
         parts = [self._parse(x, task, at, best) for at in task.parts()]
         arrays = zip(*((p.score, p.sentence, p.leaves) for p in parts), strict=True)
-        return Parsed(_joined([p.forest for p in parts]), *map(np.concatenate, arrays))
+        return Parsed(Forest.join([p.forest for p in parts]), *map(np.concatenate, arrays))
 
     def _parse(self, x: Array, task: Task, sentences: slice, best: int) -> Parsed:
         """Find the best trees of some sentences."""
@@ -184,7 +184,7 @@ class Parser(Module):
         other = np.flatnonzero(found.differs(right))  # all others lose nothing
         found, right = found.select(other), right.select(other)
         leaves, scale = np.append(found.leaves, right.leaves), 1 / max(len(task.begin) - 1, 1)
-        s, s_back = self._merges(x[leaves], _joined([found.forest, right.forest]))
+        s, s_back = self._merges(x[leaves], Forest.join([found.forest, right.forest]))
         first, second = np.split(s, 2)
         losses, back = hinge(found, right, (first, second), kappa, partial)
 
@@ -225,16 +225,6 @@ class Parser(Module):
         nodes, found = self._search(x, task, guide)
         roots = found.roots[np.unique(found.sentence, return_index=True)[1]]
         return Derivation.made(nodes, roots)
-
-
-def _joined(forests: Sequence[Forest]) -> Forest:
-    """Put forests one after the other; labels are left out."""
-    rows = np.cumsum([0, *(forest.nodes for forest in forests)])
-    parents = [
-        np.where(f.parent < 0, -1, f.parent + at) for f, at in zip(forests, rows, strict=False)
-    ]
-    begins = [forest.begin[1:] + at for forest, at in zip(forests, rows, strict=False)]
-    return Forest(np.concatenate(parents), np.concatenate([[0], *begins]))
 
 
 def _sums(s: Array, forest: Forest) -> Array:
