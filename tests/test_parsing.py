@@ -264,7 +264,7 @@ class TestMargin:
     def test_against_enumeration(self, method: str, text: str, kappa: float) -> None:
         made, x = parser(), rows(5)
         correct = brackets.read([text])
-        spans = [frozenset(range(first, last)) for first, last in correct.spans]
+        spans = [frozenset(range(*span)) for span in correct.spans]
 
         def wrong(tree: Tree) -> int:
             return sum(reference.crossing(leaves(merge), spans) for merge in merges(tree))
@@ -276,6 +276,31 @@ class TestMargin:
             x, [5], correct, kappa=kappa, method=method, width=1000, partial=True
         )
         assert given >= got
+
+    @pytest.mark.parametrize("kappa", [0.1, 3.0])
+    @pytest.mark.parametrize("method", ["beam", "chart"])
+    def test_several_correct_trees(self, method: str, kappa: float) -> None:
+        made, x = parser(), rows(5)
+        options = [brackets.read([text]) for text in self.CORRECT[:3]]
+        spans = [[frozenset(range(*span)) for span in option.spans] for option in options]
+
+        def faults(tree: Tree, option: list[frozenset[int]]) -> set[Tree]:
+            return {m for m in merges(tree) if reference.crossing(leaves(m), option)}
+
+        def wrong(tree: Tree) -> int:
+            return len(set.intersection(*(faults(tree, option) for option in spans)))
+
+        scores, every = oracle(made, x), list(binary(0, 5))
+        right = [t for t in every if any(not faults(t, option) for option in spans)]
+        allowed = max((scores.tree(t) + kappa * wrong(t), wrong(t)) for t in every)
+        want = allowed[0] - max(map(scores.tree, right)) if allowed[1] else 0.0
+        search = {"kappa": kappa, "method": method, "width": 1000}
+        got, pullback = made.margin(x, [5], options, **search)
+        assert abs(got - want) <= 1e-12
+        dx = pullback()
+        assert_gradients_of(lambda: made.margin(x, [5], options, **search)[0], [(x, dx)])
+        one, _ = made.margin(x, [5], options[:1], **search)
+        assert one >= got
 
     @pytest.mark.parametrize("labels", [[0, 0, 1, 1, 0], [0, 1, 2, 3, 4], "aabba", [1] * 5])
     def test_regions_against_enumeration(self, labels: Any) -> None:
@@ -340,12 +365,18 @@ class TestMargin:
             assert (value > 0) == (nested(made.parse(x, [9])) != tree)
 
     def test_nothing_is_lost_where_the_margin_holds(self) -> None:
-        made, x = parser(), rows(30)
-        correct = made.parse(x, [10] * 3).forest
-        value, pullback = made.margin(x, [10] * 3, correct, kappa=0, partial=True)
-        assert value == 0
-        assert not pullback().any()
-        assert not any(grad.any() for grad in made.grads.values())
+        made, x, lengths = parser(), rows(40), [8] * 5
+        made.scorer.params["weight"] *= 1e4
+        correct = made.parse(x, lengths, method="chart", width=500).forest
+        greedy = made.parse(x, lengths).forest
+        assert (greedy.parent != correct.parent).any()  # it has missed what scores higher
+        for search in ({"method": "chart", "width": 500}, {"method": "greedy"}):
+            value, pullback = made.margin(x, lengths, correct, **search)
+            assert value == 0
+            assert not pullback().any()
+            assert not any(grad.any() for grad in made.grads.values())
+        assert made.margin(x, lengths, correct, partial=True)[0] > 0
+        assert made.margin(x, lengths, correct, kappa=1e6)[0] > 0
 
 
 class TestLearning:
@@ -414,6 +445,11 @@ ERRORS: list[tuple[Callable[[Parser], Any], type[Exception], str]] = [
         lambda p: p.margin(rows(3), [3], brackets.read(["(0 1)"])),
         ValueError,
         r"correct must have trees of \[3\] leaves, got \[2\]",
+    ),
+    (
+        lambda p: p.margin(rows(2), [2], [brackets.read(["(0 1)"]), 3]),
+        TypeError,
+        "correct must hold nothing but Forests, got 3",
     ),
     (lambda p: p.margin(rows(3), [3], [0, 1]), ValueError, r"correct must have shape \(3,\)"),
     (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,28 +17,34 @@ class Derivation:
     """A binary tree of each sentence, rows in postorder, and when its merges were made.
 
     Of each row, leaf: the row of x, -1 at merges; step: how many merges of its tree came before, -1
-    at leaves; wrong: whether it is a merge that is in no correct tree.
+    at leaves; wrong: whether it is a merge that is in no correct tree. score: of each tree.
     """
 
     forest: Forest
     leaf: Array
     step: Array
     wrong: Array
+    score: Array
 
     @classmethod
     def made(cls, nodes: Nodes, roots: Array) -> Derivation:
         """What a search has found."""
         forest, at = nodes.forest(roots)
         leaf = np.where(nodes.left[at] < 0, at, -1)
-        return cls(forest, leaf, _ranks(forest, at), nodes.wrong[at])
+        return cls(forest, leaf, _ranks(forest, at), nodes.wrong[at], nodes.score[roots])
 
     @classmethod
-    def given(cls, forest: Forest) -> Derivation:
-        """Correct trees."""
-        leaf = np.full(forest.nodes, -1)
-        leaf[forest.leaves] = np.arange(len(forest.leaves))
-        rows = np.arange(forest.nodes)
-        return cls(forest, leaf, _ranks(forest, rows), np.zeros(forest.nodes, bool))
+    def best(cls, options: Sequence[Derivation]) -> Derivation:
+        """Of several trees for each sentence take the one that scores highest."""
+        if len(options) == 1:
+            return options[0]
+        score, forest = np.stack([option.score for option in options]), options[0].forest
+        winner = np.argmax(score, axis=0)
+        at = winner[_tree(forest)], np.arange(forest.nodes)
+        columns = zip(*((o.forest.parent, o.leaf, o.step, o.wrong) for o in options), strict=True)
+        parent, leaf, step, wrong = (np.stack(column)[at] for column in columns)
+        best = score[winner, np.arange(len(forest))]
+        return cls(Forest(parent, forest.begin), leaf, step, wrong, best)
 
     @property
     def leaves(self) -> Array:
@@ -47,14 +53,14 @@ class Derivation:
 
     def select(self, numbers: Array) -> Derivation:
         """Some of the trees."""
-        rows = self.forest.rows(numbers)
-        forest = self.forest.select(numbers)
-        return Derivation(forest, self.leaf[rows], self.step[rows], self.wrong[rows])
+        rows, forest = self.forest.rows(numbers), self.forest.select(numbers)
+        leaf, step, wrong = self.leaf[rows], self.step[rows], self.wrong[rows]
+        return Derivation(forest, leaf, step, wrong, self.score[numbers])
 
-    def differs(self, other: Derivation) -> Array:
-        """For each sentence whether the trees are different."""
-        rows = (self.forest.parent != other.forest.parent) | (self.leaf != other.leaf)
-        return np.logical_or.reduceat(rows, self.forest.begin[:-1]) if rows.size else rows
+    @property
+    def faulty(self) -> Array:
+        """The numbers of trees with a wrong merge."""
+        return np.unique(_tree(self.forest)[self.wrong])
 
     def by_step(self, values: Array) -> Array:
         """Lay out what each merge has, `(N,)`, as `(trees, merges)`, zero after a tree's last."""

@@ -62,7 +62,9 @@ class Nodes:
 
     def __init__(self, merger: Merger, h: Array, guide: Guide | None, room: int) -> None:
         """h: the leaves' vectors; room: merges that will be made at most."""
-        self._merger, self._guide, self.count = merger, guide, len(h)
+        self._merger, self.count = merger, len(h)
+        self._truth = guide.truth if guide else None
+        self._wrong = guide.wrong if guide else 0.0
         rows = len(h) + room
         self.left, self.right = np.full((2, rows), -1)
         self.leaves, self.wrong = np.ones(rows, np.int64), np.zeros(rows, bool)
@@ -70,17 +72,18 @@ class Nodes:
         self.key = _mixed(np.arange(rows, dtype=np.uint64))
         self._halves = np.empty((rows, 2, merger.size), h.dtype)
         self._halves[: len(h)] = merger.halves(h)
-        if guide:
-            self._facts = np.empty((rows, guide.truth.leaves.shape[1]), np.int64)
-            self._facts[: len(h)] = guide.truth.leaves
+        if self._truth is not None:
+            self._facts = np.empty((rows, self._truth.leaves.shape[1]), np.int64)
+            self._facts[: len(h)] = self._truth.leaves
 
     def gains(self, a: Array, b: Array) -> Array:
         """Return what the search would gain by merging each pair of nodes."""
-        gains, block = np.empty(len(a)), max(1, _BLOCK // self._merger.size)
-        for at in range(0, len(a), block):
-            part = slice(at, at + block)
-            score = self._merge(a[part], b[part])[1]
-            gains[part] = self._gain(score, self._right(a[part], b[part])[1])
+        gains, right = np.full(len(a), -np.inf), self._right(a, b)[1]
+        allowed = np.flatnonzero(right | (self._wrong > -np.inf))  # others need no score
+        block = max(1, _BLOCK // self._merger.size)
+        for at in range(0, len(allowed), block):
+            part = allowed[at : at + block]
+            gains[part] = self._gain(self._merge(a[part], b[part])[1], right[part])
         return gains
 
     def add(self, a: Array, b: Array) -> Array:
@@ -107,15 +110,14 @@ class Nodes:
         return self._merger.merge(self._halves[a, 0], self._halves[b, 1])
 
     def _right(self, a: Array, b: Array) -> tuple[Array | None, Array]:
-        if self._guide is None:
+        if self._truth is None:
             return None, np.ones(len(a), bool)
-        return self._guide.truth.join(self._facts[a], self._facts[b])
+        return self._truth.join(self._facts[a], self._facts[b])
 
     def _gain(self, score: Array, right: Array) -> Array:
         gain = np.clip(score.astype(float), -_MOST, _MOST)
         gain[np.isnan(gain)] = -_MOST
-        if self._guide is not None:
-            gain[~right] += self._guide.wrong
+        gain[~right] += self._wrong
         return np.asarray(gain)
 
     def forest(self, roots: Array) -> tuple[Forest, Array]:

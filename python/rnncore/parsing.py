@@ -16,7 +16,7 @@ from .merging import Guide, Merger, Nodes
 from .module import Module, once
 from .parse_search import Found, Task
 from .recursive import RecursiveNet
-from .spans import is_binary, truth
+from .spans import Brackets, Correct, Either, truths
 
 _ACTIVATIONS: dict[str, Callable[[], Module]] = {
     "tanh": Tanh,
@@ -148,7 +148,7 @@ class Parser(Module):
         self,
         x: npt.ArrayLike,
         lengths: npt.ArrayLike,
-        correct: Forest | npt.ArrayLike,
+        correct: Correct,
         *,
         kappa: float = 0.1,
         partial: bool = False,
@@ -162,10 +162,10 @@ class Parser(Module):
                                           - max over correct trees of score)
 
         (Taskar et al. 2004; Socher et al. 2011), the maxima as found by `method`, see `parse`.
-        wrong: how many of a tree's merges are in no correct tree. correct: one tree for each
-        sentence; where it is not binary, all its binary forms are correct. With adjacency: a label
-        for each row of x; those trees are correct that merge neighbours of one label into one
-        region before that is merged with others.
+        wrong: how many of a tree's merges are in no correct tree. correct: a forest, one tree for
+        each sentence, where all binary forms of one that is not binary are correct; or several such
+        forests. With adjacency: a label for each row of x; those trees are correct that merge
+        neighbours of one label into one region before that is merged with others.
 
         Greedy search and a narrow beam may well miss a tree that scores higher than the correct
         one, and then there is nothing to learn from. `partial` compares the two after as many
@@ -173,23 +173,20 @@ class Parser(Module):
         first wrong merge it is ahead.
         """
         x, task = self._task(x, lengths, method, width, adjacency)
-        if isinstance(correct, Forest) and adjacency is not None:
+        given = truths(correct, task.begin, task.edges)
+        if isinstance(given[0], Brackets) and adjacency is not None:
             raise ValueError("correct must be labels where there is an adjacency, not a Forest")
-        right_merges = truth(correct, task.begin, task.edges)
-        if isinstance(correct, Forest) and is_binary(correct) and not partial:
-            right = Derivation.given(correct)
-        else:
-            right = self._derive(x, task, Guide(right_merges, -np.inf))
-        found = self._derive(x, task, Guide(right_merges, kappa))
-        other = np.flatnonzero(found.differs(right))  # all others lose nothing
-        found, right = found.select(other), right.select(other)
+        found = self._derive(x, task, Guide(Either(given), kappa))
+        right = Derivation.best([self._derive(x, task, Guide(one, -np.inf)) for one in given])
+        faulty = found.faulty  # all others lose nothing
+        found, right = found.select(faulty), right.select(faulty)
         leaves, scale = np.append(found.leaves, right.leaves), 1 / max(len(task.begin) - 1, 1)
         s, s_back = self._merges(x[leaves], Forest.join([found.forest, right.forest]))
         first, second = np.split(s, 2)
         losses, back = hinge(found, right, (first, second), kappa, partial)
 
         def pullback(dloss: float = 1.0) -> Array:
-            dleaves = s_back(np.concatenate(back(np.full(len(other), float(dloss) * scale))))
+            dleaves = s_back(np.concatenate(back(np.full(len(faulty), float(dloss) * scale))))
             dx = np.zeros_like(x)
             for rows, part in zip(np.split(leaves, 2), np.split(dleaves, 2), strict=True):
                 dx[rows] += part

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -90,6 +91,10 @@ def leaf_begin(forest: Forest) -> Array:
     return np.asarray(before[forest.begin])
 
 
+#: Correct trees, or several for each sentence, or a label for each leaf.
+Correct: TypeAlias = Forest | Sequence[Forest] | npt.ArrayLike
+
+
 class Truth(Protocol):
     """Which merges agree with the correct trees, told from a few numbers of what is merged."""
 
@@ -160,33 +165,47 @@ class Segments:
         return np.stack([segment, size, right], axis=1), right
 
 
-def truth(correct: Forest | npt.ArrayLike, begin: Array, edges: Array) -> Truth:
-    """Read the correct trees: brackets, or segments of neighbours with equal labels."""
+@dataclass(frozen=True)
+class Either:
+    """A merge is right if any of several says so."""
+
+    truths: Sequence[Truth]
+
+    @property
+    def leaves(self) -> Array:
+        """The numbers of all, one after the other."""
+        return np.concatenate([truth.leaves for truth in self.truths], axis=1)
+
+    def join(self, a: Array, b: Array) -> tuple[Array, Array]:
+        """Ask all of them."""
+        cuts = np.cumsum([truth.leaves.shape[1] for truth in self.truths])[:-1]
+        sides = (np.split(side, cuts, axis=1) for side in (a, b))
+        joined = [truth.join(*pair) for truth, *pair in zip(self.truths, *sides, strict=True)]
+        numbers, right = zip(*joined, strict=True)
+        return np.concatenate(numbers, axis=1), np.logical_or.reduce(right)
+
+
+def truths(correct: Correct, begin: Array, edges: Array) -> list[Truth]:
+    """Read the correct trees: brackets, of which there may be several, or labels of segments."""
     if isinstance(correct, Forest):
-        ours = leaf_begin(correct)
-        if len(ours) != len(begin) or (ours != begin).any():
-            raise ValueError(
-                f"correct must have trees of {np.diff(begin)} leaves, got {np.diff(ours)}"
-            )
-        return Brackets.of(correct)
+        correct = [correct]
+    if isinstance(correct, (list, tuple)) and any(isinstance(one, Forest) for one in correct):
+        for forest in correct:
+            if not isinstance(forest, Forest):
+                raise TypeError(f"correct must hold nothing but Forests, got {forest!r}")
+            ours = leaf_begin(forest)
+            if len(ours) != len(begin) or (ours != begin).any():
+                raise ValueError(
+                    f"correct must have trees of {np.diff(begin)} leaves, got {np.diff(ours)}"
+                )
+        return [Brackets.of(forest) for forest in correct]
     labels = np.asarray(correct)
     if labels.shape != (begin[-1],):
         raise ValueError(
             f"correct must have shape ({begin[-1]},), a label for each leaf, "
             f"or be a Forest; got {labels.shape}"
         )
-    return Segments.of(labels, edges)
-
-
-def is_binary(forest: Forest) -> bool:
-    """Whether every inner node has two children, and rows are in postorder."""
-    inner = np.flatnonzero(forest.child_count)
-    size = np.diff(forest.spans[inner - 1], axis=1)[:, 0]  # of the right child, if it is one
-    children = inner - 1, inner - 2 * size
-    return bool(
-        (forest.child_count[inner] == 2).all()
-        and all((forest.parent[child] == inner).all() for child in children)
-    )
+    return [Segments.of(labels, edges)]
 
 
 def components(nodes: int, edges: Array) -> Array:
