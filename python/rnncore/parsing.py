@@ -176,7 +176,8 @@ class Parser(Module):
         given = truths(correct, task.begin, task.edges)
         if isinstance(given[0], Brackets) and adjacency is not None:
             raise ValueError("correct must be labels where there is an adjacency, not a Forest")
-        found = self._derive(x, task, Guide(Either(given), kappa))
+        any_of = Either(given) if len(given) > 1 else given[0]
+        found = self._derive(x, task, Guide(any_of, kappa))
         right = Derivation.best([self._derive(x, task, Guide(one, -np.inf)) for one in given])
         faulty = found.faulty  # all others lose nothing
         found, right = found.select(faulty), right.select(faulty)
