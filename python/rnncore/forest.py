@@ -250,7 +250,7 @@ class Forest:
 
         Leaves count from 0 in each tree, in reading order: from left to right along its foot.
         """
-        leaves, waves = (self.child_count == 0).astype(np.int64), self._waves()
+        leaves, waves = (self.child_count == 0).astype(np.int64), self.waves
         for rows in waves[:-1]:
             inner = rows[self.parent[rows] >= 0]
             np.add.at(leaves, self.parent[inner], leaves[inner])
@@ -265,8 +265,9 @@ class Forest:
             start[inner] += start[self.parent[inner]]
         return np.stack([start, start + leaves], axis=1)
 
-    def _waves(self) -> list[Array]:
-        """The rows of each height, from 0."""
+    @cached_property
+    def waves(self) -> list[Array]:
+        """The rows of each height, from the leaves up."""
         rows = np.argsort(self.levels, kind="stable")
         return np.split(rows, np.cumsum(np.bincount(self.levels))[:-1])
 
