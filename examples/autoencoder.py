@@ -162,8 +162,8 @@ def question_accuracy(model: RecursiveAutoencoder, letters: Letters, lines: list
 
 
 def plot(trees: Trees, lines: list[Line], path: str) -> None:
-    """Draw the first few trees, the words that they found written at their nodes."""
-    shown = trees.forest.select(range(min(6, len(lines))))
+    """Draw the first four trees, the words that they found written at their nodes."""
+    shown = trees.forest.select(range(min(4, len(lines))))
     labels = [""] * shown.nodes
     for number, line in enumerate(lines[: len(shown)]):
         for row in range(shown.nodes)[shown.tree(number)]:
@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, help="a text file; without it a grammar writes lines")
     parser.add_argument("--questions", action="store_true", help="semi-supervised: ? against .")
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--updates", type=int, default=800)
+    parser.add_argument("--updates", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--lr", type=float, default=5e-3)
     parser.add_argument("--alpha", type=float, default=0.2)
@@ -197,7 +197,7 @@ def main() -> None:
     rng = np.random.default_rng(args.seed)
     lines = read(args.text.read_text() if args.text else grammar(rng, 5000))
     lines = [lines[i] for i in rng.permutation(len(lines))]
-    tests, lines = lines[:500], lines[500:]
+    tests, lines = lines[:1000], lines[1000:]
     if args.quick:
         tests, args.updates, args.batch, args.size = tests[:50], 5, 6, 16
 
