@@ -77,6 +77,25 @@ class TestSpans:
         assert forest.spans[-1].tolist() == [0, DEEP + 1]
         assert (np.diff(forest.spans[forest.child_count > 0])[:, 0] == np.arange(2, DEEP + 2)).all()
 
+    def test_a_star(self) -> None:
+        forest = Forest.from_parents([[DEEP] * DEEP + [-1]])
+        assert forest.spans[-1].tolist() == [0, DEEP]
+        assert forest.spans[:-1, 0].tolist() == list(range(DEEP))
+        assert forest.levels.tolist() == [0] * DEEP + [1]
+
+
+class TestLevels:
+    @pytest.mark.parametrize("seed", range(3))
+    def test_are_waves_and_what_layers_walk(self, seed: int) -> None:
+        forest = shuffled(seed)
+        assert (forest.levels == forest.bottom_up(forest.arity).wave).all()
+        for height, rows in enumerate(forest.waves):
+            assert rows.tolist() == np.flatnonzero(forest.levels == height).tolist()
+
+    def test_round_in_a_circle(self) -> None:
+        with pytest.raises(ValueError, match="circle: 2 nodes are their own ancestors"):
+            Forest.from_parents([[1, 0, 0, -1]]).levels  # noqa: B018
+
 
 class TestNested:
     def test_back_to_the_same(self) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from compare import assert_close, assert_gradients_of, assert_same
 from rnncore import GRU, LSTM, RNN, BidirectionalTree, RecursiveNet, TreeLSTM
-from rnncore.forest import NOBODY, Forest, Order, grid
+from rnncore.forest import Forest
+from rnncore.order import NOBODY, Order, grid
 from rnncore.reference import trees
 from rnncore.threads import get_num_threads, set_num_threads
 

@@ -10,6 +10,7 @@ dx, dstate = pullback(np.ones_like(y))                      # adds to lstm.grads
 
 from . import init, losses, optim, schedules
 from ._core import info
+from .autoencoder import RecursiveAutoencoder
 from .bidirectional import Bidirectional
 from .bidirectional_tree import BidirectionalTree
 from .chain import Chain
@@ -88,6 +89,7 @@ __all__ = [
     "RMSprop",
     "RNNCell",
     "ReLU",
+    "RecursiveAutoencoder",
     "RecursiveNet",
     "RowConvolution",
     "Sigmoid",

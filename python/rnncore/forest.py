@@ -1,10 +1,9 @@
-"""Trees, many at once, as arrays; and the order in which a recursive layer walks them."""
+"""Trees, many at once, as arrays."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -13,109 +12,7 @@ import numpy.typing as npt
 
 from .arrays import Array, as_indices, as_integers
 from .nested import nest, postorder
-
-#: In place of a predecessor, for the kernels.
-NOBODY = np.iinfo(np.int32).min
-
-
-@dataclass(frozen=True)
-class Order:
-    """How nodes follow each other: what the kernels walk.
-
-    begin `(trees + 1,)`: rows of each tree or other part that nothing leads out of; prev `(arity,
-    N)`: the rows that a node continues, `NOBODY` where there is none; wave `(N,)`: 0 for nodes that
-    continue nothing, for others one more than the highest of those they continue. leaves: the rows
-    that have an input where inputs="leaves"; None: those of wave 0.
-    """
-
-    begin: Array
-    prev: Array
-    wave: Array
-    leaves: Array | None = None
-
-    def __post_init__(self) -> None:
-        rows, sizes = len(self.wave), np.diff(self.begin)
-        if self.prev.ndim != 2 or self.prev.shape[1] != rows:
-            raise ValueError(f"prev must have shape (arity, {rows}), got {self.prev.shape}")
-        if (sizes < 0).any() or not len(self.begin) or self.begin[0] or self.begin[-1] != rows:
-            raise ValueError(f"begin must rise from 0 to {rows}, the number of nodes")
-        place, after = np.nonzero(self.prev != NOBODY)
-        before = self.prev[place, after]
-        low, high = (np.repeat(ends, sizes)[after] for ends in (self.begin[:-1], self.begin[1:]))
-        if ((before < low) | (before >= high)).any():
-            raise ValueError("prev must hold rows of the node's own part, or NOBODY")
-        first = np.ones(rows, bool)
-        first[after] = False
-        if ((self.wave == 0) != first).any() or (self.wave[after] <= self.wave[before]).any():
-            raise ValueError("wave must be 0 where nothing is continued, else above what is")
-
-    @property
-    def input_rows(self) -> Array:
-        """The rows that have an input where inputs="leaves"."""
-        return np.flatnonzero(self.wave == 0) if self.leaves is None else self.leaves
-
-    @classmethod
-    def of(cls, begin: Array, prev: Array, leaves: Array | None = None) -> Order:
-        """Sort into waves; raises `ValueError` where nodes go round in a circle."""
-        rows = prev.shape[1]
-        edges = np.argwhere(prev != NOBODY)
-        after, before = edges[:, 1], prev[edges[:, 0], edges[:, 1]]
-        by_before = np.argsort(before, kind="stable")
-        starts = np.searchsorted(before[by_before], np.arange(rows + 1))
-        waiting = np.bincount(after, minlength=rows)
-        wave, ready, done = np.zeros(rows, np.int32), np.flatnonzero(waiting == 0), 0
-        number = 0
-        while ready.size:
-            wave[ready] = number
-            done += ready.size
-            reached = after[by_before[_ranges(starts[ready], starts[ready + 1])]]
-            np.subtract.at(waiting, reached, 1)
-            ready = np.unique(reached)
-            ready, number = ready[waiting[ready] == 0], number + 1
-        if done < rows:
-            raise ValueError(f"nodes go round in a circle: {rows - done} of {rows} wait for ever")
-        prev = np.ascontiguousarray(prev, np.int32)
-        return cls(np.ascontiguousarray(begin, np.int64), prev, wave, leaves)
-
-    @classmethod
-    def join(cls, orders: Sequence[Order]) -> Order:
-        """Put several of one arity one after the other."""
-        sizes = np.cumsum([0, *(len(order.wave) for order in orders)])
-        prevs = [
-            np.where(order.prev == NOBODY, NOBODY, order.prev + int(at)).astype(np.int32)
-            for order, at in zip(orders, sizes, strict=False)
-        ]
-        begins = [order.begin[:-1] + at for order, at in zip(orders, sizes, strict=False)]
-        leaves = None
-        if any(order.leaves is not None for order in orders):
-            leaves = [order.input_rows + at for order, at in zip(orders, sizes, strict=False)]
-        return cls(
-            np.concatenate([*begins, sizes[-1:]]).astype(np.int64),
-            np.concatenate(prevs, axis=1),
-            np.concatenate([order.wave for order in orders]),
-            None if leaves is None else np.concatenate(leaves),
-        )
-
-
-def _ranges(starts: Array, ends: Array) -> Array:
-    """The numbers from each start to its end, one range after the other."""
-    sizes = ends - starts
-    offsets = np.cumsum(sizes) - sizes
-    return np.asarray(np.arange(sizes.sum()) + np.repeat(starts - offsets, sizes))
-
-
-def grid(height: int, width: int, count: int = 1) -> Order:
-    """Return `count` grids of nodes, row by row, each after its left and its upper neighbour.
-
-    Walked by a layer of arity 2 this is the multi-dimensional recurrence of Graves et al. (2007).
-    """
-    node = np.arange(height * width).reshape(height, width)
-    prev = np.full((2, height, width), NOBODY)
-    prev[0, :, 1:], prev[1, 1:] = node[:, :-1], node[:-1]
-    flat = prev.reshape(2, 1, -1)
-    shift = height * width * np.arange(count)[:, None]
-    many = np.where(flat == NOBODY, NOBODY, flat + shift).reshape(2, -1)
-    return Order.of(height * width * np.arange(count + 1), many)
+from .order import NOBODY, Order, ranges
 
 
 class Forest:
@@ -261,12 +158,34 @@ class Forest:
         return lists
 
     @cached_property
+    def waves(self) -> list[Array]:
+        """The rows of each height, from the leaves up."""
+        waiting, ready, waves = self.child_count.copy(), self.leaves, []
+        while ready.size:
+            waves.append(ready)
+            reached = self.parent[ready[self.parent[ready] >= 0]]
+            np.subtract.at(waiting, reached, 1)
+            reached = np.unique(reached)
+            ready = reached[waiting[reached] == 0]
+        if rest := self.nodes - sum(map(len, waves)):
+            raise ValueError(f"parents go round in a circle: {rest} nodes are their own ancestors")
+        return waves
+
+    @cached_property
+    def levels(self) -> Array:
+        """The height of each node: 0 at leaves."""
+        levels = np.zeros(self.nodes, np.int64)
+        for height, rows in enumerate(self.waves):
+            levels[rows] = height
+        return levels
+
+    @cached_property
     def spans(self) -> Array:
         """For each node its first leaf and its last + 1, `(N, 2)`.
 
         Leaves count from 0 in each tree, in reading order: from left to right along its foot.
         """
-        leaves, waves = (self.child_count == 0).astype(np.int64), self._waves()
+        leaves, waves = (self.child_count == 0).astype(np.int64), self.waves
         for rows in waves[:-1]:
             inner = rows[self.parent[rows] >= 0]
             np.add.at(leaves, self.parent[inner], leaves[inner])
@@ -281,11 +200,6 @@ class Forest:
             start[inner] += start[self.parent[inner]]
         return np.stack([start, start + leaves], axis=1)
 
-    def _waves(self) -> list[Array]:
-        """The rows of each height, from 0."""
-        rows = np.argsort(self.levels, kind="stable")
-        return np.split(rows, np.cumsum(np.bincount(self.levels))[:-1])
-
     def tree(self, number: int) -> slice:
         """The rows of one tree."""
         as_indices("number", number, len(self))
@@ -294,7 +208,7 @@ class Forest:
     def rows(self, numbers: npt.ArrayLike) -> Array:
         """The rows of some trees, in the order of their numbers."""
         numbers = as_indices("numbers", numbers, len(self))
-        return _ranges(self.begin[numbers], self.begin[numbers + 1])
+        return ranges(self.begin[numbers], self.begin[numbers + 1])
 
     def select(self, numbers: npt.ArrayLike) -> Forest:
         """Make a forest of some trees; its rows are this one's `rows(numbers)`."""
@@ -322,11 +236,6 @@ class Forest:
         """Parents before children."""
         prev = np.where(self.parent < 0, NOBODY, self.parent)[None]
         return Order.of(self.begin, prev, self.leaves)
-
-    @cached_property
-    def levels(self) -> Array:
-        """The height of each node: 0 at leaves."""
-        return self.bottom_up(max(self.arity, 1)).wave
 
     def plot(
         self, path: str | os.PathLike[str], values: npt.ArrayLike | None = None, **options: Any

@@ -11,9 +11,10 @@ import numpy.typing as npt
 from . import _core
 from .arrays import Array, as_array, as_shape, check_size, float_dtype
 from .cells import SIGMOID, TANH, Activation, Cell, chosen
-from .forest import Forest, Order
+from .forest import Forest
 from .init import uniform
 from .module import Module, once
+from .order import Order
 
 #: `h`, or `(h, c)`, of all nodes.
 States: TypeAlias = Any

@@ -70,7 +70,8 @@ def _nodes(
     known = np.isfinite(values)
     axes.scatter(at[0][~known], at[1][~known], s=12, color="0.3", zorder=2)
     dots = axes.scatter(at[0][known], at[1][known], s=36, c=values[known], zorder=2)
-    figure.colorbar(dots, ax=axes, label=name, shrink=0.8, aspect=30)
+    shrink = min(0.8, 3 / figure.get_figheight())  # at most three inches high
+    figure.colorbar(dots, ax=axes, label=name, shrink=shrink, aspect=20, fraction=0.05, pad=0.02)
 
 
 def _words(
