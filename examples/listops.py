@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import rnncore
 from rnncore import Embedding, Forest, Linear, Parser, SoftmaxCrossEntropy, TreeLSTM, brackets
-from rnncore.forest import Order
+from rnncore.order import Order
 from rnncore.schedules import warmup_cosine
 from tqdm import tqdm
 

@@ -18,10 +18,10 @@ from rnncore import (
     get_num_threads,
     set_num_threads,
 )
+from rnncore.parsing.spans import leaf_begin
 from rnncore.reference import activation
 from rnncore.reference import parsing as reference
 from rnncore.reference.parsing import Scores, Tree, all_trees, in_a_row, leaves, merges
-from rnncore.spans import leaf_begin
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 #: Neighbours of a small picture's regions.
@@ -205,7 +205,7 @@ class TestBatches:
         lengths = [9, 1, 4, 6, 2, 8]
         made, x = parser(), rows(sum(lengths))
         whole = made.parse(x, lengths, method="chart", best=2)
-        monkeypatch.setattr("rnncore.parse_search._NODES", 40)
+        monkeypatch.setattr("rnncore.parsing.search._NODES", 40)
         parts = made.parse(x, lengths, method="chart", best=2)
         for name in ("score", "sentence", "leaves"):
             np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))

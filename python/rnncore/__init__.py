@@ -32,7 +32,7 @@ from .lookahead import RowConvolution, Windowed
 from .losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy, length_mask
 from .module import Module
 from .optim import SGD, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm
-from .parsing import Parsed, Parser
+from .parsing import Bracketing, Parsed, Parser, bracketing
 from .recurrent import (
     GRU,
     LSTM,
@@ -48,7 +48,6 @@ from .recurrent import (
     RNNCell,
 )
 from .recursive import RecursiveNet, TreeLSTM
-from .spans import Bracketing, bracketing
 from .threads import get_num_threads, set_num_threads
 
 __version__: str = info()["version"]

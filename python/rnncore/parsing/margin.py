@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arrays import Array
-from .forest import Forest
-from .merging import Nodes
+from ..arrays import Array
+from ..forest import Forest
+from .nodes import Nodes
 
 
 @dataclass(frozen=True)

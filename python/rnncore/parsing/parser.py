@@ -1,4 +1,4 @@
-"""Structure learnt: trees over sentences or neighbouring regions, by a score for each merge."""
+"""The parser: scores of trees, the trees that score highest, and what it learns from."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_array, as_shape, check_size
-from .forest import Forest
-from .layers import Identity, Linear, Pullback, ReLU, Sigmoid, Tanh
-from .margins import Derivation, hinge
-from .merging import Guide, Merger, Nodes
-from .module import Module, once
-from .parse_search import Found, Task
-from .recursive import RecursiveNet
+from ..arrays import Array, as_array, as_shape, check_size
+from ..forest import Forest
+from ..layers import Identity, Linear, Pullback, ReLU, Sigmoid, Tanh
+from ..module import Module, once
+from ..recursive import RecursiveNet
+from .margin import Derivation, hinge
+from .nodes import Guide, Merger, Nodes
+from .search import Found, Task
 from .spans import Brackets, Correct, Either, truths
 
 _ACTIVATIONS: dict[str, Callable[[], Module]] = {

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import _core
-from .arrays import Array
-from .forest import Forest
+from .. import _core
+from ..arrays import Array
+from ..forest import Forest
 from .spans import Truth
 
 #: Scores that the searches compare lie within this, NaN at its lower end: sums stay finite.

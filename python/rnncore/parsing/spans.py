@@ -9,8 +9,8 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array
-from .forest import Forest
+from ..arrays import Array
+from ..forest import Forest
 
 
 @dataclass(frozen=True)

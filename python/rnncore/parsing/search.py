@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_indices, as_integers, check_size
-from .merging import Nodes
+from ..arrays import Array, as_indices, as_integers, check_size
+from .nodes import Nodes
 from .spans import components
 
 #: Candidates that a block of the chart compares at a time.
