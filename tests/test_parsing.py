@@ -53,9 +53,7 @@ def oracle(made: Parser, x: np.ndarray) -> Scores:
 
 def nested(parsed: Parsed) -> list[Tree]:
     """The trees as nested pairs of rows of x."""
-    labels = np.full(parsed.forest.nodes, None)
-    labels[parsed.forest.leaves] = parsed.leaves
-    return Forest(parsed.forest.parent, parsed.forest.begin, list(labels)).to_nested()
+    return parsed.forest.to_nested()
 
 
 def both_ways(edges: list[tuple[int, int]]) -> set[tuple[int, int]]:
@@ -158,6 +156,7 @@ class TestSearch:
             made.parse(x[:5], [5], adjacency=REGIONS["fan"][1]),
         ):
             again = made(x[got.leaves], got.forest)
+            assert [got.forest.labels[row] for row in got.forest.leaves] == list(got.leaves)
             assert_close({"score": got.score}, {"score": again}, 1e-12)
 
 
@@ -238,7 +237,7 @@ class TestBatches:
         nothing = made.parse(np.zeros((0, 3)), [], **search)
         assert len(nothing.forest) == len(nothing.score) == len(nothing.leaves) == 0
         words = made.parse(rows(2), [1, 1], **search)
-        assert brackets.write(words.forest) == ["*", "*"]
+        assert brackets.write(words.forest) == ["0", "1"]
         assert (words.score == 0).all()
         assert made.margin(rows(0), [], Forest.from_nested([]))[0] == 0
 

@@ -32,6 +32,7 @@ class Parsed:
 
     forest: rows in postorder; score, sentence `(trees,)`: of each tree; leaves: for each leaf, in
     the order of `forest.leaves`, its row of x, so that any layer goes on with `x[leaves], forest`.
+    It is the leaf's label, too.
     """
 
     forest: Forest
@@ -141,7 +142,9 @@ class Parser(Module):
         rank = np.arange(len(found.roots)) - np.searchsorted(found.sentence, found.sentence)
         roots, sentence = found.roots[rank < best], found.sentence[rank < best]
         forest, at = nodes.forest(roots)
-        rows = at[forest.leaves] + leaves.start
+        rows, labels = at[forest.leaves] + leaves.start, np.full(forest.nodes, None)
+        labels[forest.leaves] = rows
+        forest = Forest(forest.parent, forest.begin, list(labels))
         return Parsed(forest, nodes.score[roots], sentence + sentences.start, rows)
 
     def margin(
