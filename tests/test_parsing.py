@@ -279,6 +279,19 @@ class TestMargin:
         )
         assert given >= got
 
+    def test_charts_of_correct_trees_have_gaps(self) -> None:
+        made, x = parser(), rows(8)  # no correct span has 3, 5, 6 or 7 leaves
+        correct = brackets.read(["(((0 1) (2 3)) ((4 5) (6 7)))"])
+        value, _ = made.margin(x, [8], correct, method="chart", width=500)
+        best = made.parse(x, [8], method="chart", width=500).score
+        assert value >= best[0] - made(x, correct)[0] > 0
+
+    def test_labels_of_runs_are_brackets(self) -> None:
+        made, x, search = parser(), rows(5), {"kappa": 0.0, "method": "chart", "width": 100}
+        labels, _ = made.margin(x, [5], [0, 0, 1, 1, 1], **search)
+        spans, _ = made.margin(x, [5], brackets.read(["((0 1) (2 3 4))"]), **search)
+        assert labels == spans > 0
+
     @pytest.mark.parametrize("kappa", [0.1, 3.0])
     @pytest.mark.parametrize("method", ["beam", "chart"])
     def test_several_correct_trees(self, method: str, kappa: float) -> None:

@@ -167,8 +167,8 @@ class Parser(Module):
         (Taskar et al. 2004; Socher et al. 2011), the maxima as found by `method`, see `parse`.
         wrong: how many of a tree's merges are in no correct tree. correct: a forest, one tree for
         each sentence, where all binary forms of one that is not binary are correct; or several such
-        forests. With adjacency: a label for each row of x; those trees are correct that merge
-        neighbours of one label into one region before that is merged with others.
+        forests; or, with adjacency in any case, a label for each row of x: then trees are correct
+        that merge neighbours of one label into one region before that is merged with others.
 
         Greedy search and a narrow beam may well miss a tree that scores higher than the correct
         one, and then there is nothing to learn from. `partial` compares the two after as many

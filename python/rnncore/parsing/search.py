@@ -103,7 +103,8 @@ def _in_a_row(begin: Array) -> Array:
 
 def _both_ways(adjacency: npt.ArrayLike, begin: Array) -> Array:
     """Each pair of neighbours in both orders, once; refuses what does not hang together."""
-    pairs, leaves = as_indices("adjacency", adjacency, int(begin[-1])), int(begin[-1])
+    leaves = int(begin[-1])
+    pairs = as_indices("adjacency", adjacency, leaves)
     if pairs.size and (pairs.ndim != 2 or pairs.shape[1] != 2):
         raise ValueError(f"adjacency must have shape (E, 2), got {pairs.shape}")
     pairs = pairs.reshape(-1, 2)
@@ -242,7 +243,7 @@ def chart(nodes: Nodes, begin: Array, width: int) -> Found:
     for span in range(2, int(sizes.max(initial=0)) + 1):
         first = np.flatnonzero(np.arange(leaves) + span <= end)
         ways = sum(cells[k].shape[1] * cells[span - k].shape[1] for k in range(1, span))
-        block = max(1, _BLOCK // ways)
+        block = max(1, _BLOCK // max(1, ways))
         cell = np.full((leaves, width), -1)
         for at in range(0, len(first), block):
             part = first[at : at + block]

@@ -141,8 +141,8 @@ class Brackets:
 class Segments:
     """A merge is right if it makes one segment whole before that is merged with others.
 
-    As in Socher et al. (2011), equation 4: neighbours with equal labels belong to a segment; above
-    a wrong merge all are wrong. sizes: leaves of each segment. Of a node: its segment, -1 if it is
+    As in Socher et al. (2011): neighbours with equal labels belong to a segment, and above a wrong
+    merge all are wrong. sizes: leaves of each segment. Of a node: its segment, -1 if it is
     one or several whole ones; its leaves; whether all below it is right.
     """
 
