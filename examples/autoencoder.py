@@ -162,8 +162,8 @@ def question_accuracy(model: RecursiveAutoencoder, letters: Letters, lines: list
 
 
 def plot(trees: Trees, lines: list[Line], path: str) -> None:
-    """Draw the first four trees, the words that they found written at their nodes."""
-    shown = trees.forest.select(range(min(4, len(lines))))
+    """Draw the first three trees, the words that they found written at their nodes."""
+    shown = trees.forest.select(range(min(3, len(lines))))
     labels = [""] * shown.nodes
     for number, line in enumerate(lines[: len(shown)]):
         for row in range(shown.nodes)[shown.tree(number)]:

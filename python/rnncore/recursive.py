@@ -24,9 +24,9 @@ class Recursive(Module):
     """A layer whose nodes continue several others: `states = layer(x, forest)`.
 
     x `(N, input_size)`: a row for each node, or with inputs="leaves" `(leaves, input_size)` in the
-    order of `forest.leaves`; other nodes then see zeros. forest: a `Forest`, walked from the leaves
-    to the roots, or an `Order`. Returns h `(N, hidden_size)`, for a Tree-LSTM `(h, c)`, of all
-    nodes in the forest's order.
+    order of `forest.leaves`, of an `Order` its `input_rows`; other nodes then see zeros. forest: a
+    `Forest`, walked from the leaves to the roots, or an `Order`, such as `forest.top_down()`.
+    Returns h `(N, hidden_size)`, for a Tree-LSTM `(h, c)`, of all nodes in the forest's order.
     """
 
     def __init__(
