@@ -141,6 +141,21 @@ class TestSelect:
             forest.select([True, False, True, True])
 
 
+class TestJoin:
+    def test_undoes_select(self) -> None:
+        whole = Forest.from_nested([(("a", "b"), "c"), "d", ("e", ("f", "g"))])
+        parts = [whole.select(numbers) for numbers in ([0], [], [1, 2])]
+        joined = Forest.join(parts)
+        np.testing.assert_array_equal(joined.parent, whole.parent)
+        np.testing.assert_array_equal(joined.begin, whole.begin)
+        assert joined.labels == whole.labels
+
+    def test_labels_of_all_or_none(self) -> None:
+        parts = [Forest.from_nested(["a"]), Forest.from_parents([[-1]])]
+        assert Forest.join(parts).labels is None
+        assert len(Forest.join([])) == 0
+
+
 class TestPicture:
     @pytest.fixture(autouse=True)
     def _matplotlib(self) -> None:
