@@ -1,10 +1,11 @@
-"""ListOps (Nangia and Bowman 2018): a Tree-LSTM on the given trees, a sequence LSTM beside it.
+"""ListOps (Nangia and Bowman 2018): a Tree-LSTM on trees given or parsed, a sequence LSTM.
 
     python examples/listops.py --test ../shared/data/listops/test_d20s.tsv
 
 Nested operations on digits, "( ( ( [MAX 2 ) 9 ) ] )", are to be computed: MIN, MAX, MED and SM, the
 sum modulo 10. The test file is the published one; the training set is generated anew by the rules
-that it agrees with, and holds no expression of the test file.
+that it agrees with, and holds no expression of the test file. A parser learns the brackets from
+some of it, by max margin; then the same Tree-LSTM computes the test file on trees that it finds.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import rnncore
-from rnncore import Embedding, Linear, SoftmaxCrossEntropy, TreeLSTM, brackets
-from rnncore.forest import Order
+from rnncore import Embedding, Forest, Linear, Parser, SoftmaxCrossEntropy, TreeLSTM, brackets
+from rnncore.order import Order
 from rnncore.schedules import warmup_cosine
 from tqdm import tqdm
 
@@ -32,12 +33,14 @@ OPERATIONS: dict[str, Callable[[list[int]], int]] = {
 TOKENS = [*map(str, range(10)), *OPERATIONS, "]"]
 NUMBER = {token: at for at, token in enumerate(TOKENS)}
 MOST_DEPTH, MOST_ARGUMENTS, SHARE = 20, 5, 0.25
+NAMES = ["tree_lstm", "lstm", "parser"]
 
 
 class Example(NamedTuple):
     """An expression: the tokens at its leaves in reading order, its tree, and its value."""
 
     tokens: np.ndarray
+    tree: Forest
     order: Order
     value: int
 
@@ -76,11 +79,31 @@ def prepare(expressions: Sequence[tuple[str, int]]) -> list[Example]:
         forest = brackets.read([text])
         labels = forest.labels or []
         tokens = np.array([NUMBER[labels[row]] for row in forest.leaves])
-        examples.append(Example(tokens, forest.bottom_up(2), value))
+        tree = Forest(forest.parent, forest.begin)
+        examples.append(Example(tokens, tree, forest.bottom_up(2), value))
     return examples
 
 
-class TreeModel(rnncore.Module):
+class Classifier(rnncore.Module):
+    """A model of one of ten digits; in training, cross-entropy."""
+
+    def loss(self, batch: Sequence[Example]) -> tuple[float, Callable[[], None]]:
+        """Return the loss and the pullback."""
+        logits, pullback = self.vjp(batch)
+        targets = np.array([example.value for example in batch])
+        value, back = SoftmaxCrossEntropy().vjp(logits, targets)
+        return value, lambda: pullback(back())
+
+    def accuracy(self, examples: Sequence[Example], size: int = 250) -> float:
+        """The share of expressions whose value is found, in percent."""
+        right = sum(
+            int((self.vjp(batch)[0].argmax(axis=1) == [example.value for example in batch]).sum())
+            for batch in batches(examples, size)
+        )
+        return 100 * right / len(examples)
+
+
+class TreeModel(Classifier):
     """Tokens at the leaves, a binary Tree-LSTM, the root's state to one of ten digits."""
 
     def __init__(self, hidden: int, rng: np.random.Generator) -> None:
@@ -106,7 +129,7 @@ class TreeModel(rnncore.Module):
         return y, pullback
 
 
-class SequenceModel(rnncore.Module):
+class SequenceModel(Classifier):
     """The same tokens read from left to right by an LSTM."""
 
     def __init__(self, hidden: int, rng: np.random.Generator) -> None:
@@ -133,6 +156,35 @@ class SequenceModel(rnncore.Module):
         return y, pullback
 
 
+class ParserModel(rnncore.Module):
+    """A parser of tokens; in training, the margin by which a wrong tree is ahead."""
+
+    def __init__(self, hidden: int, rng: np.random.Generator) -> None:
+        super().__init__()
+        self.embedding = Embedding(len(TOKENS), hidden, seed=rng)
+        self.parser = Parser(hidden, hidden, seed=rng)
+
+    def loss(self, batch: Sequence[Example]) -> tuple[float, Callable[[], None]]:
+        """Return the loss and the pullback."""
+        x, x_back = self.embedding.vjp(np.concatenate([example.tokens for example in batch]))
+        lengths = [len(example.tokens) for example in batch]
+        correct = Forest.join([example.tree for example in batch])
+        value, pullback = self.parser.margin(x, lengths, correct, partial=True)
+        return value, lambda: x_back(pullback())
+
+    def parsed(self, examples: Sequence[Example], size: int = 250) -> tuple[float, list[Example]]:
+        """Return F1 against the given trees in percent, and the examples with the trees found."""
+        found = []
+        for batch in batches(examples, size):
+            x = self.embedding(np.concatenate([example.tokens for example in batch]))
+            forest = self.parser.parse(x, [len(example.tokens) for example in batch]).forest
+            for number, example in enumerate(batch):
+                tree = forest.select([number])
+                found.append((example, example._replace(tree=tree, order=tree.bottom_up(2))))
+        forests = (Forest.join([pair[side].tree for pair in found]) for side in (1, 0))
+        return 100 * rnncore.bracketing(*forests).f1, [parsed for _, parsed in found]
+
+
 def batches(
     examples: Sequence[Example], size: int, rng: np.random.Generator | None = None
 ) -> Iterator[list[Example]]:
@@ -144,42 +196,50 @@ def batches(
         yield [examples[i] for i in order[start : start + size]]
 
 
-def accuracy(model: Any, examples: Sequence[Example], size: int = 250) -> float:
-    """The share of expressions whose value is found, in percent."""
-    right = sum(
-        int((model.vjp(batch)[0].argmax(axis=1) == [example.value for example in batch]).sum())
-        for batch in batches(examples, size)
-    )
-    return 100 * right / len(examples)
+class Recipe(NamedTuple):
+    """How a model is made and trained."""
+
+    make: Callable[[int, np.random.Generator], Any]
+    hidden: int
+    examples: int
+    epochs: int
+    batch: int
+    lr: float
 
 
-def train(model: Any, examples: Sequence[Example], args: argparse.Namespace) -> float:
-    """Train for so many epochs; return the seconds it took."""
-    rng, loss, started = (
-        np.random.default_rng(args.seed),
-        SoftmaxCrossEntropy(),
-        time.perf_counter(),
-    )
-    total = args.epochs * -(-len(examples) // args.batch)
-    optimiser = rnncore.Adam(model, lr=warmup_cosine(args.lr, total, total // 20))
-    with tqdm(total=total, desc=type(model).__name__, mininterval=5) as bar:
-        for epoch in range(args.epochs):
+def train(name: str, recipe: Recipe, examples: Sequence[Example], seed: int) -> Any:
+    """Make a model and train it."""
+    model = recipe.make(recipe.hidden, np.random.default_rng(seed))
+    rng, examples = np.random.default_rng(seed), examples[: recipe.examples]
+    total = recipe.epochs * -(-len(examples) // recipe.batch)
+    optimiser = rnncore.Adam(model, lr=warmup_cosine(recipe.lr, total, total // 20))
+    with tqdm(total=total, desc=name, mininterval=5) as bar:
+        for epoch in range(recipe.epochs):
             running = 0.0
-            for step, batch in enumerate(batches(examples, args.batch, rng)):
-                logits, pullback = model.vjp(batch)
-                value, back = loss.vjp(logits, np.array([example.value for example in batch]))
+            for step, batch in enumerate(batches(examples, recipe.batch, rng)):
+                value, pullback = model.loss(batch)
                 model.zero_grad()
-                pullback(back())
+                pullback()
                 rnncore.clip_grad_norm(model, 1.0)
                 optimiser.step()
                 running += (float(value) - running) / (step + 1)
                 bar.update()
             bar.set_postfix_str(f"epoch {epoch + 1}: loss {running:.4f}")
-    return time.perf_counter() - started
+    return model
 
 
-def main() -> None:
-    """Train both models and print what they reach on the test file."""
+def evaluate(name: str, models: dict[str, Any], tests: Sequence[Example]) -> dict[str, float]:
+    """Return what the model that was trained last reaches on the test file, in percent."""
+    if name != "parser":
+        return {name: models[name].accuracy(tests)}
+    f1, parsed = models["parser"].parsed(tests)
+    if "tree_lstm" not in models:
+        return {"parser_f1": f1}
+    return {"parser_f1": f1, "parsed_tree_lstm": models["tree_lstm"].accuracy(parsed)}
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--test", type=Path, required=True, help="test_d20s.tsv")
     parser.add_argument("--train-size", type=int, default=90_000)
@@ -187,33 +247,47 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--parser-size", type=int, default=3_000, help="of the expressions")
+    parser.add_argument("--parser-hidden", type=int, default=32)
+    parser.add_argument("--parser-epochs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--only", choices=["tree_lstm", "lstm"], nargs="+", default=["tree_lstm", "lstm"]
-    )
+    parser.add_argument("--only", choices=NAMES, nargs="+", default=NAMES)
     parser.add_argument("--quick", action="store_true", help="a few seconds, for tests")
     args = parser.parse_args()
     if not args.test.is_file():
         raise SystemExit(f"no such file: {args.test}")
-    rows = [line.split("\t") for line in args.test.read_text().splitlines() if line]
-    tests = [(text, int(value)) for value, text in rows]
     if args.quick:
-        tests, args.train_size, args.hidden, args.epochs = tests[:50], 200, 16, 1
-    known = {text for _, text in rows}
-    examples, held_out = prepare(generate(args.train_size, args.seed, known)), prepare(tests)
-    makers: dict[str, Callable[[int, np.random.Generator], Any]] = {
-        "tree_lstm": TreeModel,
-        "lstm": SequenceModel,
+        args.train_size, args.hidden, args.epochs, args.parser_epochs = 200, 16, 1, 1
+    return args
+
+
+def main() -> None:
+    """Train the models and print what they reach on the test file."""
+    args = arguments()
+    rows = [line.split("\t") for line in args.test.read_text().splitlines() if line]
+    tests = prepare([(text, int(value)) for value, text in rows[: 50 if args.quick else None]])
+    examples = prepare(generate(args.train_size, args.seed, {text for _, text in rows}))
+    training = len(examples), args.epochs, args.batch, args.lr
+    recipes = {
+        "tree_lstm": Recipe(TreeModel, args.hidden, *training),
+        "lstm": Recipe(SequenceModel, args.hidden, *training),
+        "parser": Recipe(
+            ParserModel, args.parser_hidden, args.parser_size, args.parser_epochs, 32, 5e-3
+        ),
     }
-    found = {}
-    print("| model | parameters | test accuracy | seconds |")
-    print("| --- | ---: | ---: | ---: |")
-    for name in args.only:
-        model = makers[name](args.hidden, np.random.default_rng(args.seed))
-        seconds = train(model, examples, args)
-        found[name] = accuracy(model, held_out)
-        size = sum(p.size for p in model.params.values())
-        print(f"| {name} | {size:,} | {found[name]:.2f} % | {seconds:.0f} |", flush=True)
+    models: dict[str, Any] = {}
+    found: dict[str, float] = {}
+    print("| model | parameters | seed | training, seconds | on the test file |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for name in sorted(args.only, key=NAMES.index):
+        started = time.perf_counter()
+        models[name] = train(name, recipes[name], examples, args.seed)
+        seconds = time.perf_counter() - started
+        reached = evaluate(name, models, tests)
+        found |= reached
+        values = ", ".join(f"{what} {value:.2f} %" for what, value in reached.items())
+        size = sum(param.size for param in models[name].params.values())
+        print(f"| {name} | {size:,} | {args.seed} | {seconds:.0f} | {values} |", flush=True)
     print("result:", *(f"{name}={value:.2f}" for name, value in found.items()))
 
 

@@ -55,5 +55,17 @@ def test_listops():
     if not tests.is_file():
         pytest.skip(f"no {tests}; the environment variable RNNCORE_DATA names the folder of data")
     found = results("listops.py", "--test", str(tests))
-    assert list(found) == ["tree_lstm", "lstm"]
+    assert list(found) == ["tree_lstm", "lstm", "parser_f1", "parsed_tree_lstm"]
     assert all(0 <= share <= 100 for share in found.values())
+
+
+@pytest.mark.parametrize("semi", [[], ["--questions"]], ids=["unsupervised", "semi-supervised"])
+def test_autoencoder(tmp_path, semi):
+    pytest.importorskip("matplotlib")
+    found = results("autoencoder.py", "--plot", str(tmp_path / "trees.png"), *semi)
+    names = ["error_before", "error_after", "words_right_branching", "words_random"]
+    names += ["words_before", "words_after", *["questions"] * len(semi)]
+    assert list(found) == names
+    assert 0 < found["error_after"] < found["error_before"]
+    assert all(0 <= found[name] <= 100 for name in names[2:])
+    assert (tmp_path / "trees.png").stat().st_size > 0

@@ -10,7 +10,9 @@ dx, dstate = pullback(np.ones_like(y))                      # adds to lstm.grads
 
 from . import init, losses, optim, schedules
 from ._core import info
+from .autoencoder import RecursiveAutoencoder
 from .bidirectional import Bidirectional
+from .bidirectional_tree import BidirectionalTree
 from .chain import Chain
 from .deep import DeepRNN
 from .forest import Forest
@@ -30,6 +32,7 @@ from .lookahead import RowConvolution, Windowed
 from .losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy, length_mask
 from .module import Module
 from .optim import SGD, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm
+from .parsing import Bracketing, Parsed, Parser, bracketing
 from .recurrent import (
     GRU,
     LSTM,
@@ -59,7 +62,9 @@ __all__ = [
     "Adam",
     "AdamW",
     "Bidirectional",
+    "BidirectionalTree",
     "BinaryCrossEntropy",
+    "Bracketing",
     "Chain",
     "ChildSumTreeLSTM",
     "DeepRNN",
@@ -79,9 +84,12 @@ __all__ = [
     "MinGRU",
     "MinLSTM",
     "Module",
+    "Parsed",
+    "Parser",
     "RMSprop",
     "RNNCell",
     "ReLU",
+    "RecursiveAutoencoder",
     "RecursiveNet",
     "RecursiveTensorNet",
     "RowConvolution",
@@ -93,6 +101,7 @@ __all__ = [
     "TreeGRU",
     "TreeLSTM",
     "Windowed",
+    "bracketing",
     "clip_grad_norm",
     "get_num_threads",
     "info",

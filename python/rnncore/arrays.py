@@ -59,7 +59,7 @@ def as_indices(name: str, value: npt.ArrayLike, size: int) -> Array:
     """Return integers in 0..size-1, ready to index with; others raise `ValueError`."""
     array = as_integers(name, value)
     low, high = array.min(initial=0), array.max(initial=0)
-    if low < 0 or high >= size:
+    if array.size and (low < 0 or high >= size):
         raise ValueError(f"{name} must be in 0..{size - 1}, got {low if low < 0 else high}")
     return array.astype(np.intp, copy=False)
 

@@ -84,11 +84,7 @@ def write(forest: Forest, labelled: bool = False) -> list[str]:
     names = [
         "*" if label is None else str(label) for label in forest.labels or [None] * forest.nodes
     ]
-    kids: list[list[int]] = [[] for _ in range(forest.nodes)]
-    for row in np.argsort(forest.parent, kind="stable"):
-        if forest.parent[row] >= 0:
-            kids[forest.parent[row]].append(int(row))
-    return [_written(int(root), kids, names, labelled) for root in forest.roots]
+    return [_written(int(root), forest.children, names, labelled) for root in forest.roots]
 
 
 def _written(root: int, children: list[list[int]], names: list[str], labelled: bool) -> str:

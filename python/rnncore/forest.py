@@ -1,144 +1,18 @@
-"""Trees, many at once, as arrays; and the order in which a recursive layer walks them."""
+"""Trees, many at once, as arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_integers
-
-#: In place of a predecessor, for the kernels.
-NOBODY = np.iinfo(np.int32).min
-
-
-@dataclass(frozen=True)
-class Order:
-    """How nodes follow each other: what the kernels walk.
-
-    begin `(trees + 1,)`: rows of each tree or other part that nothing leads out of; prev `(arity,
-    N)`: the rows that a node continues, `NOBODY` where there is none; wave `(N,)`: 0 for nodes that
-    continue nothing, for others one more than the highest of those they continue. With first `(N +
-    1,)` a node continues any number of others: node n those in `prev[first[n]:first[n + 1]]`.
-    """
-
-    begin: Array
-    prev: Array
-    wave: Array
-    first: Array | None = None
-
-    def __post_init__(self) -> None:
-        rows, sizes = len(self.wave), np.diff(self.begin)
-        if self.first is None:
-            if self.prev.ndim != 2 or self.prev.shape[1] != rows:
-                raise ValueError(f"prev must have shape (arity, {rows}), got {self.prev.shape}")
-        elif self.prev.ndim != 1 or not _rises(self.first, rows, len(self.prev)):
-            raise ValueError(f"first must rise from 0 to {len(self.prev)} in {rows + 1} entries")
-        if not _rises(self.begin, len(self.begin) - 1, rows):
-            raise ValueError(f"begin must rise from 0 to {rows}, the number of nodes")
-        after, before = _edges(self.prev, self.first)
-        low, high = (np.repeat(ends, sizes)[after] for ends in (self.begin[:-1], self.begin[1:]))
-        if ((before < low) | (before >= high)).any():
-            raise ValueError("prev must hold rows of the node's own part, or NOBODY")
-        first = np.ones(rows, bool)
-        first[after] = False
-        if ((self.wave == 0) != first).any() or (self.wave[after] <= self.wave[before]).any():
-            raise ValueError("wave must be 0 where nothing is continued, else above what is")
-
-    @classmethod
-    def of(cls, begin: Array, prev: Array, first: Array | None = None) -> Order:
-        """Sort into waves; raises `ValueError` where nodes go round in a circle."""
-        rows = prev.shape[1] if first is None else len(first) - 1
-        after, before = _edges(prev, first)
-        by_before = np.argsort(before, kind="stable")
-        starts = np.searchsorted(before[by_before], np.arange(rows + 1))
-        waiting = np.bincount(after, minlength=rows)
-        wave, ready, done = np.zeros(rows, np.int32), np.flatnonzero(waiting == 0), 0
-        number = 0
-        while ready.size:
-            wave[ready] = number
-            done += ready.size
-            reached = after[by_before[_ranges(starts[ready], starts[ready + 1])]]
-            np.subtract.at(waiting, reached, 1)
-            ready = np.unique(reached)
-            ready, number = ready[waiting[ready] == 0], number + 1
-        if done < rows:
-            raise ValueError(f"nodes go round in a circle: {rows - done} of {rows} wait for ever")
-        prev = np.ascontiguousarray(prev, np.int32)
-        if first is not None:
-            first = np.ascontiguousarray(first, np.int32)
-        return cls(np.ascontiguousarray(begin, np.int64), prev, wave, first)
-
-    @classmethod
-    def join(cls, orders: Sequence[Order]) -> Order:
-        """Put several of one arity one after the other."""
-        if len({order.arity for order in orders}) > 1:
-            raise ValueError("orders must have one arity to be joined")
-        sizes = np.cumsum([0, *(len(order.wave) for order in orders)])
-        begins = [order.begin[:-1] + at for order, at in zip(orders, sizes, strict=False)]
-        prevs = [
-            np.where(order.prev == NOBODY, NOBODY, order.prev + int(at)).astype(np.int32)
-            for order, at in zip(orders, sizes, strict=False)
-        ]
-        first = None
-        if orders[0].first is not None:
-            counts = [np.diff(order.first) for order in orders if order.first is not None]
-            first = np.cumsum(np.concatenate([[0], *counts])).astype(np.int32)
-        return cls(
-            np.concatenate([*begins, sizes[-1:]]).astype(np.int64),
-            np.concatenate(prevs, axis=-1),
-            np.concatenate([order.wave for order in orders]),
-            first,
-        )
-
-    @property
-    def arity(self) -> int | None:
-        """How many places a node has for those it continues; None for any number."""
-        return len(self.prev) if self.first is None else None
-
-    @cached_property
-    def leaves(self) -> Array:
-        """The rows of nodes that continue nothing."""
-        return np.flatnonzero(self.wave == 0)
-
-
-def _rises(numbers: Array, count: int, last: int) -> bool:
-    """Whether there are `count` + 1 numbers from 0 to `last`, none below the one before."""
-    rising = len(numbers) == count + 1 > 0 and not numbers[0] and numbers[-1] == last
-    return bool(rising and (np.diff(numbers) >= 0).all())
-
-
-def _edges(prev: Array, first: Array | None) -> tuple[Array, Array]:
-    """Return a node and one that it continues, for all such pairs."""
-    if first is not None:
-        return np.repeat(np.arange(len(first) - 1), np.diff(first)), prev
-    place, after = np.nonzero(prev != NOBODY)
-    return after, prev[place, after]
-
-
-def _ranges(starts: Array, ends: Array) -> Array:
-    """The numbers from each start to its end, one range after the other."""
-    sizes = ends - starts
-    offsets = np.cumsum(sizes) - sizes
-    return np.asarray(np.arange(sizes.sum()) + np.repeat(starts - offsets, sizes))
-
-
-def grid(height: int, width: int, count: int = 1) -> Order:
-    """Return `count` grids of nodes, row by row, each after its left and its upper neighbour.
-
-    Walked by a layer of arity 2 this is the multi-dimensional recurrence of Graves et al. (2007).
-    """
-    node = np.arange(height * width).reshape(height, width)
-    prev = np.full((2, height, width), NOBODY)
-    prev[0, :, 1:], prev[1, 1:] = node[:, :-1], node[:-1]
-    flat = prev.reshape(2, 1, -1)
-    shift = height * width * np.arange(count)[:, None]
-    many = np.where(flat == NOBODY, NOBODY, flat + shift).reshape(2, -1)
-    return Order.of(height * width * np.arange(count + 1), many)
+from .arrays import Array, as_indices, as_integers
+from .nested import nest, postorder
+from .order import NOBODY, Order, ranges
 
 
 class Forest:
@@ -201,13 +75,36 @@ class Forest:
         labels: list[Any] = []
         begin = [0]
         for number, tree in enumerate(trees):
-            for label, children in _postorder(tree, number):
+            for label, children in postorder(tree, number):
                 for child in children:
                     parent[child + begin[-1]] = len(parent)
                 parent.append(-1)
                 labels.append(label)
             begin.append(len(parent))
         return cls(np.array(parent, np.int64), np.array(begin), labels)
+
+    @classmethod
+    def join(cls, forests: Sequence[Forest]) -> Forest:
+        """Put several one after the other; labels are kept if all have some."""
+        rows = np.cumsum([0, *(forest.nodes for forest in forests)])
+        parents = [
+            np.where(forest.parent < 0, -1, forest.parent + at)
+            for forest, at in zip(forests, rows, strict=False)
+        ]
+        begins = [forest.begin[:-1] + at for forest, at in zip(forests, rows, strict=False)]
+        labels = [label for forest in forests for label in forest.labels or ()]
+        return cls(
+            np.concatenate([np.zeros(0, np.int64), *parents]),
+            np.concatenate([*begins, rows[-1:]]),
+            labels if all(forest.labels is not None for forest in forests) else None,
+        )
+
+    def to_nested(self) -> list[Any]:
+        """Return each tree as nested tuples, the inverse of `from_nested`: leaves are labels."""
+        labels = self.labels or [None] * self.nodes
+        rows = np.argsort(self.levels, kind="stable")
+        nodes = nest(rows.tolist(), self.children, labels)
+        return [nodes[root] for root in self.roots]
 
     def __len__(self) -> int:
         return len(self.begin) - 1
@@ -251,16 +148,83 @@ class Forest:
         position[self.roots] = 0
         return position
 
+    @cached_property
+    def children(self) -> list[list[int]]:
+        """For each node the rows of its children, in order."""
+        lists: list[list[int]] = [[] for _ in range(self.nodes)]
+        for row, parent in enumerate(self.parent.tolist()):
+            if parent >= 0:
+                lists[parent].append(row)
+        return lists
+
+    @cached_property
+    def waves(self) -> list[Array]:
+        """The rows of each height, from the leaves up."""
+        waiting, ready, waves = self.child_count.copy(), self.leaves, []
+        while ready.size:
+            waves.append(ready)
+            reached = self.parent[ready[self.parent[ready] >= 0]]
+            np.subtract.at(waiting, reached, 1)
+            reached = np.unique(reached)
+            ready = reached[waiting[reached] == 0]
+        if rest := self.nodes - sum(map(len, waves)):
+            raise ValueError(f"parents go round in a circle: {rest} nodes are their own ancestors")
+        return waves
+
+    @cached_property
+    def levels(self) -> Array:
+        """The height of each node: 0 at leaves."""
+        levels = np.zeros(self.nodes, np.int64)
+        for height, rows in enumerate(self.waves):
+            levels[rows] = height
+        return levels
+
+    @cached_property
+    def spans(self) -> Array:
+        """For each node its first leaf and its last + 1, `(N, 2)`.
+
+        Leaves count from 0 in each tree, in reading order: from left to right along its foot.
+        """
+        leaves, waves = (self.child_count == 0).astype(np.int64), self.waves
+        for rows in waves[:-1]:
+            inner = rows[self.parent[rows] >= 0]
+            np.add.at(leaves, self.parent[inner], leaves[inner])
+        siblings = np.argsort(self.parent, kind="stable")
+        before = np.cumsum(leaves[siblings]) - leaves[siblings]
+        parents = self.parent[siblings]
+        start = np.zeros(self.nodes, np.int64)
+        start[siblings] = before - before[np.searchsorted(parents, parents)]
+        start[self.roots] = 0
+        for rows in reversed(waves):
+            inner = rows[self.parent[rows] >= 0]
+            start[inner] += start[self.parent[inner]]
+        return np.stack([start, start + leaves], axis=1)
+
     def tree(self, number: int) -> slice:
         """The rows of one tree."""
+        as_indices("number", number, len(self))
         return slice(int(self.begin[number]), int(self.begin[number + 1]))
+
+    def rows(self, numbers: npt.ArrayLike) -> Array:
+        """The rows of some trees, in the order of their numbers."""
+        numbers = as_indices("numbers", numbers, len(self))
+        return ranges(self.begin[numbers], self.begin[numbers + 1])
+
+    def select(self, numbers: npt.ArrayLike) -> Forest:
+        """Make a forest of some trees; its rows are this one's `rows(numbers)`."""
+        rows, numbers = self.rows(numbers), as_indices("numbers", numbers, len(self))
+        sizes = self.begin[numbers + 1] - self.begin[numbers]
+        begin = np.append(0, np.cumsum(sizes))
+        moved = np.repeat(begin[:-1] - self.begin[numbers], sizes)
+        parent = np.where(self.parent[rows] < 0, -1, self.parent[rows] + moved)
+        labels = None if self.labels is None else [self.labels[row] for row in rows]
+        return Forest(parent, begin, labels)
 
     def bottom_up(self, arity: int | None) -> Order:
         """Children before parents, each child in its own place; None: any number of them."""
         if arity is None:
-            by_parent = np.argsort(self.parent, kind="stable")
-            first = np.concatenate([[0], np.cumsum(self.child_count)])
-            return Order.of(self.begin, by_parent[len(self) :], first)
+            children = np.argsort(self.parent, kind="stable")[len(self) :]
+            return Order.of(self.begin, children, np.append(0, np.cumsum(self.child_count)))
         if self.arity > arity:
             node = int(np.argmax(self.child_count))
             raise ValueError(
@@ -273,33 +237,13 @@ class Forest:
 
     def top_down(self) -> Order:
         """Parents before children."""
-        return Order.of(self.begin, np.where(self.parent < 0, NOBODY, self.parent)[None])
+        prev = np.where(self.parent < 0, NOBODY, self.parent)[None]
+        return Order.of(self.begin, prev, leaves=self.leaves)
 
-    @cached_property
-    def levels(self) -> Array:
-        """The height of each node: 0 at leaves."""
-        return self.bottom_up(None).wave
+    def plot(
+        self, path: str | os.PathLike[str], values: npt.ArrayLike | None = None, **options: Any
+    ) -> None:
+        """Draw the trees with their labels, and a value at each node; see `tree_picture.plot`."""
+        from .tree_picture import plot  # here, not above: it needs this module
 
-
-def _postorder(tree: Any, number: int) -> Iterator[tuple[Any, list[int]]]:
-    """Yield (label, rows of the children) of each node, without recursion."""
-    pending: list[tuple[Any, list[int] | None]] = [(tree, None)]
-    finished: list[list[int]] = [[]]  # rows of the children seen so far, level by level
-    row = 0
-    while pending:
-        node, children = pending.pop()
-        inner = isinstance(node, (tuple, list))
-        if inner and children is None:
-            if not node:
-                raise ValueError(
-                    f"tree {number} holds an empty node: a node without children is a leaf"
-                )
-            finished.append([])
-            pending.append((node, finished[-1]))
-            pending.extend((child, None) for child in reversed(node))
-            continue
-        if inner:
-            finished.pop()
-        yield (None if inner else node), (children or [])
-        finished[-1].append(row)
-        row += 1
+        plot(self, path, values, **options)

@@ -11,10 +11,11 @@ import numpy.typing as npt
 from . import _core
 from .arrays import Array, as_array, as_shape, check_size, float_dtype
 from .cells import SIGMOID, TANH, Activation, Cell, chosen
-from .forest import Forest, Order
+from .forest import Forest
 from .init import uniform
 from .layers import Linear, sigmoid
 from .module import Module, once
+from .order import Order
 from .regularisers import Masks, Regularisers
 
 #: `h`, or `(h, c)`, of all nodes.
@@ -106,9 +107,9 @@ class Recursive(Module):
         """Return the states of all nodes; nothing is recorded."""
         order = self._order(forest)
         x = self._input(x, order)
-        given = (
-            None if self.leaf is None else self._given(self.leaf(self._of_leaves(x, order)), order)
-        )
+        given = None
+        if self.leaf is not None:
+            given = self._given(self.leaf(self._of_leaves(x, order)), order)
         h, c, _ = self._kernels.forward_forest(*self._arguments(x, order), given, None, False)
         return (h, c) if self.cell.has_cell_state else h
 
@@ -135,13 +136,12 @@ class Recursive(Module):
             )
             gradients = self._groups(self.grads)
             dx, d_h, d_c = self._kernels.backward_forest(tape, d_h, d_c, gradients)
-            if leaf_back is None or d_c is None:
-                return dx
-            d_leaves: Array = leaf_back(d_h[order.leaves], d_c[order.leaves])
-            if self.inputs == "leaves":
-                return d_leaves
-            dx[order.leaves] = d_leaves
-            return dx
+            if leaf_back is not None and d_c is not None:
+                d_leaves: Array = leaf_back(d_h[order.starts], d_c[order.starts])
+                if self.inputs == "leaves":
+                    return d_leaves
+                dx[order.starts] = d_leaves
+            return dx[order.leaves] if self._spreads(order) else dx
 
         for state in (h, c):
             if state is not None:
@@ -155,10 +155,16 @@ class Recursive(Module):
         order = forest.bottom_up(arity) if isinstance(forest, Forest) else forest
         if order.arity != arity:
             raise ValueError(f"forest must be an order of arity {arity}, got {order.arity}")
+        if self.leaf is not None and self._spreads(order):
+            raise ValueError("forest must be an order from the leaves up for a leaf_module")
         return order
 
+    def _spreads(self, order: Order) -> bool:
+        """Whether nodes with an input stand among others that have none, not before them."""
+        return self.inputs == "leaves" and order.leaves is not None
+
     def _input(self, x: npt.ArrayLike, order: Order) -> Array:
-        rows = len(order.wave) if self.inputs == "all" else len(order.leaves)
+        rows = len(order.wave) if self.inputs == "all" else len(order.input_rows)
         x, shape = as_array("x", x, self.dtype), (rows, self.input_size)
         if x.shape != shape:
             kind = "node" if self.inputs == "all" else "leaf"
@@ -166,19 +172,22 @@ class Recursive(Module):
         return x
 
     def _of_leaves(self, x: Array, order: Order) -> Array:
-        return x if self.inputs == "leaves" else x[order.leaves]
+        return x if self.inputs == "leaves" else x[order.starts]
 
     def _arguments(self, x: Array, order: Order) -> tuple[Array, Any]:
         """What the compiled layer is told of a call's nodes."""
         if "weight_ih" not in self._params:
             x = x[:, :0]
         leaves = self.inputs == "leaves"
+        if self._spreads(order):
+            given, x = x, np.zeros((len(order.wave), x.shape[1]), x.dtype)
+            x[order.leaves], leaves = given, False
         return x, (order.begin, order.wave, order.prev, order.first, leaves)
 
     def _given(self, states: tuple[Array, Array], order: Order) -> tuple[Array, Array]:
         """Room for the states of all nodes, with those of the leaves in it."""
         h, c = (np.empty((len(order.wave), self.hidden_size), self.dtype) for _ in states)
-        h[order.leaves], c[order.leaves] = states
+        h[order.starts], c[order.starts] = states
         return h, c
 
     def _masks(self, order: Order) -> Masks | None:
