@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -116,6 +117,16 @@ def words_found(forest: Forest, lines: list[Line]) -> float:
         found += sum(word in spans for word in line.words)
         total += len(line.words)
     return 100 * found / total
+
+
+def frequent(forest: Forest, lines: list[Line], count: int = 12) -> list[str]:
+    """The letters that most often are a node of their own, three of them or more."""
+    nodes: Counter[str] = Counter()
+    for number, line in enumerate(lines):
+        for first, last in forest.spans[forest.tree(number)]:
+            if last - first > 2:
+                nodes[line.letters[first:last]] += 1
+    return [letters for letters, _ in nodes.most_common(count)]
 
 
 def error_per_letter(trees: Trees) -> float:
@@ -229,6 +240,7 @@ def main() -> None:
         found["questions"] = question_accuracy(model, letters, tests)
     if args.plot:
         plot(after, tests, args.plot)
+    print("most frequent nodes:", *frequent(after.forest, tests))
     print("result:", *(f"{name}={value:.3g}" for name, value in found.items()))
 
 
