@@ -14,7 +14,7 @@ from .bidirectional import Bidirectional
 from .chain import Chain
 from .deep import DeepRNN
 from .forest import Forest
-from .latency import LatencyControlled, Stream
+from .latency import LatencyControlled
 from .layers import (
     Dropout,
     Embedding,
@@ -45,6 +45,7 @@ from .recurrent import (
     RNNCell,
 )
 from .recursive import RecursiveNet, TreeLSTM
+from .stream import Stream
 from .threads import get_num_threads, set_num_threads
 
 __version__: str = info()["version"]

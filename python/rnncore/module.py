@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,9 @@ from .arrays import (
 )
 from .configuration import Builder, Configured, describe
 
+if TYPE_CHECKING:
+    from .stream import Stream
+
 #: What the metadata of a file calls the description of its model.
 _KEY = "rnncore"
 
@@ -42,6 +45,8 @@ class Module(Configured):
 
     #: Whether the module takes and returns a state: `(y, state) = m(x, state)`.
     recurrent: bool = False
+    #: Whether each row, a vector along the last axis or an index, is seen by itself.
+    pointwise: bool = False
 
     def __init__(self, params: Mapping[str, Array] | None = None) -> None:
         self._params = Arrays(params or {})
@@ -58,6 +63,15 @@ class Module(Configured):
         has run.
         """
         raise NotImplementedError
+
+    def stream(self, batch: int = 1) -> Stream:
+        """Return an object that takes sequences frame by frame, and keeps the state.
+
+        Raises `TypeError` or `ValueError` where outputs depend on all later frames.
+        """
+        from .pipeline import stream_of
+
+        return stream_of(self, batch)
 
     def children(self) -> Iterator[tuple[str, Module]]:
         """Yield the parts by name, in the order they were made."""

@@ -166,6 +166,21 @@ class Layers(Kernels):
 
         return (y, final), once(pullback)
 
+    def stages(self, batch: int) -> tuple[int, State, list[Any]]:
+        """What a stream goes through: the width of its frames, a zero state, layers on it."""
+        if self.bidirectional:
+            name = type(self).__name__
+            raise ValueError(
+                f"a bidirectional {name} cannot run as a stream: it reads from the end"
+            )
+        h = np.zeros((self.num_layers, batch, self.output_size), self.dtype)
+        c = np.zeros((*h.shape[:2], self.hidden_size), self.dtype) if self.has_cell_state else None
+        stages = [
+            (layer, h[n], None if c is None else c[n], self._expected)
+            for n, layer in enumerate(self._layers)
+        ]
+        return self.input_size, self._join(h, c), stages
+
     def _build(self) -> None:
         super()._build()
         self._expected = self._regularisers.expected(self.dtype, self.directions * self.hidden_size)

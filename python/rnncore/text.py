@@ -18,6 +18,7 @@ from .layers import Dropout, Embedding, Linear
 from .losses import SoftmaxCrossEntropy
 from .module import Module, load
 from .recurrent import GRU, LSTM, RNN
+from .stream import Stream
 from .training import evaluate
 
 CELLS: dict[str, type[RNN | LSTM | GRU]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
@@ -145,6 +146,10 @@ class CharModel(Module):
         """Return `((logits, state), pullback)`."""
         return self.chain.vjp(ids, state)
 
+    def stream(self, batch: int = 1) -> Stream:
+        """Return a stream of characters' numbers to logits."""
+        return self.chain.stream(batch)
+
     def evaluate(self, text: str) -> float:
         """Return the mean loss of a text in nats per character, read in one go from a zero state.
 
@@ -168,12 +173,12 @@ class CharModel(Module):
         return self._continue(ids[:, np.newaxis], temperature, np.random.default_rng(seed))
 
     def _continue(self, ids: Array, temperature: float, rng: np.random.Generator) -> Iterator[str]:
-        state = None
+        stream = self.stream()
+        logits = stream.run(ids)[-1]
         while True:
-            logits, state = self(ids, state)
-            chosen = draw(logits[-1, 0], temperature, rng)
+            chosen = draw(logits[0], temperature, rng)
             yield self.vocabulary.characters[chosen]
-            ids = np.array([[chosen]])
+            logits = stream.step(np.array([chosen]))
 
     def sample(
         self, prompt: str, length: int, temperature: float = 1.0, seed: int | None = None
