@@ -170,6 +170,11 @@ struct Cell {
   Index (*shares)(Shape);      // the most threads one call can use
   void (*forward)(const Forward<T>&, Team);
   void (*backward)(const Backward<T>&, Team);
+  // Forward of one chunk for one thread, prepared once in `pass_bytes` of memory and run again and again.
+  // The call stays where it is; between runs only the places of its arrays may change.
+  Index pass_bytes;
+  void (*make_pass)(const Forward<T>&, void* pass);
+  void (*run_pass)(void* pass);
 };
 
 /// y = x W^T + b for rows; H is the width of y.

@@ -44,7 +44,7 @@ Array<T> of_shape(const char* name, const py::object& object, Extents shape) {
 constexpr std::size_t large = 256 << 10;
 
 template <class T>
-Array<T> new_large_array(Extents shape, std::size_t bytes) {
+Array<T> new_large_array(const Index* begin, const Index* end, std::size_t bytes) {
   static BufferPool* const pool = new BufferPool; // never destroyed: arrays may outlive the statics
   auto buffer = std::make_unique<Buffer>(pool->take(bytes));
   T* data = buffer->as<T>();
@@ -52,23 +52,28 @@ Array<T> new_large_array(Extents shape, std::size_t bytes) {
     const std::unique_ptr<Buffer> buffer(static_cast<Buffer*>(pointer));
     pool->give(std::move(*buffer));
   });
-  return Array<T>(std::vector<Index>(shape), data, owner);
+  return Array<T>(std::vector<Index>(begin, end), data, owner);
 }
 
 /// A new array, not filled. Small ones straight from NumPy: pybind11's own way allocates four vectors
 /// first, which a call of one step would notice.
 template <class T>
-Array<T> new_array(Extents shape) {
+Array<T> new_array(const Index* begin, const Index* end) {
   std::size_t bytes = sizeof(T);
-  for (const Index extent : shape) bytes *= std::size_t(extent);
-  if (bytes >= large) return new_large_array<T>(shape, bytes);
+  for (const Index* extent = begin; extent < end; ++extent) bytes *= std::size_t(*extent);
+  if (bytes >= large) return new_large_array<T>(begin, end, bytes);
   const auto& numpy = py::detail::npy_api::get();
   Py_intptr_t extents[4];
-  std::copy(shape.begin(), shape.end(), extents);
+  std::copy(begin, end, extents);
   PyObject* array = numpy.PyArray_NewFromDescr_(numpy.PyArray_Type_, py::dtype::of<T>().release().ptr(),
-                                                int(shape.size()), extents, nullptr, nullptr, 0, nullptr);
+                                                int(end - begin), extents, nullptr, nullptr, 0, nullptr);
   if (!array) throw py::error_already_set();
   return py::reinterpret_steal<Array<T>>(array);
+}
+
+template <class T>
+Array<T> new_array(Extents shape) {
+  return new_array<T>(shape.begin(), shape.end());
 }
 
 /// Where a parameter, or the gradient of one, lies; null for None. Nothing may be copied here.

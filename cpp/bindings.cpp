@@ -5,6 +5,7 @@
 #include "dispatch.hpp"
 #include "layer.hpp"
 #include "linear.hpp"
+#include "stream.hpp"
 #include "threads.hpp"
 
 namespace {
@@ -37,6 +38,16 @@ void bind_linear(py::module_& m, const std::string& suffix) {
       .def("forward", &LinearLayer<T>::forward, py::arg("x"))
       .def("backward", &LinearLayer<T>::backward, py::arg("x"), py::arg("dy"), py::arg("weight_gradient"),
            py::arg("bias_gradient"));
+}
+
+template <class T>
+void bind_stream(py::module_& m, const std::string& suffix) {
+  py::class_<Stream<T>>(m, ("Stream" + suffix).c_str())
+      .def(py::init<const py::list&, Index, const py::object&, const Stream<T>*>(), py::arg("layers"),
+           py::arg("batch"), py::arg("check"), py::arg("other"))
+      .def("step", &Stream<T>::step, py::arg("x"), py::arg("out") = py::none())
+      .def("run", &Stream<T>::run, py::arg("x"))
+      .def("refresh", &Stream<T>::refresh);
 }
 
 template <class T>
@@ -76,6 +87,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_layer<double>(m, "F64");
   bind_linear<float>(m, "F32");
   bind_linear<double>(m, "F64");
+  bind_stream<float>(m, "F32");
+  bind_stream<double>(m, "F64");
   bind_elementwise<float>(m, "sigmoid_f32", kernels().float32->sigmoid);
   bind_elementwise<float>(m, "tanh_f32", kernels().float32->tanh);
   bind_elementwise<double>(m, "sigmoid_f64", kernels().float64->sigmoid);

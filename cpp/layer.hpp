@@ -85,10 +85,14 @@ public:
   py::tuple backward_forest(ForestTape<T>& tape, const py::object& dh, const py::object& dc,
                             const ParameterGroups& gradients);
 
-private:
+  Passes<T>& passes() { return passes_; }
+  bool has_cell_state() const { return cell_.has_cell_state; }
+  bool one_way() const { return parameters_.size() == 1; }
+  Index gates() const { return cell_.packing.gates; }
   /// Those of an input of (rows, columns) steps.
   MaskArrays<T> mask_arrays(const py::object& masks, Index rows, Index columns, Index batch) const;
 
+private:
   const Cell<T>& cell_;
   const Settings settings_;
   const Shape shape_;

@@ -32,15 +32,19 @@ py::object LinearLayer<T>::forward(const py::object& x_object) {
   const Array<T> x = contiguous<T>(x_object);
   if (x.ndim() != 2 || x.shape(1) != shape_.input) throw py::value_error("x: unexpected shape");
   Array<T> y = new_array<T>({x.shape(0), shape_.hidden});
-  LinearForward<T> f{shape_, x.shape(0), nullptr, x.data(), y.mutable_data()};
-  const Index work = x.size() * shape_.hidden;
+  T* to = y.mutable_data();
   {
-    const ReleaseGil release(work);
-    const auto snapshot = weights_.snapshot(false);
-    f.packed = snapshot->packed.template as<T>();
-    on_team(threads_for(work), [&](const Team& team) { kernels_of<T>().linear.forward(f, team); });
+    const ReleaseGil release(x.size() * shape_.hidden);
+    multiply(*weights(), x.shape(0), x.data(), to);
   }
   return y;
+}
+
+template <class T>
+void LinearLayer<T>::multiply(const Snapshot<T>& weights, Index rows, const T* x, T* y) const {
+  const LinearForward<T> f{shape_, rows, weights.packed.template as<T>(), x, y};
+  on_team(threads_for(rows * shape_.input * shape_.hidden),
+          [&](const Team& team) { kernels_of<T>().linear.forward(f, team); });
 }
 
 template <class T>

@@ -19,6 +19,11 @@ public:
   py::object backward(const py::object& x, const py::object& dy, const py::object& weight_gradient,
                       const py::object& bias_gradient);
 
+  Shape shape() const { return shape_; }
+  std::shared_ptr<const Snapshot<T>> weights() { return weights_.snapshot(false); }
+  /// Rows times these weights: on one thread, or as many as that is worth.
+  void multiply(const Snapshot<T>& weights, Index rows, const T* x, T* y) const;
+
 private:
   template <class U>
   Weights<U> pointers(const py::object& weight, const py::object& bias) const;

@@ -150,12 +150,39 @@ void Passes<T>::share(Index tasks, Index rows, Index time, Index bytes, F f) con
 }
 
 template <class T>
-void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record, Index steps) {
+Pinned<T> Passes<T>::weights(bool transposed) {
+  Pinned<T> pinned;
+  for (const auto& watched : weights_) pinned.push_back(watched->snapshot(transposed));
+  return pinned;
+}
+
+template <class T>
+std::unique_ptr<Repeated<T>> Passes<T>::repeated(const ForwardArrays<T>& a,
+                                                 const Pinned<T>& weights) const {
+  if (a.grid.batch == 0 || step_work(a.grid.batch) > least_work) return nullptr;
+  const Deal all(a.grid.batch, nullptr, 1);
+  Part part{0, OwnSchedule(a.grid, nullptr, false, all.begin(0), a.grid.batch), 0, {}};
+  const Forward<T> call = forward_call(a, part, *weights.front());
+  return std::make_unique<Repeated<T>>(cell_, std::move(part.schedule), call);
+}
+
+template <class T>
+Repeated<T>::Repeated(const Cell<T>& cell, OwnSchedule schedule, const Forward<T>& call)
+    : cell_(cell), schedule_(std::move(schedule)), call_(call) {
+  const Index own = rounded(cell.pass_bytes, 64);
+  pass_ = Buffer(std::size_t(own + cell.forward_work(call)));
+  call_.work = pass_.template as<char>() + own;
+  cell.make_pass(call_, pass_.template as<char>());
+}
+
+template <class T>
+void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record, Index steps,
+                        const Pinned<T>* pinned) {
   Record<T> passing;
   Record<T>& r = record ? *record : passing;
   r.parts = cut(a, record != nullptr);
   r.replays = steps > 0;
-  for (const auto& watched : weights_) r.weights.push_back(watched->snapshot(record != nullptr));
+  r.weights = pinned ? *pinned : weights(record != nullptr);
   ForwardArrays<T> arrays = a;
   if (record) {
     r.tape = take_spare(std::size_t(reserve(r.parts, steps)) * sizeof(T));
@@ -349,6 +376,8 @@ void Passes<T>::give_spare(Buffer buffer) {
   if (buffer.bytes() && spare_.size() < 3) spare_.push_back(std::move(buffer));
 }
 
+template class Repeated<float>;
+template class Repeated<double>;
 template class Passes<float>;
 template class Passes<double>;
 

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <vector>
 
+#include "denormals.hpp"
 #include "memory.hpp"
 #include "schedule.hpp"
 #include "weights.hpp"
@@ -58,14 +59,40 @@ struct Part {
   std::vector<Index> cuts; // waves between which it is remembered, piece by piece, if it is
 };
 
+/// The weights of each direction as they were at one moment.
+template <class T>
+using Pinned = std::vector<std::shared_ptr<const Snapshot<T>>>;
+
 /// What one call leaves for its way back, apart from the arrays.
 template <class T>
 struct Record {
   std::vector<Part> parts; // all of the first direction, then all of the second
-  std::vector<std::shared_ptr<const Snapshot<T>>> weights; // of each direction
-  bool replays = false;                                    // the tape has the last piece of each part alone
+  Pinned<T> weights;
+  bool replays = false; // the tape has the last piece of each part alone
   Buffer tape;
   Buffer c; // (rows, D * H)  cell states
+};
+
+/// One step of some rows in one direction, on one thread, prepared once and run again and again.
+template <class T>
+class Repeated {
+public:
+  Repeated(const Cell<T>& cell, OwnSchedule schedule, const Forward<T>& call);
+  Repeated(const Repeated&) = delete;
+
+  /// x (B, I) to y (B, P), from the initial states of the call; its cell states change in place.
+  void run(const T* x, T* y) {
+    call_.x.base = x;
+    call_.y.base = y;
+    const FlushDenormals flush;
+    cell_.run_pass(pass_.template as<char>());
+  }
+
+private:
+  const Cell<T>& cell_;
+  const OwnSchedule schedule_;
+  Forward<T> call_;
+  Buffer pass_;
 };
 
 template <class T>
@@ -76,10 +103,17 @@ public:
          const std::vector<std::vector<Weights<const T>>>& weights);
 
   /// Fills `record` if it is given: with the gates of all steps or, if `steps` is not zero, with room for
-  /// those of about so many, which backward then computes again piece by piece.
-  void forward(const ForwardArrays<T>& arrays, Record<T>* record, Index steps = 0);
+  /// those of about so many, which backward then computes again piece by piece. `weights`: null for those
+  /// of now.
+  void forward(const ForwardArrays<T>& arrays, Record<T>* record, Index steps = 0,
+               const Pinned<T>* weights = nullptr);
   /// Uses the record up.
   void backward(const BackwardArrays<T>& arrays, Grid grid, Record<T>& record);
+
+  Shape shape() const { return shape_; }
+  Pinned<T> weights(bool transposed = false);
+  /// A step of these rows; null if it is worth more than one thread, or nothing.
+  std::unique_ptr<Repeated<T>> repeated(const ForwardArrays<T>& arrays, const Pinned<T>& weights) const;
 
 private:
   Index directions() const { return Index(weights_.size()); }

@@ -156,7 +156,7 @@ class TestStream:
         for start in range(0, STEPS, pushed):
             frames = x.take(range(start, min(start + pushed, STEPS)), axis).copy()
             seen += frames.shape[axis]
-            ready.append(stream.push(frames))
+            ready.append(stream.run(frames))
             frames.fill(np.nan)
             given += ready[-1].shape[axis]
             assert seen - given < chunk + right
@@ -167,8 +167,9 @@ class TestStream:
     def test_from_a_state(self, rng):
         model, x = LatencyControlled(pairs(), 2, 1), rng.standard_normal((STEPS, 1, 3))
         _, state = model(x)
-        stream = model.stream(state=state)
-        y = np.concatenate([stream.push(x), stream.finish()])
+        stream = model.stream()
+        stream.state = state
+        y = np.concatenate([stream.run(x), stream.finish()])
         assert_same({"y": y}, {"y": model(x, state)[0]})
 
     def test_over_integers(self, rng):
@@ -177,9 +178,9 @@ class TestStream:
 
         model, x = LatencyControlled([(part(1), part(2))], 3, 1), rng.integers(0, 9, (STEPS, 1))
         stream = model.stream()
-        y = np.concatenate([*(stream.push(x[t : t + 1]) for t in range(STEPS)), stream.finish()])
+        y = np.concatenate([*(stream.run(x[t : t + 1]) for t in range(STEPS)), stream.finish()])
         assert_same({"y": y}, {"y": model(x)[0]})
-        with pytest.raises(RuntimeError, match="width of the frames is not known"):
+        with pytest.raises(RuntimeError, match="their width is not known"):
             LatencyControlled([(Chain(Decoy()), Decoy())], 3).stream().finish()
 
     def test_of_nothing(self):
@@ -191,21 +192,21 @@ class TestStream:
         with pytest.raises(ValueError, match="batch must be at least 1, got 0"):
             model.stream(0)
         stream = model.stream(batch=2)
-        shape = r"frames must have shape \(n, 2, "
+        shape = r"chunk must have shape \(n, 2, "
         with pytest.raises(ValueError, match=shape + r"features\), got \(4, 3\)"):
-            stream.push(np.zeros((4, 3)))
+            stream.run(np.zeros((4, 3)))
         with pytest.raises(ValueError, match=shape + r"features\), got \(4, 1, 3\)"):
-            stream.push(np.zeros((4, 1, 3)))
+            stream.run(np.zeros((4, 1, 3)))
         with pytest.raises(ValueError, match="must have shape"):
-            stream.push(np.zeros((1, 2, 4)))
+            stream.run(np.zeros((1, 2, 4)))
         with pytest.raises(TypeError, match="is complex128"):
-            stream.push(np.zeros((1, 2, 3), complex))
-        stream.push(np.zeros((1, 2, 3)))
-        with pytest.raises(ValueError, match=shape + r"3\), got \(1, 2, 4\)"):
-            stream.push(np.zeros((1, 2, 4)))
+            stream.run(np.zeros((1, 2, 3), complex))
+        stream.run(np.zeros((1, 2, 3)))
+        with pytest.raises(ValueError, match="chunk must have 3 features, got 4"):
+            stream.run(np.zeros((1, 2, 4)))
         stream.finish()
         with pytest.raises(RuntimeError, match="finished"):
-            stream.push(np.zeros((1, 2, 3)))
+            stream.run(np.zeros((1, 2, 3)))
         with pytest.raises(RuntimeError, match="finished"):
             stream.finish()
 

@@ -1,6 +1,8 @@
 // A line per cell: what one precision of one instruction set offers.
 #pragma once
 
+#include <new>
+
 #include "backward.hpp"
 #include "cells/gru.hpp"
 #include "cells/lstm.hpp"
@@ -71,7 +73,12 @@ struct Line {
   static void forward(const Forward<T>& call, Team team) { ForwardPass<T>(cell, call, team).run(); }
   static void backward(const Backward<T>& call, Team team) { BackwardPass<T>(cell, call, team).run(); }
 
-  static constexpr Team alone{0, 1, nullptr, nullptr};
+  static void make_pass(const Forward<T>& call, void* pass) {
+    (new (pass) ForwardPass<T>(cell, call, alone))->open(call.wave);
+  }
+  static void run_pass(void* pass) { static_cast<ForwardPass<T>*>(pass)->walk(); }
+
+  static constexpr Team alone{0, 1, [](void*) {}, nullptr};
 };
 
 template <class C, class T>
@@ -89,7 +96,10 @@ constexpr Cell<T> line(const char* name) {
       Own::chunk_nodes,
       Own::shares,
       Own::forward,
-      Own::backward};
+      Own::backward,
+      sizeof(ForwardPass<T>),
+      Own::make_pass,
+      Own::run_pass};
 }
 
 template <class T>

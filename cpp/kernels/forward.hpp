@@ -23,24 +23,35 @@ public:
   }
 
   void run() {
-    const Schedule& s = f_.schedule;
     this->clear();
     for (Index wave = f_.wave; wave < f_.end; wave = chunk_.end) {
-      chunk_ = chunk_at(at_, s, wave);
-      tape_ = f_.tape ? TapeView<T>{f_.tape, s.begin[f_.end] - s.begin[f_.wave], s.begin[f_.wave]}
-                      : TapeView<T>{work_tape_, chunk_.rows, chunk_.node};
-      gather();
-      wait();
-      at_level_ = -1;
-      for (Index level = 0; level < f_.shape.depth; ++level) start_gates(level);
-      for (Index w = wave; w < chunk_.end; ++w) {
-        const Index first = s.begin[w] - chunk_.node, rows = s.begin[w + 1] - s.begin[w];
-        if (this->feeds()) feed(first, rows);
-        for (Index level = 0; level < f_.shape.depth && s.begin[w] >= s.given; ++level)
-          for (Index stage = 0; stage < plan_.stages; ++stage)
-            step(level, stage, first, rows, !this->forest() || s.begin[w] >= s.leaves);
-        if (at_.emits()) emit(first, rows);
-      }
+      open(wave);
+      walk();
+    }
+  }
+
+  /// Makes the chunk of this wave the one at hand.
+  void open(Index wave) {
+    const Schedule& s = f_.schedule;
+    chunk_ = chunk_at(at_, s, wave);
+    tape_ = f_.tape ? TapeView<T>{f_.tape, s.begin[f_.end] - s.begin[f_.wave], s.begin[f_.wave]}
+                    : TapeView<T>{work_tape_, chunk_.rows, chunk_.node};
+    at_level_ = -1;
+  }
+
+  /// Goes through the chunk at hand; again, if the call's arrays are others meanwhile.
+  void walk() {
+    const Schedule& s = f_.schedule;
+    gather();
+    wait();
+    for (Index level = 0; level < f_.shape.depth; ++level) start_gates(level);
+    for (Index w = chunk_.wave; w < chunk_.end; ++w) {
+      const Index first = s.begin[w] - chunk_.node, rows = s.begin[w + 1] - s.begin[w];
+      if (this->feeds()) feed(first, rows);
+      for (Index level = 0; level < f_.shape.depth && s.begin[w] >= s.given; ++level)
+        for (Index stage = 0; stage < plan_.stages; ++stage)
+          step(level, stage, first, rows, !this->forest() || s.begin[w] >= s.leaves);
+      if (at_.emits()) emit(first, rows);
     }
   }
 

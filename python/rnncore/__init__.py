@@ -16,7 +16,7 @@ from .bidirectional_tree import BidirectionalTree
 from .chain import Chain
 from .deep import DeepRNN
 from .forest import Forest
-from .latency import LatencyControlled, Stream
+from .latency import LatencyControlled
 from .layers import (
     Dropout,
     Embedding,
@@ -30,7 +30,7 @@ from .layers import (
 )
 from .lookahead import RowConvolution, Windowed
 from .losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy, length_mask
-from .module import Module
+from .module import Module, load
 from .optim import SGD, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm
 from .parsing import Bracketing, Parsed, Parser, bracketing
 from .recurrent import (
@@ -48,6 +48,7 @@ from .recurrent import (
     RNNCell,
 )
 from .recursive import ChildSumTreeLSTM, RecursiveNet, RecursiveTensorNet, TreeGRU, TreeLSTM
+from .stream import Stream
 from .threads import get_num_threads, set_num_threads
 
 __version__: str = info()["version"]
@@ -107,6 +108,7 @@ __all__ = [
     "info",
     "init",
     "length_mask",
+    "load",
     "losses",
     "optim",
     "schedules",

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from .module import Module, once
+from .pipeline import chained
+from .stream import Stream
 
 Pullback: TypeAlias = Callable[..., Any]
 
@@ -29,6 +31,10 @@ class Chain(Module):
     def children(self) -> Iterator[tuple[str, Module]]:
         """Yield the layers as "0", "1", ..."""
         return ((str(at), layer) for at, layer in enumerate(self.layers))
+
+    def stream(self, batch: int = 1) -> Stream:
+        """Return a stream; recurrent and linear layers that are neighbours run as one."""
+        return chained(self.layers, batch)
 
     def __len__(self) -> int:
         return len(self.layers)

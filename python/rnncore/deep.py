@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -15,8 +15,11 @@ from .kernels import State
 from .layers import Dropout, Identity, Linear, ReLU, Sigmoid, Tanh
 from .losses import length_mask
 from .module import Module, once
+from .pipeline import Chained
 from .recurrent import GRU, LSTM, MGU, RNN, IndRNN, MinGRU, MinLSTM
+from .sequences import Tree
 from .stack import Pullback
+from .stream import Stream
 
 #: What `cell` may be named.
 CELLS: dict[str, Callable[..., Any]] = {
@@ -139,6 +142,10 @@ class DeepRNN(Module):
         yield from ((f"recurrent.{n}", layer) for n, layer in enumerate(self.layers))
         yield "output", self.output
 
+    def stream(self, batch: int = 1) -> Stream:
+        """Return a stream."""
+        return _DeepStream(self, batch)
+
     def __call__(
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
     ) -> tuple[Array, State]:
@@ -253,3 +260,46 @@ class DeepRNN(Module):
         if isinstance(states[0], tuple):
             return tuple(np.concatenate(parts) for parts in zip(*states, strict=True))
         return np.concatenate(states)
+
+
+class _DeepStream(Chained):
+    """The layers' streams, and what else passes from one to the next."""
+
+    def __init__(self, model: DeepRNN, batch: int) -> None:
+        parts = (model.input, *model.layers, model.output)
+        super().__init__([part.stream(batch) for part in parts], model.batch_first, single=True)
+        self._model = model
+
+    def step(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
+        """Take one frame of each row, return the outputs."""
+        return Stream.step(self, x, out)
+
+    def _array(self, name: str, x: npt.ArrayLike) -> Array:
+        return as_array(name, x, self._model.dtype)
+
+    def _no_frames(self) -> Array:
+        return np.zeros((0, self.batch, self._model.input_size), self._model.dtype)
+
+    def _run(self, x: Array) -> Array:
+        first, *layers, last = self._streams
+        seen = y = first._run(x)
+        outputs = []
+        for n, layer in enumerate(layers):
+            h = layer._run(self._model._inputs(n, y, seen))
+            y = h + y if n and self._model.residual else h
+            outputs.append(y)
+        return last._run(np.concatenate(outputs, axis=-1) if self._model.skip else y)
+
+    def _finish(self) -> Array:
+        return self._run(self._no_frames())
+
+    def _read(self) -> tuple[Tree, ...]:
+        return (self._model._joined(list(super()._read())),)
+
+    def _write(self, state: Sequence[Tree] | None, batch: int) -> None:
+        entries = self._model._split(None if state is None else state[0])
+        for stream, entry in zip(self._streams[1:-1], entries, strict=True):
+            stream._write((entry,), batch)
+        for stream in (self._streams[0], self._streams[-1]):
+            stream._write(None, batch)
+        self.batch = batch

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, check_size
+from .arrays import Array, check_count
 from .bidirectional import Bidirectional, merged
 from .module import Module
 from .sequences import (
@@ -18,10 +18,12 @@ from .sequences import (
     add,
     check_frames,
     check_one_way,
+    mapped,
     reverse,
     split_state,
     walk,
 )
+from .stream import LookAhead, Stream
 
 
 class LatencyControlled(Composition):
@@ -49,16 +51,16 @@ class LatencyControlled(Composition):
             raise ValueError("layers must hold at least one pair (forward, backward)")
         super().__init__({f"layers[{at}]": pair for at, pair in enumerate(pairs)})
         self.layers = tuple(pairs)
-        self.chunk, self.right = check_size("chunk", chunk), check_frames("right", right)
+        self.chunk, self.right = check_count("chunk", chunk), check_frames("right", right)
         self._entries = f"of {len(pairs)}, one for each layer's forward part"
 
     def children(self) -> Iterator[tuple[str, Module]]:
         """Yield the layers as "0", "1", ..."""
         return ((str(at), layer) for at, layer in enumerate(self.layers))
 
-    def stream(self, batch: int = 1, state: Tree = None) -> Stream:
-        """Return an object that takes frames as they come: `push(frames)`, then `finish()`."""
-        return Stream(self, check_size("batch", batch), state)
+    def stream(self, batch: int = 1) -> Stream:
+        """Return a stream; outputs come a chunk at a time, once its look-ahead is there."""
+        return _Chunks(self, batch)
 
     def _run(self, x: Array, state: Tree, lengths: Array | None, record: bool) -> Run:
         states = split_state("state", state, self._entries, len(self.layers))
@@ -170,78 +172,50 @@ def _pair(at: int, layer: Bidirectional | tuple[Module, Module]) -> Bidirectiona
     return layer
 
 
-class Stream:
-    """Frames in as they come, outputs out as soon as they are settled.
+class _Chunks(LookAhead):
+    """The stream of a latency-controlled net; outputs come a chunk at a time, often none.
 
-    Equal to one call over all frames to the bit. `state` is the forward parts' state after the
-    frames whose outputs have been given.
+    Its state is that of the forward parts after the frames whose outputs have been given.
     """
 
-    def __init__(self, model: LatencyControlled, batch: int, state: Tree) -> None:
-        self.model, self.batch, self.state = model, batch, state
-        self._pending: list[Array] = []  # time-major
-        self._count, self._finished = 0, False
-        self._none: Array | None = None  # outputs of no frames
+    def __init__(self, model: LatencyControlled, batch: int) -> None:
+        super().__init__(batch, model.batch_first)
+        self._model, self._axes = model, 1 if model._indices else 2
+        self._state: tuple[Tree, ...] = (None,) * len(model.layers)
 
-    def push(self, frames: npt.ArrayLike) -> Array:
-        """Take frames `(n, B, I)` (`(B, n, I)` with `batch_first`), return the outputs ready now.
+    def _array(self, name: str, x: npt.ArrayLike) -> Array:
+        return self._model._array(name, x)
 
-        Outputs come a chunk at a time, in order, once its look-ahead is there; often none are.
-        """
-        if self._finished:
-            raise RuntimeError("this stream is finished: make another one")
-        frames = self._check(frames)
-        if self._none is None:
-            self._none = self._outputs(frames[:0], 0)
-        self._pending.append(np.array(frames))  # the caller may use his array again
-        self._count += len(frames)
-        chunk, right = self.model.chunk, self.model.right
-        ready = [self._none]
-        if self._count >= chunk + right:
-            pending = np.concatenate(self._pending)
-            while len(pending) >= chunk + right:
-                ready.append(self._outputs(pending[: chunk + right], chunk))
-                pending = pending[chunk:]
-            self._pending, self._count = [pending], len(pending)
-        return self.model._swap(np.concatenate(ready))
-
-    def finish(self) -> Array:
-        """Return the outputs of the frames still waiting; after that, nothing can be pushed."""
-        if self._finished:
-            raise RuntimeError("this stream is finished: make another one")
-        if self._none is None:
-            self.push(self._no_frames())
-        assert self._none is not None
-        self._finished = True
-        pending, ready = np.concatenate(self._pending), [self._none]
-        chunk, right = self.model.chunk, self.model.right
-        for start in range(0, len(pending), chunk):
-            block = pending[start : start + chunk + right]
-            ready.append(self._outputs(block, min(chunk, len(block))))
-        self._pending = []
-        return self.model._swap(np.concatenate(ready))
+    def _settled(self, pending: Array, last: bool) -> tuple[Array, Array]:
+        chunk, right = self._model.chunk, self._model.right
+        ready = [self._outputs(pending[:0], 0)]
+        while len(pending) >= chunk + right:
+            ready.append(self._outputs(pending[: chunk + right], chunk))
+            pending = pending[chunk:]
+        while last and len(pending):
+            ready.append(self._outputs(pending, min(chunk, len(pending))))
+            pending = pending[chunk:]
+        return np.concatenate(ready), pending
 
     def _outputs(self, block: Array, count: int) -> Array:
-        states = split_state("state", self.state, self.model._entries, len(self.model.layers))
-        run = self.model._run_chunk(block, count, states, None, False)
-        if count:
-            self.state = tuple(run.state)
+        run = self._model._run_chunk(block, count, self._state, None, False)
+        self._state = tuple(run.state)
         return run.y
 
-    def _check(self, frames: npt.ArrayLike) -> Array:
-        model = self.model
-        axes = f"({self.batch}, n, " if model.batch_first else f"(n, {self.batch}, "
-        width = self._pending[0].shape[2:] if self._pending else ()
-        array, batched = model._enter(frames)
-        if not batched or array.shape[1] != self.batch or (width and array.shape[2:] != width):
-            features = width[0] if width else "features"
-            raise ValueError(f"frames must have shape {axes}{features}), got {np.shape(frames)}")
-        return array
+    def _read(self) -> tuple[Tree, ...]:
+        self._outputs(self._no_frames(), 0)  # None becomes zeros
+        return (mapped(np.copy, self._state),)
+
+    def _write(self, state: Sequence[Tree] | None, batch: int) -> None:
+        own = None if state is None else state[0]
+        self._check_rows(batch)
+        self._state = tuple(split_state("state", own, self._model._entries, len(self._state)))
 
     def _no_frames(self) -> Array:
-        for module in walk(self.model.layers[0].forward):
+        if self._axes == 1:
+            return np.zeros((0, self.batch), np.intp)
+        for module in walk(self._model.layers[0].forward):
             for name in ("input_size", "in_features"):
                 if hasattr(module, name):
-                    shape = 0, self.batch, getattr(module, name)
-                    return self.model._swap(np.zeros(shape, self.model.dtype))
-        raise RuntimeError("finish() before any push(): the width of the frames is not known")
+                    return np.zeros((0, self.batch, getattr(module, name)), self._model.dtype)
+        raise RuntimeError("no frames have come: their width is not known")

@@ -21,6 +21,7 @@ from .arrays import (
     as_shape,
     check_size,
     float_dtype,
+    take_room,
 )
 from .module import Module, once
 
@@ -62,6 +63,10 @@ class Linear(Module):
         make = _core.LinearF32 if self.dtype == np.float32 else _core.LinearF64
         self._kernels = make(self.in_features, self.out_features, *self._pair(self.params))
 
+    def stages(self, batch: int) -> tuple[int, None, list[Any]]:
+        """What a stream goes through: the width of its frames, no state, the compiled layer."""
+        return self.in_features, None, [(self._kernels, None, None, None)]
+
     def _pair(self, arrays: Mapping[str, Array]) -> tuple[Array, Array | None]:
         return arrays["weight"], arrays.get("bias")
 
@@ -102,6 +107,8 @@ class Embedding(Module):
     Parameter: `weight (num_embeddings, embedding_dim)`, at first standard normal, torch's default.
     Integers outside 0..num_embeddings-1 raise `ValueError`; their pullback returns None.
     """
+
+    pointwise = True
 
     def __init__(
         self,
@@ -157,6 +164,8 @@ class Dropout(Module):
     `bit_generator.state` can be read and set. One seed gives the same mask in both precisions.
     """
 
+    pointwise = True
+
     def __init__(self, p: float = 0.5, *, seed: Seed = None) -> None:
         if not 0 <= p <= 1:
             raise ValueError(f"p must be in [0, 1], got {p}")
@@ -203,7 +212,9 @@ class LayerNorm(Module):
         self.normalized_shape = tuple(check_size("normalized_shape", size) for size in shape)
         if not self.normalized_shape:
             raise ValueError("normalized_shape must name at least one axis")
+        self.pointwise = len(self.normalized_shape) == 1
         self.eps, self.dtype = float(eps), float_dtype(dtype)
+        take_room(self.normalized_shape)
         ones = np.ones(self.normalized_shape, self.dtype)
         super().__init__({"weight": ones, "bias": np.zeros_like(ones)})
 
@@ -245,6 +256,8 @@ class LayerNorm(Module):
 
 class Activation(Module):
     """y = f(x), where dx follows from dy and y alone; the y that `vjp` returns is read-only."""
+
+    pointwise = True
 
     # Any: what has no axes NumPy turns into a scalar, and NumPy 1 a float32 one into float64.
     def _forward(self, x: Array) -> Any:
@@ -314,7 +327,7 @@ class Softmax(Activation):
 
     def __init__(self, axis: int = -1) -> None:
         super().__init__()
-        self.axis = axis
+        self.axis, self.pointwise = axis, axis == -1
 
     def _forward(self, x: Array) -> Any:
         y = np.exp(x - x.max(axis=self.axis, keepdims=True))

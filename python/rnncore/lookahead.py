@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import init
-from .arrays import Array, check_size, float_dtype
+from .arrays import Array, as_array, check_size, float_dtype
 from .bidirectional import check_merge, merged
 from .layers import Seed
 from .module import Module
@@ -28,6 +28,7 @@ from .sequences import (
     reverse,
     split_state,
 )
+from .stream import LookAhead, Stream
 
 #: Frames that a batch of windows holds at most, so that memory does not grow with the sequence.
 _BLOCK = 1 << 15
@@ -63,6 +64,10 @@ class RowConvolution(Composition):
         self.size, self.future = int(size), int(future)
         self.batch_first, self.dtype = bool(batch_first), weight.dtype
 
+    def stream(self, batch: int = 1) -> Stream:
+        """Return a stream; each output comes `future` frames after its own."""
+        return _Sums(self, batch)
+
     def _run(self, x: Array, state: Tree, lengths: Array | None, record: bool) -> Run:
         split_state("state", state, "()", 0)
         if x.shape[2] != self.size:
@@ -87,6 +92,27 @@ class RowConvolution(Composition):
             return dx if alive is None else dx * alive, ()
 
         return Run(y, (), pullback)
+
+
+class _Sums(LookAhead):
+    """The stream of a row convolution."""
+
+    def __init__(self, model: RowConvolution, batch: int) -> None:
+        super().__init__(batch, model.batch_first)
+        self._model = model
+
+    def _array(self, name: str, x: npt.ArrayLike) -> Array:
+        return as_array(name, x, self._model.dtype)
+
+    def _no_frames(self) -> Array:
+        return np.zeros((0, self.batch, self._model.size), self._model.dtype)
+
+    def _settled(self, pending: Array, last: bool) -> tuple[Array, Array]:
+        ready = len(pending) if last else max(len(pending) - self._model.future, 0)
+        return self._model._run(pending, None, None, False).y[:ready], pending[ready:]
+
+    def _read(self) -> tuple[Tree, ...]:
+        return ((),)
 
 
 class Windowed(Composition):

@@ -82,17 +82,20 @@ class Composition(Module):
 
     def _enter(self, x: npt.ArrayLike) -> tuple[Array, bool]:
         """Return x as `(T, B, ...)`, and whether it came with a batch axis."""
-        if self._indices:
-            array, axes, wanted = as_integers("x", x), 2, "(T, B) or (T,)"
-        else:
-            array = as_float("x", x) if self.dtype is None else as_array("x", x, self.dtype)
-            axes, wanted = 3, "(T, B, features) or (T, features)"
+        array = self._array("x", x)
+        axes = 2 if self._indices else 3
+        wanted = "(T, B) or (T,)" if self._indices else "(T, B, features) or (T, features)"
         if array.ndim not in (axes - 1, axes):
             wanted = wanted.replace("T, B", "B, T") if self.batch_first else wanted
             raise ValueError(f"x must have shape {wanted}, got {array.shape}")
         if array.ndim == axes:
             return self._swap(array), True
         return array[:, None], False
+
+    def _array(self, name: str, x: npt.ArrayLike) -> Array:
+        if self._indices:
+            return as_integers(name, x)
+        return as_float(name, x) if self.dtype is None else as_array(name, x, self.dtype)
 
     def _leave(self, y: Array, batched: bool) -> Array:
         return self._swap(y) if batched else y[:, 0]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from .arrays import Array, as_array, as_lengths, as_shape, check_size
+from .arrays import Array, as_array, as_lengths, as_shape, check_count, check_size
 from .init import RecurrentInit
 from .kernels import Groups, Kernels, State
 from .module import once
@@ -46,7 +46,7 @@ class Layers(Kernels):
         self.dropout, self.bidirectional = rate("dropout", dropout), bool(bidirectional)
         self.directions = 2 if bidirectional else 1
         self.checkpoint = (
-            checkpoint if isinstance(checkpoint, bool) else check_size("checkpoint", checkpoint)
+            checkpoint if isinstance(checkpoint, bool) else check_count("checkpoint", checkpoint)
         )
         suffixes = [(f"_l{n}", f"_l{n}_reverse")[: self.directions] for n in range(num_layers)]
         rng = np.random.default_rng(seed)
@@ -165,6 +165,21 @@ class Layers(Kernels):
             return self._outputs(d, initial[::-1], batched)
 
         return (y, final), once(pullback)
+
+    def stages(self, batch: int) -> tuple[int, State, list[Any]]:
+        """What a stream goes through: the width of its frames, a zero state, layers on it."""
+        if self.bidirectional:
+            name = type(self).__name__
+            raise ValueError(
+                f"a bidirectional {name} cannot run as a stream: it reads from the end"
+            )
+        h = np.zeros((self.num_layers, batch, self.output_size), self.dtype)
+        c = np.zeros((*h.shape[:2], self.hidden_size), self.dtype) if self.has_cell_state else None
+        stages = [
+            (layer, h[n], None if c is None else c[n], self._expected)
+            for n, layer in enumerate(self._layers)
+        ]
+        return self.input_size, self._join(h, c), stages
 
     def _build(self) -> None:
         super()._build()

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from .arrays import Array, check_size, load_arrays, load_into
+from .arrays import Array, check_size
 from .batches import Batch, chunked
 from .chain import Chain
+from .configuration import Configured
 from .layers import Dropout, Embedding, Linear
 from .losses import SoftmaxCrossEntropy
-from .module import Module
+from .module import Module, load
 from .recurrent import GRU, LSTM, RNN
+from .stream import Stream
 from .training import evaluate
 
 CELLS: dict[str, type[RNN | LSTM | GRU]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
 
-class Vocabulary:
+class Vocabulary(Configured):
     """The characters that a model knows, each with its number: the place in `characters`."""
 
     def __init__(self, characters: str) -> None:
@@ -90,7 +92,7 @@ def streams(ids: Array, batch: int, length: int, overlap: int = 0) -> list[Batch
 
 
 @dataclass(frozen=True)
-class CharConfig:
+class CharConfig(Configured):
     """The sizes and options of a character model."""
 
     cell: str = "lstm"
@@ -144,6 +146,10 @@ class CharModel(Module):
         """Return `((logits, state), pullback)`."""
         return self.chain.vjp(ids, state)
 
+    def stream(self, batch: int = 1) -> Stream:
+        """Return a stream of characters' numbers to logits."""
+        return self.chain.stream(batch)
+
     def evaluate(self, text: str) -> float:
         """Return the mean loss of a text in nats per character, read in one go from a zero state.
 
@@ -167,12 +173,12 @@ class CharModel(Module):
         return self._continue(ids[:, np.newaxis], temperature, np.random.default_rng(seed))
 
     def _continue(self, ids: Array, temperature: float, rng: np.random.Generator) -> Iterator[str]:
-        state = None
+        stream = self.stream()
+        logits = stream.run(ids)[-1]
         while True:
-            logits, state = self(ids, state)
-            chosen = draw(logits[-1, 0], temperature, rng)
+            chosen = draw(logits[0], temperature, rng)
             yield self.vocabulary.characters[chosen]
-            ids = np.array([[chosen]])
+            logits = stream.step(np.array([chosen]))
 
     def sample(
         self, prompt: str, length: int, temperature: float = 1.0, seed: int | None = None
@@ -180,24 +186,12 @@ class CharModel(Module):
         """Return `length` characters that continue `prompt`; see `generate`."""
         return "".join(islice(self.generate(prompt, temperature, seed), length))
 
-    def save(self, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None) -> None:
-        """Write parameters, configuration and vocabulary to one file, for `from_file`."""
-        own = {"config": asdict(self.config), "characters": self.vocabulary.characters}
-        super().save(path, {**(metadata or {}), "character_model": own})
-
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> CharModel:
-        """Rebuild a model from the file that `save` wrote.
-
-        Raises `FileNotFoundError`, or `ValueError` saying what is wrong with the file.
-        """
-        arrays, metadata = load_arrays(path)
-        try:
-            own = metadata["character_model"]
-            model = cls(Vocabulary(own["characters"]), CharConfig(**own["config"]))
-            load_into(model.params, arrays)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{os.fspath(path)} is not a character model: {error}") from error
+        """`rnncore.load` of a file that must hold a character model."""
+        model = load(path)
+        if not isinstance(model, cls):
+            raise ValueError(f"{os.fspath(path)} is no character model: {type(model).__name__}")
         return model
 
 
