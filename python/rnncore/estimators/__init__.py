@@ -8,7 +8,7 @@ X is a 3-D array (N, T, I), a list of N arrays (T_n, I) with lengths of their ow
 """
 
 try:
-    from sklearn.utils.validation import validate_data as _  # the youngest of what is used
+    from sklearn.utils.validation import validate_data  # noqa: F401  (the youngest of what is used)
 except ImportError as error:
     raise ImportError(
         "rnncore.estimators needs scikit-learn 1.6 or later: pip install 'rnncore[estimators]'"

@@ -25,7 +25,7 @@ from .network import CELLS, Network
 from .sequences import Sequences, read
 
 #: Sequences at a time where nothing is learnt.
-_AT_ONCE = 256
+AT_ONCE = 256
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -94,7 +94,7 @@ class SequenceEstimator(BaseEstimator):
         """
         raise NotImplementedError
 
-    def _outputs(self, targets: Array) -> int:
+    def _outputs(self, targets: Any) -> int:
         """How many outputs the network has."""
         raise NotImplementedError
 
@@ -105,22 +105,27 @@ class SequenceEstimator(BaseEstimator):
         """What the network reads of its layers."""
         return "last"
 
-    def _batch(self, x: Sequences, targets: Array, rows: Array) -> Batch:
+    def _batch(self, x: Sequences, targets: Any, rows: Array) -> Batch:
         inputs, lengths = x.pick(rows).padded()
         return Batch(inputs, targets[rows], lengths)
 
-    def _split(self, count: int, targets: Array) -> tuple[Array, Array]:
-        """Rows to learn from, and rows to validate on."""
+    def _split(self, count: int, stratify: Array | None) -> tuple[Array, Array]:
+        """Return rows to learn from, and rows to validate on."""
         train, validation = train_test_split(
             np.arange(count),
             test_size=self.validation_fraction,
             random_state=int(self._rng.integers(2**31)),
+            stratify=stratify,
         )
         return train, validation
 
+    def _strata(self, targets: Any) -> Array | None:
+        """Return the class of each row, if parts of the data are to have their shares of each."""
+        return None
+
     # What all do alike.
 
-    def _read(self, X: Any, y: Any, *, first: bool, classes: Any = None) -> tuple[Sequences, Array]:
+    def _read(self, X: Any, y: Any, *, first: bool, classes: Any = None) -> tuple[Sequences, Any]:
         x = self._sequences(X, first)
         return x, self._targets(x, y, first, classes)
 
@@ -130,8 +135,8 @@ class SequenceEstimator(BaseEstimator):
     def _make_network(self, outputs: int) -> None:
         if self.cell not in CELLS:
             raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {self.cell!r}")
-        seed = check_random_state(self.random_state).randint(2**31)
-        self._rng, *parts = np.random.default_rng(seed).spawn(4)
+        seed = np.random.SeedSequence(check_random_state(self.random_state).randint(2**31))
+        self._rng, *parts = (np.random.default_rng(part) for part in seed.spawn(4))
         recurrence = CELLS[self.cell](
             self.n_features_in_,
             self.hidden_size,
@@ -149,21 +154,23 @@ class SequenceEstimator(BaseEstimator):
             recurrence, Chain(Dropout(self.dropout, seed=parts[1]), head), self._reading()
         )
         self._optimiser = AdamW(self.network_, self.learning_rate, weight_decay=self.weight_decay)
-        self.n_iter_, self.history_ = 0, []
+        self.n_iter_ = 0
+        self.history_: list[dict[str, Any]] = []
 
-    def _train(self, x: Sequences, targets: Array, passes: int, early_stopping: bool) -> Any:
+    def _train(self, x: Sequences, targets: Any, passes: int, early_stopping: bool) -> Any:
         count, size = len(x.lengths), check_size("batch_size", self.batch_size)
         loss, model = self._loss(), self._learner()
-        rows, held_out = np.arange(count), None
+        rows = held_out = np.arange(count)
         if early_stopping:
-            rows, held_out = self._split(count, targets)
+            rows, held_out = self._split(count, self._strata(targets))
+        self._optimiser.lr = self.learning_rate
 
         def epoch(rng: np.random.Generator) -> Iterator[Batch]:
             order = rng.permutation(rows)
             return (self._batch(x, targets, part) for part in _parts(order, size))
 
         def validate() -> float:
-            parts = _parts(held_out, _AT_ONCE)
+            parts = _parts(held_out, AT_ONCE)
             return evaluate(model, loss, (self._batch(x, targets, part) for part in parts))
 
         trainer = Trainer(
@@ -204,7 +211,7 @@ class SequenceEstimator(BaseEstimator):
         check_is_fitted(self)
         x = self._sequences(X, first=False)
         outputs = []
-        for part in x.batches(_AT_ONCE):
+        for part in x.batches(AT_ONCE):
             inputs, lengths = part.padded()
             out = self.network_(inputs, lengths=lengths)
             if self.network_.reading == "steps":

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.model_selection import train_test_split
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, validate_data
 
@@ -40,9 +39,10 @@ class Labels(ClassifierMixin, SequenceEstimator):
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
             raise ValueError(f"y has labels that are not among the classes: {unknown}")
-        return np.searchsorted(self.classes_, y)
+        places: Array = np.searchsorted(self.classes_, y)
+        return places
 
-    def _outputs(self, targets: Array) -> int:
+    def _outputs(self, targets: Any) -> int:
         return len(self.classes_)
 
     def _loss(self) -> SoftmaxCrossEntropy:
@@ -68,14 +68,8 @@ class SequenceClassifier(Labels, WholeSequence):
             check_consistent_length(x.lengths, y)
         return self._number(y, first, classes)
 
-    def _split(self, count: int, targets: Array) -> tuple[Array, Array]:
-        train, validation = train_test_split(
-            np.arange(count),
-            test_size=self.validation_fraction,
-            random_state=int(self._rng.integers(2**31)),
-            stratify=targets,
-        )
-        return train, validation
+    def _strata(self, targets: Any) -> Array:
+        return np.asarray(targets)
 
     def predict(self, X: Any) -> Array:
         """Return the likeliest class of each sequence, `(N,)`."""
@@ -109,7 +103,7 @@ class SequenceLabeller(Labels):
     def _reading(self) -> str:
         return "steps"
 
-    def _batch(self, x: Sequences, targets: Array, rows: Array) -> Batch:
+    def _batch(self, x: Sequences, targets: Any, rows: Array) -> Batch:
         part = x.pick(rows)
         inputs, lengths = part.padded()
         labels, _ = part.padded(targets)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import check_is_fitted
 
 from ..arrays import Array, check_size
 from ..batches import Batch
 from ..losses import length_mask
+from .base import AT_ONCE
 from .network import Network
 from .regressor import Numbers
 from .sequences import Sequences, read
@@ -22,10 +25,11 @@ class Forecaster(Numbers):
     """The next values of a series, all in one prediction, learnt with the squared error.
 
     `fit(X)` takes series and learns at each of their steps to tell the `horizon` steps that follow
-    (the training of Wen et al. 2017, "forking sequences"); series longer than `window` are cut into
-    pieces of so many steps (None: never). `predict(X)` returns the steps after each series, `(N,
-    horizon, I)`. `fit(X, y)` learns other values, which follow each sequence: `(N,)`, `(N, horizon)`
-    or `(N, horizon, K)`, and `predict` returns such. Inputs and targets are standardised inside.
+    (Wen et al. 2017, "forking sequences"); series longer than `window` are cut into pieces of so
+    many steps (None: never). `predict(X)` returns the steps after each series, `(N, horizon, I)`.
+
+    `fit(X, y)` learns other values that follow each sequence: `(N,)`, `(N, horizon)` or `(N,
+    horizon, K)`, and `predict` returns such. Inputs and targets are standardised inside.
 
     The other parameters: `SequenceEstimator`. Early stopping on series alone validates on the last
     of their pieces. A bidirectional network would see what it is to tell: it needs y.
@@ -45,29 +49,26 @@ class Forecaster(Numbers):
         return self
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return R^2 of the predictions; without y, of those for the last `horizon` steps of X."""
-        if y is None:
-            X, y = self._cut_off(X)
-            y = y.reshape(-1, y.shape[-1])
-            found = self.predict(X).reshape(y.shape)
-            sample_weight = (
-                None if sample_weight is None else np.repeat(sample_weight, self._shape[0])
-            )
-        else:
-            found, y = (np.asarray(values) for values in (self.predict(X), y))
-            found, y = (values.reshape(len(values), -1) for values in (found, y))
-        return float(r2_score(y, found, sample_weight=sample_weight))
+        """Return R^2 of the predictions; without y, of those made at every step of the series X."""
+        if y is not None:
+            rows = [np.asarray(values) for values in (y, self.predict(X))]
+            told, found = (values.reshape(len(values), -1) for values in rows)
+            return float(r2_score(told, found, sample_weight=sample_weight))
+        if sample_weight is not None:
+            raise ValueError("sample_weight must be None where y is None")
+        pairs = list(self._at_every_step(X))
+        told, found = (np.concatenate(values) for values in zip(*pairs, strict=True))
+        return float(r2_score(told, found))
 
-    def _cut_off(self, X: Any) -> tuple[list[Array], Array]:
-        """Return series without their last steps, and these."""
-        x, ahead = read(self, X, reset=False, dtype=np.float64), self._shape[0]
-        if x.lengths.min() <= ahead:
-            raise ValueError(
-                f"X must have sequences of more than {ahead} steps, the horizon, to be scored "
-                f"without y, got one of {x.lengths.min()}"
-            )
-        series = [x.steps[at : at + n] for at, n in zip(x.starts, x.lengths, strict=True)]
-        return [s[:-ahead] for s in series], np.stack([s[-ahead:] for s in series])
+    def _at_every_step(self, X: Any) -> Iterator[tuple[Array, Array]]:
+        """Yield what follows the steps of series and what is predicted, `(M, I)`, standardised."""
+        check_is_fitted(self)
+        model, x = self._learner(), self._pieces(self._sequences(X, first=False), None)
+        for part in x.batches(AT_ONCE):
+            batch = self._future(part, None)
+            out = model(batch.inputs, lengths=batch.lengths)
+            width, told = self.n_features_in_, batch.targets[batch.mask]
+            yield told.reshape(-1, width), out[batch.mask].reshape(-1, width)
 
     def _sequences(self, X: Any, first: bool) -> Sequences:
         x = read(self, X, reset=first, dtype=np.float64)
@@ -75,9 +76,7 @@ class Forecaster(Numbers):
             self._inputs = StandardScaler().fit(x.steps)
         return x._replace(steps=self._inputs.transform(x.steps).astype(self.dtype))
 
-    def _read(
-        self, X: Any, y: Any, *, first: bool, classes: Any = None
-    ) -> tuple[Sequences, Array | None]:
+    def _read(self, X: Any, y: Any, *, first: bool, classes: Any = None) -> tuple[Sequences, Any]:
         x = self._sequences(X, first)
         if first:
             self._series = y is None
@@ -91,11 +90,11 @@ class Forecaster(Numbers):
             self._shape = (check_size("horizon", self.horizon), x.steps.shape[1])
             self._mean = np.tile(self._inputs.mean_, self.horizon)
             self._scale = np.tile(self._inputs.scale_, self.horizon)
-        return self._pieces(x), None
+        return self._pieces(x, self.window), None
 
-    def _pieces(self, x: Sequences) -> Sequences:
+    def _pieces(self, x: Sequences, window: int | None) -> Sequences:
         """Cut series into pieces: `window` steps to read and those to be told after them."""
-        window = check_size("window", self.window or int(x.lengths.max()))
+        window = check_size("window", int(x.lengths.max()) if window is None else window)
         counts = -(-(x.lengths - 1) // window)
         if not counts.any():
             raise ValueError("X must have sequences of at least 2 steps where y is None")
@@ -105,25 +104,31 @@ class Forecaster(Numbers):
         lengths = np.minimum(window + self._shape[0], x.lengths[series] - offset)
         return x._replace(starts=x.starts[series] + offset, lengths=lengths)
 
-    def _batch(self, x: Sequences, targets: Array | None, rows: Array) -> Batch:
+    def _batch(self, x: Sequences, targets: Any, rows: Array) -> Batch:
         if targets is not None:
             return super()._batch(x, targets, rows)
-        part, horizon = x.pick(rows), self._shape[0]
-        values, _ = part.padded()  # (B, L, I)
+        return self._future(x.pick(rows), self.window)
+
+    def _future(self, pieces: Sequences, window: int | None) -> Batch:
+        """Return pieces of series as inputs (B, T, I), with the steps that follow each of theirs.
+
+        The targets are (B, T, horizon * I); those beyond a piece's end are masked.
+        """
+        horizon, (values, _) = self._shape[0], pieces.padded()
         batch, longest, width = values.shape
-        steps = min(self.window or longest, longest - 1)
-        inside = length_mask(part.lengths, longest, batch_first=True)[..., None]
-        ahead = np.full((batch, steps + horizon - 1, width), np.nan, values.dtype)
+        steps = min(window or longest, longest - 1)
+        inside = length_mask(pieces.lengths, longest, batch_first=True)[..., None]
         told = np.where(inside, values, np.nan)[:, 1 : steps + horizon]
+        ahead = np.full((batch, steps + horizon - 1, width), np.nan, values.dtype)
         ahead[:, : told.shape[1]] = told
         windows = np.lib.stride_tricks.sliding_window_view(ahead, horizon, axis=1)  # (B, T, I, h)
         future = np.moveaxis(windows, 3, 2).reshape(batch, steps, horizon * width)
-        lengths = np.minimum(part.lengths - 1, steps)
+        lengths = np.minimum(pieces.lengths - 1, steps)
         return Batch(values[:, :steps], future, lengths, ~np.isnan(future))
 
-    def _split(self, count: int, targets: Array | None) -> tuple[Array, Array]:
-        if targets is not None:
-            return super()._split(count, targets)
+    def _split(self, count: int, stratify: Array | None) -> tuple[Array, Array]:
+        if not self._series:
+            return super()._split(count, stratify)
         held_out = max(1, round(count * self.validation_fraction))
         if held_out >= count:
             raise ValueError(

@@ -59,7 +59,8 @@ class Network(Module):
         if self.reading == "steps":
             return y
         if self.reading == "mean":
-            return y.sum(axis=1) / self._count(y, lengths)
+            mean: Array = y.sum(axis=1) / self._count(y, lengths)
+            return mean
         h = self._last(state[0] if isinstance(state, tuple) else state)  # (D, B, H)
         return h.swapaxes(0, 1).reshape(h.shape[1], -1)
 
@@ -69,11 +70,11 @@ class Network(Module):
             return d, None
         if self.reading == "mean":
             return np.repeat((d / self._count(y, lengths))[:, None], y.shape[1], axis=1), None
-        dstate = state = state if isinstance(state, tuple) else (state,)
-        dstate = tuple(np.zeros_like(part) for part in state)
+        several = isinstance(state, tuple)
+        dstate = tuple(np.zeros_like(part) for part in (state if several else (state,)))
         dh = self._last(dstate[0])
         dh[...] = d.reshape(len(d), len(dh), -1).swapaxes(0, 1)
-        return None, dstate if len(dstate) > 1 else dstate[0]
+        return None, dstate if several else dstate[0]
 
     def _last(self, h: Array) -> Array:
         """The last layer's part of the states h (layers * D, B, H)."""
@@ -81,6 +82,6 @@ class Network(Module):
 
     @staticmethod
     def _count(y: Array, lengths: Array | None) -> Array:
-        if lengths is None:
-            return y.dtype.type(y.shape[1])
-        return lengths[:, None].astype(y.dtype)
+        """How many steps each sequence of y has, (B, 1)."""
+        count = np.full(len(y), y.shape[1]) if lengths is None else lengths
+        return count[:, None].astype(y.dtype)

@@ -30,24 +30,25 @@ class Numbers(RegressorMixin, SequenceEstimator):
         return values.reshape(len(out), *self._shape)
 
     def _targets(self, x: Sequences, y: Any, first: bool, classes: Any) -> Array:
-        shape = getattr(y, "shape", ())
-        y = y.reshape(len(y), -1) if len(shape) == 3 else y
+        deep = y.shape[1:] if getattr(y, "ndim", 0) == 3 else None
+        y = y if deep is None else y.reshape(len(y), -1)  # scikit-learn knows one axis of outputs
         y = validate_data(self, y=y, multi_output=True, y_numeric=True)
         check_consistent_length(x.lengths, y)
-        shape = shape[1:] if len(shape) == 3 else y.shape[1:]
+        shape, rows = deep or y.shape[1:], y.reshape(len(y), -1)
         if first:
-            self._shape = shape
-            self._standardise(y.reshape(len(y), -1))
+            self._shape: tuple[int, ...] = shape
+            self._standardise(rows)
         elif shape != self._shape:
             raise ValueError(f"y must have shape {('N', *self._shape)}, got {('N', *shape)}")
-        return ((y.reshape(len(y), -1) - self._mean) / self._scale).astype(self.dtype)
+        scaled: Array = ((rows - self._mean) / self._scale).astype(self.dtype)
+        return scaled
 
     def _standardise(self, values: Array) -> None:
         """Remember mean and deviation of each column."""
         self._mean, deviation = (f(values, axis=0, dtype=np.float64) for f in (np.mean, np.std))
         self._scale = np.where(deviation > 0, deviation, 1.0)
 
-    def _outputs(self, targets: Array) -> int:
+    def _outputs(self, targets: Any) -> int:
         return len(self._scale)
 
     def _loss(self) -> MeanSquaredError:

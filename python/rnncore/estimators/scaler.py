@@ -36,6 +36,8 @@ class SequenceScaler(StandardScaler):
     def _through(transform: Any, X: Any, copy: bool | None) -> Any:
         steps, lengths, form = flatten(X)
         values = transform(steps, copy)
+        if lengths is None:
+            return values
         if form == "list":
             return np.split(values, np.cumsum(lengths)[:-1])
-        return values if lengths is None else values.reshape(np.shape(X))
+        return values.reshape(np.shape(X))

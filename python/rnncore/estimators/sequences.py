@@ -64,7 +64,8 @@ class Sequences(NamedTuple):
             raise ValueError(
                 f"{name} must have shape {shape}, one entry for each step, got {values.shape}"
             )
-        return values.reshape(-1)
+        flat: Array = values.reshape(-1)
+        return flat
 
     def restore(self, values: Array) -> Any:
         """Return an array over all steps in the form that the sequences came in."""
