@@ -32,6 +32,11 @@ class SequenceScaler(StandardScaler):
         """Undo `transform`."""
         return self._through(super().inverse_transform, X, copy)
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = not self.with_mean
+        return tags
+
     @staticmethod
     def _through(transform: Any, X: Any, copy: bool | None) -> Any:
         steps, lengths, form = flatten(X)
