@@ -8,7 +8,7 @@ from gradients import check_layer
 from processes import run_python
 from rnncore import GRU, LSTM, Chain, Linear, Module
 
-pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
+sklearn = pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
 
 from rnncore.estimators import (
     Forecaster,
@@ -27,6 +27,12 @@ from sklearn.utils.estimator_checks import check_estimator
 
 LENGTHS = [4, 1, 7, 3, 5, 2, 6, 7, 1, 4, 3, 5]
 SMALL = {"hidden_size": 8, "max_iter": 3, "batch_size": 5, "random_state": 0}
+#: scikit-learn 1.6 gives sparse data also to who does not take them; 1.7 looks at the tags.
+EXPECTED = {
+    SequenceScaler: {"check_sample_weight_equivalence_on_sparse_data": "scikit-learn#30139"}
+    if sklearn.__version__.startswith("1.6.")
+    else {}
+}
 ALL = [SequenceClassifier, SequenceLabeller, SequenceRegressor, Forecaster]
 
 
@@ -52,9 +58,10 @@ def assert_same(found, wanted):
 @pytest.mark.parametrize("kind", [*ALL, SequenceScaler])
 def test_check_estimator(kind):
     estimator = kind() if kind is SequenceScaler else kind(max_iter=25, hidden_size=16)
-    checks = check_estimator(estimator, on_skip=None, on_fail=None)
-    failed = [check for check in checks if check["status"] not in ("passed", "skipped")]
-    assert not failed
+    checks = check_estimator(
+        estimator, on_skip=None, on_fail=None, expected_failed_checks=EXPECTED.get(kind, {})
+    )
+    assert not [check for check in checks if check["status"] == "failed"]
     assert len(checks) > 50
 
 
