@@ -7,6 +7,7 @@ import pytest
 from gradients import check_layer
 from processes import run_python
 from rnncore import GRU, LSTM, Chain, Linear, Module
+from rnncore.deep import CELLS
 
 pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
 
@@ -17,7 +18,7 @@ from rnncore.estimators import (
     SequenceRegressor,
     SequenceScaler,
 )
-from rnncore.estimators.network import CELLS, Network
+from rnncore.estimators.network import Network
 from sklearn import __version__ as sklearn_version
 from sklearn.base import clone
 from sklearn.metrics import r2_score

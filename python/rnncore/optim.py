@@ -220,7 +220,7 @@ class Adam(Optimiser):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): p *= 1 - lr * weight_decay."""
+    """Adam with decoupled decay (Loshchilov and Hutter 2019): p = p * (1 - lr * weight_decay)."""
 
     _decoupled_decay = True
 

@@ -17,11 +17,12 @@ from ..arrays import Array, check_size
 from ..batches import Batch
 from ..chain import Chain
 from ..curves import plot_history
+from ..deep import CELLS
 from ..layers import Dropout, Linear
 from ..losses import Loss, length_mask
 from ..optim import AdamW
 from ..training import Trainer, evaluate
-from .network import CELLS, Network
+from .network import Network
 from .sequences import Sequences, read
 
 #: Sequences at a time where nothing is learnt.

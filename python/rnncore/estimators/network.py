@@ -10,18 +10,8 @@ from ..arrays import Array
 from ..chain import Chain
 from ..layers import Pullback
 from ..module import Module, once
-from ..recurrent import GRU, LSTM, MGU, RNN, IndRNN, MinGRU, MinLSTM
 from ..stack import Layers
 
-CELLS: dict[str, type[Layers]] = {
-    "lstm": LSTM,
-    "gru": GRU,
-    "rnn": RNN,
-    "mgu": MGU,
-    "indrnn": IndRNN,
-    "min_gru": MinGRU,
-    "min_lstm": MinLSTM,
-}
 READINGS = ("last", "mean", "steps")
 
 
