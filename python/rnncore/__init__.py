@@ -30,6 +30,7 @@ from .lookahead import RowConvolution, Windowed
 from .losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy, length_mask
 from .module import Module
 from .optim import SGD, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm
+from .readout import Readout
 from .recurrent import (
     GRU,
     LSTM,
@@ -81,6 +82,7 @@ __all__ = [
     "RMSprop",
     "RNNCell",
     "ReLU",
+    "Readout",
     "RecursiveNet",
     "RowConvolution",
     "Sigmoid",

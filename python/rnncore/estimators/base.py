@@ -20,9 +20,11 @@ from ..curves import plot_history
 from ..deep import CELLS
 from ..layers import Dropout, Linear
 from ..losses import Loss, length_mask
+from ..module import Module
 from ..optim import AdamW
+from ..readout import Readout
+from ..stack import Layers
 from ..training import Trainer, evaluate
-from .network import Network
 from .sequences import Sequences, read
 
 #: Sequences at a time where nothing is learnt.
@@ -102,9 +104,9 @@ class SequenceEstimator(BaseEstimator):
     def _loss(self) -> Loss:
         raise NotImplementedError
 
-    def _reading(self) -> str:
-        """What the network reads of its layers."""
-        return "last"
+    def _read_of(self, layer: Layers) -> Module:
+        """Return what the linear layer sees of the recurrent layers."""
+        return Readout(layer)
 
     def _batch(self, x: Sequences, targets: Any, rows: Array) -> Batch:
         inputs, lengths = x.pick(rows).padded()
@@ -150,9 +152,10 @@ class SequenceEstimator(BaseEstimator):
             **(self.cell_options or {}),
         )
         width = recurrence.directions * recurrence.output_size
-        head = Linear(width, outputs, dtype=self.dtype, seed=parts[2])
-        self.network_ = Network(
-            recurrence, Chain(Dropout(self.dropout, seed=parts[1]), head), self._reading()
+        self.network_ = Chain(
+            self._read_of(recurrence),
+            Dropout(self.dropout, seed=parts[1]),
+            Linear(width, outputs, dtype=self.dtype, seed=parts[2]),
         )
         self._optimiser = AdamW(self.network_, self.learning_rate, weight_decay=self.weight_decay)
         self.n_iter_ = 0
@@ -195,7 +198,7 @@ class SequenceEstimator(BaseEstimator):
         self._note(trainer.history)
         return self
 
-    def _learner(self) -> Network:
+    def _learner(self) -> Chain:
         """The network as it is trained."""
         return self.network_
 
@@ -214,8 +217,8 @@ class SequenceEstimator(BaseEstimator):
         outputs = []
         for part in x.batches(AT_ONCE):
             inputs, lengths = part.padded()
-            out = self.network_(inputs, lengths=lengths)
-            if self.network_.reading == "steps":
+            out, _ = self.network_(inputs, lengths=lengths)
+            if out.ndim == 3:
                 inside = length_mask(part.lengths, inputs.shape[1], batch_first=True)
                 out = out[inside]
             outputs.append(out)
@@ -232,10 +235,8 @@ class WholeSequence(SequenceEstimator):
 
     reading: str = "last"
 
-    def _reading(self) -> str:
-        if self.reading not in ("last", "mean"):
-            raise ValueError(f"reading must be 'last' or 'mean', got {self.reading!r}")
-        return self.reading
+    def _read_of(self, layer: Layers) -> Module:
+        return Readout(layer, self.reading)
 
 
 def _parts(rows: Array, size: int) -> Iterator[Array]:

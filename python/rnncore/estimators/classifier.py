@@ -13,6 +13,8 @@ from sklearn.utils.validation import check_consistent_length, validate_data
 from ..arrays import Array
 from ..batches import Batch
 from ..losses import SoftmaxCrossEntropy, length_mask
+from ..module import Module
+from ..stack import Layers
 from .base import SequenceEstimator, WholeSequence
 from .sequences import Sequences
 
@@ -100,8 +102,8 @@ class SequenceLabeller(Labels):
             check_consistent_length(x.steps, labels)
         return self._number(labels, first, classes)
 
-    def _reading(self) -> str:
-        return "steps"
+    def _read_of(self, layer: Layers) -> Module:
+        return layer
 
     def _batch(self, x: Sequences, targets: Any, rows: Array) -> Batch:
         part = x.pick(rows)

@@ -13,9 +13,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..arrays import Array, check_size
 from ..batches import Batch
+from ..chain import Chain
 from ..losses import length_mask
 from .base import AT_ONCE
-from .network import Network
 from .regressor import Numbers
 from .sequences import Sequences, read
 
@@ -66,7 +66,7 @@ class Forecaster(Numbers):
         model, x = self._learner(), self._pieces(self._sequences(X, first=False), None)
         for part in x.batches(AT_ONCE):
             batch = self._future(part, None)
-            out = model(batch.inputs, lengths=batch.lengths)
+            out, _ = model(batch.inputs, lengths=batch.lengths)
             width, told = self.n_features_in_, batch.targets[batch.mask]
             yield told.reshape(-1, width), out[batch.mask].reshape(-1, width)
 
@@ -137,10 +137,12 @@ class Forecaster(Numbers):
             )
         return np.arange(count - held_out), np.arange(count - held_out, count)
 
-    def _learner(self) -> Network:
+    def _learner(self) -> Chain:
         if not self._series:
             return self.network_
-        return Network(self.network_.recurrence, self.network_.head, "steps")
+        readout: Any
+        readout, *head = self.network_.layers
+        return Chain(readout.layer, *head)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
