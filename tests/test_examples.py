@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from processes import run_python
 
@@ -69,3 +70,24 @@ def test_autoencoder(tmp_path, semi):
     assert 0 < found["error_after"] < found["error_before"]
     assert all(0 <= found[name] <= 100 for name in names[2:])
     assert (tmp_path / "trees.png").stat().st_size > 0
+
+
+def test_digits(tmp_path):
+    pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
+    pytest.importorskip("matplotlib")
+    found = results("digits.py", "--plot", str(tmp_path / "digits.png"))
+    assert 0.9 < found["accuracy"] <= 1  # after 8 passes of 50
+    assert (tmp_path / "digits.png").stat().st_size > 0
+
+
+def test_label_and_forecast():
+    pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
+    found = results("label_and_forecast.py")
+    assert list(found) == [
+        "labels",
+        "commonest_label",
+        "forecast_r2",
+        "linear_r2",
+        "persistence_r2",
+    ]
+    assert all(np.isfinite(value) for value in found.values())

@@ -94,6 +94,15 @@ def test_copies_are_whole_and_apart(copy):
     assert (pair.params["first.weight"] == 1).all()
 
 
+def test_parameters_mapped_read_only_come_back_writeable():
+    params = Arrays({"w": np.arange(3.0)})
+    restore, (given,) = params.__reduce__()
+    given["w"].flags.writeable = False  # as joblib.load(..., mmap_mode="r") leaves them
+    copy = restore(given)
+    copy["w"] = np.ones(3)
+    np.testing.assert_array_equal(params["w"], np.arange(3.0))
+
+
 # Arrays
 
 

@@ -1,6 +1,7 @@
 """Optimisers, clipping and schedules against PyTorch's numbers, and exact resume."""
 
 import math
+import pickle
 import tracemalloc
 
 import numpy as np
@@ -109,6 +110,20 @@ def test_exact_resume(name):
     train(second, after, gradients[5:])
     np.testing.assert_array_equal(joined(first.params), joined(whole.params))
     np.testing.assert_array_equal(joined(second.params), joined(whole.params))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pickled_pair_of_module_and_optimiser_goes_on(kind):
+    module = Numbers((2, 3), (4,))
+    optimiser, rng = kind(module, 0.1), np.random.default_rng(0)
+    module.draw_gradients(rng)
+    optimiser.step()
+    twin, its_optimiser = pickle.loads(pickle.dumps((module, optimiser)))
+    for one, steps in ((module, optimiser), (twin, its_optimiser)):
+        one.draw_gradients(np.random.default_rng(1))
+        steps.step()
+    for name, param in module.params.items():
+        np.testing.assert_array_equal(twin.params[name], param)
 
 
 def test_state_dict_is_named_after_the_parameters():

@@ -248,6 +248,10 @@ class TestFit:
         assert "step 2: train " in said.err
         assert ", validation " in said.err
 
+    def test_quiet_says_nothing(self, capsys: pytest.CaptureFixture[str]) -> None:
+        trainer_of(text_batches()).fit(4, validate_every=2, quiet=True)
+        assert capsys.readouterr() == ("", "")
+
     def test_validates_at_whole_intervals(self) -> None:
         with pytest.raises(ValueError, match="validate_every must be at least 1, got 0"):
             quiet_fit(trainer_of(text_batches()), 1, validate_every=0)

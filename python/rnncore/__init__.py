@@ -33,6 +33,7 @@ from .losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy, l
 from .module import Module, load
 from .optim import SGD, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm
 from .parsing import Bracketing, Parsed, Parser, bracketing
+from .readout import Readout
 from .recurrent import (
     GRU,
     LSTM,
@@ -90,6 +91,7 @@ __all__ = [
     "RMSprop",
     "RNNCell",
     "ReLU",
+    "Readout",
     "RecursiveAutoencoder",
     "RecursiveNet",
     "RecursiveTensorNet",

@@ -169,12 +169,17 @@ class Arrays(dict[str, Array]):
         return self
 
     def __reduce__(self) -> Any:
-        return Arrays, (dict(self),)
+        return _thawed, (dict(self),)
 
     def _fixed(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError("the names of a module's arrays are fixed")
 
     __delitem__ = pop = popitem = clear = setdefault = _fixed
+
+
+def _thawed(arrays: Mapping[str, Array]) -> Arrays:
+    """Unpickled arrays, writeable also where whoever unpickles mapped them from a file."""
+    return Arrays({n: a if a.flags.writeable else np.array(a) for n, a in arrays.items()})
 
 
 def load_into(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) -> None:

@@ -15,16 +15,19 @@ def require_matplotlib() -> None:
         raise ImportError("plots need matplotlib: pip install 'rnncore[plot]'") from error
 
 
-def plot_history(history: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
+def plot_history(
+    history: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], unit: str = "nats"
+) -> None:
     """Draw training and validation loss over the steps of a `Trainer.history`; save as `path`.
 
-    The ending of `path` chooses the format. Raises `ImportError` without matplotlib.
+    `unit` is what the loss is counted in. The ending of `path` chooses the format. Raises
+    `ImportError` without matplotlib.
     """
     require_matplotlib()
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot(xlabel="step", ylabel="loss (nats)")
+    axes = figure.add_subplot(xlabel="step", ylabel=f"loss ({unit})")
     for key, label in (("train_loss", "training"), ("validation_loss", "validation")):
         points = [(entry["step"], entry[key]) for entry in history if entry[key] is not None]
         if points:

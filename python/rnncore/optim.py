@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -65,10 +65,26 @@ class Optimiser:
         self.lr = lr
         self.weight_decay = float(weight_decay)
         self.steps = 0
-        self._params, self._grads = _distinct(module)
+        self._module = module
+        self._build(dict.fromkeys(slots))
+
+    def _build(self, slots: Mapping[str, Array | None]) -> None:
+        """Cut the parameters into blocks; a slot without values is zero."""
+        self._params, self._grads = _distinct(self._module)
         dtype, size = _common_dtype(self._params), sum(p.size for p in self._params.values())
-        self._slots = {name: np.zeros(size, dtype) for name in slots}
+        self._slots = {
+            name: np.zeros(size, dtype) if values is None else np.array(values)
+            for name, values in slots.items()
+        }
         self._blocks = _cut(self._params, self._grads, list(self._slots.values()), dtype, size)
+
+    def __getstate__(self) -> dict[str, Any]:
+        views = ("_params", "_grads", "_blocks")
+        return {name: value for name, value in vars(self).items() if name not in views}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._build(self._slots)
 
     @property
     def learning_rate(self) -> float:
@@ -204,7 +220,7 @@ class Adam(Optimiser):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): p *= 1 - lr * weight_decay."""
+    """Adam with decoupled decay (Loshchilov and Hutter 2019): p = p * (1 - lr * weight_decay)."""
 
     _decoupled_decay = True
 

@@ -167,12 +167,14 @@ class Trainer:
         seconds: float | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         show_progress: bool = True,
+        quiet: bool = False,
     ) -> str:
         """Train until `steps` updates have been made in all; return which limit ended it.
 
         Every `validate_every` steps and at the end there is a validation, a record in the history
         and a checkpoint. "patience" ends the run after so many validations without a new best,
-        "seconds" after so much time in this call; else it is "steps".
+        "seconds" after so much time in this call; else it is "steps". `quiet` runs print nothing;
+        others a line for each record, and a progress bar with `show_progress`.
 
         Ctrl-C ends it after the running step: the checkpoint is written and a `KeyboardInterrupt`
         raised that says so. A second Ctrl-C strikes at once. A training loss (or a norm to be
@@ -183,16 +185,16 @@ class Trainer:
         limits, reason = Limits(steps, patience or math.inf, deadline), None
         with (
             held_interrupts() as interrupted,
-            progress_bar(steps, self.progress.step, show=show_progress) as bar,
+            progress_bar(steps, self.progress.step, show=show_progress and not quiet) as bar,
         ):
             while not interrupted and not (reason := limits.reached(self.progress)):
                 self.update()
                 bar.set_postfix_str(str(self.progress), refresh=False)
                 bar.update()
                 if self.progress.step % validate_every == 0:
-                    self._record(checkpoint, bar)
+                    self._record(checkpoint, None if quiet else bar)
             if reason and self.progress.targets:
-                self._record(checkpoint, bar)
+                self._record(checkpoint, None if quiet else bar)
         if interrupted:
             raise self._interrupted(checkpoint)
         return reason or "steps"
@@ -308,7 +310,8 @@ class Trainer:
             }
         )
         progress.loss_sum = progress.targets = progress.update_seconds = 0.0
-        bar.write(describe(progress.history[-1]), file=sys.stderr)
+        if bar is not None:
+            bar.write(describe(progress.history[-1]), file=sys.stderr)
         if checkpoint is not None:
             self.save(checkpoint)
 

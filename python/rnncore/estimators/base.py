@@ -1,0 +1,243 @@
+"""What the estimators share: their parameters, and fitting by the library's own trainer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from ..arrays import Array, check_size
+from ..batches import Batch
+from ..chain import Chain
+from ..curves import plot_history
+from ..deep import CELLS
+from ..layers import Dropout, Linear
+from ..losses import Loss, length_mask
+from ..module import Module
+from ..optim import AdamW
+from ..readout import Readout
+from ..stack import Layers
+from ..training import Trainer, evaluate
+from .sequences import Sequences, read
+
+#: Sequences at a time where nothing is learnt.
+AT_ONCE = 256
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SequenceEstimator(BaseEstimator):
+    """Base of the estimators. Its parameters are those of all:
+
+    - cell: "lstm", "gru", "rnn", "mgu", "indrnn", "min_gru" or "min_lstm"; hidden_size, num_layers,
+      bidirectional; dropout, between the layers and before the last, linear one; cell_options, a
+      dict of further keywords of the layer (`rnncore.recurrent`)
+    - max_iter passes over the data, in batches of batch_size sequences, by AdamW with learning_rate
+      and weight_decay, gradients clipped to clip_norm (None: not at all)
+    - early_stopping: a share of the sequences, validation_fraction, is set aside; training ends
+      after n_iter_no_change passes without a lower loss on them, and the best parameters are kept
+    - dtype, "float32" or "float64", to which X is converted
+    - random_state, as in scikit-learn; verbose: a progress bar and a line for every pass
+
+    After a fit: `network_`, a module; `n_iter_`, passes made; `history_`, a dict per pass with
+    epoch, step, train_loss, validation_loss, seconds; `n_features_in_`.
+    """
+
+    cell: str = "lstm"
+    hidden_size: int = 32
+    num_layers: int = 1
+    bidirectional: bool = False
+    dropout: float = 0.0
+    cell_options: dict[str, Any] | None = None
+    max_iter: int = 50
+    batch_size: int = 32
+    learning_rate: float = 5e-3
+    weight_decay: float = 0.0
+    clip_norm: float | None = 1.0
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    n_iter_no_change: int = 10
+    dtype: str = "float32"
+    random_state: Any = None
+    verbose: bool = False
+
+    #: What a loss is counted in, for the picture.
+    _unit: ClassVar[str] = "nats"
+
+    def fit(self, X: Any, y: Any) -> Any:
+        """Learn from sequences X and targets y, forgetting what was learnt before."""
+        x, targets = self._read(X, y, first=True)
+        self._make_network(self._outputs(targets))
+        return self._train(x, targets, self.max_iter, self.early_stopping)
+
+    def _partial_fit(self, X: Any, y: Any, classes: Any = None) -> Any:
+        first = not hasattr(self, "network_")
+        x, targets = self._read(X, y, first=first, classes=classes)
+        if first:
+            self._make_network(self._outputs(targets))
+        return self._train(x, targets, 1, early_stopping=False)
+
+    def plot_history(self, path: str | os.PathLike[str]) -> None:
+        """Save a picture of the losses in `history_`. Needs matplotlib: `rnncore[plot]`."""
+        check_is_fitted(self)
+        plot_history(self.history_, path, unit=self._unit)
+
+    # What each kind of estimator says of itself.
+
+    def _targets(self, x: Sequences, y: Any, first: bool, classes: Any) -> Array:
+        """Check y and return it as the loss takes it, over sequences or over all steps.
+
+        With `first`, learn what there is to learn about targets; classes: labels told beforehand.
+        """
+        raise NotImplementedError
+
+    def _outputs(self, targets: Any) -> int:
+        """How many outputs the network has."""
+        raise NotImplementedError
+
+    def _loss(self) -> Loss:
+        raise NotImplementedError
+
+    def _read_of(self, layer: Layers) -> Module:
+        """Return what the linear layer sees of the recurrent layers."""
+        return Readout(layer)
+
+    def _batch(self, x: Sequences, targets: Any, rows: Array) -> Batch:
+        inputs, lengths = x.pick(rows).padded()
+        return Batch(inputs, targets[rows], lengths)
+
+    def _split(self, count: int, stratify: Array | None) -> tuple[Array, Array]:
+        """Return rows to learn from, and rows to validate on."""
+        train, validation = train_test_split(
+            np.arange(count),
+            test_size=self.validation_fraction,
+            random_state=int(self._rng.integers(2**31)),
+            stratify=stratify,
+        )
+        return train, validation
+
+    def _strata(self, targets: Any) -> Array | None:
+        """Return the class of each row, if parts of the data are to have their shares of each."""
+        return None
+
+    # What all do alike.
+
+    def _read(self, X: Any, y: Any, *, first: bool, classes: Any = None) -> tuple[Sequences, Any]:
+        x = self._sequences(X, first)
+        return x, self._targets(x, y, first, classes)
+
+    def _sequences(self, X: Any, first: bool) -> Sequences:
+        return read(self, X, reset=first, dtype=self.dtype)
+
+    def _make_network(self, outputs: int) -> None:
+        if self.cell not in CELLS:
+            raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {self.cell!r}")
+        seed = np.random.SeedSequence(check_random_state(self.random_state).randint(2**31))
+        self._rng, *parts = (np.random.default_rng(part) for part in seed.spawn(4))
+        recurrence = CELLS[self.cell](
+            self.n_features_in_,
+            self.hidden_size,
+            self.num_layers,
+            batch_first=True,
+            dropout=self.dropout,
+            bidirectional=self.bidirectional,
+            dtype=self.dtype,
+            seed=parts[0],
+            **(self.cell_options or {}),
+        )
+        width = recurrence.directions * recurrence.output_size
+        self.network_ = Chain(
+            self._read_of(recurrence),
+            Dropout(self.dropout, seed=parts[1]),
+            Linear(width, outputs, dtype=self.dtype, seed=parts[2]),
+        )
+        self._optimiser = AdamW(self.network_, self.learning_rate, weight_decay=self.weight_decay)
+        self.n_iter_ = 0
+        self.history_: list[dict[str, Any]] = []
+
+    def _train(self, x: Sequences, targets: Any, passes: int, early_stopping: bool) -> Any:
+        count, size = len(x.lengths), check_size("batch_size", self.batch_size)
+        loss, model = self._loss(), self._learner()
+        rows = held_out = np.arange(count)
+        if early_stopping:
+            rows, held_out = self._split(count, self._strata(targets))
+        self._optimiser.lr = self.learning_rate
+
+        def epoch(rng: np.random.Generator) -> Iterator[Batch]:
+            order = rng.permutation(rows)
+            return (self._batch(x, targets, part) for part in _parts(order, size))
+
+        def validate() -> float:
+            parts = _parts(held_out, AT_ONCE)
+            return evaluate(model, loss, (self._batch(x, targets, part) for part in parts))
+
+        trainer = Trainer(
+            model,
+            loss,
+            self._optimiser,
+            epoch,
+            validate=validate if early_stopping else None,
+            clip_norm=self.clip_norm,
+            seed=self._rng,
+        )
+        updates = -(-len(rows) // size)
+        trainer.fit(
+            check_size("max_iter", passes) * updates,
+            validate_every=updates,
+            patience=check_size("n_iter_no_change", self.n_iter_no_change),
+            show_progress=bool(self.verbose),
+            quiet=not self.verbose,
+        )
+        trainer.restore_best()
+        self._note(trainer.history)
+        return self
+
+    def _learner(self) -> Chain:
+        """The network as it is trained."""
+        return self.network_
+
+    def _note(self, records: list[dict[str, Any]]) -> None:
+        """Add the records of a run to the history, counting on from those before it."""
+        before = self.history_[-1] if self.history_ else {"step": 0, "seconds": 0.0}
+        for record in records:
+            self.n_iter_ += 1
+            counted = {key: before[key] + record[key] for key in ("step", "seconds")}
+            self.history_.append({**record, **counted, "epoch": self.n_iter_})
+
+    def _infer(self, X: Any) -> tuple[Sequences, Array]:
+        """Check X and return its sequences and the network's outputs, over them or all steps."""
+        check_is_fitted(self)
+        x = self._sequences(X, first=False)
+        outputs = []
+        for part in x.batches(AT_ONCE):
+            inputs, lengths = part.padded()
+            out, _ = self.network_(inputs, lengths=lengths)
+            if out.ndim == 3:
+                inside = length_mask(part.lengths, inputs.shape[1], batch_first=True)
+                out = out[inside]
+            outputs.append(out)
+        return x, np.concatenate(outputs)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class WholeSequence(SequenceEstimator):
+    """Base of the estimators that say one thing of a whole sequence, and may choose how to read it.
+
+    reading: what the last, linear layer sees, "last" (the states in which the recurrent layers end)
+    or "mean" (the mean of their outputs). The other parameters: `SequenceEstimator`.
+    """
+
+    reading: str = "last"
+
+    def _read_of(self, layer: Layers) -> Module:
+        return Readout(layer, self.reading)
+
+
+def _parts(rows: Array, size: int) -> Iterator[Array]:
+    return (rows[at : at + size] for at in range(0, len(rows), size))

@@ -1,0 +1,150 @@
+"""What comes after a sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import r2_score
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import check_is_fitted
+
+from ..arrays import Array, check_size
+from ..batches import Batch
+from ..chain import Chain
+from ..losses import length_mask
+from .base import AT_ONCE
+from .regressor import Numbers
+from .sequences import Sequences, read
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Forecaster(Numbers):
+    """The next values of a series, all in one prediction, learnt with the squared error.
+
+    `fit(X)` takes series and learns at each of their steps to tell the `horizon` steps that follow
+    (Wen et al. 2017, "forking sequences"); series longer than `window` are cut into pieces of so
+    many steps (None: never). `predict(X)` returns the steps after each series, `(N, horizon, I)`.
+
+    `fit(X, y)` learns other values that follow each sequence: `(N,)`, `(N, horizon)` or `(N,
+    horizon, K)`, and `predict` returns such. Inputs and targets are standardised inside.
+
+    The other parameters: `SequenceEstimator`. Early stopping on series alone validates on the last
+    of their pieces. A bidirectional network would see what it is to tell: it needs y.
+    """
+
+    horizon: int = 1
+    window: int | None = 64
+
+    def fit(self, X: Any, y: Any = None) -> Forecaster:
+        """Learn from series X, or from sequences X and what follows them, y."""
+        super().fit(X, y)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None) -> Forecaster:
+        """Make one pass over X (and y), going on from what was learnt before."""
+        super().partial_fit(X, y)
+        return self
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return R^2 of the predictions; without y, of those made at every step of the series X."""
+        if y is not None:
+            rows = [np.asarray(values) for values in (y, self.predict(X))]
+            told, found = (values.reshape(len(values), -1) for values in rows)
+            return float(r2_score(told, found, sample_weight=sample_weight))
+        if sample_weight is not None:
+            raise ValueError("sample_weight must be None where y is None")
+        pairs = list(self._at_every_step(X))
+        told, found = (np.concatenate(values) for values in zip(*pairs, strict=True))
+        return float(r2_score(told, found))
+
+    def _at_every_step(self, X: Any) -> Iterator[tuple[Array, Array]]:
+        """Yield what follows the steps of series and what is predicted, `(M, I)`, standardised."""
+        check_is_fitted(self)
+        model, x = self._learner(), self._pieces(self._sequences(X, first=False), None)
+        for part in x.batches(AT_ONCE):
+            batch = self._future(part, None)
+            out, _ = model(batch.inputs, lengths=batch.lengths)
+            width, told = self.n_features_in_, batch.targets[batch.mask]
+            yield told.reshape(-1, width), out[batch.mask].reshape(-1, width)
+
+    def _sequences(self, X: Any, first: bool) -> Sequences:
+        x = read(self, X, reset=first, dtype=np.float64)
+        if first:
+            self._inputs = StandardScaler().fit(x.steps)
+        return x._replace(steps=self._inputs.transform(x.steps).astype(self.dtype))
+
+    def _read(self, X: Any, y: Any, *, first: bool, classes: Any = None) -> tuple[Sequences, Any]:
+        x = self._sequences(X, first)
+        if first:
+            self._series = y is None
+        elif self._series != (y is None):
+            raise ValueError(f"y must be {'None' if self._series else 'given'}, as at first")
+        if y is not None:
+            return x, self._targets(x, y, first, classes)
+        if self.bidirectional:
+            raise ValueError("bidirectional=True needs y: it would see the values to be told")
+        if first:
+            self._shape = (check_size("horizon", self.horizon), x.steps.shape[1])
+            self._mean = np.tile(self._inputs.mean_, self.horizon)
+            self._scale = np.tile(self._inputs.scale_, self.horizon)
+        return self._pieces(x, self.window), None
+
+    def _pieces(self, x: Sequences, window: int | None) -> Sequences:
+        """Cut series into pieces: `window` steps to read and those to be told after them."""
+        window = check_size("window", int(x.lengths.max()) if window is None else window)
+        counts = -(-(x.lengths - 1) // window)
+        if not counts.any():
+            raise ValueError("X must have sequences of at least 2 steps where y is None")
+        series = np.repeat(np.arange(len(counts)), counts)
+        first = np.cumsum(counts) - counts
+        offset = (np.arange(len(series)) - first[series]) * window
+        lengths = np.minimum(window + self._shape[0], x.lengths[series] - offset)
+        return x._replace(starts=x.starts[series] + offset, lengths=lengths)
+
+    def _batch(self, x: Sequences, targets: Any, rows: Array) -> Batch:
+        if targets is not None:
+            return super()._batch(x, targets, rows)
+        return self._future(x.pick(rows), self.window)
+
+    def _future(self, pieces: Sequences, window: int | None) -> Batch:
+        """Return pieces of series as inputs (B, T, I), with the steps that follow each of theirs.
+
+        The targets are (B, T, horizon * I); those beyond a piece's end are masked.
+        """
+        horizon, (values, _) = self._shape[0], pieces.padded()
+        batch, longest, width = values.shape
+        steps = min(window or longest, longest - 1)
+        inside = length_mask(pieces.lengths, longest, batch_first=True)[..., None]
+        told = np.where(inside, values, np.nan)[:, 1 : steps + horizon]
+        ahead = np.full((batch, steps + horizon - 1, width), np.nan, values.dtype)
+        ahead[:, : told.shape[1]] = told
+        windows = np.lib.stride_tricks.sliding_window_view(ahead, horizon, axis=1)  # (B, T, I, h)
+        future = np.moveaxis(windows, 3, 2).reshape(batch, steps, horizon * width)
+        lengths = np.minimum(pieces.lengths - 1, steps)
+        return Batch(values[:, :steps], future, lengths, ~np.isnan(future))
+
+    def _split(self, count: int, stratify: Array | None) -> tuple[Array, Array]:
+        if not self._series:
+            return super()._split(count, stratify)
+        held_out = max(1, round(count * self.validation_fraction))
+        if held_out >= count:
+            raise ValueError(
+                f"early_stopping needs at least 2 pieces of series, X has {count}: "
+                "choose a smaller window"
+            )
+        return np.arange(count - held_out), np.arange(count - held_out, count)
+
+    def _learner(self) -> Chain:
+        if not self._series:
+            return self.network_
+        readout: Any
+        readout, *head = self.network_.layers
+        return Chain(readout.layer, *head)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = False
+        return tags

@@ -1,0 +1,70 @@
+"""Numbers that belong to whole sequences."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import check_consistent_length, validate_data
+
+from ..arrays import Array
+from ..losses import MeanSquaredError
+from .base import SequenceEstimator, WholeSequence
+from .sequences import Sequences
+
+
+class Numbers(RegressorMixin, SequenceEstimator):
+    """What estimators of numbers share: targets are standardised, predictions are not."""
+
+    _unit: ClassVar[str] = "variances of the target"
+
+    def partial_fit(self, X: Any, y: Any) -> Any:
+        """Make one pass over X and y, going on from what was learnt before."""
+        return self._partial_fit(X, y)
+
+    def predict(self, X: Any) -> Array:
+        """Return a prediction for each sequence, of the shape that y had."""
+        _, out = self._infer(X)
+        values: Array = out * self._scale + self._mean
+        return values.reshape(len(out), *self._shape)
+
+    def _targets(self, x: Sequences, y: Any, first: bool, classes: Any) -> Array:
+        deep = y.shape[1:] if getattr(y, "ndim", 0) == 3 else None
+        y = y if deep is None else y.reshape(len(y), -1)  # scikit-learn knows one axis of outputs
+        y = validate_data(self, y=y, multi_output=True, y_numeric=True)
+        check_consistent_length(x.lengths, y)
+        shape, rows = deep or y.shape[1:], y.reshape(len(y), -1)
+        if first:
+            self._shape: tuple[int, ...] = shape
+            self._standardise(rows)
+        elif shape != self._shape:
+            raise ValueError(f"y must have shape {('N', *self._shape)}, got {('N', *shape)}")
+        scaled: Array = ((rows - self._mean) / self._scale).astype(self.dtype)
+        return scaled
+
+    def _standardise(self, values: Array) -> None:
+        """Remember mean and deviation of each column."""
+        self._mean, deviation = (f(values, axis=0, dtype=np.float64) for f in (np.mean, np.std))
+        self._scale = np.where(deviation > 0, deviation, 1.0)
+
+    def _outputs(self, targets: Any) -> int:
+        return len(self._scale)
+
+    def _loss(self) -> MeanSquaredError:
+        return MeanSquaredError()
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+class SequenceRegressor(Numbers, WholeSequence):
+    """One number, or several, for a whole sequence, learnt with the squared error.
+
+    y `(N,)` or `(N, K)`. It is standardised inside, by mean and deviation of the first y that was
+    seen: losses are in those units, predictions in y's. Parameters: `SequenceEstimator`, and
+    reading: what the last, linear layer sees, "last" (the states in which the recurrent layers end)
+    or "mean" (the mean of their outputs).
+    """
