@@ -8,11 +8,13 @@ y, (h, c) = lstm(np.zeros((20, 4, 8), np.float32))          # inference
 dx, dstate = pullback(np.ones_like(y))                      # adds to lstm.grads
 """
 
-from . import init, losses, optim, schedules
+from . import convert, init, losses, optim, schedules
 from ._core import info
 from .bidirectional import Bidirectional
 from .chain import Chain
 from .deep import DeepRNN
+from .elementwise import Elementwise
+from .ends import Final, Reversed
 from .forest import Forest
 from .latency import LatencyControlled, Stream
 from .layers import (
@@ -63,7 +65,9 @@ __all__ = [
     "Chain",
     "DeepRNN",
     "Dropout",
+    "Elementwise",
     "Embedding",
+    "Final",
     "Forest",
     "GRUCell",
     "Identity",
@@ -82,6 +86,7 @@ __all__ = [
     "RNNCell",
     "ReLU",
     "RecursiveNet",
+    "Reversed",
     "RowConvolution",
     "Sigmoid",
     "Softmax",
@@ -91,6 +96,7 @@ __all__ = [
     "TreeLSTM",
     "Windowed",
     "clip_grad_norm",
+    "convert",
     "get_num_threads",
     "info",
     "init",
