@@ -121,7 +121,7 @@ def test_what_does_not_fit_is_named(golden):
         from_torch(state | {"weight_ih_l0": np.zeros((20, 3), np.int64)})
     with pytest.raises(ValueError, match="pickles run code"):
         from_torch("model.pt")
-    with pytest.raises(ValueError, match="cannot represent the entries net.conv"):
+    with pytest.raises(ValueError, match=r"cannot represent the entries net\.conv"):
         from_torch({f"net.{n}": a for n, a in state.items()} | {"net.conv": x}, "net")
     with pytest.raises(ValueError, match="does not agree"):
         from_torch(state, verify=(x, np.zeros((6, 2, 5))), report=lambda check: None)

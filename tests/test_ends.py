@@ -100,23 +100,21 @@ class TestReversed:
         check_recurrent(Reversed(layer(LSTM)), rng.standard_normal((6, 3, 3)), lengths=RAGGED)
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+CONSTANTS = {"leaky_relu": (0.1,), "scaled_tanh": (1.7, 0.6), "affine": (0.7, -0.2), "elu": (0.6,)}
+
+
+@pytest.mark.parametrize("spec", [(name, *CONSTANTS.get(name, ())) for name in ACTIVATIONS])
 class TestElementwise:
-    SPECS = {"leaky_relu": (0.1,), "scaled_tanh": (1.7, 0.6), "affine": (0.7, -0.2), "elu": (0.6,)}
-
-    def spec(self, name):
-        return (name, *self.SPECS.get(name, ()))
-
-    def test_is_the_reference(self, rng, name):
+    def test_is_the_reference(self, rng, spec):
         x = 3 * rng.standard_normal((4, 5))
-        y = Elementwise(self.spec(name))(x)
-        assert_close({"y": y}, {"y": reference.activation(self.spec(name))(x)}, 1e-12)
-        single = Elementwise(self.spec(name))(x.astype(np.float32))
+        y = Elementwise(spec)(x)
+        assert_close({"y": y}, {"y": reference.activation(spec)(x)}, 1e-12)
+        single = Elementwise(spec)(x.astype(np.float32))
         assert single.dtype == np.float32
         assert_close({"y": single}, {"y": y}, 2e-5)
 
-    def test_gradients(self, rng, name):
-        check_layer(Elementwise(self.spec(name)), rng.standard_normal((4, 5)))
+    def test_gradients(self, rng, spec):
+        check_layer(Elementwise(spec), rng.standard_normal((4, 5)))
 
 
 def test_elementwise_refuses_an_unknown_name():

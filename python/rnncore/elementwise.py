@@ -58,10 +58,12 @@ class Elementwise(Activation):
     def __init__(self, activation: Name) -> None:
         super().__init__()
         self.activation = activation
-        self._name, *self._constants = chosen("activation", activation)
+        self.chosen = chosen("activation", activation)
 
     def _forward(self, x: Array) -> Any:
-        return _FUNCTIONS[self._name][0](x, *self._constants)
+        name, *constants = self.chosen
+        return _FUNCTIONS[name][0](x, *constants)
 
     def _backward(self, dy: Array, y: Array) -> Any:
-        return dy * _FUNCTIONS[self._name][1](y, *self._constants)
+        name, *constants = self.chosen
+        return dy * _FUNCTIONS[name][1](y, *constants)

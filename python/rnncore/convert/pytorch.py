@@ -253,9 +253,10 @@ def _reference(module: Any, x: Array) -> Array:
         return np.concatenate((ahead, behind[::-1]), axis=-1)
     params = {name: array.astype(np.float64) for name, array in module.params.items()}
     if isinstance(module, Embedding):
-        return params["weight"][x]
+        rows: Array = params["weight"][x]
+        return rows
     if isinstance(module, Linear):
-        return x @ params["weight"].T + params.get("bias", 0)
+        return np.asarray(x @ params["weight"].T + params.get("bias", 0))
     if module.recurrent:
         return _reference_recurrent(module, params, x)
     if isinstance(module, LayerNorm):
@@ -282,4 +283,4 @@ def _reference_recurrent(module: Any, params: dict[str, Array], x: Array) -> Arr
     y, _, _ = forward(
         cell, params, x, num_layers=module.num_layers, bidirectional=module.bidirectional
     )
-    return y.swapaxes(0, 1) if module.batch_first else y
+    return np.asarray(y.swapaxes(0, 1) if module.batch_first else y)
