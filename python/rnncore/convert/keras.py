@@ -176,7 +176,8 @@ def _activation(layer: KerasLayer, options: dict[str, Any]) -> list[Module]:
 
 def _dense(layer: KerasLayer, options: dict[str, Any]) -> list[Module]:
     kernel, *bias = _shaped(layer, [2, 1])
-    linear = Linear(*kernel.shape, bool(bias), dtype=options["dtype"])
+    inputs, outputs = kernel.shape
+    linear = Linear(inputs, outputs, bool(bias), dtype=options["dtype"])
     params = dict(zip(("weight", "bias"), (kernel.T, *bias), strict=False))
     return [common.filled(linear, params), *_activation(layer, options)]
 
