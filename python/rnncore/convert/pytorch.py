@@ -277,7 +277,7 @@ def _reference_recurrent(module: Any, params: dict[str, Array], x: Array) -> Arr
     cell = reference.CELLS[kind]
     if type(module) in _CELLS.values():
         named = {f"{name}_l0": array for name, array in params.items()}
-        return forward(cell, named, x[None])[0][0]
+        return np.asarray(forward(cell, named, x[None])[0][0])
     if module.batch_first:
         x = x.swapaxes(0, 1)
     y, _, _ = forward(
