@@ -434,6 +434,7 @@ SURROUNDED = {
         *(Elementwise(spec) for spec in (("thresholded_relu", 0.3), ("elu", 0.7), "softplus")),
         *(Elementwise(spec) for spec in (("scaled_tanh", 1.7, 0.6), "exponential")),
         Elementwise(("hard_sigmoid", 0.3, 0.1)),
+        *(Elementwise(name) for name in ("elu", "leaky_relu", "thresholded_relu")),
     ),
 }
 
@@ -524,6 +525,71 @@ def test_the_inputs_are_named_by_where_they_stand(tmp_path):
     assert again.outputs == ("y", "1.h", "1.c", "2.forward.h", "2.backward.h")
     assert again.inputs["1.h0"].shape == (2, "batch", 5)
     assert again.inputs["x"].shape == ("time", "batch", 3)
+
+
+MODULES = ("rnn", "rnn_relu_deep", "lstm", "lstm_deep", "lstm_peephole", "lstm_coupled_peephole")
+MODULES += ("lstm_clipped", "lstm_chosen", "gru", "gru_reset_before", "final", "tagger")
+
+
+class TestModule:
+    """A graph that is a chain becomes modules again."""
+
+    @pytest.mark.parametrize("batch_first", [False, True])
+    @pytest.mark.parametrize("name", MODULES)
+    def test_of_our_own_graphs(self, tmp_path, rng, name, batch_first):
+        model = scrambled((MODELS.get(name) or SURROUNDED[name])(batch_first=batch_first), rng)
+        x, ends = input_of(model, rng), [6, 2, 4]
+        again = from_onnx(written(tmp_path, model)).module()
+        assert_close({"y": again(x, lengths=ends)[0]}, {"y": model(x, lengths=ends)[0]}, 2e-6)
+        assert sum(a.size for a in again.params.values()) == sum(
+            a.size for a in model.params.values()
+        )
+
+    def test_is_a_copy_that_trains(self, tmp_path, rng):
+        graph = from_onnx(written(tmp_path, LSTM(3, 4), lengths=False, state=False))
+        x = rng.standard_normal((6, 3, 3)).astype(np.float32)
+        (before,) = graph.run(x)
+        module = graph.module()
+        (y, _), pullback = module.vjp(x)
+        pullback(np.ones_like(y))
+        for name, grad in module.grads.items():
+            assert grad.any()
+            module.params[name] -= grad
+        np.testing.assert_array_equal(graph.run(x)[0], before)
+
+    def test_of_graphs_as_exporters_write_them(self, rng):
+        """Batch-major input, zeros for the state, one direction, the last step, then Gemm."""
+        make = helper.make_node
+        arrays = {"W": (1, 3 * H, INPUTS), "R": (1, 3 * H, H), "B": (1, 6 * H), "gemm": (5, H)}
+        arrays = {n: rng.standard_normal(s).astype(np.float32) for n, s in arrays.items()}
+        arrays |= {"last": np.array(-1), "c": np.zeros(5, np.float32), "one": np.array([1])}
+        arrays |= {"h0": np.zeros((1, 3, H), np.float32)}
+        nodes = [
+            make("Transpose", ["x"], ["turned"], perm=[1, 0, 2]),
+            make("GRU", ["turned", "W", "R", "B", "", "h0"], ["Y", ""], hidden_size=H),
+            make("Squeeze", ["Y", "one"], ["y"]),
+            make("Transpose", ["y"], ["back"], perm=[1, 0, 2]),
+            make("Gather", ["back", "last"], ["end"], axis=1),
+            make("Gemm", ["end", "gemm", "c"], ["scores"], transB=1),
+        ]
+        x = rng.standard_normal((3, T, INPUTS)).astype(np.float32)
+        graph = from_onnx(graph_of(nodes, {"x": x}, {"scores": (3, 5)}, arrays))
+        module = graph.module()
+        assert [type(layer) for layer in module.layers] == [Final, Linear]
+        assert module[0].layer.batch_first
+        assert_close({"y": module(x)[0]}, {"y": graph.run(x)[0]}, 1e-6)
+        arrays["h0"] += 1  # then it is another function
+        graph = from_onnx(graph_of(nodes, {"x": x}, {"scores": (3, 5)}, arrays))
+        with pytest.raises(ValueError, match="does not agree"):
+            graph.module()
+
+    def test_what_is_no_chain_is_named(self, tmp_path, rng):
+        graph = from_onnx(written(tmp_path, Bidirectional(RNN(3, 4), GRU(3, 4))))
+        with pytest.raises(ValueError, match="a chain cannot represent ReverseSequence"):
+            graph.module()
+        proto, _ = recurrent(rng, "RNN", {}, held=False)
+        with pytest.raises(ValueError, match="a chain cannot represent RNN 0, whose weights"):
+            from_onnx(proto).module()
 
 
 def test_conversions_check_themselves(tmp_path, rng):

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from ...arrays import Array, as_array
 from ...layers import Linear
 from ...module import Module
-from ..common import TOLERANCE, Report, Verify, check, refusal
+from ..common import TOLERANCE, Report, Verify, check, output, random_input, refusal
+from .modules import Chained, is_batch_first
 from .operators import EARLIER, OPERATORS, OUTPUTS
 from .recurrent import Recurrent, product
 
@@ -82,10 +83,12 @@ class Input:
 class Node:
     """One node, ready to run."""
 
+    op: str
     where: str
     function: Function
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    attributes: dict[str, Any]
 
     def run(self, values: dict[str, Array]) -> None:
         """Add the outputs to the values."""
@@ -140,6 +143,40 @@ class OnnxModel:
             node.run(values)
         return tuple(values[name] for name in self.outputs)
 
+    def module(self) -> Any:
+        """Return the layers on the way from the first input to the first output as a module.
+
+        For graphs that are a chain of layers, such as ours and those of simple models elsewhere;
+        anything else raises `ValueError` naming the node. The module is a copy, checked against
+        this model on random input.
+        """
+        x = next(iter(self.inputs))
+        module = Chained(self._nodes, self._constants, x, self.outputs[0]).module()
+        batch_first = is_batch_first(module)
+        example = random_input(module, *self._sizes(batch_first))
+        want = self.run(**self.neutral(example, batch_first))[0]
+        check("the graph itself", [output(module, example)], [want], lambda found: None)
+        return module
+
+    def _sizes(self, batch_first: bool) -> tuple[int, int]:
+        """How many steps and rows the first input has; 7 and 3 where that is left open."""
+        described = next(iter(self.inputs.values()))
+        sizes = (*(described.shape or ()), None, None)[:2]
+        steps, batch = sizes[:: -1 if batch_first else 1]
+        return steps if isinstance(steps, int) else 7, batch if isinstance(batch, int) else 3
+
+    def neutral(self, x: npt.ArrayLike, batch_first: bool) -> dict[str, Array]:
+        """Inputs with x as the first, lengths that are full, and states that are zero."""
+        (name, described), *others = self.inputs.items()
+        inputs = {name: np.asarray(x).astype(described.dtype)}
+        steps, batch = inputs[name].shape[:2][:: -1 if batch_first else 1]
+        for other, described in others:
+            shape = described.shape or ()
+            fill = steps if described.dtype.kind in "iu" else 0
+            sizes = [size if isinstance(size, int) else batch for size in shape]
+            inputs[other] = np.full(sizes, fill, described.dtype)
+        return inputs
+
     def _add(self, onnx: Any, node: Any, where: str, opset: int) -> None:
         """Make a node ready; one that needs nothing but constants is run at once."""
         if node.domain not in ("", "ai.onnx"):
@@ -149,7 +186,8 @@ class OnnxModel:
             self._constants[node.output[0]] = _constant(where, attributes)
             return
         function = self._function(node, where, opset, attributes)
-        ready = Node(where, function, tuple(node.input), tuple(node.output))
+        names = tuple(node.input), tuple(node.output)
+        ready = Node(node.op_type, where, function, *names, attributes)
         if all(not name or name in self._constants for name in ready.inputs):
             ready.run(self._constants)
         else:

@@ -65,8 +65,8 @@ def write_activations(where: str, activations: Sequence[Any]) -> dict[str, Any]:
             raise refusal("ONNX", f"{where} with the activation {name!r}")
         written, count = ACTIVATIONS[name]
         names.append(written)
-        alphas += [alpha][:count]
-        betas += [beta][: count - 1] if count else []
+        alphas += [float(alpha)] if count > 0 else []
+        betas += [float(beta)] if count > 1 else []
     attributes: dict[str, Any] = {"activations": names}
     if alphas:
         attributes["activation_alpha"] = alphas

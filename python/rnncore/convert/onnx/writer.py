@@ -17,9 +17,9 @@ from ...elementwise import Elementwise
 from ...ends import Final, Reversed
 from ...module import Module
 from ...recurrent import GRU, LSTM, RNN
-from ...sequences import walk
 from .. import common
 from ..common import Report, Verify, refusal
+from .modules import is_batch_first
 from .reader import OnnxModel, import_onnx, judge
 from .weights import write_activations, write_weights
 
@@ -127,7 +127,7 @@ class Graph:
         """Declare x, lengths if there is a use for them, and y, whose shape an example shows."""
         example = common.random_input(module)
         y = common.output(module, example)
-        axes = ("batch", "time") if _batch_first(module) else ("time", "batch")
+        axes = ("batch", "time") if is_batch_first(module) else ("time", "batch")
         dtype = np.dtype("int64") if example.dtype.kind in "iu" else example.dtype
         self.inputs.append(self.declare("x", dtype, (*axes, *example.shape[2:])))
         if self.has_lengths:
@@ -273,7 +273,8 @@ class Graph:
         return str(self.add("LayerNormalization", x, *arrays, axis=axis, epsilon=module.eps))
 
     def _elementwise(self, module: Elementwise, x: str, path: str) -> str:
-        name, alpha, beta = module.chosen
+        name, *constants = module.chosen
+        alpha, beta = map(float, constants)
         ops = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "softsign": "Softsign"}
         ops |= {"softplus": "Softplus", "exponential": "Exp", "identity": "Identity"}
         ops |= {"selu": "Selu"}
@@ -301,7 +302,7 @@ def _attributes(kind: str, layer: Any) -> dict[str, Any]:
     if cell.activations != cell.standard or kind == "RNN":
         attributes |= write_activations(kind, own * layer.directions)
     if cell.gate_clip:
-        attributes["clip"] = cell.gate_clip
+        attributes["clip"] = float(cell.gate_clip)
     if kind == "GRU":
         attributes["linear_before_reset"] = int(layer.reset_after)
     if "coupled" in cell.name:
@@ -314,25 +315,12 @@ def _verify(module: Any, proto: Any, x: Array, report: Report) -> None:
     ours = module(x)
     y, state = ours if module.recurrent else (ours, None)
     model = OnnxModel(proto)
-    inputs: dict[str, Array] = {}
-    batch = x.shape[0 if _batch_first(module) else 1]
-    for name, described in model.inputs.items():
-        sizes = [batch if size == "batch" else size for size in described.shape or ()]
-        inputs[name] = np.zeros(
-            [size if isinstance(size, int) else 1 for size in sizes], described.dtype
-        )
-    inputs["x"] = x.astype(model.inputs["x"].dtype)
-    if "lengths" in inputs:
-        inputs["lengths"][...] = x.size // (batch * (x.shape[2] if x.ndim == 3 else 1))
+    inputs = model.neutral(x, is_batch_first(module))
     outputs = (y, *_leaves(state))[: len(model.outputs)]
     if y.dtype == np.float32 and _installed("onnxruntime"):
         judge(outputs, proto, inputs, report)
     else:
         common.check("our own reader", outputs, model.run(**inputs), report)
-
-
-def _batch_first(module: Module) -> bool:
-    return any(getattr(part, "batch_first", False) for part in walk(module))
 
 
 def _installed(name: str) -> bool:
