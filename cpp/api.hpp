@@ -86,6 +86,7 @@ struct Chosen {
 struct Choices {
   Chosen gate, squash, output; // of the gates, of the candidate, of the cell state
   double cell_clip;            // cell states stay within +- this; 0: wherever they like
+  double gate_clip;            // so do the sums that gates and candidate are made from
 };
 
 /// The threads that work on one call: each is handed the same arguments and its own rank.

@@ -79,10 +79,10 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   py::class_<ParameterGroups>(m, "Parameters").def(py::init<Groups>(), py::arg("groups"));
   py::class_<Settings>(m, "Settings")
       .def(py::init<std::string, Index, Index, Index, Index, bool, const Settings::Activations&, double,
-                    bool>(),
+                    double, bool>(),
            py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("output_size"),
            py::arg("arity"), py::arg("batch_first"), py::arg("activations"), py::arg("cell_clip"),
-           py::arg("plain"));
+           py::arg("gate_clip"), py::arg("plain"));
   bind_layer<float>(m, "F32");
   bind_layer<double>(m, "F64");
   bind_linear<float>(m, "F32");

@@ -83,14 +83,15 @@ std::size_t Tape<T>::bytes() const {
 }
 
 Settings::Settings(std::string name, Index input, Index hidden, Index output, Index arity,
-                   bool batch_first_, const Activations& activations, double cell_clip, bool plain_)
+                   bool batch_first_, const Activations& activations, double cell_clip, double gate_clip,
+                   bool plain_)
     : cell(std::move(name)), shape{input, hidden, output}, batch_first(batch_first_), plain(plain_) {
   if (arity > 0) shape.arity = arity;
   const auto chosen = [&](std::size_t i) {
     const auto& [kind, alpha, beta] = activations[i];
     return Chosen{activation(kind), alpha, beta};
   };
-  choices = {chosen(0), chosen(1), chosen(2), cell_clip};
+  choices = {chosen(0), chosen(1), chosen(2), cell_clip, gate_clip};
 }
 
 template <class T>

@@ -33,7 +33,7 @@ struct Settings {
   using Activations = std::array<std::tuple<std::string, double, double>, 3>;
   /// `arity`: of the nodes of a forest; 0 for sequences.
   Settings(std::string cell, Index input, Index hidden, Index output, Index arity, bool batch_first,
-           const Activations& activations, double cell_clip, bool plain);
+           const Activations& activations, double cell_clip, double gate_clip, bool plain);
 };
 
 /// What backward needs of one call of forward. Keeps the arrays it refers to alive.

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rnncore import reference
-from rnncore.reference import IDENTITY, LSTM, DeepTransition, NormalisedLSTM, activation
+from rnncore.reference import (
+    IDENTITY,
+    LSTM,
+    SIGMOID,
+    TANH,
+    DeepTransition,
+    NormalisedLSTM,
+    activation,
+    clipped,
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,7 @@ _NO_INPUT, _NO_FORGET, _NO_OUTPUT = ({f"{n}_gate": False} for n in ("input", "fo
 _LSTM_PEEPHOLE = CellUnderTest("LSTM", {"peephole": True}, 4, LSTM(), units={"weight_ch": 3})
 _LEAKY = ("leaky_relu", 0.1)
 _CHOSEN = (("hard_sigmoid", 0.3, 0.4), "softsign", ("scaled_tanh", 1.7159, 0.6667))
+_BOUNDED = clipped(SIGMOID, 0.8), clipped(TANH, 0.8)
 _CHOSEN_REFERENCE = tuple(activation(name) for name in _CHOSEN)
 
 
@@ -93,6 +103,17 @@ GATED = {
     ),
     "lstm_chosen": CellUnderTest("LSTM", {"activations": _CHOSEN}, 4, LSTM(*_CHOSEN_REFERENCE)),
     "lstm_clipped": CellUnderTest("LSTM", {"cell_clip": 0.5}, 4, LSTM(clip=0.5)),
+    "rnn_gate_clipped": CellUnderTest("RNN", {"gate_clip": 0.8}, 1, reference.Vanilla(_BOUNDED[1])),
+    "lstm_gate_clipped": CellUnderTest("LSTM", {"gate_clip": 0.8}, 4, LSTM(*_BOUNDED)),
+    "gru_gate_clipped": CellUnderTest(
+        "GRU", {"gate_clip": 0.8}, 3, reference.GRUResetAfter(*_BOUNDED)
+    ),
+    "gru_reset_before_gate_clipped": CellUnderTest(
+        "GRU",
+        {"gate_clip": 0.8, "reset_after": False},
+        3,
+        reference.GRUResetBefore(*_BOUNDED),
+    ),
     "lstm_projected": CellUnderTest("LSTM", {}, 4, LSTM(), projected=True),
     "lstm_projected_peephole_clipped": replace(
         _LSTM_PEEPHOLE,

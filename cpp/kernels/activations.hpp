@@ -173,23 +173,39 @@ struct ByChoice {
   Vec<T> update; // what the candidate is multiplied by
 
   RNNCORE_INLINE bool sigmoid_gates() const { return choices.gate.kind == Activation::sigmoid; }
-  RNNCORE_INLINE Vec<T> gate(Vec<T> x) const { return value_of(choices.gate, x); }
-  RNNCORE_INLINE Vec<T> gate_slope(Vec<T> y) const { return slope_of(choices.gate, y); }
-  RNNCORE_INLINE Vec<T> squash(Vec<T> x) const { return value_of(choices.squash, x); }
-  RNNCORE_INLINE Vec<T> squash_slope(Vec<T> y) const { return slope_of(choices.squash, y); }
+  RNNCORE_INLINE Vec<T> gate(Vec<T> x) const { return bounded_value(choices.gate, x); }
+  RNNCORE_INLINE Vec<T> gate_slope(Vec<T> y) const { return bounded_slope(choices.gate, y); }
+  RNNCORE_INLINE Vec<T> squash(Vec<T> x) const { return bounded_value(choices.squash, x); }
+  RNNCORE_INLINE Vec<T> squash_slope(Vec<T> y) const { return bounded_slope(choices.squash, y); }
   RNNCORE_INLINE Vec<T> output(Vec<T> c) const { return value_of(choices.output, c); }
   RNNCORE_INLINE Vec<T> output_slope(Vec<T> y) const { return slope_of(choices.output, y); }
   RNNCORE_INLINE Vec<T> drop(Vec<T> candidate) const { return candidate * update; }
   RNNCORE_INLINE Vec<T> clip(Vec<T> c) const {
-    if (choices.cell_clip == 0) return c;
-    const Vec<T> most{T(choices.cell_clip)};
-    return select_le(most, c, most, select_le(c, -most, -most, c));
+    return choices.cell_clip == 0 ? c : within(Vec<T>(T(choices.cell_clip)), c);
   }
   /// The gradient of a clipped cell state passes where it was not clipped.
   RNNCORE_INLINE Vec<T> unclip(Vec<T> dc, Vec<T> c) const {
     if (choices.cell_clip == 0) return dc;
     const Vec<T> most{T(choices.cell_clip)}, zero(T(0));
     return select_le(most, c, zero, select_le(c, -most, zero, dc));
+  }
+
+private:
+  static RNNCORE_INLINE Vec<T> within(Vec<T> most, Vec<T> x) {
+    return select_le(most, x, most, select_le(x, -most, -most, x));
+  }
+  RNNCORE_INLINE Vec<T> bounded_value(const Chosen& f, Vec<T> x) const {
+    return value_of(f, choices.gate_clip == 0 ? x : within(Vec<T>(T(choices.gate_clip)), x));
+  }
+  /// No slope where the sum was clipped: there the value is that of a bound, to the bit.
+  RNNCORE_INLINE Vec<T> bounded_slope(const Chosen& f, Vec<T> y) const {
+    Vec<T> slope = slope_of(f, y);
+    if (choices.gate_clip == 0) return slope;
+    for (const double bound : {choices.gate_clip, -choices.gate_clip}) {
+      const Vec<T> end = value_of(f, Vec<T>(T(bound)));
+      slope = select_le(end, y, select_le(y, end, Vec<T>(T(0)), slope), slope);
+    }
+    return slope;
   }
 };
 

@@ -8,13 +8,15 @@ y, (h, c) = lstm(np.zeros((20, 4, 8), np.float32))          # inference
 dx, dstate = pullback(np.ones_like(y))                      # adds to lstm.grads
 """
 
-from . import init, losses, optim, schedules
+from . import convert, init, losses, optim, schedules
 from ._core import info
 from .autoencoder import RecursiveAutoencoder
 from .bidirectional import Bidirectional
 from .bidirectional_tree import BidirectionalTree
 from .chain import Chain
 from .deep import DeepRNN
+from .elementwise import Elementwise
+from .ends import Final, Reversed
 from .forest import Forest
 from .latency import LatencyControlled
 from .layers import (
@@ -71,7 +73,9 @@ __all__ = [
     "ChildSumTreeLSTM",
     "DeepRNN",
     "Dropout",
+    "Elementwise",
     "Embedding",
+    "Final",
     "Forest",
     "GRUCell",
     "Identity",
@@ -95,6 +99,7 @@ __all__ = [
     "RecursiveAutoencoder",
     "RecursiveNet",
     "RecursiveTensorNet",
+    "Reversed",
     "RowConvolution",
     "Sigmoid",
     "Softmax",
@@ -106,6 +111,7 @@ __all__ = [
     "Windowed",
     "bracketing",
     "clip_grad_norm",
+    "convert",
     "get_num_threads",
     "info",
     "init",

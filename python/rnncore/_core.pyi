@@ -32,6 +32,7 @@ class Settings:
         batch_first: bool,
         activations: tuple[Chosen, Chosen, Chosen],
         cell_clip: float,
+        gate_clip: float,
         plain: bool,
     ) -> None: ...
 

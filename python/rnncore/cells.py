@@ -66,6 +66,7 @@ class Cell:
     activations: tuple[Chosen, Chosen, Chosen] = (SIGMOID, TANH, TANH)
     standard: tuple[Chosen, Chosen, Chosen] = (SIGMOID, TANH, TANH)
     cell_clip: float = 0.0
+    gate_clip: float = 0.0
     has_cell_state: bool = False
     has_recurrent_weights: bool = True
     has_biases: bool = True
@@ -106,7 +107,8 @@ class Cell:
             batch_first,
             self.activations,
             self.cell_clip,
-            self.activations == self.standard and not self.cell_clip,
+            self.gate_clip,
+            self.activations == self.standard and not (self.cell_clip or self.gate_clip),
         )
 
     def shapes(self, suffix: str, input_size: int, hidden_size: int, bias: bool) -> Shapes:
@@ -172,7 +174,14 @@ class Depth:
             raise ValueError("shortcut=True needs a transition_depth of at least 2")
 
 
-def vanilla(nonlinearity: Activation, depth: Depth) -> Cell:
+def bound(name: str, clip: float | None) -> float:
+    """Return a bound of magnitudes, 0 for None."""
+    if clip is not None and not clip > 0:
+        raise ValueError(f"{name} must be positive, got {clip}")
+    return clip or 0.0
+
+
+def vanilla(nonlinearity: Activation, gate_clip: float | None, depth: Depth) -> Cell:
     """h' = phi(W x + U h)."""
     phi = chosen("nonlinearity", nonlinearity)
     compiled = phi if phi == RELU else TANH
@@ -181,6 +190,7 @@ def vanilla(nonlinearity: Activation, depth: Depth) -> Cell:
         "h",
         (SIGMOID, phi, phi),
         (SIGMOID, compiled, compiled),
+        gate_clip=bound("gate_clip", gate_clip),
         transitions=depth.transition_depth,
         shortcut=depth.shortcut,
     )
@@ -208,6 +218,7 @@ def lstm(
     proj_size: int,
     activations: tuple[Activation, Activation, Activation],
     cell_clip: float | None,
+    gate_clip: float | None,
     hidden_size: int,
     depth: Depth,
 ) -> Cell:
@@ -216,8 +227,6 @@ def lstm(
         raise ValueError(f"layer_norm must be False, True or 'gate', got {layer_norm!r}")
     if not 0 <= proj_size < hidden_size:
         raise ValueError(f"proj_size must be in 0..{hidden_size - 1}, got {proj_size}")
-    if cell_clip is not None and not cell_clip > 0:
-        raise ValueError(f"cell_clip must be positive, got {cell_clip}")
     if len(activations) != 3:
         raise ValueError("activations must be those of the gates, the candidate and the output")
     missing = [
@@ -249,7 +258,8 @@ def lstm(
         name,
         names,
         (gate, squash, output),
-        cell_clip=cell_clip or 0.0,
+        cell_clip=bound("cell_clip", cell_clip),
+        gate_clip=bound("gate_clip", gate_clip),
         has_cell_state=True,
         has_biases=not layer_norm,
         units=units,
@@ -275,13 +285,18 @@ def pair(activations: tuple[Activation, Activation]) -> tuple[Chosen, Chosen, Ch
 
 
 def gated(
-    name: str, gate_names: str, activations: tuple[Activation, Activation], depth: Depth
+    name: str,
+    gate_names: str,
+    activations: tuple[Activation, Activation],
+    depth: Depth,
+    gate_clip: float | None = None,
 ) -> Cell:
     """A GRU or its minimal form."""
     return Cell(
         name,
         gate_names,
         pair(activations),
+        gate_clip=bound("gate_clip", gate_clip),
         transitions=depth.transition_depth,
         shortcut=depth.shortcut,
     )

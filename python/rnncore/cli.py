@@ -8,9 +8,16 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from .commands import bench, demo, info, sample, train
+from .commands import bench, convert, demo, info, sample, train
 
-COMMANDS = {"demo": demo, "train": train, "sample": sample, "bench": bench, "info": info}
+COMMANDS = {
+    "demo": demo,
+    "train": train,
+    "sample": sample,
+    "convert": convert,
+    "bench": bench,
+    "info": info,
+}
 
 
 class Parser(argparse.ArgumentParser):

@@ -147,12 +147,13 @@ class Vanilla(Kernels):
     def _variant(
         self,
         nonlinearity: Activation = "tanh",
+        gate_clip: float | None = None,
         transition_depth: int = 1,
         shortcut: bool = False,
         **regularisers: Any,
     ) -> tuple[Cell, Regularisers]:
         self.nonlinearity = nonlinearity
-        cell = cells.vanilla(nonlinearity, Depth(transition_depth, bool(shortcut)))
+        cell = cells.vanilla(nonlinearity, gate_clip, Depth(transition_depth, bool(shortcut)))
         return cell, Regularisers.of(cell, **regularisers)
 
 
@@ -172,6 +173,7 @@ class LongShortTerm(Kernels):
         proj_size: int = 0,
         activations: tuple[Activation, Activation, Activation] = ("sigmoid", "tanh", "tanh"),
         cell_clip: float | None = None,
+        gate_clip: float | None = None,
         transition_depth: int = 1,
         shortcut: bool = False,
         **regularisers: Any,
@@ -185,6 +187,7 @@ class LongShortTerm(Kernels):
             proj_size=proj_size,
             activations=activations,
             cell_clip=cell_clip,
+            gate_clip=gate_clip,
             hidden_size=self.hidden_size,
             depth=Depth(transition_depth, bool(shortcut)),
         )
@@ -198,13 +201,15 @@ class Gated(Kernels):
         self,
         reset_after: bool = True,
         activations: tuple[Activation, Activation] = ("sigmoid", "tanh"),
+        gate_clip: float | None = None,
         transition_depth: int = 1,
         shortcut: bool = False,
         **regularisers: Any,
     ) -> tuple[Cell, Regularisers]:
         self.reset_after = bool(reset_after)
         name = "gru" if reset_after else "gru_reset_before"
-        cell = cells.gated(name, "rzn", activations, Depth(transition_depth, bool(shortcut)))
+        depth = Depth(transition_depth, bool(shortcut))
+        cell = cells.gated(name, "rzn", activations, depth, gate_clip)
         return cell, Regularisers.of(cell, **regularisers)
 
 

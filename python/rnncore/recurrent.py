@@ -17,6 +17,9 @@ Keywords of every layer, beside those of its class (H is hidden_size, D the numb
   `weight_hh_lk_t2`, `bias_hh_lk_t2`, ..., the state alone; shortcut=True: the last one sees h_(t-1)
   as its input, through `weight_ih_lk_tL (G H, H)`.
 
+RNN, LSTM and GRU also take gate_clip: the sums that gates and candidate are made from stay within
++-gate_clip (clip in ONNX).
+
 An activation is a name of `rnncore.cells.ACTIVATIONS`, or (name, alpha) or (name, alpha, beta).
 """
 

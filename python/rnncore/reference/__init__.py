@@ -8,7 +8,16 @@ would write them, nothing fast. `cells`, `lstm`, `gru` and `minimal` hold one in
     dx, dstate, grads = backward(tape, dy)
 """
 
-from .activations import ACTIVATIONS, IDENTITY, RELU, SIGMOID, TANH, Activation, activation
+from .activations import (
+    ACTIVATIONS,
+    IDENTITY,
+    RELU,
+    SIGMOID,
+    TANH,
+    Activation,
+    activation,
+    clipped,
+)
 from .cells import Cell, IndRNN, Vanilla
 from .gru import MGU, GRUResetAfter, GRUResetBefore
 from .lstm import LSTM, NormalisedLSTM
@@ -50,5 +59,6 @@ __all__ = [
     "Vanilla",
     "activation",
     "backward",
+    "clipped",
     "forward",
 ]

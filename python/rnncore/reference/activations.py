@@ -72,6 +72,16 @@ def selu() -> Activation:
     return Activation(lambda a: scale * inner(a), lambda y: scale * inner.slope(y / scale))
 
 
+def clipped(f: Activation, bound: float) -> Activation:
+    """f(a held within +-bound), for an f that never turns; flat where the bound holds a."""
+
+    def slope(y: Array) -> Array:
+        ends = [f(np.full_like(y, end)) for end in (-bound, bound)]
+        return np.where((y == ends[0]) | (y == ends[1]), 0, f.slope(y))
+
+    return Activation(lambda a: f(np.clip(a, -bound, bound)), slope)
+
+
 # The logistic function 1 / (1 + exp(-a)), written so that nothing overflows; and once more, slower,
 # with all digits of its small values, for cells that divide by them.
 SIGMOID = Activation(lambda a: 0.5 * np.tanh(0.5 * a) + 0.5, lambda y: y * (1 - y))

@@ -1,0 +1,70 @@
+"""Convert a model between PyTorch, Keras, ONNX, RTNeural and rnncore, by the files' suffixes.
+
+From .safetensors (a PyTorch state_dict), .keras, .h5, .onnx and .json (RTNeural); to .safetensors
+(rnncore; plain layers have torch's names), .onnx and .json. What cannot be said is refused by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .. import convert
+from ..chain import Chain
+from . import options
+
+_PREFIX = "name of the layer, as encoder.lstm, in a .safetensors; several make a chain"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("source", type=Path, metavar="IN", help="the model to read")
+    parser.add_argument("out", type=Path, metavar="OUT", help="the file to write")
+    parser.add_argument("--prefix", action="append", help=_PREFIX)
+    parser.add_argument(
+        "--batch-first", action="store_true", help="of a .safetensors: inputs are (B, T, I)"
+    )
+    parser.add_argument(
+        "--lengths", action="store_true", help="of Keras: lengths stand in the place of masks"
+    )
+    parser.add_argument(
+        "--verify", action="store_true", help="compare with a judge on random input, both ways"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read, write, and say what."""
+    readers: dict[str, Callable[[argparse.Namespace], Any]] = {
+        ".safetensors": _torch,
+        ".keras": _keras,
+        ".h5": _keras,
+        ".onnx": lambda args: convert.from_onnx(args.source, verify=args.verify).module(),
+        ".json": lambda args: convert.from_rtneural(args.source, verify=args.verify),
+    }
+    writers: dict[str, Callable[[Any], None]] = {
+        ".safetensors": lambda module: module.save(args.out),
+        ".onnx": lambda module: convert.to_onnx(module, args.out, verify=args.verify),
+        ".json": lambda module: convert.to_rtneural(module, args.out, verify=args.verify),
+    }
+    for name, path, known in (("IN", args.source, readers), ("OUT", args.out, writers)):
+        if path.suffix not in known:
+            raise ValueError(f"{name} must end in {', '.join(known)}, got {path}")
+    options.check_writable(args.out)
+    module = readers[args.source.suffix](args)
+    writers[args.out.suffix](module)
+    numbers = sum(array.size for array in module.params.values())
+    layers = module.layers if isinstance(module, Chain) else [module]
+    kinds = ", ".join(type(layer).__name__ for layer in layers)
+    print(f"{args.out}: {kinds}; {numbers:,} parameters")
+
+
+def _torch(args: argparse.Namespace) -> Any:
+    return convert.from_torch(
+        args.source, args.prefix, batch_first=args.batch_first, verify=args.verify
+    )
+
+
+def _keras(args: argparse.Namespace) -> Any:
+    return convert.from_keras(args.source, lengths=args.lengths, verify=args.verify)

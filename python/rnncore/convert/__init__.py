@@ -1,0 +1,22 @@
+"""Other people's models: PyTorch, Keras, ONNX and RTNeural, without their frameworks installed.
+
+Only ONNX files and saved Keras models need the extra "convert".
+"""
+
+from .common import Check
+from .keras import from_keras
+from .onnx import OnnxModel, from_onnx, to_onnx
+from .pytorch import from_torch, to_torch_state_dict
+from .rtneural import from_rtneural, to_rtneural
+
+__all__ = [
+    "Check",
+    "OnnxModel",
+    "from_keras",
+    "from_onnx",
+    "from_rtneural",
+    "from_torch",
+    "to_onnx",
+    "to_rtneural",
+    "to_torch_state_dict",
+]

@@ -1,0 +1,201 @@
+"""What the conversions share: gates in order, options named, refusals, and how they are checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import layers
+from ..arrays import Array
+from ..elementwise import Elementwise
+from ..kernels import Kernels
+from ..module import Module
+from ..recurrent import GRU, LSTM, RNN
+from ..sequences import walk
+from ..stack import Layers
+from ..step import Step
+
+#: The classes by the names of their cells.
+CLASSES: dict[str, type[RNN | LSTM | GRU]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
+#: The order of the gates in the rows of our weights, which is torch's.
+GATES = {"rnn": "h", "lstm": "ifgo", "gru": "rzn"}
+
+#: True for random input, an input, or an input and the outputs that are expected of it.
+Verify: TypeAlias = Any
+Report: TypeAlias = Callable[["Check"], object]
+
+#: The project's bounds, relative to the largest magnitude.
+TOLERANCE = {np.dtype("float32"): 2e-5, np.dtype("float64"): 1e-12}
+
+
+@dataclass(frozen=True)
+class Check:
+    """How far a converted model's outputs are from those of its judge."""
+
+    judge: str
+    difference: float
+    largest: float
+
+    def __str__(self) -> str:
+        return (
+            f"largest difference {self.difference:.2g}, the largest output being "
+            f"{self.largest:.2g}; judged by {self.judge}"
+        )
+
+
+def check(judge: str, got: Iterable[Array], want: Iterable[Array], report: Report) -> None:
+    """Report the largest difference; raise `ValueError` if it is beyond the project's bounds."""
+    difference = largest = tolerance = 0.0
+    for mine, theirs in zip(got, want, strict=True):
+        if mine.shape != np.shape(theirs):
+            raise ValueError(f"{judge} gives shape {np.shape(theirs)}, the model {mine.shape}")
+        off = np.abs(mine.astype(np.float64) - theirs).max(initial=0)
+        difference = float(max(difference, off) if np.isfinite(off) else np.inf)
+        largest = float(max(largest, np.abs(theirs).max(initial=0)))
+        tolerance = max(tolerance, TOLERANCE.get(mine.dtype, 0))
+    found = Check(judge, difference, largest)
+    report(found)
+    if not difference <= tolerance * largest:
+        raise ValueError(f"the converted model does not agree: {found}")
+
+
+def verify_module(
+    module: Any, verify: Verify, judge: Callable[[Array], Array], report: Report
+) -> None:
+    """Check a module's y against given outputs, or else against a judge called with float64 x."""
+    x, y = input_and_output(verify, lambda: random_input(module))
+    mine = output(module, x)
+    if y is not None:
+        check("the outputs given", [mine], [np.asarray(y)], report)
+    else:
+        x = x if x.dtype.kind in "iu" else x.astype(np.float64)
+        check("the NumPy reference", [mine], [judge(x)], report)
+
+
+def output(module: Any, x: Array) -> Array:
+    """Return y alone."""
+    y = module(x)
+    has_state = module.has_cell_state if isinstance(module, Step) else module.recurrent
+    return np.asarray(y[0] if has_state else y)
+
+
+def input_and_output(verify: Verify, random: Callable[[], Array]) -> tuple[Array, Any]:
+    """Take what `verify=` was given apart: an input, and the outputs expected or None."""
+    if verify is True:
+        return random(), None
+    if isinstance(verify, tuple):
+        if len(verify) != 2:
+            raise ValueError(f"verify must be True, x or (x, y), got {len(verify)} entries")
+        return np.asarray(verify[0]), verify[1]
+    return np.asarray(verify), None
+
+
+def random_input(module: Module, steps: int = 7, batch: int = 3) -> Array:
+    """Draw an input that the module takes."""
+    rng = np.random.default_rng(0)
+    batch_first = any(getattr(part, "batch_first", False) for part in walk(module))
+    axes = (batch, steps) if batch_first else (steps, batch)
+    for part in walk(module):
+        if isinstance(part, layers.Embedding):
+            return rng.integers(part.num_embeddings, size=axes)
+        if isinstance(part, Step):
+            return rng.standard_normal((batch, part.input_size)).astype(part.dtype)
+        if isinstance(part, Layers):
+            return rng.standard_normal((*axes, part.input_size)).astype(part.dtype)
+        if isinstance(part, layers.Linear):
+            return rng.standard_normal((*axes, part.in_features)).astype(part.dtype)
+        if isinstance(part, layers.LayerNorm):
+            return rng.standard_normal((*axes, *part.normalized_shape)).astype(part.dtype)
+    return rng.standard_normal((*axes, 4)).astype(np.float32)
+
+
+def regate(rows: Array, source: str, target: str) -> Array:
+    """Put blocks of rows, one for each letter of `source`, into the order of `target`."""
+    blocks = dict(zip(source, np.split(rows, len(source)), strict=True))
+    return np.concatenate([blocks[gate] for gate in target])
+
+
+def as_floats(name: str, value: npt.ArrayLike) -> Array:
+    """Return an array of floats; half precision becomes single."""
+    array = np.asarray(value)
+    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+        raise TypeError(f"{name} must be an array of floats, got {array.dtype}")
+    return array if array.dtype in TOLERANCE else array.astype(np.float32)
+
+
+def dtype_of(arrays: Iterable[Array], dtype: npt.DTypeLike | None) -> np.dtype[Any]:
+    """Return the dtype asked for, or else the widest of the arrays'."""
+    return np.dtype(dtype) if dtype is not None else np.result_type(*arrays)
+
+
+def filled(module: Module, params: Mapping[str, Array]) -> Any:
+    """Load parameters into a new module, in its own dtype; raises where names or shapes differ."""
+    dtypes = {name: mine.dtype for name, mine in module.params.items()}
+    module.load_state_dict({n: p.astype(dtypes.get(n, p.dtype)) for n, p in params.items()})
+    return module
+
+
+def activation_layer(activation: Any) -> Module | None:
+    """Return an activation as a layer, None for the identity."""
+    name = activation if isinstance(activation, str) else activation[0]
+    if name == "identity":
+        return None
+    own = {"tanh": layers.Tanh, "sigmoid": layers.Sigmoid, "relu": layers.ReLU}
+    own["softmax"] = layers.Softmax  # type: ignore[assignment]
+    return own[name]() if name in own else Elementwise(activation)
+
+
+def features(layer: Kernels) -> dict[str, Any]:
+    """The options by which a layer's outputs differ from those of its plain form."""
+    cell = layer.cell
+    found: dict[str, Any] = {}
+    for name in ("peephole", "coupled"):
+        if name in cell.name:
+            found[name] = True
+    for gate in ("input", "forget", "output"):
+        if cell.name == f"lstm_no_{gate}_gate":
+            found[f"{gate}_gate"] = False
+    if cell.normalises:
+        found["layer_norm"] = "gate" if cell.name.endswith("gate") else True
+    if cell.name == "gru_reset_before":
+        found["reset_after"] = False
+    if cell.activations != cell.standard:
+        found["activations"] = cell.activations
+    for name, value in (
+        ("proj_size", cell.proj_size),
+        ("cell_clip", cell.cell_clip),
+        ("gate_clip", cell.gate_clip),
+        ("transition_depth", cell.transitions > 1 and cell.transitions),
+        ("zoneout", any(layer._regularisers.zoneout) and layer._regularisers.zoneout),
+    ):
+        if value:
+            found[name] = value
+    return found
+
+
+def check_representable(where: str, layer: Module, allowed: Sequence[str]) -> dict[str, Any]:
+    """Return a plain layer's features, or raise `ValueError` naming what cannot be said there."""
+    if type(layer) not in CLASSES.values():
+        raise refusal(where, type(layer).__name__)
+    assert isinstance(layer, Kernels)
+    found = features(layer)
+    for name, value in found.items():
+        if name not in allowed:
+            raise refusal(where, f"{type(layer).__name__} with {name}={value!r}")
+    return found
+
+
+def refusal(where: str, what: str) -> ValueError:
+    """The error that says what cannot be converted."""
+    return ValueError(f"{where} cannot represent {what}")
+
+
+def chain_of(modules: Sequence[Module]) -> Any:
+    """Return the layers one after another; a single one as it is."""
+    from ..chain import Chain
+
+    return modules[0] if len(modules) == 1 else Chain(*modules)

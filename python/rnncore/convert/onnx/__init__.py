@@ -1,0 +1,13 @@
+"""ONNX: files read into models that run, our models written; the package `onnx` does the format.
+
+reader.py      a file: its inputs, outputs and nodes, run one after the other
+operators.py   what a node computes, in NumPy
+recurrent.py   RNN, LSTM and GRU nodes on our layers, products on our kernels
+weights.py     gates, activations and options, there and back
+writer.py      modules as graphs
+"""
+
+from .reader import OnnxModel, from_onnx
+from .writer import to_onnx
+
+__all__ = ["OnnxModel", "from_onnx", "to_onnx"]

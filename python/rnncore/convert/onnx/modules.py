@@ -1,0 +1,209 @@
+"""A graph that is a chain of layers, as modules: to train on, to save, to write elsewhere."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...arrays import Array
+from ...bidirectional import Bidirectional
+from ...elementwise import Elementwise
+from ...ends import Final, Reversed
+from ...layers import Dropout, Embedding, LayerNorm, Linear, Softmax
+from ...module import Module
+from ...sequences import walk
+from .. import common
+from ..common import refusal
+from .recurrent import Recurrent
+from .weights import ACTIVATIONS
+
+_OURS = {written: ours for ours, (written, _) in ACTIVATIONS.items()}
+_OURS |= {"Selu": "selu", "Exp": "exponential"}
+
+
+class Chained:
+    """The walk along the one way from the input to the first output.
+
+    A recurrent node hands on Y with its axes of directions, or Y_h; until these are gone, `open` is
+    the layer and `ending` says which of the two it is.
+    """
+
+    def __init__(
+        self, nodes: Sequence[Any], constants: Mapping[str, Array], x: str, y: str
+    ) -> None:
+        self.nodes, self.constants = _leading_to(nodes, y), constants
+        self.at, self.passed, self.y = x, {x}, y
+        self.modules: list[Module] = []
+        self.turned = False  # against the axes of the input
+        self.time_major: bool | None = None  # known once a recurrent node has been met
+        self.open: Module | None = None
+        self.ending = False
+
+    def module(self) -> Any:
+        """Walk, and return the layers."""
+        for node in self.nodes:
+            if self.at in node.inputs and node.op != "Shape":
+                self._step(node)
+            elif node.op != "Shape" and self.passed.intersection(node.inputs):
+                raise refusal("a chain", f"{node.where}, which begins a second branch")
+        has_time = not any(isinstance(module, Final) for module in self.modules)
+        if self.at != self.y or self.open is not None or (has_time and self.turned):
+            raise refusal("a chain", f"the way that ends at {self.at}")
+        return common.chain_of(self.modules)
+
+    def _step(self, node: Any) -> None:
+        steps: dict[str, Callable[[Any], None]] = {
+            "Add": self._add,
+            "Dropout": self._nothing,
+            "Gather": self._gather,
+            "Gemm": self._product,
+            "Identity": self._nothing,
+            "LayerNormalization": self._layer_norm,
+            "MatMul": self._product,
+            "Reshape": self._close,
+            "Softmax": self._softmax,
+            "Squeeze": self._squeeze,
+            "Transpose": self._transpose,
+        }
+        steps |= dict.fromkeys(_OURS, self._activation)
+        steps |= dict.fromkeys(("RNN", "LSTM", "GRU"), self._recurrent)
+        closing = ("Reshape", "Squeeze", "Transpose", "Identity")
+        if node.op not in steps or (self.open is not None and node.op not in closing):
+            raise refusal("a chain", node.where)
+        self.passed.add(node.outputs[0])
+        self.at = node.outputs[0]
+        steps[node.op](node)
+
+    def _nothing(self, node: Any) -> None:
+        if node.op == "Dropout":
+            self.modules.append(Dropout(node.attributes.get("ratio", 0.5)))
+
+    def _recurrent(self, node: Any) -> None:
+        recurrent = node.function
+        assert isinstance(recurrent, Recurrent)
+        if node.inputs[0] not in self.passed or not recurrent.fixed:
+            raise refusal("a chain", f"{node.where}, whose weights are inputs")
+        if (*node.inputs, *[""] * 5)[4] in self.constants:
+            raise refusal("a chain", f"{node.where}, whose lengths are constants")
+        self.time_major = recurrent.time_major
+        layers: list[Any] = [copy.deepcopy(part.layer) for part in recurrent.parts]
+        for layer in layers:
+            layer.batch_first = self.turned == self.time_major
+            layer._build()
+        if len(layers) == 2:
+            self.open = Bidirectional(layers[0], layers[1])
+        else:
+            self.open = Reversed(layers[0]) if recurrent.directions == [True] else layers[0]
+        outputs = [name for name in node.outputs[:2] if name and self._is_read(name)]
+        if len(outputs) != 1:
+            raise refusal("a chain", f"{node.where}, of which {len(outputs)} outputs are read")
+        self.at, self.ending = outputs[0], outputs[0] != node.outputs[0]
+        self.passed.add(self.at)
+
+    def _is_read(self, name: str) -> bool:
+        return name == self.y or any(name in node.inputs for node in self.nodes)
+
+    def _close(self, node: Any) -> None:
+        """The axis of directions is gone: the layer is whole."""
+        if self.open is None:
+            raise refusal("a chain", node.where)
+        self.modules.append(Final(self.open) if self.ending else self.open)
+        self.open = None
+
+    def _squeeze(self, node: Any) -> None:
+        axes = node.attributes.get("axes", self.constants.get((*node.inputs, "", "")[1]))
+        if list(axes if axes is not None else []) != [0 if self.ending else 1]:
+            raise refusal("a chain", node.where)
+        self._close(node)
+
+    def _transpose(self, node: Any) -> None:
+        perm = list(node.attributes.get("perm", []))
+        if self.open is not None:
+            if perm != ([1, 0, 2] if self.ending else [0, 2, 1, 3]):
+                raise refusal("a chain", node.where)
+        elif perm in ([1, 0], [1, 0, 2]):
+            self.turned = not self.turned
+            self.time_major = None if self.time_major is None else not self.time_major
+        else:
+            raise refusal("a chain", node.where)
+
+    def _gather(self, node: Any) -> None:
+        """An embedding, or the last step."""
+        table, axis = self.constants.get(node.inputs[0]), node.attributes.get("axis", 0)
+        if table is not None and table.ndim == 2 and axis == 0:
+            embedding = Embedding(*table.shape, dtype=table.dtype)
+            self.modules.append(common.filled(embedding, {"weight": table}))
+            return
+        index = self.constants.get(node.inputs[1])
+        last = self.modules[-1] if self.modules else None
+        one_way = getattr(last, "directions", 2) == 1
+        is_last = index is not None and not index.shape and index == -1
+        if not is_last or not one_way or axis != (0 if self.time_major else 1):
+            raise refusal("a chain", node.where)
+        self.modules[-1] = Final(self.modules[-1])
+
+    def _product(self, node: Any) -> None:
+        weight = self.constants.get(node.inputs[1])
+        if weight is None or weight.ndim != 2 or node.inputs[0] in self.constants:
+            raise refusal("a chain", node.where)
+        if node.op == "Gemm":
+            plain = all(node.attributes.get(name, 1) == 1 for name in ("alpha", "beta"))
+            if not plain or node.attributes.get("transA"):
+                raise refusal("a chain", node.where)
+            weight = weight.T if node.attributes.get("transB") else weight
+        bias = self.constants.get((*node.inputs, "", "")[2])
+        self.modules.append(_linear(weight.T, bias))
+
+    def _add(self, node: Any) -> None:
+        """The bias of a product."""
+        other = next((name for name in node.inputs if name in self.constants), "")
+        bias, last = self.constants.get(other), self.modules[-1] if self.modules else None
+        if not isinstance(last, Linear) or last.bias or bias is None or bias.ndim != 1:
+            raise refusal("a chain", node.where)
+        self.modules[-1] = _linear(last.params["weight"], bias)
+
+    def _layer_norm(self, node: Any) -> None:
+        weight = self.constants[node.inputs[1]]
+        bias = self.constants.get((*node.inputs, "", "")[2], np.zeros_like(weight))
+        axis = node.attributes.get("axis", -1)
+        if axis != -weight.ndim:
+            raise refusal("a chain", node.where)
+        layer = LayerNorm(weight.shape, node.attributes.get("epsilon", 1e-5), dtype=weight.dtype)
+        self.modules.append(common.filled(layer, {"weight": weight, "bias": bias}))
+
+    def _softmax(self, node: Any) -> None:
+        self.modules.append(Softmax(node.attributes.get("axis", -1)))
+
+    def _activation(self, node: Any) -> None:
+        constants = [node.attributes[n] for n in ("alpha", "beta") if n in node.attributes]
+        name = (_OURS[node.op], *constants) if constants else _OURS[node.op]
+        made = common.activation_layer(name)
+        assert isinstance(made, Module)
+        if isinstance(made, Elementwise) and node.op == "Selu" and constants:
+            raise refusal("a chain", node.where)
+        self.modules.append(made)
+
+
+def _linear(weight: Array, bias: Array | None) -> Any:
+    outputs, inputs = weight.shape
+    linear = Linear(inputs, outputs, bias is not None, dtype=weight.dtype)
+    params = {"weight": weight} | ({} if bias is None else {"bias": bias.reshape(-1)})
+    return common.filled(linear, params)
+
+
+def _leading_to(nodes: Sequence[Any], y: str) -> list[Any]:
+    """The nodes that an output needs, in their order."""
+    needed, kept = {y}, []
+    for node in reversed(nodes):
+        if needed.intersection(node.outputs):
+            needed.update(name for name in node.inputs if name)
+            kept.append(node)
+    return kept[::-1]
+
+
+def is_batch_first(module: Module) -> bool:
+    """Whether a module's sequences are batch-major."""
+    return any(getattr(part, "batch_first", False) for part in walk(module))

@@ -1,0 +1,353 @@
+"""An ONNX file as a model that runs: its nodes one after the other, recurrences on our kernels."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...arrays import Array, as_array
+from ...layers import Linear
+from ...module import Module
+from ..common import TOLERANCE, Report, Verify, check, output, random_input, refusal
+from .modules import Chained, is_batch_first
+from .operators import EARLIER, OPERATORS, OUTPUTS
+from .recurrent import Recurrent, product
+
+Function = Callable[..., tuple[Array, ...]]
+
+
+def import_onnx() -> Any:
+    """Return the package onnx, or raise an `ImportError` that names the extra."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise ImportError(
+            "ONNX files need the package onnx: pip install 'rnncore[convert]'"
+        ) from error
+    return onnx
+
+
+def from_onnx(
+    source: str | os.PathLike[str] | Any,
+    *,
+    verify: Verify = None,
+    report: Report = print,
+) -> OnnxModel:
+    """Read an ONNX file (or a ModelProto) into a model: `model.run(*inputs)` gives the outputs.
+
+    RNN, LSTM and GRU with all their attributes, weights as initialisers or as inputs, and the plain
+    operators around them, those of `rnncore.convert.onnx.operators.OPERATORS`. Anything else raises
+    `ValueError` naming it. float32 or float64; a sequence of length zero ends in zeros, as in ONNX
+    Runtime, and `clip` acts as it does there, on the sums of gates and candidate.
+
+    verify: True, an input or a tuple of inputs: compare with ONNX Runtime, where it is installed;
+    `report` gets the largest difference.
+    """
+    proto = _load(source)
+    model = OnnxModel(proto)
+    if verify is not None and verify is not False:
+        inputs = random_inputs(model) if verify is True else as_inputs(verify)
+        judge(model.run(*inputs), proto, dict(zip(model.inputs, inputs, strict=False)), report)
+    return model
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a graph says of one of its inputs; a size that it leaves open is a name or None."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int | str | None, ...] | None
+
+    def checked(self, name: str, value: npt.ArrayLike) -> Array:
+        """Return the value as an array of this dtype, or raise naming what was expected."""
+        array = as_array(name, value, self.dtype)
+        if self.shape is not None:
+            fits = len(self.shape) == array.ndim and all(
+                size == wanted
+                for size, wanted in zip(array.shape, self.shape, strict=True)
+                if isinstance(wanted, int)
+            )
+            if not fits:
+                shown = ", ".join("?" if size is None else str(size) for size in self.shape)
+                raise ValueError(f"{name} must have shape ({shown}), got {array.shape}")
+        return array
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node, ready to run."""
+
+    op: str
+    where: str
+    function: Function
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Any]
+
+    def run(self, values: dict[str, Array]) -> None:
+        """Add the outputs to the values."""
+        given = [values[name] if name else None for name in self.inputs]
+        try:
+            results = self.function(*given)
+        except (ValueError, TypeError, IndexError) as error:
+            raise ValueError(f"{self.where}: {error}") from error
+        for name, result in zip(self.outputs, results, strict=False):
+            if name:
+                values[name] = np.asarray(result)
+
+
+class OnnxModel:
+    """A graph of nodes. `inputs` names what `run` takes, with dtypes and shapes; `outputs` its
+    results; `layers` holds the recurrent layers and products whose weights the file has, by node.
+    """
+
+    def __init__(self, proto: Any) -> None:
+        onnx = import_onnx()
+        graph = proto.graph
+        opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
+        self._constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+        if graph.sparse_initializer:
+            raise refusal("rnncore", "sparse initialisers")
+        self.inputs = {
+            value.name: _described(onnx, value)
+            for value in graph.input
+            if value.name not in self._constants
+        }
+        self.outputs = tuple(value.name for value in graph.output)
+        self.layers: dict[str, Module] = {}
+        self._nodes: list[Node] = []
+        for at, node in enumerate(graph.node):
+            self._add(onnx, node, f"{node.op_type} {node.name or at}", opset)
+
+    def run(self, *inputs: npt.ArrayLike, **named: npt.ArrayLike) -> tuple[Array, ...]:
+        """Return the outputs in the file's order; inputs come in the file's order or by name."""
+        given = dict(zip(self.inputs, inputs, strict=False)) | named
+        unknown = [name for name in named if name not in self.inputs]
+        missing = [name for name in self.inputs if name not in given]
+        if len(inputs) > len(self.inputs) or unknown or missing:
+            raise ValueError(
+                f"this model takes the inputs {', '.join(self.inputs)}; got {len(inputs)} in "
+                f"order, missing are {', '.join(missing) or 'none'}, "
+                f"unknown are {', '.join(unknown) or 'none'}"
+            )
+        values = dict(self._constants)
+        for name, value in given.items():
+            values[name] = self.inputs[name].checked(name, value)
+        for node in self._nodes:
+            node.run(values)
+        return tuple(values[name] for name in self.outputs)
+
+    def module(self) -> Any:
+        """Return the layers on the way from the first input to the first output as a module.
+
+        For graphs that are a chain of layers, such as ours and those of simple models elsewhere;
+        anything else raises `ValueError` naming the node. The module is a copy, checked against
+        this model on random input.
+        """
+        x = next(iter(self.inputs))
+        module = Chained(self._nodes, self._constants, x, self.outputs[0]).module()
+        batch_first = is_batch_first(module)
+        example = random_input(module, *self._sizes(batch_first))
+        want = self.run(**self.neutral(example, batch_first))[0]
+        check("the graph itself", [output(module, example)], [want], lambda found: None)
+        return module
+
+    def _sizes(self, batch_first: bool) -> tuple[int, int]:
+        """How many steps and rows the first input has; 7 and 3 where that is left open."""
+        described = next(iter(self.inputs.values()))
+        sizes = (*(described.shape or ()), None, None)[:2]
+        steps, batch = sizes[:: -1 if batch_first else 1]
+        return steps if isinstance(steps, int) else 7, batch if isinstance(batch, int) else 3
+
+    def neutral(self, x: npt.ArrayLike, batch_first: bool) -> dict[str, Array]:
+        """Inputs with x as the first, lengths that are full, and states that are zero."""
+        (name, described), *others = self.inputs.items()
+        inputs = {name: np.asarray(x).astype(described.dtype)}
+        steps, batch = inputs[name].shape[:2][:: -1 if batch_first else 1]
+        for other, described in others:
+            shape = described.shape or ()
+            fill = steps if described.dtype.kind in "iu" else 0
+            sizes = [size if isinstance(size, int) else batch for size in shape]
+            inputs[other] = np.full(sizes, fill, described.dtype)
+        return inputs
+
+    def _add(self, onnx: Any, node: Any, where: str, opset: int) -> None:
+        """Make a node ready; one that needs nothing but constants is run at once."""
+        if node.domain not in ("", "ai.onnx"):
+            raise refusal("rnncore", f"the operator {node.domain}.{node.op_type}")
+        attributes = dict(_attributes(onnx, where, node))
+        if node.op_type == "Constant":
+            self._constants[node.output[0]] = _constant(where, attributes)
+            return
+        function = self._function(node, where, opset, attributes)
+        names = tuple(node.input), tuple(node.output)
+        ready = Node(node.op_type, where, function, *names, attributes)
+        if all(not name or name in self._constants for name in ready.inputs):
+            ready.run(self._constants)
+        else:
+            self._nodes.append(ready)
+
+    def _function(self, node: Any, where: str, opset: int, attributes: dict[str, Any]) -> Function:
+        for name in list(node.output)[OUTPUTS.get(node.op_type, 1) :]:
+            if name:
+                raise refusal("rnncore", f"{where}: the output {name}")
+        if node.op_type in ("RNN", "LSTM", "GRU"):
+            return self._recurrent(node, where, attributes)
+        constant = [self._constants.get(name) for name in node.input]
+        if node.op_type not in OPERATORS:
+            raise refusal("rnncore", f"the operator {node.op_type} ({where})")
+        function = OPERATORS[node.op_type]
+        before, earlier = EARLIER.get(node.op_type, (0, function))
+        function = earlier if opset < before else function
+        if node.op_type == "Split":
+            attributes = attributes | {"outputs": len(node.output)}
+            attributes.pop("num_outputs", None)
+        _check_arguments(function, where, len(node.input), attributes)
+        kernel = _on_kernels(node.op_type, constant, attributes)
+        if kernel is not None:
+            self.layers[where] = kernel
+            return _with_kernel(kernel)
+        return lambda *given: _tuple(function(*given, **attributes))
+
+    def _recurrent(self, node: Any, where: str, attributes: dict[str, Any]) -> Function:
+        names = [node.input[at] if at < len(node.input) else "" for at in (1, 2, 3, 7)]
+        known = all(not name or name in self._constants for name in names)
+        weights = [self._constants.get(name) for name in names] if known else None
+        recurrent = Recurrent(where, node.op_type, attributes, weights)
+        for at, part in enumerate(recurrent.parts):
+            self.layers[f"{where}.{at}" if len(recurrent.parts) > 1 else where] = part.layer
+        return recurrent
+
+
+def _load(source: Any) -> Any:
+    onnx = import_onnx()
+    try:
+        proto = source
+        if not isinstance(source, onnx.ModelProto):
+            if not os.path.isfile(source):
+                raise FileNotFoundError(f"no such model file: {os.fspath(source)}")
+            proto = onnx.load(os.fspath(source))
+        onnx.checker.check_model(proto)
+    except (FileNotFoundError, ImportError):
+        raise
+    except Exception as error:  # protobuf's and onnx's own, which share no base
+        name = "this" if isinstance(source, onnx.ModelProto) else os.fspath(source)
+        raise ValueError(f"{name} is not a readable ONNX model: {error}") from error
+    return proto
+
+
+def _described(onnx: Any, value: Any) -> Input:
+    kind = value.type.tensor_type
+    if not value.type.HasField("tensor_type"):
+        raise refusal("rnncore", f"the input {value.name}, which is no tensor")
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    if not kind.HasField("shape"):
+        return Input(dtype, None)
+    sizes = [
+        size.dim_value if size.HasField("dim_value") else size.dim_param or None
+        for size in kind.shape.dim
+    ]
+    return Input(dtype, tuple(sizes))
+
+
+def _attributes(onnx: Any, where: str, node: Any) -> Iterator[tuple[str, Any]]:
+    for attribute in node.attribute:
+        value = onnx.helper.get_attribute_value(attribute)
+        if isinstance(value, bytes):
+            value = value.decode()
+        elif isinstance(value, list) and value and isinstance(value[0], bytes):
+            value = [item.decode() for item in value]
+        elif isinstance(value, onnx.TensorProto):
+            value = onnx.numpy_helper.to_array(value)
+        elif isinstance(value, (onnx.GraphProto, onnx.SparseTensorProto)):
+            raise refusal("rnncore", f"{where}: the attribute {attribute.name}")
+        if node.op_type == "Cast" and attribute.name == "to":
+            value = onnx.helper.tensor_dtype_to_np_dtype(value)
+        yield attribute.name, value
+
+
+def _constant(where: str, attributes: Mapping[str, Any]) -> Array:
+    (name, value) = next(iter(attributes.items()))
+    kinds = {"value_float": np.float32, "value_floats": np.float32}
+    if name not in ("value", "value_int", "value_ints", *kinds):
+        raise refusal("rnncore", f"{where}: the attribute {name}")
+    return np.asarray(value, None if name == "value" else kinds.get(name, np.int64))
+
+
+def _check_arguments(
+    function: Callable[..., Any], where: str, count: int, attributes: Mapping[str, Any]
+) -> None:
+    """Refuse a number of inputs, or an attribute, that the function does not know."""
+    try:
+        inspect.signature(function).bind(*(None,) * count, **attributes)
+    except TypeError as error:
+        raise refusal("rnncore", f"{where}: {error}") from error
+
+
+def _on_kernels(op: str, constant: list[Array | None], attributes: Mapping[str, Any]) -> Any:
+    """A product with a matrix that the file holds, as a Linear; None for anything else."""
+    weight = constant[1] if op in ("Gemm", "MatMul") and constant[0] is None else None
+    if weight is None or weight.ndim != 2 or weight.dtype not in TOLERANCE or not weight.size:
+        return None
+    if op == "MatMul":
+        return product(weight)
+    plain = all(attributes.get(name, 1) == 1 for name in ("alpha", "beta"))
+    if not plain or attributes.get("transA"):
+        return None
+    return product(weight.T if attributes.get("transB") else weight)
+
+
+def _with_kernel(linear: Linear) -> Function:
+    def run(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, ...]:
+        y = linear(x)
+        return (y if bias is None else y + bias,)
+
+    return run
+
+
+def _tuple(result: Any) -> tuple[Array, ...]:
+    return result if isinstance(result, tuple) else (result,)
+
+
+def as_inputs(verify: Any) -> tuple[Array, ...]:
+    """Return inputs given to `verify=` as a tuple."""
+    return verify if isinstance(verify, tuple) else (verify,)
+
+
+def random_inputs(model: OnnxModel) -> tuple[Array, ...]:
+    """Draw inputs that a model takes: floats at random, whole numbers all one."""
+    rng = np.random.default_rng(0)
+    sizes: dict[str | None, int] = {}
+    drawn = []
+    for described in model.inputs.values():
+        shape = tuple(
+            size if isinstance(size, int) else sizes.setdefault(size, 3 + len(sizes))
+            for size in described.shape or ()
+        )
+        values = rng.standard_normal(shape) if described.dtype.kind == "f" else np.ones(shape)
+        drawn.append(values.astype(described.dtype))
+    return tuple(drawn)
+
+
+def judge(got: tuple[Array, ...], proto: Any, inputs: dict[str, Array], report: Report) -> None:
+    """Compare outputs with those of ONNX Runtime."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError("verify= needs a judge: pip install onnxruntime") from error
+    try:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        session = onnxruntime.InferenceSession(
+            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        want = session.run(None, inputs)
+    except Exception as error:  # its errors share no base
+        raise ValueError(f"ONNX Runtime cannot judge this model: {error}") from error
+    check(f"ONNX Runtime {onnxruntime.__version__}", got, want, report)

@@ -1,0 +1,183 @@
+"""RNN, LSTM and GRU nodes on our layers; products of constant weights on our kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...arrays import Array
+from ...layers import Linear
+from ...sequences import Part, reverse
+from .. import common
+from ..common import CLASSES, refusal
+from .weights import ORDER, read_activations, read_weights
+
+_STANDARD = {"rnn": ["Tanh"], "lstm": ["Sigmoid", "Tanh", "Tanh"], "gru": ["Sigmoid", "Tanh"]}
+_DIRECTIONS = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}
+_ATTRIBUTES = {
+    *("activations", "activation_alpha", "activation_beta", "clip", "direction", "hidden_size"),
+    *("input_forget", "layout", "linear_before_reset", "output_sequence"),
+}
+
+Given = Sequence[Array | None]
+
+
+class Recurrent:
+    """One node. Its layers are made when it first sees its weights, and kept while sizes stay.
+
+    `weights`: W, R, B and P if the file holds all that there are of them, else None.
+    """
+
+    def __init__(
+        self, where: str, op: str, attributes: Mapping[str, Any], weights: Given | None
+    ) -> None:
+        self.where, self.kind = where, op.lower()
+        if unknown := attributes.keys() - _ATTRIBUTES:
+            raise refusal("rnncore", f"{where}: the attribute {min(unknown)}")
+        direction = attributes.get("direction", "forward")
+        if direction not in _DIRECTIONS:
+            raise refusal("rnncore", f"{where}: direction={direction!r}")
+        self.directions = _DIRECTIONS[direction]
+        self.time_major = not attributes.get("layout", 0)
+        self.coupled = bool(attributes.get("input_forget", 0))
+        self.hidden_size = attributes.get("hidden_size")
+        self.options = self._options(attributes)
+        self.parts: list[Part] = []
+        self.sizes: Any = None
+        self.fixed = weights is not None
+        if weights is not None:
+            self._load(*weights)
+
+    def __call__(self, *given: Any) -> tuple[Array, ...]:
+        """X, W, R, B, sequence_lens, initial_h, initial_c, P -> Y, Y_h, Y_c."""
+        x, w, r, b, lengths, h, c, p = given + (None,) * (8 - len(given))
+        if not self.fixed:
+            self._load(w, r, b, p)
+        if x is None or x.ndim != 3:
+            raise ValueError(f"X must have three axes, got shape {np.shape(x)}")
+        if not self.time_major:
+            x, h, c = (a if a is None else a.swapaxes(0, 1) for a in (x, h, c))
+        ends = self._lengths(lengths, *x.shape[:2])
+        y, states = self._run(x, ends, h, c)
+        y = y.reshape(*y.shape[:2], len(self.directions), -1).swapaxes(1, 2)
+        if ends is not None and not ends.all():  # ONNX Runtime gives zeros for what has no steps
+            states = [np.where(ends[:, None] > 0, s, s.dtype.type(0)) for s in states]
+        if not self.time_major:
+            return (y.transpose(2, 0, 1, 3), *(s.swapaxes(0, 1) for s in states))
+        return (y, *states)
+
+    def _options(self, attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Of each direction the keywords of its layer."""
+        count = len(_STANDARD[self.kind])
+        names = attributes.get("activations") or _STANDARD[self.kind] * len(self.directions)
+        if len(names) != count * len(self.directions):
+            expected = count * len(self.directions)
+            raise ValueError(f"{self.where}: {len(names)} activations, expected {expected}")
+        constants = (attributes.get(f"activation_{name}", []) for name in ("alpha", "beta"))
+        chosen = read_activations(self.where, names, *constants)
+        clip = attributes.get("clip", 0)
+        shared: dict[str, Any] = {"gate_clip": clip} if clip else {}
+        if self.kind == "gru":
+            shared["reset_after"] = bool(attributes.get("linear_before_reset", 0))
+        if self.kind == "lstm" and self.coupled:
+            shared["coupled"] = True
+        options = []
+        for at in range(0, len(chosen), count):
+            own = chosen[at : at + count]
+            key, value = ("nonlinearity", own[0]) if count == 1 else ("activations", tuple(own))
+            options.append(shared | {key: value})
+        return options
+
+    @staticmethod
+    def _lengths(lengths: Array | None, steps: int, batch: int) -> Array | None:
+        """sequence_lens, which may be zero here."""
+        if lengths is None:
+            return None
+        fits = lengths.shape == (batch,) and lengths.dtype.kind in "iu"
+        if not fits or (batch and not 0 <= lengths.min() <= lengths.max() <= steps):
+            raise ValueError(f"sequence_lens must be ({batch},) whole numbers in 0..{steps}")
+        return lengths.astype(np.int64)
+
+    def _load(self, w: Array | None, r: Array | None, b: Array | None, p: Array | None) -> None:
+        """Bring the weights into our layers."""
+        if w is None or r is None or w.ndim != 3 or r.ndim != 3:
+            raise ValueError("W and R must be there, with three axes")
+        if w.dtype not in common.TOLERANCE:
+            raise refusal("rnncore", f"{self.where}: weights in {w.dtype}")
+        count, gates = len(self.directions), len(ORDER[self.kind])
+        hidden = r.shape[-1]
+        for name, array, shape in (
+            ("W", w, (count, gates * hidden, w.shape[-1])),
+            ("R", r, (count, gates * hidden, hidden)),
+            ("B", b, (count, 2 * gates * hidden)),
+            ("P", p, (count, 3 * hidden)),
+        ):
+            if array is not None and array.shape != shape:
+                raise ValueError(f"{self.where}: {name} must be {shape}, got {array.shape}")
+        if self.hidden_size not in (None, hidden):
+            raise ValueError(f"{self.where}: hidden_size is {self.hidden_size}, but R has {hidden}")
+        bias, peepholes = ([None] * count if a is None else list(a) for a in (b, p))
+        directions = [
+            read_weights(self.kind, self.coupled, *arrays)
+            for arrays in zip(w, r, bias, peepholes, strict=True)
+        ]
+        sizes = [(n, a.shape, a.dtype) for params in directions for n, a in params.items()]
+        if sizes != self.sizes:
+            self.parts, self.sizes = self._parts(directions[0]), sizes
+        self._fill(directions)
+
+    def _parts(self, params: dict[str, Array]) -> list[Part]:
+        """One layer of ours for both directions, or one for each if their activations differ."""
+        alike = all(options == self.options[0] for options in self.options)
+        shared: dict[str, Any] = {"peephole": True} if "weight_ch" in params else {}
+        parts = []
+        for options in self.options[:1] if alike else self.options:
+            layer = CLASSES[self.kind](
+                params["weight_ih"].shape[1],
+                params["weight_hh"].shape[1],
+                bias="bias_ih" in params,
+                bidirectional=alike and len(self.directions) == 2,
+                dtype=params["weight_ih"].dtype,
+                **shared,
+                **options,
+            )
+            parts.append(Part(layer, False))
+        return parts
+
+    def _fill(self, directions: list[dict[str, Array]]) -> None:
+        each = len(directions) // len(self.parts)
+        for at, part in enumerate(self.parts):
+            own = directions[at * each : (at + 1) * each]
+            params = {
+                name + suffix: array
+                for suffix, arrays in zip(("_l0", "_l0_reverse"), own, strict=False)
+                for name, array in arrays.items()
+            }
+            common.filled(part.layer, params)
+
+    def _run(self, x: Array, lengths: Array | None, h: Any, c: Any) -> tuple[Array, list[Array]]:
+        """y `(T, B, D * H)` and the final states `(D, B, H)`."""
+        runs = []
+        each = len(self.directions) // len(self.parts)
+        for at, part in enumerate(self.parts):
+            own = slice(at * each, (at + 1) * each)
+            backwards = each == 1 and self.directions[at]
+            h_own, c_own = (None if s is None else s[own] for s in (h, c))
+            state = (h_own, c_own) if self.kind == "lstm" else h_own
+            seen = reverse(x, lengths) if backwards else x
+            run = part.run(seen, state, lengths, False)
+            runs.append((reverse(run.y, lengths) if backwards else run.y, run.state))
+        ys, states = zip(*runs, strict=True)
+        joined = [s if isinstance(s, tuple) else (s,) for s in states]
+        finals = [np.concatenate(parts) for parts in zip(*joined, strict=True)]
+        return np.concatenate(ys, axis=-1), finals
+
+
+def product(weight: Array) -> Callable[[Array], Array]:
+    """X -> X weight, (..., I) to (..., O): the kernels of a Linear without bias."""
+    inputs, outputs = weight.shape
+    linear = Linear(inputs, outputs, bias=False, dtype=weight.dtype)
+    linear.params["weight"] = weight.T
+    return linear

@@ -1,0 +1,335 @@
+"""Modules as ONNX graphs, with dynamic batch and time; lengths and initial states are inputs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ... import layers
+from ...arrays import Array, write_atomic
+from ...bidirectional import Bidirectional
+from ...chain import Chain
+from ...elementwise import Elementwise
+from ...ends import Final, Reversed
+from ...module import Module
+from ...recurrent import GRU, LSTM, RNN
+from .. import common
+from ..common import Report, Verify, refusal
+from .modules import is_batch_first
+from .reader import OnnxModel, import_onnx, judge
+from .weights import write_activations, write_weights
+
+OPSET, IR_VERSION = 17, 8
+_FEATURES = ("peephole", "coupled", "activations", "gate_clip", "reset_after")
+_MERGES = {"sum": "Add", "mul": "Mul", "mean": "Add"}
+
+
+def to_onnx(
+    module: Module,
+    path: str | os.PathLike[str],
+    *,
+    lengths: bool = True,
+    state: bool = True,
+    verify: Verify = None,
+    report: Report = print,
+) -> None:
+    """Write a module as an ONNX file (opset 17), replaced atomically.
+
+    RNN, LSTM and GRU, stacked and in both directions, with peepholes, coupled gates, activations,
+    gate_clip and both kinds of GRU; Chain, Bidirectional, Reversed, Final, Linear, Embedding,
+    LayerNorm and activations. What ONNX cannot say raises `ValueError` naming it. Dropout and what
+    else is active in training alone is left out.
+
+    Inputs are `x` with free batch and time, int32 `lengths (B,)` and the initial states `h0` and
+    `c0`, outputs `y`, `h` and `c`; states of a layer within are named by where it stands, "1.h0".
+    `lengths=False` and `state=False` leave them out; then they are full and zero.
+
+    verify: True, or an input x: compare with ONNX Runtime, or with our own reader where that is not
+    installed or, as for float64, lacks a kernel. ONNX Runtime runs float32 only.
+    """
+    onnx = import_onnx()
+    arrays = list(module.params.values())
+    dtype = common.dtype_of(arrays, None) if arrays else np.dtype("float32")
+    graph = Graph(onnx, dtype, lengths and module.recurrent, state)
+    graph.declare_ends(module)
+    proto = graph.proto(graph.module(module, "x", ""))
+    write_atomic(path, proto.SerializeToString())
+    if verify is not None and verify is not False:
+        x, _ = common.input_and_output(verify, lambda: common.random_input(module))
+        _verify(module, proto, x, report)
+
+
+class Graph:
+    """Nodes and arrays as they come to be known; names of values stand for them."""
+
+    def __init__(self, onnx: Any, dtype: np.dtype[Any], lengths: bool, state: bool) -> None:
+        self.onnx, self.dtype, self.has_lengths, self.has_state = onnx, dtype, lengths, state
+        self.nodes: list[Any] = []
+        self.arrays: list[Any] = []
+        self.inputs: list[Any] = []
+        self.outputs: list[Any] = []
+        self.ends: dict[int, Callable[[], str]] = {}  # of recurrent layers: their last output
+
+    def module(self, module: Module, x: str, path: str) -> str:
+        """Add a module that reads x; return the name of its y."""
+        if isinstance(module, Chain):
+            for name, child in module.children():
+                x = self.module(child, x, f"{path}{name}.")
+            return x
+        writers: dict[type[Module], Callable[[Any, str, str], str]] = {
+            Bidirectional: self._bidirectional,
+            Reversed: self._reversed,
+            Final: self._final,
+            layers.Linear: self._linear,
+            layers.Embedding: self._embedding,
+            layers.LayerNorm: self._layer_norm,
+            layers.Softmax: lambda part, x, _: self.add("Softmax", x, axis=part.axis),
+            Elementwise: self._elementwise,
+            layers.Dropout: lambda part, x, _: x,
+            layers.Identity: lambda part, x, _: x,
+        }
+        writers |= dict.fromkeys((RNN, LSTM, GRU), self._recurrent)
+        for kind, op in ((layers.Tanh, "Tanh"), (layers.Sigmoid, "Sigmoid"), (layers.ReLU, "Relu")):
+            writers[kind] = lambda part, x, _, op=op: self.add(op, x)  # type: ignore[misc]
+        if type(module) not in writers:
+            raise refusal("ONNX", type(module).__name__)
+        return writers[type(module)](module, x, path)
+
+    def add(self, op: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
+        """Add a node; return the name of its output, or their names."""
+        names = [f"{op}_{len(self.nodes)}" + f"_{at}" * (outputs > 1) for at in range(outputs)]
+        node = self.onnx.helper.make_node(
+            op, inputs, names, f"{op}_{len(self.nodes)}", **attributes
+        )
+        self.nodes.append(node)
+        return names if outputs > 1 else names[0]
+
+    def array(self, value: Any, name: str = "") -> str:
+        """Add a constant; return its name."""
+        name = name or f"constant_{len(self.arrays)}"
+        self.arrays.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def indices(self, *values: int) -> str:
+        """Add whole numbers as a constant."""
+        return self.array(np.array(values, np.int64))
+
+    def declare(self, name: str, dtype: Any, shape: tuple[Any, ...]) -> Any:
+        """Describe an input or an output."""
+        kind = self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        return self.onnx.helper.make_tensor_value_info(name, kind, shape)
+
+    def declare_ends(self, module: Module) -> None:
+        """Declare x, lengths if there is a use for them, and y, whose shape an example shows."""
+        example = common.random_input(module)
+        y = common.output(module, example)
+        axes = ("batch", "time") if is_batch_first(module) else ("time", "batch")
+        dtype = np.dtype("int64") if example.dtype.kind in "iu" else example.dtype
+        self.inputs.append(self.declare("x", dtype, (*axes, *example.shape[2:])))
+        if self.has_lengths:
+            self.inputs.append(self.declare("lengths", np.int32, ("batch",)))
+        free = axes if y.shape[:2] == example.shape[:2] else ("batch",)
+        self.outputs.append(self.declare("y", y.dtype, (*free, *y.shape[len(free) :])))
+
+    def proto(self, y: str) -> Any:
+        """Finish: the whole file."""
+        helper = self.onnx.helper
+        self.nodes.append(helper.make_node("Identity", [y], ["y"], "y"))
+        graph = helper.make_graph(self.nodes, "rnncore", self.inputs, self.outputs, self.arrays)
+        proto = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="rnncore",
+        )
+        self.onnx.checker.check_model(proto, full_check=True)
+        return proto
+
+    def _recurrent(self, layer: Any, x: str, path: str) -> str:
+        """RNN, LSTM or GRU: a node for each of the stacked layers."""
+        common.check_representable("ONNX", layer, _FEATURES)
+        if layer.batch_first:
+            x = self.add("Transpose", x, perm=[1, 0, 2])
+        parts = self._initial_states(layer, path)
+        finals: list[list[str]] = []
+        for n in range(layer.num_layers):
+            x, *last = self._node(layer, n, x, [names[n] for names in parts], path)
+            finals.append(last)
+        self._final_states(layer, finals, path)
+        width = layer.directions * layer.hidden_size
+
+        def end() -> str:
+            turned = self.add("Transpose", finals[-1][0], perm=[1, 0, 2])
+            return str(self.add("Reshape", turned, self.indices(0, width)))
+
+        self.ends[id(layer)] = end
+        return self.add("Transpose", x, perm=[1, 0, 2]) if layer.batch_first else x
+
+    def _initial_states(self, layer: Any, path: str) -> list[list[str]]:
+        """Declare h0, and c0 of an LSTM, and cut them into those of each layer."""
+        kinds = "hc" if layer.has_cell_state else "h"
+        if not self.has_state:
+            return [[""] * layer.num_layers for _ in kinds]
+        rows, parts = layer.num_layers * layer.directions, []
+        for kind in kinds:
+            name = f"{path}{kind}0"
+            shape = (rows, "batch", layer.hidden_size)
+            self.inputs.append(self.declare(name, layer.dtype, shape))
+            if layer.num_layers == 1:
+                parts.append([name])
+            else:
+                sizes = self.indices(*(layer.directions,) * layer.num_layers)
+                parts.append(self.add("Split", name, sizes, outputs=layer.num_layers, axis=0))
+        return parts
+
+    def _final_states(self, layer: Any, finals: list[list[str]], path: str) -> None:
+        """Name the final states of all layers as outputs."""
+        if not self.has_state:
+            return
+        shape = (layer.num_layers * layer.directions, "batch", layer.hidden_size)
+        for kind, parts in zip("hc", zip(*finals, strict=True), strict=False):
+            name = path + kind
+            self.nodes.append(
+                self.onnx.helper.make_node("Concat", parts, [name], f"{name}_n", axis=0)
+            )
+            self.outputs.append(self.declare(name, layer.dtype, shape))
+
+    def _node(self, layer: Any, n: int, x: str, states: list[str], path: str) -> list[str]:
+        """One layer over x `(T, B, I)`: the names of y `(T, B, D H)` and of the final states."""
+        kind = type(layer).__name__
+        suffixes = (f"_l{n}", f"_l{n}_reverse")[: layer.directions]
+        stacks = [write_weights(kind.lower(), layer, suffix) for suffix in suffixes]
+        arrays = {
+            name: self.array(np.stack([stack[name] for stack in stacks]), f"{path}{name}_l{n}")
+            for name in stacks[0]
+        }
+        inputs = [x, arrays["W"], arrays["R"], arrays.get("B", "")]
+        inputs += ["lengths" if self.has_lengths else "", *states]
+        inputs += [arrays["P"]] if "P" in arrays else []
+        outputs = self.add(
+            kind, *inputs, outputs=2 + layer.has_cell_state, **_attributes(kind, layer)
+        )
+        y = self.add("Transpose", outputs[0], perm=[0, 2, 1, 3])
+        shape = self.indices(0, 0, layer.directions * layer.hidden_size)
+        return [self.add("Reshape", y, shape), *outputs[1:]]
+
+    def _backwards(self, x: str, batch_first: bool) -> str:
+        """Turn sequences around, each within its length."""
+        time = 1 if batch_first else 0
+        if not self.has_lengths:
+            ends = (self.indices(-1), self.indices(np.iinfo(np.int64).min))
+            return str(self.add("Slice", x, *ends, self.indices(time), self.indices(-1)))
+        ends64 = self.add("Cast", "lengths", to=self.onnx.TensorProto.INT64)
+        return str(self.add("ReverseSequence", x, ends64, time_axis=time, batch_axis=1 - time))
+
+    def _reversed(self, module: Reversed, x: str, path: str) -> str:
+        y = self.module(module.layer, self._backwards(x, module.batch_first), f"{path}layer.")
+        if id(module.layer) in self.ends:
+            self.ends[id(module)] = self.ends[id(module.layer)]
+        return self._backwards(y, module.batch_first)
+
+    def _bidirectional(self, module: Bidirectional, x: str, path: str) -> str:
+        ahead = self.module(module.forward, x, f"{path}forward.")
+        turned = self._backwards(x, module.batch_first)
+        behind = self.module(module.backward, turned, f"{path}backward.")
+        first, second = (self.ends.get(id(part)) for part in (module.forward, module.backward))
+        if first and second:
+            self.ends[id(module)] = partial(self._both_ends, module, first, second)
+        return self._merged(module, ahead, self._backwards(behind, module.batch_first))
+
+    def _both_ends(
+        self, module: Bidirectional, first: Callable[[], str], second: Callable[[], str]
+    ) -> str:
+        return self._merged(module, first(), second())
+
+    def _merged(self, module: Bidirectional, a: str, b: str) -> str:
+        if module.merge == "concat":
+            return str(self.add("Concat", a, b, axis=-1))
+        y = self.add(_MERGES[module.merge], a, b)
+        if module.merge == "mean":
+            y = self.add("Div", y, self.array(self.dtype.type(2)))
+        return str(y)
+
+    def _final(self, module: Final, x: str, path: str) -> str:
+        self.module(module.layer, x, f"{path}layer.")
+        return self.ends[id(module.layer)]()
+
+    def _linear(self, module: layers.Linear, x: str, path: str) -> str:
+        y = self.add("MatMul", x, self.array(module.params["weight"].T, f"{path}weight"))
+        if module.bias:
+            y = self.add("Add", y, self.array(module.params["bias"], f"{path}bias"))
+        return str(y)
+
+    def _embedding(self, module: layers.Embedding, x: str, path: str) -> str:
+        return str(self.add("Gather", self.array(module.params["weight"], f"{path}weight"), x))
+
+    def _layer_norm(self, module: layers.LayerNorm, x: str, path: str) -> str:
+        arrays = [self.array(module.params[name], path + name) for name in ("weight", "bias")]
+        axis = -len(module.normalized_shape)
+        return str(self.add("LayerNormalization", x, *arrays, axis=axis, epsilon=module.eps))
+
+    def _elementwise(self, module: Elementwise, x: str, path: str) -> str:
+        name, *constants = module.chosen
+        alpha, beta = map(float, constants)
+        ops = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "softsign": "Softsign"}
+        ops |= {"softplus": "Softplus", "exponential": "Exp", "identity": "Identity"}
+        ops |= {"selu": "Selu"}
+        sloped = {"leaky_relu": "LeakyRelu", "thresholded_relu": "ThresholdedRelu", "elu": "Elu"}
+        if name in ops:
+            return str(self.add(ops[name], x))
+        if name in sloped:
+            return str(self.add(sloped[name], x, alpha=alpha))
+        if name == "hard_sigmoid":
+            return str(self.add("HardSigmoid", x, alpha=alpha, beta=beta))
+        a, b = (self.array(self.dtype.type(constant)) for constant in (alpha, beta))
+        if name == "affine":
+            return str(self.add("Add", self.add("Mul", x, a), b))
+        return str(self.add("Mul", self.add("Tanh", self.add("Mul", x, b)), a))
+
+
+def _attributes(kind: str, layer: Any) -> dict[str, Any]:
+    """A layer's attributes; those that are at rest are left out."""
+    cell = layer.cell
+    attributes: dict[str, Any] = {"hidden_size": layer.hidden_size}
+    if layer.directions == 2:
+        attributes["direction"] = "bidirectional"
+    gate, squash, output = cell.activations
+    own = {"RNN": [squash], "LSTM": [gate, squash, output], "GRU": [gate, squash]}[kind]
+    if cell.activations != cell.standard or kind == "RNN":
+        attributes |= write_activations(kind, own * layer.directions)
+    if cell.gate_clip:
+        attributes["clip"] = float(cell.gate_clip)
+    if kind == "GRU":
+        attributes["linear_before_reset"] = int(layer.reset_after)
+    if "coupled" in cell.name:
+        attributes["input_forget"] = 1
+    return attributes
+
+
+def _verify(module: Any, proto: Any, x: Array, report: Report) -> None:
+    """Compare a module's outputs with what the file says, at full length and from zero."""
+    ours = module(x)
+    y, state = ours if module.recurrent else (ours, None)
+    model = OnnxModel(proto)
+    inputs = model.neutral(x, is_batch_first(module))
+    outputs = (y, *_leaves(state))[: len(model.outputs)]
+    if y.dtype == np.float32 and _installed("onnxruntime"):
+        judge(outputs, proto, inputs, report)
+    else:
+        common.check("our own reader", outputs, model.run(**inputs), report)
+
+
+def _installed(name: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(name) is not None
+
+
+def _leaves(tree: Any) -> list[Array]:
+    if tree is None:
+        return []
+    return [a for part in tree for a in _leaves(part)] if isinstance(tree, tuple) else [tree]

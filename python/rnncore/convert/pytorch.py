@@ -1,0 +1,286 @@
+"""PyTorch: a state_dict as arrays, or a .safetensors file; and back."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import reference
+from ..arrays import Array, load_arrays
+from ..bidirectional import Bidirectional
+from ..chain import Chain
+from ..layers import Activation, Dropout, Embedding, LayerNorm, Linear
+from ..module import Module
+from ..recurrent import GRUCell, LSTMCell, RNNCell
+from ..reference.sequence import forward
+from . import common
+from .common import GATES, Report, Verify, refusal
+
+_CELLS = {"rnn": RNNCell, "lstm": LSTMCell, "gru": GRUCell}
+_RECURRENT = re.compile(r"(.*?)((?:weight|bias)_(?:ih|hh|hr))(?:_l(\d+)(_reverse)?)?")
+
+State = Mapping[str, npt.ArrayLike]
+
+
+def from_torch(
+    source: State | str | os.PathLike[str],
+    prefix: str | Sequence[str | Module] | None = None,
+    *,
+    cell: str | None = None,
+    batch_first: bool = False,
+    dtype: npt.DTypeLike | None = None,
+    verify: Verify = None,
+    report: Report = print,
+    **options: Any,
+) -> Any:
+    """Make a module of a PyTorch state_dict: a mapping of names to arrays, or a .safetensors file.
+
+    Sizes, layers, directions, proj_size and biases are read off the shapes, and the class off the
+    number of gates ("rnn", "lstm" or "gru" as `cell` insists on one). Entries without `_l0` make an
+    `RNNCell`, `LSTMCell` or `GRUCell`. What a state_dict does not hold are arguments: `batch_first`
+    and `options`, such as `nonlinearity="relu"` or `dropout`.
+
+    prefix: names end where it ends, as "encoder.lstm" of "encoder.lstm.weight_ih_l0"; without it
+    the mapping must hold one recurrent layer and nothing else. A sequence of prefixes and modules
+    makes a `Chain`: `["embed", "lstm", rnncore.Dropout(), "out"]`. There a prefix may also name a
+    Linear, a LayerNorm or, as the first, an Embedding.
+
+    verify: True, an input x, or a pair (x, y): compare with the NumPy reference or with y, call
+    `report` with the largest difference, raise `ValueError` if it is too large.
+    """
+    state = _read(source)
+    names = [prefix] if isinstance(prefix, str) else prefix
+    if names is None:
+        names = [_only_prefix(state)]
+    module = common.chain_of(
+        [
+            _layer(state, name, at == 0, cell, batch_first, dtype, options)
+            if isinstance(name, str)
+            else name
+            for at, name in enumerate(names)
+        ]
+    )
+    if verify is not None and verify is not False:
+        common.verify_module(module, verify, lambda x: _reference(module, x), report)
+    return module
+
+
+def to_torch_state_dict(
+    module: Module, prefix: str = "", *, verify: Verify = None, report: Report = print
+) -> dict[str, Array]:
+    """Return copies of a module's parameters under the names that torch.nn gives them.
+
+    Recurrent layers and their cells, Linear, Embedding, LayerNorm; a `Chain` as torch.nn.Sequential
+    names its parts; `Bidirectional` of two plain layers as one with both directions. A variant that
+    torch.nn lacks raises `ValueError` naming it. verify: convert back and compare, as `from_torch`.
+    """
+    state = dict(_entries(module, f"{prefix}." if prefix else ""))
+    if verify is not None and verify is not False:
+        common.verify_module(module, verify, lambda x: _reference(module, x), report)
+    return state
+
+
+def _read(source: State | str | os.PathLike[str]) -> dict[str, Array]:
+    if isinstance(source, Mapping):
+        return {name: common.as_floats(repr(name), value) for name, value in source.items()}
+    if os.fspath(source).endswith((".pt", ".pth", ".bin", ".ckpt")):
+        raise ValueError(
+            f"{os.fspath(source)}: pickles run code and are not read; save the state_dict as "
+            ".safetensors, or give it as a mapping of names to arrays"
+        )
+    arrays, _ = load_arrays(source)
+    return {name: common.as_floats(repr(name), array) for name, array in arrays.items()}
+
+
+def _only_prefix(state: dict[str, Array]) -> str:
+    """The prefix of the only recurrent layer; raises naming the entries that are not its own."""
+    matches = {name: _RECURRENT.fullmatch(name) for name in state}
+    found = list(dict.fromkeys(m[1] for m in matches.values() if m))
+    others = [name for name, match in matches.items() if not match]
+    if len(found) != 1 or others:
+        layers = ", ".join(repr(name.removesuffix(".")) for name in found) or "none"
+        raise ValueError(
+            f"give a prefix, or a sequence of them: recurrent layers are {layers}; "
+            f"other entries are {', '.join(map(repr, others)) or 'none'}"
+        )
+    return found[0]
+
+
+def _layer(
+    state: dict[str, Array],
+    prefix: str,
+    is_first: bool,
+    cell: str | None,
+    batch_first: bool,
+    dtype: npt.DTypeLike | None,
+    options: dict[str, Any],
+) -> Module:
+    start = prefix if not prefix or prefix.endswith(".") else f"{prefix}."
+    own = {name[len(start) :]: array for name, array in state.items() if name.startswith(start)}
+    if not own:
+        raise ValueError(f"no entry begins with {start!r}; there are {', '.join(state)}")
+    dtype = common.dtype_of(own.values(), dtype)
+    if "weight" in own:
+        return _plain(start, own, is_first, dtype)
+    strange = [start + name for name in own if not _own_name(name)]
+    if strange:
+        raise refusal("rnncore", f"the entries {', '.join(strange)}")
+    return _recurrent(start, own, cell, batch_first, dtype, options)
+
+
+def _own_name(name: str) -> bool:
+    match = _RECURRENT.fullmatch(name)
+    return bool(match) and not match[1]  # type: ignore[index]
+
+
+def _plain(start: str, own: dict[str, Array], is_first: bool, dtype: Any) -> Module:
+    """A Linear, an Embedding or a LayerNorm."""
+    weight = own["weight"]
+    if not own.keys() <= {"weight", "bias"} or weight.ndim not in (1, 2):
+        raise refusal("rnncore", f"the layer of {', '.join(start + name for name in own)}")
+    if weight.ndim == 1:
+        return common.filled(LayerNorm(weight.shape[0], dtype=dtype), own)  # type: ignore[no-any-return]
+    rows, columns = weight.shape
+    if is_first and "bias" not in own:
+        return common.filled(Embedding(rows, columns, dtype=dtype), own)  # type: ignore[no-any-return]
+    linear = Linear(columns, rows, "bias" in own, dtype=dtype)
+    return common.filled(linear, own)  # type: ignore[no-any-return]
+
+
+def _recurrent(
+    start: str,
+    own: dict[str, Array],
+    cell: str | None,
+    batch_first: bool,
+    dtype: Any,
+    options: dict[str, Any],
+) -> Module:
+    is_cell = "weight_ih" in own
+    suffix = "" if is_cell else "_l0"
+    for needed in (f"weight_ih{suffix}", f"weight_hh{suffix}"):
+        if needed not in own or own[needed].ndim != 2:
+            raise ValueError(f"{start}{needed} must be there, a matrix")
+    projection = own.get(f"weight_hr{suffix}")
+    rows, size = own[f"weight_ih{suffix}"].shape
+    hidden = (own[f"weight_hh{suffix}"] if projection is None else projection).shape[1]
+    kind = _kind(start, rows, hidden, cell)
+    common_options = {"bias": f"bias_ih{suffix}" in own, "dtype": dtype} | options
+    if projection is not None:
+        common_options["proj_size"] = len(projection)
+    if is_cell:
+        return common.filled(_CELLS[kind](size, hidden, **common_options), own)  # type: ignore[no-any-return]
+    layers = 1 + max(int(match[3]) for match in map(_RECURRENT.fullmatch, own) if match)
+    layer = common.CLASSES[kind](
+        size,
+        hidden,
+        layers,
+        bidirectional="weight_ih_l0_reverse" in own,
+        batch_first=batch_first,
+        **common_options,
+    )
+    return common.filled(layer, own)  # type: ignore[no-any-return]
+
+
+def _kind(start: str, rows: int, hidden: int, cell: str | None) -> str:
+    """The class by the number of gates."""
+    kinds = {len(gates): name for name, gates in GATES.items()}
+    kind = kinds.get(rows // hidden if hidden and rows % hidden == 0 else 0)
+    if cell is not None and cell not in GATES:
+        raise ValueError(f"cell must be one of {', '.join(GATES)}, got {cell!r}")
+    if kind is None or cell not in (None, kind):
+        raise ValueError(
+            f"{start or 'the'} weights have {rows} rows for {hidden} hidden units: "
+            f"no {cell or 'RNN, GRU or LSTM'}"
+        )
+    return kind
+
+
+def _entries(module: Module, start: str) -> Iterator[tuple[str, Array]]:
+    """A module's parameters under torch's names."""
+    if isinstance(module, Chain):
+        for name, child in module.children():
+            yield from _entries(child, f"{start}{name}.")
+    elif isinstance(module, Bidirectional):
+        yield from _both_directions(module, start)
+    elif type(module) in (Linear, Embedding, LayerNorm):
+        yield from ((start + name, array.copy()) for name, array in module.params.items())
+    elif not isinstance(module, (Dropout, Activation)):
+        _check_torch(module)
+        yield from ((start + name, array.copy()) for name, array in module.params.items())
+
+
+def _both_directions(module: Bidirectional, start: str) -> Iterator[tuple[str, Array]]:
+    parts = [module.forward, module.backward]
+    for part in parts:
+        _check_torch(part)
+    ahead, behind = parts
+    alike = type(ahead) is type(behind) and all(
+        getattr(part, "num_layers", 0) == 1 and not getattr(part, "bidirectional", True)
+        for part in parts
+    )
+    shapes = [{name: array.shape for name, array in part.params.items()} for part in parts]
+    if module.merge != "concat" or not alike or shapes[0] != shapes[1]:
+        raise refusal("torch.nn", "a Bidirectional but of two equal single layers side by side")
+    yield from ((start + name, array.copy()) for name, array in ahead.params.items())
+    yield from ((f"{start}{name}_reverse", array.copy()) for name, array in behind.params.items())
+
+
+def _check_torch(module: Module) -> None:
+    if isinstance(module, (RNNCell, LSTMCell, GRUCell)):
+        found = common.features(module)
+        for name, value in found.items():
+            raise refusal("torch.nn", f"{type(module).__name__} with {name}={value!r}")
+    else:
+        common.check_representable("torch.nn", module, ("proj_size",))
+    nonlinearity = getattr(module, "nonlinearity", "tanh")
+    if nonlinearity not in ("tanh", "relu"):
+        raise refusal("torch.nn", f"RNN with nonlinearity={nonlinearity!r}")
+
+
+def _reference(module: Any, x: Array) -> Array:
+    """The outputs of a module of torch's layers, by the NumPy reference in float64."""
+    if isinstance(module, Chain):
+        for layer in module.layers:
+            x = _reference(layer, x)
+        return x
+    if isinstance(module, Bidirectional):
+        ahead, behind = (_reference(part, x[::step]) for part, step in _sides(module))
+        return np.concatenate((ahead, behind[::-1]), axis=-1)
+    params = {name: array.astype(np.float64) for name, array in module.params.items()}
+    if isinstance(module, Embedding):
+        rows: Array = params["weight"][x]
+        return rows
+    if isinstance(module, Linear):
+        return np.asarray(x @ params["weight"].T + params.get("bias", 0))
+    if module.recurrent:
+        return _reference_recurrent(module, params, x)
+    if isinstance(module, LayerNorm):
+        module = common.filled(
+            LayerNorm(module.normalized_shape, module.eps, dtype="float64"), params
+        )
+    return np.asarray(module(x))
+
+
+def _sides(module: Bidirectional) -> list[tuple[Module, int]]:
+    return [(module.forward, 1), (module.backward, -1)]
+
+
+def _reference_recurrent(module: Any, params: dict[str, Array], x: Array) -> Array:
+    kind = {cls: name for name, cls in [*common.CLASSES.items(), *_CELLS.items()]}[type(module)]
+    if kind == "rnn":
+        kind = f"rnn_{module.nonlinearity}"
+    cell = reference.CELLS[kind]
+    if type(module) in _CELLS.values():
+        named = {f"{name}_l0": array for name, array in params.items()}
+        return np.asarray(forward(cell, named, x[None])[0][0])
+    if module.batch_first:
+        x = x.swapaxes(0, 1)
+    y, _, _ = forward(
+        cell, params, x, num_layers=module.num_layers, bidirectional=module.bidirectional
+    )
+    return np.asarray(y.swapaxes(0, 1) if module.batch_first else y)

@@ -1,0 +1,80 @@
+"""Make `convert_torch.npz`: state_dicts of PyTorch modules, an input, and what they make of it.
+
+    pip install torch==2.13.0 numpy
+    python tests/golden/make_convert_torch_golden.py
+
+The arrays of a case are `CASE/state/NAME`, `CASE/x` and `CASE/y`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+TORCH_VERSION = "2.13.0"
+FILE = Path(__file__).with_name("convert_torch.npz")
+
+
+class Tagger(nn.Module):
+    """An embedding, a recurrent layer in both directions, a normalisation and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(11, 5)
+        self.rnn = nn.LSTM(5, 4, bidirectional=True)
+        self.norm = nn.LayerNorm(8)
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return scores `(T, B, 3)`."""
+        return self.out(torch.tanh(self.norm(self.rnn(self.embed(x))[0])))
+
+
+def modules() -> dict[str, nn.Module]:
+    """The cases."""
+    return {
+        "rnn": nn.RNN(3, 5),
+        "rnn_relu_no_bias": nn.RNN(3, 5, 2, nonlinearity="relu", bias=False),
+        "lstm": nn.LSTM(3, 5),
+        "lstm_deep": nn.LSTM(3, 5, 2, bidirectional=True),
+        "lstm_batch_first": nn.LSTM(3, 5, batch_first=True),
+        "lstm_projected": nn.LSTM(3, 5, 2, bidirectional=True, proj_size=2),
+        "lstm_one_unit": nn.LSTM(1, 1),
+        "gru": nn.GRU(3, 5),
+        "gru_deep": nn.GRU(3, 5, 3, bidirectional=True, bias=False),
+        "rnn_cell": nn.RNNCell(3, 5),
+        "lstm_cell": nn.LSTMCell(3, 5),
+        "gru_cell": nn.GRUCell(3, 5),
+        "tagger": Tagger(),
+    }
+
+
+def main() -> None:
+    """Write the file."""
+    version = torch.__version__.partition("+")[0]
+    if version != TORCH_VERSION:
+        raise SystemExit(f"the golden file is made with torch {TORCH_VERSION}, this is {version}")
+    torch.manual_seed(7)
+    arrays: dict[str, np.ndarray] = {}
+    for case, module in modules().items():
+        with torch.no_grad():
+            if case == "tagger":
+                for parameter in module.parameters():
+                    parameter += 0.1 * torch.randn_like(parameter)
+                x = torch.randint(11, (6, 2))
+            else:
+                shape = (2,) if case.endswith("cell") else (6, 2)
+                x = torch.randn(*shape, module.input_size)
+            y = module(x)
+        arrays[f"{case}/x"] = x.numpy()
+        arrays[f"{case}/y"] = (y[0] if isinstance(y, tuple) else y).numpy()
+        for name, value in module.state_dict().items():
+            arrays[f"{case}/state/{name}"] = value.numpy()
+    np.savez_compressed(FILE, **arrays, torch_version=version)
+
+
+if __name__ == "__main__":
+    main()
