@@ -29,6 +29,10 @@ def _forest(module: Any) -> Any:
     return module(_x(5, 3), rnncore.Forest.from_nested([((1, 2), 3)]))
 
 
+def _leaves(module: Any) -> Any:
+    return module(_x(3, 3), rnncore.Forest.from_nested([((1, 2), 3)]))
+
+
 def _ids(module: Any) -> Any:
     return module(np.array([[0, 2], [1, 1]]))
 
@@ -43,6 +47,10 @@ MODELS: dict[str, tuple[list[Module], Call]] = {
     "Bidirectional": (
         [rnncore.Bidirectional(rnncore.GRU(3, 4, seed=0), rnncore.MGU(3, 4, seed=1), "sum")],
         _sequence(),
+    ),
+    "BidirectionalTree": (
+        [rnncore.BidirectionalTree(rnncore.TreeGRU(3, 4), rnncore.RecursiveNet(7, 2, 1), "both")],
+        _forest,
     ),
     "Chain": (
         [
@@ -59,6 +67,13 @@ MODELS: dict[str, tuple[list[Module], Call]] = {
         ],
         _ids,
     ),
+    "ChildSumTreeLSTM": (
+        [
+            rnncore.ChildSumTreeLSTM(3, 4, recurrent_dropout=0.5),
+            rnncore.ChildSumTreeLSTM(3, 4, leaf_module=True),
+        ],
+        _forest,
+    ),
     "DeepRNN": (
         [
             rnncore.DeepRNN(3, 4, num_layers=2, input_depth=2, skip=True, width=5),
@@ -67,7 +82,9 @@ MODELS: dict[str, tuple[list[Module], Call]] = {
         _sequence(),
     ),
     "Dropout": ([rnncore.Dropout(0.25, seed=3)], _sequence()),
+    "Elementwise": ([rnncore.Elementwise(("elu", 0.5))], _sequence()),
     "Embedding": ([rnncore.Embedding(3, 2, dtype=np.float64)], _ids),
+    "Final": ([rnncore.Final(rnncore.GRU(3, 4))], _sequence()),
     "GRU": (
         [
             rnncore.GRU(3, 4, 2, False, bidirectional=True),
@@ -108,14 +125,23 @@ MODELS: dict[str, tuple[list[Module], Call]] = {
     "MinGRU": ([rnncore.MinGRU(3, 4, dtype=np.dtype("float64"))], _sequence(3, "float64")),
     "MinLSTM": ([rnncore.MinLSTM(3, 4)], _sequence()),
     "Module": ([Module()], lambda module: None),
+    "Parser": ([rnncore.Parser(3, 4, "relu")], _leaves),
     "RNN": ([rnncore.RNN(3, 4, nonlinearity="relu", weight_drop=0.5)], _sequence()),
     "RNNCell": ([rnncore.RNNCell(3, 4)], _step),
     "ReLU": ([rnncore.ReLU()], _sequence()),
+    "Readout": ([rnncore.Readout(rnncore.GRU(3, 4), "mean")], _sequence()),
+    "RecursiveAutoencoder": (
+        [rnncore.RecursiveAutoencoder(3, 2), rnncore.RecursiveAutoencoder(3, unfolding=True)],
+        lambda module: module.encode(_x(5, 3), [3, 2])[0],
+    ),
     "RecursiveNet": ([rnncore.RecursiveNet(3, 4, nonlinearity="softsign")], _forest),
+    "RecursiveTensorNet": ([rnncore.RecursiveTensorNet(3, 4, nonlinearity="relu")], _forest),
+    "Reversed": ([rnncore.Reversed(rnncore.GRU(3, 4))], _sequence()),
     "RowConvolution": ([rnncore.RowConvolution(3, 1)], _sequence()),
     "Sigmoid": ([rnncore.Sigmoid()], _sequence()),
     "Softmax": ([rnncore.Softmax(axis=0)], _sequence()),
     "Tanh": ([rnncore.Tanh()], _sequence()),
+    "TreeGRU": ([rnncore.TreeGRU(3, 4, variational_dropout=0.5)], _forest),
     "TreeLSTM": ([rnncore.TreeLSTM(3, 4, 3, bias=False)], _forest),
     "Windowed": (
         [

@@ -109,7 +109,7 @@ class Recursive(Module):
         x = self._input(x, order)
         given = None
         if self.leaf is not None:
-            given = self._given(self.leaf(self._of_leaves(x, order)), order)
+            given = self._with_leaves(self.leaf(self._of_leaves(x, order)), order)
         h, c, _ = self._kernels.forward_forest(*self._arguments(x, order), given, None, False)
         return (h, c) if self.cell.has_cell_state else h
 
@@ -123,7 +123,7 @@ class Recursive(Module):
         given = leaf_back = None
         if self.leaf is not None:
             states, leaf_back = self.leaf.vjp(self._of_leaves(x, order))
-            given = self._given(states, order)
+            given = self._with_leaves(states, order)
         masks = self._masks(order)
         h, c, tape = self._kernels.forward_forest(*self._arguments(x, order), given, masks, True)
 
@@ -184,7 +184,7 @@ class Recursive(Module):
             x[order.leaves], leaves = given, False
         return x, (order.begin, order.wave, order.prev, order.first, leaves)
 
-    def _given(self, states: tuple[Array, Array], order: Order) -> tuple[Array, Array]:
+    def _with_leaves(self, states: tuple[Array, Array], order: Order) -> tuple[Array, Array]:
         """Room for the states of all nodes, with those of the leaves in it."""
         h, c = (np.empty((len(order.wave), self.hidden_size), self.dtype) for _ in states)
         h[order.starts], c[order.starts] = states
