@@ -148,6 +148,15 @@ py::object Stream<T>::run(const py::object& given) {
 }
 
 template <class T>
+void Stream<T>::repeat(const py::object& given, Index times) {
+  if (!fits(given)) throw py::value_error("x: unexpected shape");
+  const auto x = py::reinterpret_borrow<Array<T>>(given);
+  const Use use(*this);
+  Buffer y(std::size_t(batch_ * outputs_) * sizeof(T));
+  for (Index i = 0; i < times; ++i) go(1, x.data(), y.template as<T>());
+}
+
+template <class T>
 void Stream<T>::go(Index time, const T* x, T* y) {
   const Index rows = time * batch_;
   for (std::size_t i = 0; i < stages_.size(); ++i) {
