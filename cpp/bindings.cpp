@@ -47,6 +47,7 @@ void bind_stream(py::module_& m, const std::string& suffix) {
            py::arg("batch"), py::arg("check"), py::arg("other"))
       .def("step", &Stream<T>::step, py::arg("x"), py::arg("out") = py::none())
       .def("run", &Stream<T>::run, py::arg("x"))
+      .def("repeat", &Stream<T>::repeat, py::arg("x"), py::arg("times"))
       .def("refresh", &Stream<T>::refresh);
 }
 

@@ -157,27 +157,66 @@ Pinned<T> Passes<T>::weights(bool transposed) {
 }
 
 template <class T>
-std::unique_ptr<Repeated<T>> Passes<T>::repeated(const ForwardArrays<T>& a,
-                                                 const Pinned<T>& weights) const {
-  if (a.grid.batch == 0 || step_work(a.grid.batch) > least_work) return nullptr;
-  const Deal all(a.grid.batch, nullptr, 1);
-  Part part{0, OwnSchedule(a.grid, nullptr, false, all.begin(0), a.grid.batch), 0, {}};
-  const Forward<T> call = forward_call(a, part, *weights.front());
-  return std::make_unique<Repeated<T>>(cell_, std::move(part.schedule), call);
+Step<T>::Step(const Cell<T>& cell, OwnSchedule schedule, const Forward<T>& call, Index batch,
+              const MaskArrays<T>& masks)
+    : cell_(cell), schedule_(std::move(schedule)), call_(call), batch_(batch), masks_(masks) {
+  const Index own = rounded(cell.pass_bytes, 64);
+  memory_ = Buffer(std::size_t(own + cell.forward_work(call)));
+  call_.work = memory_.template as<char>() + own;
+  call_.packed = nullptr;
 }
 
 template <class T>
-Repeated<T>::Repeated(const Cell<T>& cell, OwnSchedule schedule, const Forward<T>& call)
-    : cell_(cell), schedule_(std::move(schedule)), call_(call) {
-  const Index own = rounded(cell.pass_bytes, 64);
-  pass_ = Buffer(std::size_t(own + cell.forward_work(call)));
-  call_.work = pass_.template as<char>() + own;
-  cell.make_pass(call_, pass_.template as<char>());
+void Step<T>::run(const ForwardArrays<T>& a, const Snapshot<T>& weights) {
+  call_.x.base = a.x;
+  call_.y.base = a.y;
+  call_.first.base = a.h;
+  call_.running_c.base = a.running_c;
+  const FlushDenormals flush;
+  if (std::exchange(call_.packed, weights.packed.template as<T>()) != weights.packed.template as<T>())
+    cell_.make_pass(call_, memory_.template as<char>());
+  cell_.run_pass(memory_.template as<char>());
+  std::copy_n(a.y, batch_ * call_.shape.output, a.h);
+}
+
+/// Whether a call is a single step, one not worth a second thread and with nothing to remember.
+template <class T>
+bool Passes<T>::is_step(const ForwardArrays<T>& a) const {
+  return a.grid.time == 1 && a.grid.batch > 0 && directions() == 1 && !a.lengths && !a.c && !a.forest &&
+         step_work(a.grid.batch) <= least_work;
+}
+
+template <class T>
+void Passes<T>::step(const ForwardArrays<T>& a, const Snapshot<T>& weights) {
+  std::unique_ptr<Step<T>> step = take_step(a, weights);
+  step->run(a, weights);
+  const std::lock_guard lock(mutex_);
+  if (steps_.size() < 4) steps_.push_back(std::move(step));
+}
+
+template <class T>
+std::unique_ptr<Step<T>> Passes<T>::take_step(const ForwardArrays<T>& a, const Snapshot<T>& weights) {
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto step = steps_.rbegin(); step != steps_.rend(); ++step)
+      if ((*step)->serves(a.grid.batch, a.masks)) {
+        std::swap(*step, steps_.back());
+        auto taken = std::move(steps_.back());
+        steps_.pop_back();
+        return taken;
+      }
+    if (steps_.size() == 4) steps_.erase(steps_.begin());
+  }
+  const Deal all(a.grid.batch, nullptr, 1);
+  Part part{0, OwnSchedule(a.grid, nullptr, false, all.begin(0), a.grid.batch), 0, {}};
+  const Forward<T> call = forward_call(a, part, weights);
+  return std::make_unique<Step<T>>(cell_, std::move(part.schedule), call, a.grid.batch, a.masks);
 }
 
 template <class T>
 void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record, Index steps,
                         const Pinned<T>* pinned) {
+  if (!record && is_step(a)) return step(a, pinned ? *pinned->front() : *weights_.front()->snapshot(false));
   Record<T> passing;
   Record<T>& r = record ? *record : passing;
   r.parts = cut(a, record != nullptr);
@@ -376,8 +415,8 @@ void Passes<T>::give_spare(Buffer buffer) {
   if (buffer.bytes() && spare_.size() < 3) spare_.push_back(std::move(buffer));
 }
 
-template class Repeated<float>;
-template class Repeated<double>;
+template class Step<float>;
+template class Step<double>;
 template class Passes<float>;
 template class Passes<double>;
 

@@ -5,7 +5,6 @@
 #include <mutex>
 #include <vector>
 
-#include "denormals.hpp"
 #include "memory.hpp"
 #include "schedule.hpp"
 #include "weights.hpp"
@@ -19,6 +18,7 @@ struct MaskArrays {
   const T *update, *keep_h, *keep_c; // (rows, D * H), or (D * H) for all rows
   bool same_for_all_rows;
   bool any() const { return state || update || keep_h || keep_c; }
+  bool operator==(const MaskArrays&) const = default;
 };
 
 /// The arrays of one call. D directions lie side by side in the columns of y and c, and one after the
@@ -75,24 +75,22 @@ struct Record {
 
 /// One step of some rows in one direction, on one thread, prepared once and run again and again.
 template <class T>
-class Repeated {
+class Step {
 public:
-  Repeated(const Cell<T>& cell, OwnSchedule schedule, const Forward<T>& call);
-  Repeated(const Repeated&) = delete;
+  Step(const Cell<T>& cell, OwnSchedule schedule, const Forward<T>& call, Index batch,
+       const MaskArrays<T>& masks);
+  Step(const Step&) = delete;
 
-  /// x (B, I) to y (B, P), from the initial states of the call; its cell states change in place.
-  void run(const T* x, T* y) {
-    call_.x.base = x;
-    call_.y.base = y;
-    const FlushDenormals flush;
-    cell_.run_pass(pass_.template as<char>());
-  }
+  bool serves(Index batch, const MaskArrays<T>& masks) const { return batch == batch_ && masks == masks_; }
+  void run(const ForwardArrays<T>& arrays, const Snapshot<T>& weights);
 
 private:
   const Cell<T>& cell_;
   const OwnSchedule schedule_;
   Forward<T> call_;
-  Buffer pass_;
+  const Index batch_;
+  const MaskArrays<T> masks_;
+  Buffer memory_; // of the pass, and then its work space
 };
 
 template <class T>
@@ -112,10 +110,11 @@ public:
 
   Shape shape() const { return shape_; }
   Pinned<T> weights(bool transposed = false);
-  /// A step of these rows; null if it is worth more than one thread, or nothing.
-  std::unique_ptr<Repeated<T>> repeated(const ForwardArrays<T>& arrays, const Pinned<T>& weights) const;
 
 private:
+  bool is_step(const ForwardArrays<T>& arrays) const;
+  void step(const ForwardArrays<T>& arrays, const Snapshot<T>& weights);
+  std::unique_ptr<Step<T>> take_step(const ForwardArrays<T>& arrays, const Snapshot<T>& weights);
   Index directions() const { return Index(weights_.size()); }
   double step_work(Index rows) const;
   Index least_rows() const;
@@ -146,6 +145,7 @@ private:
   std::mutex adding_; // held while gradients are added to: calls share them
   std::mutex mutex_;
   std::vector<Buffer> spare_; // of earlier calls, to be used again
+  std::vector<std::unique_ptr<Step<T>>> steps_;
 };
 
 } // namespace rnncore

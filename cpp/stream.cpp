@@ -14,37 +14,25 @@ public:
     arrays_.h = parameter<T>(h, {batch, shape().output});
     if (layer.has_cell_state()) arrays_.running_c = parameter<T>(c, {batch, shape().hidden});
     arrays_.masks = layer.mask_arrays(masks, 0, 0, batch);
-    pin(other ? other->weights_ : passes_.weights());
+    weights_ = other ? other->weights_ : passes_.weights();
   }
 
   Shape shape() const override { return passes_.shape(); }
   Index width() const override { return shape().output; }
   Index work() const override { return gates_ * shape().hidden * (shape().input + shape().output); }
   void run(Index time, const T* x, T* y) override {
-    if (time == 1 && prepared_) {
-      prepared_->run(x, y);
-      std::copy_n(y, arrays_.grid.batch * width(), arrays_.h);
-      return;
-    }
-    ForwardArrays<T> arrays = arrays_;
-    arrays.grid.time = time;
-    arrays.x = x;
-    arrays.y = y;
-    passes_.forward(arrays, nullptr, 0, &weights_);
+    arrays_.grid.time = time;
+    arrays_.x = x;
+    arrays_.y = y;
+    passes_.forward(arrays_, nullptr, 0, &weights_);
   }
-  void refresh() override { pin(passes_.weights()); }
+  void refresh() override { weights_ = passes_.weights(); }
 
 private:
-  void pin(Pinned<T> weights) {
-    weights_ = std::move(weights);
-    prepared_ = passes_.repeated(arrays_, weights_);
-  }
-
   Passes<T>& passes_;
   const Index gates_;
   ForwardArrays<T> arrays_{};
   Pinned<T> weights_;
-  std::unique_ptr<Repeated<T>> prepared_;
 };
 
 template <class T>
@@ -157,6 +145,15 @@ py::object Stream<T>::run(const py::object& given) {
   const ReleaseGil release(x.shape(0) * batch_ * work_);
   go(x.shape(0), x.data(), to);
   return y;
+}
+
+template <class T>
+void Stream<T>::repeat(const py::object& given, Index times) {
+  if (!fits(given)) throw py::value_error("x: unexpected shape");
+  const auto x = py::reinterpret_borrow<Array<T>>(given);
+  const Use use(*this);
+  Buffer y(std::size_t(batch_ * outputs_) * sizeof(T));
+  for (Index i = 0; i < times; ++i) go(1, x.data(), y.template as<T>());
 }
 
 template <class T>

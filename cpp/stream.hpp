@@ -34,6 +34,8 @@ public:
   py::object step(const py::object& x, const py::object& out);
   /// x (time, B, I) to y (time, B, O).
   py::object run(const py::object& x);
+  /// The same step again and again, without Python in between: for measuring.
+  void repeat(const py::object& x, Index times);
   /// Takes the weights as they are now.
   void refresh();
 

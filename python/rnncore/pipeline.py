@@ -44,6 +44,10 @@ class Compiled(Stream):
         """Take the weights as they are now."""
         self._core.refresh()
 
+    def repeat(self, x: Array, times: int) -> None:
+        """Take the same frame so many times, without Python in between: for measuring."""
+        self._core.repeat(x, times)
+
     def _array(self, name: str, x: npt.ArrayLike) -> Array:
         return as_array(name, x, self.dtype)
 

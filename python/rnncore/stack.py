@@ -90,8 +90,24 @@ class Layers(Kernels):
         Returns y `(T, B, D * H)`, in x's order of axes, and the state after each sequence's own
         last step.
         """
+        if lengths is None and self.num_layers == 1 and type(x) is np.ndarray and x.ndim == 3:
+            result = self._as_given(x, state)
+            if result is not None:
+                return result
         y, state, _ = self._infer(x, state, lengths, False)
         return y, state
+
+    def _as_given(self, x: Array, state: State) -> tuple[Array, State] | None:
+        """The shortest way, for the sake of single steps; None for what the core does not take.
+
+        The core refuses whatever does not fit, but does not say what it is.
+        """
+        try:
+            h, c = state if self.has_cell_state and state is not None else (state, None)
+            y, h, c, _, _ = self._layers[0].forward(x, h, c, None, None, False, self._expected)
+        except (TypeError, ValueError):
+            return None
+        return y, h if c is None else (h, c)
 
     def _infer(
         self, x: npt.ArrayLike, state: State, lengths: npt.ArrayLike | None, cell_states: bool
@@ -101,10 +117,6 @@ class Layers(Kernels):
             lengths = self._lengths(lengths, x)
         h0, c0 = (None, None) if state is None else self._initial(state, x, batched)
         masks = self._expected
-        if batched and self.num_layers == 1:  # the shortest way, for the sake of single steps
-            layer = self._layers[0]
-            y, h, c, cells, _ = layer.forward(x, h0, c0, lengths, None, cell_states, masks)
-            return y, h if c is None else (h, c), cells
         finals = []
         for n, layer in enumerate(self._layers):
             wanted = cell_states and n == self.num_layers - 1
