@@ -260,7 +260,7 @@ class TestForecaster:
         lengths, horizon, window = [9, 1, 2, 4, 14], 3, 4
         x = [rng.standard_normal((n, 2)).astype(np.float32) for n in lengths]
         model = Forecaster(horizon=horizon, window=window, **SMALL).fit(x)
-        pieces, _ = model._read(x, None, first=False)
+        pieces, _ = model._load(x, None, first=False)
         scaled = [model._inputs.transform(row.astype(float)).astype(np.float32) for row in x]
         batch = model._batch(pieces, None, np.arange(len(pieces.lengths)))
         wanted = [(n, at) for n, row in enumerate(x) for at in range(0, len(row) - 1, window)]
@@ -374,6 +374,8 @@ class TestRefusals:
             ([np.ones((2, 3)), np.ones(3)], r"sequence 1 of X .* got \(3,\)"),
             (np.ones((2, 0, 3)), r"at least one step, got shape \(2, 0, 3\)"),
             (np.ones((2, 2, 2, 2)), "dim 4"),
+            (np.ones((2, 2, 0)), "0 feature"),
+            ([np.ones((2, 3)), [[1, 2, 3], [4, 5]]], "sequence 1 of X is no array"),
             ([np.ones((2, 3)), np.full((1, 3), np.nan)], "NaN"),
         ],
     )

@@ -76,7 +76,7 @@ class Forecaster(Numbers):
             self._inputs = StandardScaler().fit(x.steps)
         return x._replace(steps=self._inputs.transform(x.steps).astype(self.dtype))
 
-    def _read(self, X: Any, y: Any, *, first: bool, classes: Any = None) -> tuple[Sequences, Any]:
+    def _load(self, X: Any, y: Any, *, first: bool, classes: Any = None) -> tuple[Sequences, Any]:
         x = self._sequences(X, first)
         if first:
             self._series = y is None
