@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import rnncore
 
 ROOT = Path(__file__).parent.parent
 CODE = {
@@ -24,3 +25,15 @@ def test_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         exec(compile(code, page, "exec"), names)
     if isinstance(names.get("value"), float):  # a training loop: it has learnt something
         assert names["value"] < 0.35
+
+
+def test_the_api_page_has_every_public_name() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    rooms = dict(re.findall(r"automodule:: (\S+)\n   :members:(.*)\n", page))
+    missing = []
+    for name in rnncore.__all__:
+        members = rooms.get(getattr(getattr(rnncore, name), "__module__", ""))
+        listed = members is not None and (not members or name in members.strip().split(", "))
+        if not listed and f" rnncore.{name}\n" not in page:
+            missing.append(name)
+    assert not missing

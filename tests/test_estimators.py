@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from processes import run_python
+from rnncore import get_num_threads, set_num_threads
 from rnncore.deep import CELLS
 
 pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
@@ -110,7 +111,10 @@ class TestForms:
             y = rng.standard_normal(shape)
             for kind in (SequenceRegressor, Forecaster):
                 model = kind(**SMALL).fit(ragged, y)
-                assert model.predict(ragged).shape == shape
+                found = model.predict(ragged)
+                assert found.shape == shape
+                wanted = r2_score(y.reshape(12, -1), found.reshape(12, -1))
+                assert model.score(ragged, y) == wanted
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_both_precisions(self, dtype, ragged):
@@ -147,6 +151,16 @@ class TestTraining:
             not np.array_equal(value, other.network_.params[name])
             for name, value in one.network_.params.items()
         )
+
+    def test_threads_change_no_bit(self, rng):
+        x, y = rng.standard_normal((64, 20, 8)), np.arange(64) % 3
+        found, before = [], get_num_threads()
+        for threads in (1, 2, 3):
+            set_num_threads(threads)
+            model = SequenceClassifier(max_iter=2, bidirectional=True, random_state=0).fit(x, y)
+            found.append(model.predict_proba(x))
+        set_num_threads(before)
+        assert_same(found[1:], found[:1] * 2)
 
     @pytest.mark.parametrize("kind", ALL)
     def test_partial_fit_goes_on(self, kind, ragged):
@@ -246,7 +260,7 @@ class TestForecaster:
         lengths, horizon, window = [9, 1, 2, 4, 14], 3, 4
         x = [rng.standard_normal((n, 2)).astype(np.float32) for n in lengths]
         model = Forecaster(horizon=horizon, window=window, **SMALL).fit(x)
-        pieces, _ = model._read(x, None, first=False)
+        pieces, _ = model._load(x, None, first=False)
         scaled = [model._inputs.transform(row.astype(float)).astype(np.float32) for row in x]
         batch = model._batch(pieces, None, np.arange(len(pieces.lengths)))
         wanted = [(n, at) for n, row in enumerate(x) for at in range(0, len(row) - 1, window)]
@@ -282,10 +296,12 @@ class TestForecaster:
         with pytest.raises(ValueError, match="horizon must be at least 1, got 0"):
             Forecaster(horizon=0).fit(self.series())
         model = Forecaster(**SMALL).fit(self.series())
-        with pytest.raises(ValueError, match="y must be None, as at first"):
+        with pytest.raises(ValueError, match="y must be None, as it was at first"):
             model.partial_fit(self.series(), [1.0, 2.0])
         with pytest.raises(ValueError, match="sample_weight must be None where y is None"):
             model.score(self.series(), sample_weight=[1, 1])
+        with pytest.raises(ValueError, match="y must be given, as it was to fit"):
+            Forecaster(**SMALL).fit(self.series(), [1.0, 2.0]).score(self.series())
 
 
 class TestScaler:
@@ -358,6 +374,8 @@ class TestRefusals:
             ([np.ones((2, 3)), np.ones(3)], r"sequence 1 of X .* got \(3,\)"),
             (np.ones((2, 0, 3)), r"at least one step, got shape \(2, 0, 3\)"),
             (np.ones((2, 2, 2, 2)), "dim 4"),
+            (np.ones((2, 2, 0)), "0 feature"),
+            ([np.ones((2, 3)), [[1, 2, 3], [4, 5]]], "sequence 1 of X is no array"),
             ([np.ones((2, 3)), np.full((1, 3), np.nan)], "NaN"),
         ],
     )

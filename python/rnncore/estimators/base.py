@@ -72,13 +72,13 @@ class SequenceEstimator(BaseEstimator):
 
     def fit(self, X: Any, y: Any) -> Any:
         """Learn from sequences X and targets y, forgetting what was learnt before."""
-        x, targets = self._read(X, y, first=True)
+        x, targets = self._load(X, y, first=True)
         self._make_network(self._outputs(targets))
         return self._train(x, targets, self.max_iter, self.early_stopping)
 
     def _partial_fit(self, X: Any, y: Any, classes: Any = None) -> Any:
         first = not hasattr(self, "network_")
-        x, targets = self._read(X, y, first=first, classes=classes)
+        x, targets = self._load(X, y, first=first, classes=classes)
         if first:
             self._make_network(self._outputs(targets))
         return self._train(x, targets, 1, early_stopping=False)
@@ -104,7 +104,7 @@ class SequenceEstimator(BaseEstimator):
     def _loss(self) -> Loss:
         raise NotImplementedError
 
-    def _read_of(self, layer: Layers) -> Module:
+    def _encoder(self, layer: Layers) -> Module:
         """Return what the linear layer sees of the recurrent layers."""
         return Readout(layer)
 
@@ -128,7 +128,7 @@ class SequenceEstimator(BaseEstimator):
 
     # What all do alike.
 
-    def _read(self, X: Any, y: Any, *, first: bool, classes: Any = None) -> tuple[Sequences, Any]:
+    def _load(self, X: Any, y: Any, *, first: bool, classes: Any = None) -> tuple[Sequences, Any]:
         x = self._sequences(X, first)
         return x, self._targets(x, y, first, classes)
 
@@ -153,7 +153,7 @@ class SequenceEstimator(BaseEstimator):
         )
         width = recurrence.directions * recurrence.output_size
         self.network_ = Chain(
-            self._read_of(recurrence),
+            self._encoder(recurrence),
             Dropout(self.dropout, seed=parts[1]),
             Linear(width, outputs, dtype=self.dtype, seed=parts[2]),
         )
@@ -235,7 +235,7 @@ class WholeSequence(SequenceEstimator):
 
     reading: str = "last"
 
-    def _read_of(self, layer: Layers) -> Module:
+    def _encoder(self, layer: Layers) -> Module:
         return Readout(layer, self.reading)
 
 

@@ -102,7 +102,7 @@ class SequenceLabeller(Labels):
             check_consistent_length(x.steps, labels)
         return self._number(labels, first, classes)
 
-    def _read_of(self, layer: Layers) -> Module:
+    def _encoder(self, layer: Layers) -> Module:
         return layer
 
     def _batch(self, x: Sequences, targets: Any, rows: Array) -> Batch:

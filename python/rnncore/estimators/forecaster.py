@@ -51,18 +51,18 @@ class Forecaster(Numbers):
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return R^2 of the predictions; without y, of those made at every step of the series X."""
         if y is not None:
-            rows = [np.asarray(values) for values in (y, self.predict(X))]
-            told, found = (values.reshape(len(values), -1) for values in rows)
-            return float(r2_score(told, found, sample_weight=sample_weight))
+            return super().score(X, y, sample_weight)
         if sample_weight is not None:
             raise ValueError("sample_weight must be None where y is None")
+        check_is_fitted(self)
+        if not self._series:
+            raise ValueError("y must be given, as it was to fit")
         pairs = list(self._at_every_step(X))
         told, found = (np.concatenate(values) for values in zip(*pairs, strict=True))
         return float(r2_score(told, found))
 
     def _at_every_step(self, X: Any) -> Iterator[tuple[Array, Array]]:
         """Yield what follows the steps of series and what is predicted, `(M, I)`, standardised."""
-        check_is_fitted(self)
         model, x = self._learner(), self._pieces(self._sequences(X, first=False), None)
         for part in x.batches(AT_ONCE):
             batch = self._future(part, None)
@@ -76,12 +76,12 @@ class Forecaster(Numbers):
             self._inputs = StandardScaler().fit(x.steps)
         return x._replace(steps=self._inputs.transform(x.steps).astype(self.dtype))
 
-    def _read(self, X: Any, y: Any, *, first: bool, classes: Any = None) -> tuple[Sequences, Any]:
+    def _load(self, X: Any, y: Any, *, first: bool, classes: Any = None) -> tuple[Sequences, Any]:
         x = self._sequences(X, first)
         if first:
             self._series = y is None
         elif self._series != (y is None):
-            raise ValueError(f"y must be {'None' if self._series else 'given'}, as at first")
+            raise ValueError(f"y must be {'None' if self._series else 'given'}, as it was at first")
         if y is not None:
             return x, self._targets(x, y, first, classes)
         if self.bidirectional:

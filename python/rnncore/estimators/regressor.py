@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_consistent_length, validate_data
 
 from ..arrays import Array
@@ -28,6 +29,12 @@ class Numbers(RegressorMixin, SequenceEstimator):
         _, out = self._infer(X)
         values: Array = out * self._scale + self._mean
         return values.reshape(len(out), *self._shape)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R^2 of the predictions, the mean over all that is predicted of a sequence."""
+        rows = [np.asarray(values) for values in (y, self.predict(X))]
+        told, found = (values.reshape(len(values), -1) for values in rows)
+        return float(r2_score(told, found, sample_weight=sample_weight))
 
     def _targets(self, x: Sequences, y: Any, first: bool, classes: Any) -> Array:
         deep = y.shape[1:] if getattr(y, "ndim", 0) == 3 else None

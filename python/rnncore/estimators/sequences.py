@@ -50,8 +50,11 @@ class Sequences(NamedTuple):
         if self.form == "table":
             return np.asarray(values)
         if self.form == "list":
-            rows = [np.asarray(row) for row in values]
-            _check_count(name, rows, len(self.lengths))
+            rows = _arrays(name, values)
+            if len(rows) != len(self.lengths):
+                raise ValueError(
+                    f"{name} must have {len(self.lengths)} sequences, as X has, got {len(rows)}"
+                )
             for at, (row, length) in enumerate(zip(rows, self.lengths, strict=True)):
                 if row.shape != (length,):
                     raise ValueError(
@@ -94,10 +97,10 @@ def flatten(X: Any) -> tuple[Any, Array | None, str]:
         X = np.asarray(X)
         if not X.shape[1]:
             raise ValueError(f"X must have sequences of at least one step, got shape {X.shape}")
-        return X.reshape(-1, X.shape[2]), np.full(len(X), X.shape[1]), "array"
+        return X.reshape(len(X) * X.shape[1], X.shape[2]), np.full(len(X), X.shape[1]), "array"
     if not _holds_sequences(X):
         return X, None, "table"
-    rows = [np.asarray(row) for row in X]
+    rows = _arrays("X", X)
     width = rows[0].shape[-1]
     for at, row in enumerate(rows):
         if row.ndim != 2 or row.shape[1] != width or not len(row):
@@ -118,6 +121,11 @@ def _holds_sequences(X: Any) -> bool:
     return getattr(first, "ndim", None) == 2
 
 
-def _check_count(name: str, rows: list[Array], count: int) -> None:
-    if len(rows) != count:
-        raise ValueError(f"{name} must have {count} sequences, as X has, got {len(rows)}")
+def _arrays(name: str, sequences: Any) -> list[Array]:
+    arrays = []
+    for at, sequence in enumerate(sequences):
+        try:
+            arrays.append(np.asarray(sequence))
+        except ValueError as error:
+            raise ValueError(f"sequence {at} of {name} is no array: {error}") from error
+    return arrays
