@@ -1,4 +1,4 @@
-"""Our models as ONNX: ONNX Runtime computes the same; reading gives them back; chains are modules."""
+"""Written as ONNX: ONNX Runtime computes the same; reading gives models back, as modules too."""
 
 import sys
 
@@ -154,6 +154,9 @@ class TestWriting:
         assert_close({"y": y}, {"y": model(x)[0]}, 2e-5)
         short = x[:1, :2]
         assert_close({"y": again.run(short)[0]}, {"y": model(short)[0]}, 2e-5)
+        for empty in (x[:, :0], x[:0]):  # no rows; no steps
+            got, want = again.run(empty)[0], model(empty)[0]
+            np.testing.assert_array_equal(got, want)
 
 
 def test_activations_as_layers(tmp_path, rng):

@@ -69,7 +69,8 @@ class Recurrent:
             h, c = (a if a is None else a.swapaxes(0, 1) for a in (h, c))
         ends = self._lengths(lengths, *x.shape[:2])
         y, states = self._run(x, ends, h, c)
-        y = y.reshape(*y.shape[:2], len(self.directions), -1).swapaxes(1, 2)
+        count = len(self.directions)
+        y = y.reshape(*y.shape[:2], count, y.shape[2] // count).swapaxes(1, 2)
         if ends is not None and not ends.all():  # ONNX Runtime gives zeros for what has no steps
             states = [np.where(ends[:, None] > 0, s, s.dtype.type(0)) for s in states]
         if not self.time_major:
