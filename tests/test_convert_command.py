@@ -55,7 +55,7 @@ def test_of_torch_and_keras(tmp_path, model, capsys):
     ("source", "out", "what"),
     [
         ("m.json", "m.h5", "OUT must end in .safetensors, .onnx, .json, got "),
-        ("m.pt", "m.onnx", "IN must end in .safetensors, .keras, .h5, .onnx, .json, got "),
+        ("m.pt", "m.onnx", "IN must end in .safetensors, .keras, .onnx, .json, .h5, got "),
         ("m.json", "nowhere/m.onnx", "there is no folder"),
         ("none.json", "m.onnx", "No such file"),
     ],

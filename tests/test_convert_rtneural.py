@@ -127,7 +127,7 @@ def test_what_we_lack_is_refused_by_name(tmp_path, change, what):
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"in_shape": [1], "layers": [{}]}', "\x00"])
 def test_a_file_that_is_none_is_named(tmp_path, text):
     (tmp_path / "model.json").write_text(text)
-    with pytest.raises(ValueError, match=r"model\.json is not an RTNeural model"):
+    with pytest.raises(ValueError, match=r"model\.json cannot be read as an RTNeural model"):
         from_rtneural(tmp_path / "model.json")
 
 

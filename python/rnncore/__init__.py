@@ -8,7 +8,12 @@ y, (h, c) = lstm(np.zeros((20, 4, 8), np.float32))          # inference
 dx, dstate = pullback(np.ones_like(y))                      # adds to lstm.grads
 """
 
-from . import convert, init, losses, optim, schedules
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from . import init, losses, optim, schedules
 from ._core import info
 from .autoencoder import RecursiveAutoencoder
 from .bidirectional import Bidirectional
@@ -54,7 +59,18 @@ from .recursive import ChildSumTreeLSTM, RecursiveNet, RecursiveTensorNet, TreeG
 from .stream import Stream
 from .threads import get_num_threads, set_num_threads
 
+if TYPE_CHECKING:
+    from . import convert
+
 __version__: str = info()["version"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `convert` when it is first asked for: most users never do."""
+    if name == "convert":
+        return import_module(".convert", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "GRU",

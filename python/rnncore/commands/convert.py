@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .. import convert
 from ..chain import Chain
 from . import options
 
@@ -36,13 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read, write, and say what."""
-    readers: dict[str, Callable[[argparse.Namespace], Any]] = {
-        ".safetensors": _torch,
-        ".keras": _keras,
-        ".h5": _keras,
-        ".onnx": lambda args: convert.from_onnx(args.source, verify=args.verify).module(),
-        ".json": lambda args: convert.from_rtneural(args.source, verify=args.verify),
+    from .. import convert  # here, not above: no other command needs it
+
+    readers: dict[str, Callable[[], Any]] = {
+        ".safetensors": lambda: convert.from_torch(
+            args.source, args.prefix, batch_first=args.batch_first, verify=args.verify
+        ),
+        ".keras": lambda: convert.from_keras(args.source, lengths=args.lengths, verify=args.verify),
+        ".onnx": lambda: convert.from_onnx(args.source, verify=args.verify).module(),
+        ".json": lambda: convert.from_rtneural(args.source, verify=args.verify),
     }
+    readers[".h5"] = readers[".keras"]
     writers: dict[str, Callable[[Any], None]] = {
         ".safetensors": lambda module: module.save(args.out),
         ".onnx": lambda module: convert.to_onnx(module, args.out, verify=args.verify),
@@ -52,19 +55,9 @@ def run(args: argparse.Namespace) -> None:
         if path.suffix not in known:
             raise ValueError(f"{name} must end in {', '.join(known)}, got {path}")
     options.check_writable(args.out)
-    module = readers[args.source.suffix](args)
+    module = readers[args.source.suffix]()
     writers[args.out.suffix](module)
     numbers = sum(array.size for array in module.params.values())
     layers = module.layers if isinstance(module, Chain) else [module]
     kinds = ", ".join(type(layer).__name__ for layer in layers)
     print(f"{args.out}: {kinds}; {numbers:,} parameters")
-
-
-def _torch(args: argparse.Namespace) -> Any:
-    return convert.from_torch(
-        args.source, args.prefix, batch_first=args.batch_first, verify=args.verify
-    )
-
-
-def _keras(args: argparse.Namespace) -> Any:
-    return convert.from_keras(args.source, lengths=args.lengths, verify=args.verify)

@@ -250,30 +250,32 @@ def _recurrent(
         chosen = {"activations": pair if kind == "GRU" else (*pair, squash)}
     if kind == "GRU":
         chosen["reset_after"] = config["reset_after"]
+    for weights in directions:
+        axes = [array.ndim for array in weights]
+        if axes not in ([2, 2], [2, 2, 1], [2, 2, 2]) or len(axes) != len(directions[0]):
+            raise ValueError(f"{kind} has arrays of {axes} axes, expected [2, 2] or [2, 2, 1]")
     size, columns = directions[0][0].shape
-    bias = len(directions[0]) > 2
     layer = CLASSES[cell](
         size,
         columns // len(gates),
-        bias=bias,
+        bias=len(directions[0]) > 2,
         bidirectional=len(directions) == 2,
         **chosen,
         **options,
     )
     params: dict[str, Array] = {}
-    for suffix, (kernel, recurrent, *biases) in zip(
-        ("_l0", "_l0_reverse"), directions, strict=False
-    ):
-        arrays = {"weight_ih": kernel.T, "weight_hh": recurrent.T}
-        if bias:
-            b = (
-                biases[0]
-                if biases[0].ndim == 2
-                else np.stack((biases[0], np.zeros_like(biases[0])))
-            )
-            arrays |= {"bias_ih": b[0], "bias_hh": b[1]}
+    for suffix, weights in zip(("_l0", "_l0_reverse"), directions, strict=False):
         params |= {
             name + suffix: common.regate(array, gates, GATES[cell])
-            for name, array in arrays.items()
+            for name, array in _rows(*weights).items()
         }
     return common.filled(layer, params)  # type: ignore[no-any-return]
+
+
+def _rows(kernel: Array, recurrent: Array, bias: Array | None = None) -> dict[str, Array]:
+    """The arrays of one direction as rows; a bias of one row is the input's."""
+    rows = {"weight_ih": kernel.T, "weight_hh": recurrent.T}
+    if bias is None:
+        return rows
+    both = bias if bias.ndim == 2 else np.stack((bias, np.zeros_like(bias)))
+    return rows | {"bias_ih": both[0], "bias_hh": both[1]}

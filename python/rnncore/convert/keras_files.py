@@ -7,6 +7,7 @@ import json
 import os
 import re
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -34,19 +35,32 @@ _TRAINING = ("_initializer", "_regularizer", "_constraint")
 _ACTIVATIONS = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu", "Softmax": "softmax"}
 
 
+#: What a damaged file makes h5py, zipfile, json and the walk through the configuration raise.
+_DAMAGE = (
+    *(KeyError, TypeError, AttributeError, IndexError, OSError, RuntimeError, OverflowError),
+    *(EOFError, UnicodeError, zipfile.BadZipFile, zlib.error, json.JSONDecodeError),
+)
+
+
 def read_model(path: str | os.PathLike[str], lengths: bool) -> list[KerasLayer]:
     """Read the layers of a saved model, in order."""
     name = os.fspath(path)
-    if zipfile.is_zipfile(path):
-        return _read_zip(name, lengths)
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no such model file: {name}")
-    with _opened(name, name) as file:
+    try:
+        return _read_zip(name, lengths) if zipfile.is_zipfile(path) else _read_h5(name, lengths)
+    except _DAMAGE as error:
+        raise ValueError(f"{name} is not a readable Keras model: {error!r}") from error
+
+
+def _read_h5(name: str, lengths: bool) -> list[KerasLayer]:
+    with _import_h5py().File(name, "r") as file:
         config = file.attrs.get("model_config")
         if config is None or "model_weights" not in file:
             raise ValueError(f"{name} has no model_config: save the whole model, not its weights")
         version = file.attrs.get("keras_version", file["model_weights"].attrs.get("keras_version"))
-        return _layers(name, json.loads(config), version, lengths, _by_name(file["model_weights"]))
+        find = _by_name(file["model_weights"])
+        return list(_described(json.loads(config), _major(version), lengths, find))
 
 
 def _read_zip(name: str, lengths: bool) -> list[KerasLayer]:
@@ -59,22 +73,26 @@ def _read_zip(name: str, lengths: bool) -> list[KerasLayer]:
                 raise ValueError(f"{name}: {needed} has {held[needed].file_size} bytes")
         config = json.loads(archive.read(_CONFIG))
         metadata = json.loads(archive.read(_METADATA)) if _METADATA in held else {}
-        with _opened(name, io.BytesIO(archive.read(_ARRAYS))) as file:
-            version = metadata.get("keras_version")
-            return _layers(name, config, version, lengths, _by_class(file))
+        arrays = io.BytesIO(archive.read(_ARRAYS))
+        with _import_h5py().File(arrays, "r") as file:
+            version = _major(metadata.get("keras_version"))
+            return list(_described(config, version, lengths, _by_class(file)))
 
 
-def _opened(name: str, file: Any) -> Any:
+def _major(version: Any) -> int:
+    """The first number of a version; files of Keras 2 need not have one."""
+    found = re.match(r"\d+", version.decode() if isinstance(version, bytes) else str(version))
+    return int(found[0]) if found else 2
+
+
+def _import_h5py() -> Any:
     try:
         import h5py
     except ImportError as error:
         raise ImportError(
             "reading Keras models needs h5py: pip install 'rnncore[convert]'"
         ) from error
-    try:
-        return h5py.File(file, "r")
-    except OSError as error:
-        raise ValueError(f"{name} is not a readable Keras model: {error}") from error
+    return h5py
 
 
 #: From a class and a name to a layer's arrays.
@@ -116,18 +134,6 @@ def _by_class(file: Any) -> _Find:
         return arrays
 
     return find
-
-
-def _layers(
-    name: str, config: dict[str, Any], version: Any, lengths: bool, find: _Find
-) -> list[KerasLayer]:
-    try:
-        major = int(str(version or "2").split(".")[0].strip("b'"))
-        return list(_described(config, major, lengths, find))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{name} is not a Keras model that rnncore understands: {error!r}"
-        ) from error
 
 
 def _described(

@@ -18,6 +18,7 @@ from ..layers import Activation, Dropout, Embedding, LayerNorm, Linear
 from ..module import Module
 from ..recurrent import GRUCell, LSTMCell, RNNCell
 from ..reference.sequence import forward
+from ..step import Step
 from . import common
 from .common import GATES, Report, Verify, refusal
 
@@ -65,8 +66,7 @@ def from_torch(
             for at, name in enumerate(names)
         ]
     )
-    if verify is not None and verify is not False:
-        common.verify_module(module, verify, lambda x: _reference(module, x), report)
+    _verify(module, verify, report)
     return module
 
 
@@ -77,11 +77,11 @@ def to_torch_state_dict(
 
     Recurrent layers and their cells, Linear, Embedding, LayerNorm; a `Chain` as torch.nn.Sequential
     names its parts; `Bidirectional` of two plain layers as one with both directions. A variant that
-    torch.nn lacks raises `ValueError` naming it. verify: convert back and compare, as `from_torch`.
+    torch.nn lacks raises `ValueError` naming it. verify: as `from_torch`; the reference reads
+    these very arrays.
     """
     state = dict(_entries(module, f"{prefix}." if prefix else ""))
-    if verify is not None and verify is not False:
-        common.verify_module(module, verify, lambda x: _reference(module, x), report)
+    _verify(module, verify, report)
     return state
 
 
@@ -242,45 +242,39 @@ def _check_torch(module: Module) -> None:
         raise refusal("torch.nn", f"RNN with nonlinearity={nonlinearity!r}")
 
 
-def _reference(module: Any, x: Array) -> Array:
-    """The outputs of a module of torch's layers, by the NumPy reference in float64."""
+def _verify(module: Any, verify: Verify, report: Report) -> None:
+    if verify is not None and verify is not False:
+        state = {name: array.astype(np.float64) for name, array in _entries(module, "")}
+        common.verify_module(module, verify, lambda x: _reference(module, state, x), report)
+
+
+def _reference(module: Any, state: dict[str, Array], x: Array) -> Array:
+    """What torch's modules of these names compute, in plain NumPy."""
     if isinstance(module, Chain):
-        for layer in module.layers:
-            x = _reference(layer, x)
+        for name, layer in module.children():
+            start = f"{name}."
+            own = {n.removeprefix(start): a for n, a in state.items() if n.startswith(start)}
+            x = _reference(layer, own, x)
         return x
-    if isinstance(module, Bidirectional):
-        ahead, behind = (_reference(part, x[::step]) for part, step in _sides(module))
-        return np.concatenate((ahead, behind[::-1]), axis=-1)
-    params = {name: array.astype(np.float64) for name, array in module.params.items()}
     if isinstance(module, Embedding):
-        rows: Array = params["weight"][x]
-        return rows
+        return np.asarray(state["weight"][x])
     if isinstance(module, Linear):
-        return np.asarray(x @ params["weight"].T + params.get("bias", 0))
-    if module.recurrent:
-        return _reference_recurrent(module, params, x)
+        return np.asarray(x @ state["weight"].T + state.get("bias", 0))
     if isinstance(module, LayerNorm):
-        module = common.filled(
-            LayerNorm(module.normalized_shape, module.eps, dtype="float64"), params
-        )
-    return np.asarray(module(x))
+        norm = LayerNorm(module.normalized_shape, module.eps, dtype="float64")
+        return np.asarray(common.filled(norm, state)(x))
+    return _recurrence(module, state, x) if module.recurrent else np.asarray(module(x))
 
 
-def _sides(module: Bidirectional) -> list[tuple[Module, int]]:
-    return [(module.forward, 1), (module.backward, -1)]
-
-
-def _reference_recurrent(module: Any, params: dict[str, Array], x: Array) -> Array:
-    kind = {cls: name for name, cls in [*common.CLASSES.items(), *_CELLS.items()]}[type(module)]
-    if kind == "rnn":
-        kind = f"rnn_{module.nonlinearity}"
-    cell = reference.CELLS[kind]
-    if type(module) in _CELLS.values():
-        named = {f"{name}_l0": array for name, array in params.items()}
+def _recurrence(module: Any, state: dict[str, Array], x: Array) -> Array:
+    """A layer, a cell, or a `Bidirectional` under the names of a layer in both directions."""
+    one: Any = module.forward if isinstance(module, Bidirectional) else module
+    kind = type(one).__name__.removesuffix("Cell").lower()
+    cell = reference.CELLS[f"rnn_{one.nonlinearity}" if kind == "rnn" else kind]
+    if isinstance(one, Step):
+        named = {f"{name}_l0": array for name, array in state.items()}
         return np.asarray(forward(cell, named, x[None])[0][0])
-    if module.batch_first:
-        x = x.swapaxes(0, 1)
-    y, _, _ = forward(
-        cell, params, x, num_layers=module.num_layers, bidirectional=module.bidirectional
-    )
+    x = x.swapaxes(0, 1) if module.batch_first else x
+    both = one is not module or module.bidirectional
+    y, _, _ = forward(cell, state, x, num_layers=one.num_layers, bidirectional=both)
     return np.asarray(y.swapaxes(0, 1) if module.batch_first else y)

@@ -84,8 +84,10 @@ def _read(path: str | os.PathLike[str]) -> list[KerasLayer]:
         layers: list[KerasLayer] = []
         for at, entry in enumerate(model["layers"]):
             layers += _described(f"layer {at}", entry)
-    except (KeyError, TypeError, IndexError, UnicodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{name} is not an RTNeural model: {error!r}") from error
+    except (KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{name} cannot be read as an RTNeural model: {error!r}") from error
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be read as an RTNeural model: {error}") from error
     if not layers or not layers[0].weights or len(layers[0].weights[0]) != width:
         raise ValueError(f"{name}: the first layer does not read the {width} numbers of in_shape")
     return layers

@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...arrays import Array, as_array
+from ...arrays import Array
 from ...layers import Linear
 from ...module import Module
 from ..common import TOLERANCE, Report, Verify, check, output, random_input, refusal
+from .files import attributes_of, constant_of, described, import_onnx, load
+from .judge import as_inputs, judge, random_inputs
 from .modules import Chained, is_batch_first
 from .operators import EARLIER, OPERATORS, OUTPUTS
 from .recurrent import Recurrent, product
 
 Function = Callable[..., tuple[Array, ...]]
-
-
-def import_onnx() -> Any:
-    """Return the package onnx, or raise an `ImportError` that names the extra."""
-    try:
-        import onnx
-    except ImportError as error:
-        raise ImportError(
-            "ONNX files need the package onnx: pip install 'rnncore[convert]'"
-        ) from error
-    return onnx
 
 
 def from_onnx(
@@ -49,34 +40,12 @@ def from_onnx(
     verify: True, an input or a tuple of inputs: compare with ONNX Runtime, where it is installed;
     `report` gets the largest difference.
     """
-    proto = _load(source)
+    proto = load(source)
     model = OnnxModel(proto)
     if verify is not None and verify is not False:
-        inputs = random_inputs(model) if verify is True else as_inputs(verify)
+        inputs = random_inputs(model.inputs) if verify is True else as_inputs(verify)
         judge(model.run(*inputs), proto, dict(zip(model.inputs, inputs, strict=False)), report)
     return model
-
-
-@dataclass(frozen=True)
-class Input:
-    """What a graph says of one of its inputs; a size that it leaves open is a name or None."""
-
-    dtype: np.dtype[Any]
-    shape: tuple[int | str | None, ...] | None
-
-    def checked(self, name: str, value: npt.ArrayLike) -> Array:
-        """Return the value as an array of this dtype, or raise naming what was expected."""
-        array = as_array(name, value, self.dtype)
-        if self.shape is not None:
-            fits = len(self.shape) == array.ndim and all(
-                size == wanted
-                for size, wanted in zip(array.shape, self.shape, strict=True)
-                if isinstance(wanted, int)
-            )
-            if not fits:
-                shown = ", ".join("?" if size is None else str(size) for size in self.shape)
-                raise ValueError(f"{name} must have shape ({shown}), got {array.shape}")
-        return array
 
 
 @dataclass(frozen=True)
@@ -115,7 +84,7 @@ class OnnxModel:
         if graph.sparse_initializer:
             raise refusal("rnncore", "sparse initialisers")
         self.inputs = {
-            value.name: _described(onnx, value)
+            value.name: described(onnx, value)
             for value in graph.input
             if value.name not in self._constants
         }
@@ -181,9 +150,9 @@ class OnnxModel:
         """Make a node ready; one that needs nothing but constants is run at once."""
         if node.domain not in ("", "ai.onnx"):
             raise refusal("rnncore", f"the operator {node.domain}.{node.op_type}")
-        attributes = dict(_attributes(onnx, where, node))
+        attributes = dict(attributes_of(onnx, where, node))
         if node.op_type == "Constant":
-            self._constants[node.output[0]] = _constant(where, attributes)
+            self._constants[node.output[0]] = constant_of(where, attributes)
             return
         function = self._function(node, where, opset, attributes)
         names = tuple(node.input), tuple(node.output)
@@ -225,61 +194,6 @@ class OnnxModel:
         return recurrent
 
 
-def _load(source: Any) -> Any:
-    onnx = import_onnx()
-    try:
-        proto = source
-        if not isinstance(source, onnx.ModelProto):
-            if not os.path.isfile(source):
-                raise FileNotFoundError(f"no such model file: {os.fspath(source)}")
-            proto = onnx.load(os.fspath(source))
-        onnx.checker.check_model(proto)
-    except (FileNotFoundError, ImportError):
-        raise
-    except Exception as error:  # protobuf's and onnx's own, which share no base
-        name = "this" if isinstance(source, onnx.ModelProto) else os.fspath(source)
-        raise ValueError(f"{name} is not a readable ONNX model: {error}") from error
-    return proto
-
-
-def _described(onnx: Any, value: Any) -> Input:
-    kind = value.type.tensor_type
-    if not value.type.HasField("tensor_type"):
-        raise refusal("rnncore", f"the input {value.name}, which is no tensor")
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
-    if not kind.HasField("shape"):
-        return Input(dtype, None)
-    sizes = [
-        size.dim_value if size.HasField("dim_value") else size.dim_param or None
-        for size in kind.shape.dim
-    ]
-    return Input(dtype, tuple(sizes))
-
-
-def _attributes(onnx: Any, where: str, node: Any) -> Iterator[tuple[str, Any]]:
-    for attribute in node.attribute:
-        value = onnx.helper.get_attribute_value(attribute)
-        if isinstance(value, bytes):
-            value = value.decode()
-        elif isinstance(value, list) and value and isinstance(value[0], bytes):
-            value = [item.decode() for item in value]
-        elif isinstance(value, onnx.TensorProto):
-            value = onnx.numpy_helper.to_array(value)
-        elif isinstance(value, (onnx.GraphProto, onnx.SparseTensorProto)):
-            raise refusal("rnncore", f"{where}: the attribute {attribute.name}")
-        if node.op_type == "Cast" and attribute.name == "to":
-            value = onnx.helper.tensor_dtype_to_np_dtype(value)
-        yield attribute.name, value
-
-
-def _constant(where: str, attributes: Mapping[str, Any]) -> Array:
-    (name, value) = next(iter(attributes.items()))
-    kinds = {"value_float": np.float32, "value_floats": np.float32}
-    if name not in ("value", "value_int", "value_ints", *kinds):
-        raise refusal("rnncore", f"{where}: the attribute {name}")
-    return np.asarray(value, None if name == "value" else kinds.get(name, np.int64))
-
-
 def _check_arguments(
     function: Callable[..., Any], where: str, count: int, attributes: Mapping[str, Any]
 ) -> None:
@@ -313,41 +227,3 @@ def _with_kernel(linear: Linear) -> Function:
 
 def _tuple(result: Any) -> tuple[Array, ...]:
     return result if isinstance(result, tuple) else (result,)
-
-
-def as_inputs(verify: Any) -> tuple[Array, ...]:
-    """Return inputs given to `verify=` as a tuple."""
-    return verify if isinstance(verify, tuple) else (verify,)
-
-
-def random_inputs(model: OnnxModel) -> tuple[Array, ...]:
-    """Draw inputs that a model takes: floats at random, whole numbers all one."""
-    rng = np.random.default_rng(0)
-    sizes: dict[str | None, int] = {}
-    drawn = []
-    for described in model.inputs.values():
-        shape = tuple(
-            size if isinstance(size, int) else sizes.setdefault(size, 3 + len(sizes))
-            for size in described.shape or ()
-        )
-        values = rng.standard_normal(shape) if described.dtype.kind == "f" else np.ones(shape)
-        drawn.append(values.astype(described.dtype))
-    return tuple(drawn)
-
-
-def judge(got: tuple[Array, ...], proto: Any, inputs: dict[str, Array], report: Report) -> None:
-    """Compare outputs with those of ONNX Runtime."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError("verify= needs a judge: pip install onnxruntime") from error
-    try:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        session = onnxruntime.InferenceSession(
-            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        want = session.run(None, inputs)
-    except Exception as error:  # its errors share no base
-        raise ValueError(f"ONNX Runtime cannot judge this model: {error}") from error
-    check(f"ONNX Runtime {onnxruntime.__version__}", got, want, report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -47,21 +48,29 @@ class Recurrent:
         self.parts: list[Part] = []
         self.sizes: Any = None
         self.fixed = weights is not None
+        self.lock = threading.Lock()  # while weights are inputs, one call at a time
         if weights is not None:
             self._load(*weights)
 
     def __call__(self, *given: Any) -> tuple[Array, ...]:
         """X, W, R, B, sequence_lens, initial_h, initial_c, P -> Y, Y_h, Y_c."""
         x, w, r, b, lengths, h, c, p = given + (None,) * (8 - len(given))
-        if not self.fixed:
+        if self.fixed:
+            return self._compute(x, lengths, h, c)
+        with self.lock:
             self._load(w, r, b, p)
-        if x is None or x.ndim != 3:
-            raise ValueError(f"X must have three axes, got shape {np.shape(x)}")
+            return self._compute(x, lengths, h, c)
+
+    def _compute(self, x: Array, lengths: Any, h: Any, c: Any) -> tuple[Array, ...]:
+        if x.ndim != 3:
+            raise ValueError(f"X must have three axes, got shape {x.shape}")
         if not self.time_major:
-            x, h, c = (a if a is None else a.swapaxes(0, 1) for a in (x, h, c))
+            x = x.swapaxes(0, 1)
+            h, c = (a if a is None else a.swapaxes(0, 1) for a in (h, c))
         ends = self._lengths(lengths, *x.shape[:2])
         y, states = self._run(x, ends, h, c)
-        y = y.reshape(*y.shape[:2], len(self.directions), -1).swapaxes(1, 2)
+        count = len(self.directions)
+        y = y.reshape(*y.shape[:2], count, y.shape[2] // count).swapaxes(1, 2)
         if ends is not None and not ends.all():  # ONNX Runtime gives zeros for what has no steps
             states = [np.where(ends[:, None] > 0, s, s.dtype.type(0)) for s in states]
         if not self.time_major:

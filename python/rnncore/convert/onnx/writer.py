@@ -19,11 +19,13 @@ from ...module import Module
 from ...recurrent import GRU, LSTM, RNN
 from .. import common
 from ..common import Report, Verify, refusal
+from .files import import_onnx
+from .graph import Graph
+from .judge import is_installed, judge
 from .modules import is_batch_first
-from .reader import OnnxModel, import_onnx, judge
+from .reader import OnnxModel
 from .weights import write_activations, write_weights
 
-OPSET, IR_VERSION = 17, 8
 _FEATURES = ("peephole", "coupled", "activations", "gate_clip", "reset_after")
 _MERGES = {"sum": "Add", "mul": "Mul", "mean": "Add"}
 
@@ -51,28 +53,38 @@ def to_onnx(
     verify: True, or an input x: compare with ONNX Runtime, or with our own reader where that is not
     installed or, as for float64, lacks a kernel. ONNX Runtime runs float32 only.
     """
-    onnx = import_onnx()
-    arrays = list(module.params.values())
-    dtype = common.dtype_of(arrays, None) if arrays else np.dtype("float32")
-    graph = Graph(onnx, dtype, lengths and module.recurrent, state)
+    onnx, arrays = import_onnx(), list(module.params.values())
+    if not arrays:
+        raise refusal("ONNX", "a module without parameters: the width of its input is not known")
+    graph = Writer(onnx, common.dtype_of(arrays, None), lengths and module.recurrent, state)
+    y = graph.module(module, "x", "")
     graph.declare_ends(module)
-    proto = graph.proto(graph.module(module, "x", ""))
+    proto = graph.proto(y)
     write_atomic(path, proto.SerializeToString())
     if verify is not None and verify is not False:
         x, _ = common.input_and_output(verify, lambda: common.random_input(module))
         _verify(module, proto, x, report)
 
 
-class Graph:
-    """Nodes and arrays as they come to be known; names of values stand for them."""
+class Writer(Graph):
+    """Modules as nodes."""
 
     def __init__(self, onnx: Any, dtype: np.dtype[Any], lengths: bool, state: bool) -> None:
-        self.onnx, self.dtype, self.has_lengths, self.has_state = onnx, dtype, lengths, state
-        self.nodes: list[Any] = []
-        self.arrays: list[Any] = []
-        self.inputs: list[Any] = []
-        self.outputs: list[Any] = []
+        super().__init__(onnx, dtype, lengths, state)
         self.ends: dict[int, Callable[[], str]] = {}  # of recurrent layers: their last output
+
+    def declare_ends(self, module: Module) -> None:
+        """Declare x, lengths if there is a use for them, and y, whose shape an example shows."""
+        example = common.random_input(module)
+        y = common.output(module, example)
+        axes = ("batch", "time") if is_batch_first(module) else ("time", "batch")
+        dtype = np.dtype("int64") if example.dtype.kind in "iu" else example.dtype
+        first = [self.declare("x", dtype, (*axes, *example.shape[2:]))]
+        if self.has_lengths:
+            first.append(self.declare("lengths", np.int32, ("batch",)))
+        self.inputs[:0] = first
+        free = axes if y.shape[:2] == example.shape[:2] else ("batch",)
+        self.outputs.insert(0, self.declare("y", y.dtype, (*free, *y.shape[len(free) :])))
 
     def module(self, module: Module, x: str, path: str) -> str:
         """Add a module that reads x; return the name of its y."""
@@ -98,56 +110,6 @@ class Graph:
         if type(module) not in writers:
             raise refusal("ONNX", type(module).__name__)
         return writers[type(module)](module, x, path)
-
-    def add(self, op: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
-        """Add a node; return the name of its output, or their names."""
-        names = [f"{op}_{len(self.nodes)}" + f"_{at}" * (outputs > 1) for at in range(outputs)]
-        node = self.onnx.helper.make_node(
-            op, inputs, names, f"{op}_{len(self.nodes)}", **attributes
-        )
-        self.nodes.append(node)
-        return names if outputs > 1 else names[0]
-
-    def array(self, value: Any, name: str = "") -> str:
-        """Add a constant; return its name."""
-        name = name or f"constant_{len(self.arrays)}"
-        self.arrays.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
-
-    def indices(self, *values: int) -> str:
-        """Add whole numbers as a constant."""
-        return self.array(np.array(values, np.int64))
-
-    def declare(self, name: str, dtype: Any, shape: tuple[Any, ...]) -> Any:
-        """Describe an input or an output."""
-        kind = self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-        return self.onnx.helper.make_tensor_value_info(name, kind, shape)
-
-    def declare_ends(self, module: Module) -> None:
-        """Declare x, lengths if there is a use for them, and y, whose shape an example shows."""
-        example = common.random_input(module)
-        y = common.output(module, example)
-        axes = ("batch", "time") if is_batch_first(module) else ("time", "batch")
-        dtype = np.dtype("int64") if example.dtype.kind in "iu" else example.dtype
-        self.inputs.append(self.declare("x", dtype, (*axes, *example.shape[2:])))
-        if self.has_lengths:
-            self.inputs.append(self.declare("lengths", np.int32, ("batch",)))
-        free = axes if y.shape[:2] == example.shape[:2] else ("batch",)
-        self.outputs.append(self.declare("y", y.dtype, (*free, *y.shape[len(free) :])))
-
-    def proto(self, y: str) -> Any:
-        """Finish: the whole file."""
-        helper = self.onnx.helper
-        self.nodes.append(helper.make_node("Identity", [y], ["y"], "y"))
-        graph = helper.make_graph(self.nodes, "rnncore", self.inputs, self.outputs, self.arrays)
-        proto = helper.make_model(
-            graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            ir_version=IR_VERSION,
-            producer_name="rnncore",
-        )
-        self.onnx.checker.check_model(proto, full_check=True)
-        return proto
 
     def _recurrent(self, layer: Any, x: str, path: str) -> str:
         """RNN, LSTM or GRU: a node for each of the stacked layers."""
@@ -317,16 +279,10 @@ def _verify(module: Any, proto: Any, x: Array, report: Report) -> None:
     model = OnnxModel(proto)
     inputs = model.neutral(x, is_batch_first(module))
     outputs = (y, *_leaves(state))[: len(model.outputs)]
-    if y.dtype == np.float32 and _installed("onnxruntime"):
+    if y.dtype == np.float32 and is_installed():
         judge(outputs, proto, inputs, report)
     else:
         common.check("our own reader", outputs, model.run(**inputs), report)
-
-
-def _installed(name: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(name) is not None
 
 
 def _leaves(tree: Any) -> list[Array]:
