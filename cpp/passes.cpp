@@ -17,7 +17,7 @@ constexpr double least_work = 1e6, least_step_work = 2e5;
 constexpr Index few_rows = 8, many_rows = 32, own_cache = 1 << 20;
 
 // Nodes of a part of a forest.
-constexpr Index few_nodes = 256;
+constexpr Index few_nodes = 1024;
 
 constexpr Team alone{0, 1, [](void*) {}, nullptr};
 
