@@ -10,8 +10,11 @@ dx, dstate = pullback(np.ones_like(y))                      # adds to lstm.grads
 
 from . import init, losses, optim, schedules
 from ._core import info
+from .attention import Attention, BahdanauAttention, LuongAttention
 from .bidirectional import Bidirectional
+from .bridge import ContextBridge, FinalBridge, LinearBridge
 from .chain import Chain
+from .decoder import Decoder, DecoderState
 from .deep import DeepRNN
 from .forest import Forest
 from .latency import LatencyControlled, Stream
@@ -45,7 +48,9 @@ from .recurrent import (
     RNNCell,
 )
 from .recursive import RecursiveNet, TreeLSTM
+from .seq2seq import Seq2Seq, shifted
 from .threads import get_num_threads, set_num_threads
+from .tied import TiedLinear
 
 __version__: str = info()["version"]
 
@@ -58,12 +63,18 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "Attention",
+    "BahdanauAttention",
     "Bidirectional",
     "BinaryCrossEntropy",
     "Chain",
+    "ContextBridge",
+    "Decoder",
+    "DecoderState",
     "DeepRNN",
     "Dropout",
     "Embedding",
+    "FinalBridge",
     "Forest",
     "GRUCell",
     "Identity",
@@ -73,6 +84,8 @@ __all__ = [
     "LatencyControlled",
     "LayerNorm",
     "Linear",
+    "LinearBridge",
+    "LuongAttention",
     "MGUCell",
     "MeanSquaredError",
     "MinGRU",
@@ -83,11 +96,13 @@ __all__ = [
     "ReLU",
     "RecursiveNet",
     "RowConvolution",
+    "Seq2Seq",
     "Sigmoid",
     "Softmax",
     "SoftmaxCrossEntropy",
     "Stream",
     "Tanh",
+    "TiedLinear",
     "TreeLSTM",
     "Windowed",
     "clip_grad_norm",
@@ -99,4 +114,5 @@ __all__ = [
     "optim",
     "schedules",
     "set_num_threads",
+    "shifted",
 ]

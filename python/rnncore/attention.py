@@ -1,0 +1,249 @@
+"""Attention: what a decoder looks at, and how closely.
+
+scores    e_s = query . key_s, or v . tanh(query + key_s)       for the steps s of a source
+weights   a = softmax(e) over the source's own steps
+context   c = sum_s a_s value_s
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from . import init
+from .arrays import Array, check_size, float_dtype
+from .chain import Chain
+from .layers import Linear, Tanh, sigmoid
+from .module import Module
+
+Seed = int | np.random.Generator | None
+SCORES = ("dot", "general", "concat")
+
+
+class Memory(NamedTuple):
+    """What is looked at: B sources of up to S steps."""
+
+    keys: Array  # (S, B, A)
+    values: Array  # (S, B, M)
+    lengths: Array  # (B,)
+
+
+class Attention(Module):
+    """Weights over the steps of a source, and their context; what decoders have in common.
+
+    score: "dot" (the sizes must agree), "general" (keys W_a value) or "concat" (v . tanh(W_q query
+    + b + W_k value), `size` wide). window=D: local attention with a predicted centre (Luong et al.
+    2015, eq. 9 and 10): only steps within D of p = length * sigmoid(v_p . tanh(W_p query)), their
+    weights times exp(-(s - p)^2 / (2 (D/2)^2)).
+
+    `merge` makes of context and hidden state the attentional vector tanh(W_c [context; h]) (eq. 5),
+    `output_size` wide.
+    """
+
+    #: Whether the decoder looks before its step, with the state it had, or after it.
+    before: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        query_size: int,
+        memory_size: int,
+        score: str = "general",
+        *,
+        size: int | None = None,
+        window: int | None = None,
+        output_size: int | None = None,
+        dtype: npt.DTypeLike = "float32",
+        seed: Seed = None,
+    ) -> None:
+        self.query_size = check_size("query_size", query_size)
+        self.memory_size = check_size("memory_size", memory_size)
+        if score not in SCORES:
+            raise ValueError(f"score must be one of {', '.join(SCORES)}, got {score!r}")
+        if score == "dot" and query_size != memory_size:
+            raise ValueError(
+                f"score='dot' needs query_size = memory_size, got {query_size} and {memory_size}"
+            )
+        self.score, self.dtype = score, float_dtype(dtype)
+        self.window = None if window is None else check_size("window", window)
+        self.size = check_size("size", query_size if size is None else size)
+        self.output_size = check_size(
+            "output_size", query_size if output_size is None else output_size
+        )
+        rng = np.random.default_rng(seed)
+
+        def linear(inputs: int, outputs: int, bias: bool = False) -> Linear:
+            return Linear(inputs, outputs, bias, dtype=self.dtype, seed=rng)
+
+        additive = score == "concat"
+        v = {"v": init.uniform(rng, (self.size,), self.size**-0.5, self.dtype)} if additive else {}
+        super().__init__(v)
+        self.query = linear(query_size, self.size, bias=True) if additive else None
+        keys = {"dot": None, "general": query_size, "concat": self.size}[score]
+        self.key = linear(memory_size, keys) if keys else None
+        self.position = (
+            Chain(linear(query_size, self.size), Tanh(), linear(self.size, 1)) if window else None
+        )
+        self.combine = linear(memory_size + query_size, self.output_size)
+
+    def remember(self, values: Array, lengths: Array, record: bool = False) -> tuple[Memory, Any]:
+        """Make a memory of values `(S, B, M)`; the way back: (dkeys, dvalues) to dvalues."""
+        keys, back = (values, None) if self.key is None else run(self.key, record, values)
+
+        def pullback(dkeys: Array, dvalues: Array) -> Array:
+            return dvalues + (dkeys if back is None else back(dkeys))
+
+        return Memory(keys, values, lengths), pullback
+
+    def look(
+        self,
+        query: Array,
+        memory: Memory,
+        steps: Array | None = None,
+        source: Array | None = None,
+        record: bool = False,
+    ) -> tuple[Array, Array, Callable[[Array, Memory], Array]]:
+        """Look at `memory` with queries `(T, R, Q)`: context `(T, R, M)`, weights `(T, R, S)`.
+
+        Row r asks of source `source[r]` (r itself if None), in its first `steps[r]` steps. The way
+        back goes from dcontext to dquery and adds to a memory of gradients.
+        """
+        asked, query_back = (query, None) if self.query is None else run(self.query, record, query)
+        centre, centre_back = self._centre(query, memory, source, record)
+        call = _Call(asked, memory, steps, source, self.params.get("v"), centre, self.window)
+        context, weights = call.forward()
+
+        def pullback(dcontext: Array, gradients: Memory) -> Array:
+            dasked, dcentre = call.backward(dcontext, weights, gradients, self.grads.get("v"))
+            dquery = dasked if query_back is None else query_back(dasked)
+            return dquery if centre_back is None else dquery + centre_back(dcentre)
+
+        return context, weights, pullback
+
+    def merge(self, context: Array, h: Array, record: bool = False) -> tuple[Array, Any]:
+        """Return tanh(W_c [context; h]), and the way back to (dcontext, dh)."""
+        both = np.concatenate([context, h], axis=-1)
+        sums, back = run(self.combine, record, both)
+        y = np.tanh(sums)
+
+        def pullback(dy: Array) -> tuple[Array, Array]:
+            d = back(dy * (1 - y * y))
+            return d[..., : self.memory_size], d[..., self.memory_size :]
+
+        return y, pullback
+
+    def _centre(self, query: Array, memory: Memory, source: Array | None, record: bool) -> Any:
+        """The predicted centres `(T, R)` of local attention, and the way back to dquery."""
+        if self.position is None:
+            return None, None
+        sums, back = run(self.position, record, query)
+        lengths = memory.lengths if source is None else memory.lengths[source]
+        share = sigmoid(sums[..., 0])
+        lengths = lengths.astype(self.dtype)
+        return share * lengths, lambda d: back((d * lengths * share * (1 - share))[..., None])
+
+
+class LuongAttention(Attention):
+    """Attention after the decoder's step (Luong et al. 2015): the new hidden state asks.
+
+    Parameters, as far as the score has them: `key.weight`, `query.weight`, `query.bias`, `v`;
+    `position.0.weight`, `position.2.weight` with a window; `combine.weight`.
+    """
+
+
+class BahdanauAttention(Attention):
+    """Additive attention before the decoder's step (Bahdanau et al. 2015, section 3.1).
+
+    The hidden state h_(t-1) asks; the context is joined to the step's input. score="concat" is the
+    paper's. The decoder's output sees tanh(W_c [context; h_t]).
+    """
+
+    before = True
+
+    def __init__(
+        self, query_size: int, memory_size: int, score: str = "concat", **options: Any
+    ) -> None:
+        super().__init__(query_size, memory_size, score, **options)
+
+
+def run(module: Module, record: bool, *args: Any, **options: Any) -> tuple[Any, Any]:
+    """What a module returns, and its pullback if it is to be recorded."""
+    if record:
+        output, pullback = module.vjp(*args, **options)
+        return output, pullback
+    return module(*args, **options), None
+
+
+class _Call(NamedTuple):
+    query: Array
+    memory: Memory
+    steps: Array | None
+    source: Array | None
+    v: Array | None
+    centre: Array | None
+    window: int | None
+
+    def forward(self) -> tuple[Array, Array]:
+        keys, values, lengths = self._rows()
+        if self.v is None:
+            scores = self.query.transpose(1, 0, 2) @ keys.transpose(1, 2, 0)
+            scores = scores.transpose(1, 0, 2)
+        else:
+            scores = np.tanh(self.query[:, None] + keys) @ self.v
+            scores = scores.transpose(0, 2, 1)
+        s = np.arange(len(keys))
+        seen = np.broadcast_to(s < lengths[:, None], scores.shape)
+        if self.centre is not None and self.window:
+            seen = seen & (np.abs(s - self.centre[..., None]) <= self.window)
+        scores = np.where(seen, scores, -np.inf)
+        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        weights /= weights.sum(axis=-1, keepdims=True)
+        if self.centre is not None:
+            weights *= self._bell()
+        if self.steps is not None:
+            weights *= (np.arange(len(self.query))[:, None] < self.steps)[..., None]
+        context = weights.transpose(1, 0, 2) @ values.transpose(1, 0, 2)
+        return np.ascontiguousarray(context.transpose(1, 0, 2)), weights
+
+    def backward(
+        self, dcontext: Array, weights: Array, gradients: Memory, dv: Array | None
+    ) -> tuple[Array, Array | None]:
+        keys, values, _ = self._rows()
+        dw = (dcontext.transpose(1, 0, 2) @ values.transpose(1, 2, 0)).transpose(1, 0, 2)
+        gradients.values[...] += (
+            weights.transpose(1, 2, 0) @ dcontext.transpose(1, 0, 2)
+        ).transpose(1, 0, 2)
+        dcentre, plain = None, weights
+        if self.centre is not None and self.window:
+            plain = weights / self._bell()
+            s = np.arange(len(keys))
+            dcentre = (dw * weights * (s - self.centre[..., None])).sum(axis=-1)
+            dcentre /= (self.window / 2) ** 2
+        dscores = weights * dw - plain * (weights * dw).sum(axis=-1, keepdims=True)
+        if self.v is None:
+            dquery = (dscores.transpose(1, 0, 2) @ keys.transpose(1, 0, 2)).transpose(1, 0, 2)
+            gradients.keys[...] += (
+                dscores.transpose(1, 2, 0) @ self.query.transpose(1, 0, 2)
+            ).transpose(1, 0, 2)
+            return np.ascontiguousarray(dquery), dcentre
+        u = np.tanh(self.query[:, None] + keys)
+        assert dv is not None
+        dscores = dscores.transpose(0, 2, 1)
+        dv += np.einsum("tsr,tsra->a", dscores, u)
+        du = dscores[..., None] * (1 - u * u) * self.v
+        gradients.keys[...] += du.sum(axis=0)
+        return du.sum(axis=1), dcentre
+
+    def _rows(self) -> Memory:
+        if self.source is None:
+            return self.memory
+        keys, values, lengths = self.memory
+        return Memory(keys[:, self.source], values[:, self.source], lengths[self.source])
+
+    def _bell(self) -> Any:
+        assert self.centre is not None
+        assert self.window
+        away = np.arange(len(self.memory.keys)) - self.centre[..., None]
+        return np.exp(-(away**2) / (2 * (self.window / 2) ** 2)).astype(self.query.dtype)
