@@ -1,0 +1,211 @@
+"""Searching for what a decoder would say: greedy, beam, and random sampling.
+
+    found = search.beam(model, source, lengths, bos=1, eos=2, width=5, n_best=3)
+    found[0][0].tokens, found[0][0].score       # of the first source, the best hypothesis
+
+A model gives `state = model.start(source, lengths)` with a row for each source `(S, B, ...)`, and
+`logits (R, V), state = model.step(tokens (R,), state)`. `state.take(rows)` repeats, drops and
+re-orders rows; `state.attention`, if it has that, holds the last step's weights `(R, S)`. All
+hypotheses about all sources are one call of `step`, and what has ended is dropped.
+
+Every function takes the fields of `Rules` as keywords: bos, eos, max_length, min_length, no_repeat,
+prefix, rescore.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .arrays import Array, check_size
+from .hypotheses import Hypothesis, Rules, Search
+
+__all__ = ["Hypothesis", "Rules", "beam", "greedy", "sample"]
+
+
+def greedy(
+    model: Any, source: npt.ArrayLike, lengths: npt.ArrayLike | None = None, **rules: Any
+) -> list[Hypothesis]:
+    """Take the likeliest token at every step; return a hypothesis for each source."""
+    search = Search(model, source, lengths, Rules(**rules))
+    while len(search):
+        log_probs = search.step()
+        _follow(search, log_probs, log_probs.argmax(axis=1))
+    return [found for (found,) in search.best(1)]
+
+
+def sample(
+    model: Any,
+    source: npt.ArrayLike,
+    lengths: npt.ArrayLike | None = None,
+    *,
+    count: int = 1,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int | np.random.Generator | None = None,
+    **rules: Any,
+) -> list[list[Hypothesis]]:
+    """Draw every token from softmax(logits / temperature); return `count` hypotheses per source.
+
+    Drawn is among the `top_k` likeliest tokens (0: all), and of those among the fewest likeliest
+    whose probabilities come to `top_p` (Holtzman et al. 2020). Hypotheses are ranked by `log_prob`,
+    which is the model's own.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be in (0, 1], got {top_p}")
+    if top_k < 0:
+        raise ValueError(f"top_k must be at least 0, got {top_k}")
+    search = Search(model, source, lengths, Rules(**rules), check_size("count", count))
+    rng, started = np.random.default_rng(seed), len(search)
+    running = np.arange(started)
+    while len(search):
+        # A number for all that started: what one draws does not depend on when others end.
+        uniform = rng.random(started)[running]
+        log_probs = search.step()
+        tokens = _draw(log_probs, uniform, temperature, top_k, top_p)
+        running = running[tokens != search.rules.eos]
+        _follow(search, log_probs, tokens)
+    return search.best(count)
+
+
+def beam(
+    model: Any,
+    source: npt.ArrayLike,
+    lengths: npt.ArrayLike | None = None,
+    *,
+    width: int = 5,
+    n_best: int = 1,
+    length_penalty: float = 0.0,
+    coverage_penalty: float = 0.0,
+    **rules: Any,
+) -> list[list[Hypothesis]]:
+    """Keep the `width` likeliest hypotheses at every step; return the n best for each source.
+
+    A hypothesis Y about X that ends leaves the beam, which is narrower from then on, and has the
+    score of Wu et al. 2016, equation 14, alpha and beta being the two penalties:
+
+        log P(Y | X) / lp(Y) + cp(X; Y)
+        lp(Y) = (5 + |Y|)^alpha / 6^alpha,  |Y| counting the end symbol
+        cp(X; Y) = beta * sum_i log(min(sum_j p_ij, 1)),  p_ij the attention of step j to input i
+
+    A source is done when nothing that still runs can reach its n best (never before the whole beam
+    has ended where `rescore` is given). Width 1 is `greedy`.
+    """
+    search = _Beam(model, source, lengths, Rules(**rules), width, n_best)
+    search.penalise(length_penalty, coverage_penalty)
+    while len(search):
+        search.extend(*search.choose(search.step()))
+    return search.best(n_best)
+
+
+class _Beam(Search):
+    """At most `width` hypotheses for each source, those that have ended counted."""
+
+    def __init__(
+        self,
+        model: Any,
+        source: npt.ArrayLike,
+        lengths: npt.ArrayLike | None,
+        rules: Rules,
+        width: int,
+        n_best: int,
+    ) -> None:
+        if not 1 <= n_best <= check_size("width", width):
+            raise ValueError(f"n_best must be in 1..{width} (width), got {n_best}")
+        super().__init__(model, source, lengths, rules)
+        self.width = width
+        self.left = np.full(self.count, width)
+        self.top = np.full((self.count, n_best), -np.inf)  # the best scores
+
+    def penalise(self, length: float, coverage: float) -> None:
+        """Set alpha and beta."""
+        for name, value in (("length_penalty", length), ("coverage_penalty", coverage)):
+            if not value >= 0:
+                raise ValueError(f"{name} must be at least 0, got {value}")
+        self.length_penalty, self.coverage_penalty = length, coverage
+
+    def choose(self, log_probs: Array) -> tuple[Array, Array, Array]:
+        """Return rows, tokens and log-probabilities of what goes on, the likeliest first."""
+        each = min(self.width, log_probs.shape[1])  # no more than that can come from one row
+        likely = _likeliest(log_probs, each)
+        sums = self.log_prob[:, None] + np.take_along_axis(log_probs, likely, axis=1)
+        table, sources, first = _by_source(self.sources, sums)
+        order = np.argsort(-table, axis=1, kind="stable")[:, : self.width]
+        best = np.take_along_axis(table, order, axis=1)
+        room = np.arange(order.shape[1]) < self.left[sources, None]
+        group, rank = np.nonzero(room & (best > -np.inf))
+        row, at = np.divmod(order[group, rank], each)
+        row += first[group]
+        return row, likely[row, at], best[group, rank]
+
+    def _rank(self, sources: Array, log_prob: Array, places: Array) -> Array:
+        score = log_prob / self._length_factor(places.shape[1])
+        coverage = self._coverage(places) if self.coverage_penalty else None
+        if coverage is not None:
+            there = np.arange(coverage.shape[1]) < self._lengths[sources, None]
+            covered = np.clip(coverage, np.finfo(coverage.dtype).tiny, 1)
+            score = score + self.coverage_penalty * (np.log(covered) * there).sum(axis=1)
+        table, several, _ = _by_source(sources, score[:, None])
+        known = np.concatenate([self.top[several], table], axis=1)
+        self.top[several] = -np.sort(-known, axis=1)[:, : self.top.shape[1]]
+        self.left -= np.bincount(sources, minlength=self.count)
+        return score
+
+    def _hopeful(self, sources: Array, log_prob: Array) -> Array:
+        room = self.left[sources] > 0
+        if self.rules.rescore is not None:
+            return room
+        reach = log_prob / self._length_factor(self.rules.max_length + 1)
+        return np.asarray(room & (reach > self.top[sources, -1]))
+
+    def _length_factor(self, length: int) -> float:
+        return float(((5 + length) / 6) ** self.length_penalty)
+
+
+def _follow(search: Search, log_probs: Array, tokens: Array) -> None:
+    """Go on with every row by one token."""
+    rows = np.arange(len(tokens))
+    search.extend(rows, tokens, search.log_prob + log_probs[rows, tokens])
+
+
+def _likeliest(log_probs: Array, k: int) -> Array:
+    """Return the k likeliest tokens `(R, k)` of each row, in any order."""
+    if k == 1:
+        return np.asarray(log_probs.argmax(axis=1)[:, None])
+    if k == log_probs.shape[1]:
+        return np.broadcast_to(np.arange(k), log_probs.shape)
+    return np.argpartition(-log_probs, k - 1, axis=1)[:, :k]
+
+
+def _by_source(sources: Array, values: Array) -> tuple[Array, Array, Array]:
+    """Put rows `(R, k)` that belong to one source side by side, -inf where one has fewer.
+
+    Returns the table `(G, most * k)`, the G different sources, and the first row of each.
+    """
+    different, first, counts = np.unique(sources, return_index=True, return_counts=True)
+    group = np.repeat(np.arange(len(different)), counts)
+    table = np.full((len(different), counts.max(initial=0), values.shape[1]), -np.inf)
+    table[group, np.arange(len(sources)) - first[group]] = values
+    return table.reshape(len(different), -1), different, first
+
+
+def _draw(log_probs: Array, uniform: Array, temperature: float, top_k: int, top_p: float) -> Array:
+    """Draw a token for each row: uniform `(R,)` in [0, 1) says where in the cumulated sum."""
+    vocabulary = log_probs.shape[1]
+    tokens = _likeliest(log_probs, min(top_k or vocabulary, vocabulary))
+    if top_p < 1:
+        order = np.argsort(-np.take_along_axis(log_probs, tokens, axis=1), axis=1, kind="stable")
+        tokens = np.take_along_axis(tokens, order, axis=1)
+    kept = np.take_along_axis(log_probs, tokens, axis=1).astype(np.float64)
+    p = np.exp((kept - kept.max(axis=1, keepdims=True)) / temperature)
+    sums = np.cumsum(p, axis=1)
+    if top_p < 1:
+        p[sums - p >= top_p * sums[:, -1:]] = 0
+        sums = np.cumsum(p, axis=1)
+    at = (sums / sums[:, -1:] <= uniform[:, None]).sum(axis=1)
+    return np.asarray(tokens[np.arange(len(at)), at])
