@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rnncore
 from rnncore import search
 from rnncore.search import Hypothesis
 
@@ -36,6 +37,7 @@ class Toy:
         self.embedding, self.w = scale * rng.standard_normal((vocabulary, 6)), np.eye(6)[::-1]
         self.out = scale * rng.standard_normal((12, vocabulary))
         self.rows: list[int] = []  # of each step
+        self.decoder = self
 
     def start(self, source: np.ndarray, lengths: Any) -> State:
         keys = np.sin(source[..., None] * np.arange(1, 7)).swapaxes(0, 1)
@@ -64,7 +66,7 @@ def log_prob(model: Any, source: np.ndarray, length: int, tokens: Any) -> tuple[
     state, total, weights = model.start(source[:, None], [length]), 0.0, []
     said = [*map(int, tokens), EOS]
     for before, now in zip([BOS, *said], said, strict=False):
-        logits, state = model.step(np.array([before]), state)
+        logits, state = model.decoder.step(np.array([before]), state)
         row = logits[0].astype(np.float64)
         total += row[now] - row.max() - np.log(np.exp(row - row.max()).sum())
         weights.append(state.attention[0, :length])
@@ -94,7 +96,7 @@ def test_greedy_takes_the_likeliest_and_says_how_likely(seed: int) -> None:
     for b, found in enumerate(search.greedy(model, x, lengths, **KEYS)):
         state, before, tokens = model.start(x[:, b : b + 1], lengths[b : b + 1]), BOS, []
         for _ in range(KEYS["max_length"]):
-            logits, state = model.step(np.array([before]), state)
+            logits, state = model.decoder.step(np.array([before]), state)
             before = int(logits[0].argmax())
             if before == EOS:
                 break
@@ -282,27 +284,27 @@ class TestRules:
 
 class TestSample:
     def test_frequencies_are_the_models(self) -> None:
-        """At temperature 2, of 20,000 first tokens, within 4 standard deviations."""
+        """At temperature 2, of 5,000 first tokens, within 4 standard deviations."""
         model, (x, lengths) = Toy(6, scale=0.7), sources(1)
-        logits, _ = model.step(np.array([BOS]), model.start(x, lengths))
+        logits, _ = model.decoder.step(np.array([BOS]), model.start(x, lengths))
         p = np.exp(logits[0].astype(np.float64) / 2)
         p /= p.sum()
         (found,) = search.sample(
-            model, x, lengths, count=20000, temperature=2.0, seed=3, **{**KEYS, "max_length": 1}
+            model, x, lengths, count=5000, temperature=2.0, seed=3, **{**KEYS, "max_length": 1}
         )
         first = [int(h.tokens[0]) if h.tokens.size else EOS for h in found]
         counts = np.bincount(first, minlength=VOCABULARY)
-        assert np.all(np.abs(counts - 20000 * p) < 4 * np.sqrt(20000 * p * (1 - p)))
+        assert np.all(np.abs(counts - 5000 * p) < 4 * np.sqrt(5000 * p * (1 - p)))
 
     def test_top_k_and_top_p_leave_the_likeliest(self) -> None:
         model, (x, lengths) = Toy(6, scale=0.7), sources(1)
-        logits, _ = model.step(np.array([BOS]), model.start(x, lengths))
+        logits, _ = model.decoder.step(np.array([BOS]), model.start(x, lengths))
         p = np.exp(logits[0].astype(np.float64))
         p /= p.sum()
         order = np.argsort(-p)
 
         def first(**options: Any) -> set[int]:
-            options = {"count": 3000, "seed": 0, **KEYS, "max_length": 1, **options}
+            options = {"count": 1000, "seed": 0, **KEYS, "max_length": 1, **options}
             (found,) = search.sample(model, x, lengths, **options)
             return {int(h.tokens[0]) if h.tokens.size else EOS for h in found}
 
@@ -342,6 +344,58 @@ class TestSample:
     def test_bad_options_are_named(self, options: dict[str, Any], message: str) -> None:
         with pytest.raises(ValueError, match=message):
             search.sample(Toy(), *sources(), **options, **KEYS)
+
+
+class TestSeq2Seq:
+    def model(self, dtype: str = "float32") -> rnncore.Seq2Seq:
+        options: dict[str, Any] = {"dtype": dtype, "seed": np.random.default_rng(5)}
+        encoder = rnncore.Chain(
+            rnncore.Embedding(9, 5, **options), rnncore.LSTM(5, 4, bidirectional=True, **options)
+        )
+        decoder = rnncore.Decoder(
+            rnncore.Embedding(VOCABULARY, 5, **options),
+            rnncore.LSTM(5, 8, **options),
+            rnncore.LuongAttention(8, 8, "general", **options),
+            rnncore.Linear(8, VOCABULARY, **options),
+        )
+        model = rnncore.Seq2Seq(encoder, decoder, rnncore.FinalBridge())
+        for param in model.params.values():
+            param *= 3
+        decoder.head.params["bias"][EOS] += 2  # so that some end early
+        return model
+
+    def test_greedy_says_what_the_whole_call_says(self) -> None:
+        """Fed what it said itself, the model's likeliest tokens are the same, bit by bit."""
+        model, (x, lengths) = self.model(), sources(20)
+        found = search.greedy(model, x, lengths, **{**KEYS, "max_length": 9})
+        steps = np.array([len(h.tokens) for h in found])
+        said = np.full((10, 20), EOS)
+        for b, h in enumerate(found):
+            said[: steps[b], b] = h.tokens
+        logits = model(
+            x, rnncore.shifted(said, BOS), source_lengths=lengths, target_lengths=steps + 1
+        )
+        best = logits.argmax(axis=-1)
+        for b, h in enumerate(found):
+            end = min(steps[b] + 1, 9)
+            assert best[:end, b].tolist() == said[:end, b].tolist()
+            sums = np.exp(logits[: steps[b] + 1, b]).sum(axis=-1)
+            terms = logits[np.arange(steps[b] + 1), b, said[: steps[b] + 1, b]] - np.log(sums)
+            assert h.log_prob == pytest.approx(terms.sum(), rel=1e-5)
+        assert steps.min() < steps.max() == 9
+
+    def test_beams_do_not_depend_on_the_batch(self) -> None:
+        model, (x, lengths) = self.model(), sources(6)
+        for width in (1, 4):
+            options = {"width": width, "n_best": width, "coverage_penalty": 0.2, **KEYS}
+            together = search.beam(model, x, lengths, **options)
+            for b, mine in enumerate(together):
+                (alone,) = search.beam(model, x[:, [b]], lengths[[b]], **options)
+                for got, want in zip(mine, alone, strict=True):
+                    assert_same(got, want)
+        narrow = search.beam(model, x, lengths, width=1, **KEYS)
+        for (got,), want in zip(narrow, search.greedy(model, x, lengths, **KEYS), strict=True):
+            assert_same(got, want)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ y, (h, c) = lstm(np.zeros((20, 4, 8), np.float32))          # inference
 dx, dstate = pullback(np.ones_like(y))                      # adds to lstm.grads
 """
 
-from . import init, losses, optim, schedules
+from . import init, losses, optim, schedules, search
 from ._core import info
 from .attention import Attention, BahdanauAttention, LuongAttention
 from .bidirectional import Bidirectional
@@ -113,6 +113,7 @@ __all__ = [
     "losses",
     "optim",
     "schedules",
+    "search",
     "set_num_threads",
     "shifted",
 ]

@@ -153,7 +153,7 @@ class Search:
         """Return the log-probabilities `(R, V)` of the next token, by the rules."""
         length = self.tokens.shape[1]
         last = self.tokens[:, -1] if length else np.full(len(self), self.rules.bos)
-        logits, self.state = self.model.step(last, self.state)
+        logits, self.state = self.model.decoder.step(last, self.state)
         if self.rules.eos >= logits.shape[1]:
             raise ValueError(f"eos must be in 0..{logits.shape[1] - 1}, got {self.rules.eos}")
         attention = getattr(self.state, "attention", None)

@@ -3,10 +3,11 @@
     found = search.beam(model, source, lengths, bos=1, eos=2, width=5, n_best=3)
     found[0][0].tokens, found[0][0].score       # of the first source, the best hypothesis
 
-A model gives `state = model.start(source, lengths)` with a row for each source `(S, B, ...)`, and
-`logits (R, V), state = model.step(tokens (R,), state)`. `state.take(rows)` repeats, drops and
-re-orders rows; `state.attention`, if it has that, holds the last step's weights `(R, S)`. All
-hypotheses about all sources are one call of `step`, and what has ended is dropped.
+The model is a `Seq2Seq`, or whatever gives `state = model.start(source, lengths)`, with a row for
+each source of `(S, B, ...)`, and `logits (R, V), state = model.decoder.step(tokens (R,), state)`,
+where `state.take(rows)` repeats, drops and re-orders rows, and `state.attention`, if there is that,
+holds the last step's weights `(R, S)`. All hypotheses about all sources are one call of `step`, and
+what has ended is dropped.
 
 Every function takes the fields of `Rules` as keywords: bos, eos, max_length, min_length, no_repeat,
 prefix, rescore.
