@@ -51,6 +51,7 @@ from .recursive import RecursiveNet, TreeLSTM
 from .seq2seq import Seq2Seq, shifted
 from .threads import get_num_threads, set_num_threads
 from .tied import TiedLinear
+from .vocabulary import Vocabulary
 
 __version__: str = info()["version"]
 
@@ -104,6 +105,7 @@ __all__ = [
     "Tanh",
     "TiedLinear",
     "TreeLSTM",
+    "Vocabulary",
     "Windowed",
     "clip_grad_norm",
     "get_num_threads",
