@@ -269,7 +269,7 @@ class TestSample:
     def test_complains_about_files(self, model: str, text: Path, capsys: Capture) -> None:
         assert "no such model file" in start_of(capsys, "sample", f"{model}-not-there")
         assert "not a readable safetensors file" in start_of(capsys, "sample", str(text))
-        assert "not a character model" in start_of(capsys, "sample", f"{model}.checkpoint")
+        assert "describes no module" in start_of(capsys, "sample", f"{model}.checkpoint")
         whole = Path(model).read_bytes()
         Path(model).write_bytes(whole[: len(whole) // 2])
         assert "not a readable safetensors file" in start_of(capsys, "sample", model)

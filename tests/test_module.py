@@ -1,25 +1,13 @@
-"""Modules and arrays: names, identity, loading with every fault named, files, pullbacks."""
+"""Modules and arrays: names, identity, loading with every fault named, pullbacks."""
 
 import copy
-import os
 import pickle
-import stat
 import weakref
 
 import numpy as np
 import pytest
-from rnncore import arrays
-from rnncore.arrays import (
-    Arrays,
-    as_array,
-    as_shape,
-    load_arrays,
-    load_into,
-    save_arrays,
-    write_atomic,
-)
+from rnncore.arrays import Arrays, as_array, as_shape, load_into
 from rnncore.module import Module, once
-from safetensors.numpy import save
 
 
 class Leaf(Module):
@@ -216,145 +204,6 @@ def test_load_state_dict_names_all_that_does_not_fit():
     assert "'first.bias' must have shape (2,), got (9,)" in str(error.value)
     with pytest.raises(TypeError, match="float64"):
         pair.load_state_dict(Pair().state_dict() | {"first.bias": np.zeros(2)})
-
-
-# Files
-
-
-def special_values(dtype):
-    info = np.finfo(dtype)
-    return np.array(
-        [0.0, -0.0, np.nan, np.inf, -np.inf, info.tiny / 2, info.max, info.eps, -1 / 3], dtype
-    )
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_saved_and_loaded_to_the_bit(dtype, tmp_path):
-    module, other = (Module({"a": np.zeros((3, 3), dtype)}) for _ in range(2))
-    module.params["a"] = special_values(dtype).reshape(3, 3)
-    module.save(tmp_path / "model.safetensors")
-    other.load(str(tmp_path / "model.safetensors"))
-    assert other.params["a"].tobytes() == module.params["a"].tobytes()
-
-
-def test_save_arrays_in_any_memory_order(tmp_path):
-    base = np.arange(24.0).reshape(2, 3, 4)
-    named = {
-        "turned": base.T,
-        "strided": base[:, ::2, ::-1],
-        "repeated": np.broadcast_to(base[0, 0], (3, 4)),
-        "empty": np.zeros((0, 3)),
-        "scalar": np.array(2.5),
-        "integers": np.arange(5),
-        "flags": np.array([True, False]),
-    }
-    save_arrays(tmp_path / "file", named)
-    loaded, metadata = load_arrays(tmp_path / "file")
-    assert metadata == {}
-    assert loaded.keys() == named.keys()
-    for name, array in named.items():
-        assert (loaded[name].shape, loaded[name].dtype) == (array.shape, array.dtype)
-        np.testing.assert_array_equal(loaded[name], array)
-
-
-def test_metadata_comes_back(tmp_path):
-    metadata = {"config": {"hidden": 3, "name": "é", "rates": [0.1, None]}, "version": "1"}
-    Leaf().save(tmp_path / "file", metadata)
-    assert load_arrays(tmp_path / "file")[1] == metadata
-
-
-def test_load_names_what_does_not_fit(tmp_path):
-    Pair().save(tmp_path / "pair")
-    with pytest.raises(ValueError, match=r"missing 'weight'.*unknown 'first.weight'"):
-        Leaf().load(tmp_path / "pair")
-
-
-@pytest.mark.parametrize("length", [0, 1, 7, 8, 50, -1])
-def test_truncated_files(length, tmp_path):
-    path = tmp_path / "model"
-    Pair().save(path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:length])
-    leaf = Pair()
-    with pytest.raises(ValueError, match="model is not a readable safetensors file"):
-        leaf.load(path)
-    assert (leaf.params["first.weight"] == 1).all()
-
-
-def header(text):
-    return len(text).to_bytes(8, "little") + text.encode()
-
-
-FOREIGN = {
-    "text": b"once upon a time there was a text file that was no model",
-    "zip": b"PK\x03\x04" + bytes(100),
-    "huge header": (1 << 62).to_bytes(8, "little") + b"{}",
-    "no JSON": header("{nonsense"),
-    "not an object": header("[1, 2]"),
-    "outside the file": header('{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}'),
-    "unknown dtype": header('{"a":{"dtype":"Q7","shape":[1],"data_offsets":[0,4]}}') + bytes(4),
-    "wrong size": header('{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,4]}}') + bytes(4),
-    "metadata that is not JSON": save({"a": np.zeros(1)}, {"config": "{oops"}),
-}
-
-
-@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
-def test_foreign_files(content, tmp_path):
-    path = tmp_path / "model"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="model is not a readable safetensors file: "):
-        load_arrays(path)
-
-
-def test_missing_files(tmp_path):
-    for path in (tmp_path / "absent", tmp_path):
-        with pytest.raises(FileNotFoundError, match=r"no such model file: .*"):
-            Leaf().load(path)
-
-
-def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "model"
-    Leaf(1.0).save(path)
-
-    def refuse(*_):
-        raise OSError("disk full")
-
-    for step in ("replace", "fsync"):
-        with monkeypatch.context() as patch:
-            patch.setattr(arrays.os, step, refuse)
-            with pytest.raises(OSError, match="disk full"):
-                Leaf(2.0).save(path)
-        assert os.listdir(tmp_path) == ["model"]
-        loaded = Leaf()
-        loaded.load(path)
-        assert (loaded.params["weight"] == 1).all()
-
-
-def test_a_save_replaces_the_file_and_keeps_its_mode(tmp_path):
-    path = tmp_path / "file"
-    write_atomic(path, b"new")
-    plain = tmp_path / "plain"
-    plain.write_bytes(b"")
-    assert path.stat().st_mode == plain.stat().st_mode
-    path.chmod(0o600)
-    reader = path.open("rb")
-    write_atomic(path, b"newer")
-    with reader:
-        assert reader.read() == b"new"  # whoever reads the old file goes on reading it
-    assert path.read_bytes() == b"newer"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert sorted(os.listdir(tmp_path)) == ["file", "plain"]
-
-
-def test_saving_into_a_directory_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        Leaf().save(tmp_path / "absent" / "model")
-
-
-def test_metadata_must_be_json(tmp_path):
-    with pytest.raises(TypeError, match="not JSON serializable"):
-        Leaf().save(tmp_path / "model", {"array": np.zeros(3)})
-    assert os.listdir(tmp_path) == []
 
 
 # Pullbacks

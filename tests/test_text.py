@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rnncore import Dropout
 from rnncore.arrays import load_arrays, save_arrays
 from rnncore.losses import SoftmaxCrossEntropy
 from rnncore.text import CharConfig, CharModel, Vocabulary, draw, split, streams
@@ -213,22 +214,31 @@ class TestFile:
             CharModel.from_file(path)
 
     @pytest.mark.parametrize(
-        "own",
+        ("characters", "config", "message"),
         [
-            None,
-            {},
-            {"characters": "ab", "config": {"cel": "lstm"}},
-            {"characters": "ab", "config": {"cell": "lstm", "hidden": -1}},
-            {"characters": "ab", "config": {"cell": "lstm", "hidden": "12"}},
-            {"characters": 3, "config": {}},
-            {"characters": "ba", "config": {}},
-            {"characters": "ab", "config": {"hidden": 4}},
+            ("ab", {"cel": "lstm"}, "CharConfig has no argument 'cel'"),
+            ("ab", {"cell": "lsmt"}, "CharConfig: cell must be one of lstm, gru, rnn"),
+            ("ab", {"cell": "lstm", "hidden": -1}, "CharModel: hidden_size must be at least 1"),
+            ("ab", {"cell": "lstm", "hidden": "12"}, "CharModel: .*'str'"),
+            (3, {}, "Vocabulary: .*'int'"),
+            ("ba", {}, "Vocabulary: a vocabulary is a string of different characters"),
+            ("ab", {"hidden": 4}, "these entries do not fit"),
         ],
     )
-    def test_foreign(self, own: Any, tmp_path: Path) -> None:
-        metadata = {} if own is None else {"character_model": own}
-        save_arrays(tmp_path / "other", {"w": np.ones(3)}, metadata)
-        with pytest.raises(ValueError, match="other is not a character model: "):
+    def test_foreign(self, characters: Any, config: Any, message: str, tmp_path: Path) -> None:
+        vocabulary = {"class": "Vocabulary", "arguments": {"characters": characters}}
+        arguments = {
+            "vocabulary": vocabulary,
+            "config": {"class": "CharConfig", "arguments": config},
+        }
+        described = {"class": "CharModel", "arguments": arguments}
+        save_arrays(tmp_path / "other", {"w": np.ones(3)}, {"rnncore": {"module": described}})
+        with pytest.raises(ValueError, match=f"other: {message}"):
+            CharModel.from_file(tmp_path / "other")
+
+    def test_of_another_class(self, tmp_path: Path) -> None:
+        Dropout().save(tmp_path / "other")
+        with pytest.raises(ValueError, match="other is no character model: Dropout"):
             CharModel.from_file(tmp_path / "other")
 
 

@@ -31,7 +31,7 @@ from .layers import (
 )
 from .lookahead import RowConvolution, Windowed
 from .losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy, length_mask
-from .module import Module
+from .module import Module, load
 from .optim import SGD, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm
 from .recurrent import (
     GRU,
@@ -112,6 +112,7 @@ __all__ = [
     "info",
     "init",
     "length_mask",
+    "load",
     "losses",
     "optim",
     "schedules",

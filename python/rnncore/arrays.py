@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import operator
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
@@ -90,11 +93,49 @@ def as_lengths(lengths: npt.ArrayLike | None, steps: int, batch: int) -> Array |
     return given.astype(np.int64)
 
 
-def check_size(name: str, value: int) -> int:
+def check_count(name: str, value: int) -> int:
     """Return a positive integer, or raise `ValueError`."""
     if operator.index(value) < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
     return int(value)
+
+
+def check_size(name: str, value: int) -> int:
+    """`check_count` for what memory grows with: `room_for` limits it."""
+    size, room = check_count(name, value), _room.get()
+    if room is not None and size > room.size:
+        raise ValueError(f"{name} is {size}, but the file holds no more than {room.count} numbers")
+    return size
+
+
+class _Room:
+    """How many numbers a model may have, and how many of them it has not drawn yet."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.size = count, max(count, 1 << 16)
+        self.left = 2 * count + (1 << 12)  # not everything that is drawn need be kept
+
+
+_room: ContextVar[_Room | None] = ContextVar("_room", default=None)
+
+
+@contextmanager
+def room_for(count: int) -> Iterator[None]:
+    """Refuse sizes and parameters that go far beyond `count` numbers, before they take memory."""
+    token = _room.set(_Room(count))
+    try:
+        yield
+    finally:
+        _room.reset(token)
+
+
+def take_room(shape: tuple[int, ...]) -> None:
+    """Say that a parameter of this shape comes to be; see `room_for`."""
+    room = _room.get()
+    if room is not None:
+        room.left -= math.prod(shape)
+        if room.left < 0:
+            raise ValueError(f"shape {shape}: the file holds no more than {room.count} numbers")
 
 
 def float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
@@ -213,7 +254,14 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[st
         with safe_open(os.fspath(path), framework="numpy") as file:
             metadata = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+    except (
+        SafetensorError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,  # a dtype that NumPy has not
+        RecursionError,
+    ) as error:
         raise ValueError(
             f"{os.fspath(path)} is not a readable safetensors file: {error}"
         ) from error

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array
+from .arrays import Array, take_room
 from .module import Module
 
 Shape: TypeAlias = tuple[int, ...]
@@ -29,6 +29,7 @@ def uniform(
     rng: np.random.Generator, shape: Shape, bound: float, dtype: npt.DTypeLike = "float32"
 ) -> Array:
     """Uniform in +-`bound`."""
+    take_room(shape)
     return rng.uniform(-bound, bound, shape).astype(dtype)
 
 
@@ -36,6 +37,7 @@ def normal(
     rng: np.random.Generator, shape: Shape, std: float = 1.0, dtype: npt.DTypeLike = "float32"
 ) -> Array:
     """Normal with mean zero and standard deviation `std`."""
+    take_room(shape)
     return rng.normal(0.0, std, shape).astype(dtype)
 
 
@@ -75,6 +77,7 @@ def orthogonal(
 ) -> Array:
     """Random blocks with orthonormal rows or columns, times `gain` (Saxe et al. 2013)."""
     block = _block_shape(shape, blocks)
+    take_room(shape)
     parts = [gain * _random_orthogonal(rng, *block) for _ in range(blocks)]
     return np.concatenate(parts).astype(dtype)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, check_size
+from .arrays import Array, check_count
 from .bidirectional import Bidirectional, merged
 from .module import Module
 from .sequences import (
@@ -49,7 +49,7 @@ class LatencyControlled(Composition):
             raise ValueError("layers must hold at least one pair (forward, backward)")
         super().__init__({f"layers[{at}]": pair for at, pair in enumerate(pairs)})
         self.layers = tuple(pairs)
-        self.chunk, self.right = check_size("chunk", chunk), check_frames("right", right)
+        self.chunk, self.right = check_count("chunk", chunk), check_frames("right", right)
         self._entries = f"of {len(pairs)}, one for each layer's forward part"
 
     def children(self) -> Iterator[tuple[str, Module]]:
@@ -58,7 +58,7 @@ class LatencyControlled(Composition):
 
     def stream(self, batch: int = 1, state: Tree = None) -> Stream:
         """Return an object that takes frames as they come: `push(frames)`, then `finish()`."""
-        return Stream(self, check_size("batch", batch), state)
+        return Stream(self, check_count("batch", batch), state)
 
     def _run(self, x: Array, state: Tree, lengths: Array | None, record: bool) -> Run:
         states = split_state("state", state, self._entries, len(self.layers))

@@ -21,6 +21,7 @@ from .arrays import (
     as_shape,
     check_size,
     float_dtype,
+    take_room,
 )
 from .module import Module, once
 
@@ -206,6 +207,7 @@ class LayerNorm(Module):
         if not self.normalized_shape:
             raise ValueError("normalized_shape must name at least one axis")
         self.eps, self.dtype = float(eps), float_dtype(dtype)
+        take_room(self.normalized_shape)
         ones = np.ones(self.normalized_shape, self.dtype)
         super().__init__({"weight": ones, "bias": np.zeros_like(ones)})
 

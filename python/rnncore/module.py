@@ -11,16 +11,29 @@ A recurrent module takes and gives a state as well: `y, state = m(x, state)`,
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, Arrays, join_names, load_arrays, load_into, save_arrays
+from . import _core
+from .arrays import (
+    Array,
+    Arrays,
+    join_names,
+    load_arrays,
+    load_into,
+    room_for,
+    save_arrays,
+)
+from .configuration import Builder, Configured, describe
+
+#: What the metadata of a file calls the description of its model.
+_KEY = "rnncore"
 
 
-class Module:
+class Module(Configured):
     """Base of every layer and composition: parameters, gradients, and how they are stored.
 
     A leaf hands its parameters to `__init__`; a composition keeps its parts as attributes (or
@@ -82,13 +95,48 @@ class Module:
         load_into(self.params, state)
 
     def save(self, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None) -> None:
-        """Write the parameters to a safetensors file, replaced atomically."""
-        save_arrays(path, self.params, metadata)
+        """Write the module to a safetensors file, replaced atomically; `rnncore.load` reads it.
+
+        It holds the parameters, what the constructors of the module and of its parts were given
+        (but no seeds), and `metadata`, each value as JSON.
+        """
+        if metadata and _KEY in metadata:
+            raise ValueError(f"metadata must not have an entry {_KEY!r}: the module's own is there")
+        own = {"version": _core.info()["version"], "module": describe(self)}
+        save_arrays(path, self.params, {**(metadata or {}), _KEY: own})
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Read the parameters from a safetensors file written by `save`."""
         arrays, _ = load_arrays(path)
         load_into(self.params, arrays)
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    classes: Iterable[type[Module]] = (),
+    seed: int | None = None,
+) -> Any:
+    """Return the module that `Module.save` wrote; nothing in the file is executed.
+
+    classes: those outside this library that the file may name; seed: of what the module draws.
+    Raises `FileNotFoundError`, or `ValueError` saying what is wrong with the file.
+    """
+    arrays, metadata = load_arrays(path)
+    own = metadata.get(_KEY)
+    if not isinstance(own, dict) or "module" not in own:
+        raise ValueError(f"{os.fspath(path)} describes no module: its class is not known")
+    try:
+        with room_for(sum(array.size for array in arrays.values())):
+            module = Builder(classes, seed).build(own["module"])
+        if not isinstance(module, Module):
+            raise ValueError(f"it describes no module, but {module!r:.80}")
+        load_into(module.params, arrays)
+    except (ValueError, TypeError) as error:
+        version, mine = own.get("version"), _core.info()["version"]
+        hint = "" if version == mine else f" (written by version {version!r:.20}, this is {mine})"
+        raise ValueError(f"{os.fspath(path)}: {error}{hint}") from error
+    return module
 
 
 def once(pullback: Callable[..., Any]) -> Callable[..., Any]:

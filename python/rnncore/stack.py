@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from .arrays import Array, as_array, as_lengths, as_shape, check_size
+from .arrays import Array, as_array, as_lengths, as_shape, check_count, check_size
 from .init import RecurrentInit
 from .kernels import Groups, Kernels, State
 from .module import once
@@ -46,7 +46,7 @@ class Layers(Kernels):
         self.dropout, self.bidirectional = rate("dropout", dropout), bool(bidirectional)
         self.directions = 2 if bidirectional else 1
         self.checkpoint = (
-            checkpoint if isinstance(checkpoint, bool) else check_size("checkpoint", checkpoint)
+            checkpoint if isinstance(checkpoint, bool) else check_count("checkpoint", checkpoint)
         )
         suffixes = [(f"_l{n}", f"_l{n}_reverse")[: self.directions] for n in range(num_layers)]
         rng = np.random.default_rng(seed)

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from .arrays import Array, check_size, load_arrays, load_into
+from .arrays import Array, check_size
 from .batches import Batch, chunked
 from .chain import Chain
+from .configuration import Configured
 from .layers import Dropout, Embedding, Linear
 from .losses import SoftmaxCrossEntropy
-from .module import Module
+from .module import Module, load
 from .recurrent import GRU, LSTM, RNN
 from .training import evaluate
 
 CELLS: dict[str, type[RNN | LSTM | GRU]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
 
-class Vocabulary:
+class Vocabulary(Configured):
     """The characters that a model knows, each with its number: the place in `characters`."""
 
     def __init__(self, characters: str) -> None:
@@ -90,7 +91,7 @@ def streams(ids: Array, batch: int, length: int, overlap: int = 0) -> list[Batch
 
 
 @dataclass(frozen=True)
-class CharConfig:
+class CharConfig(Configured):
     """The sizes and options of a character model."""
 
     cell: str = "lstm"
@@ -180,24 +181,12 @@ class CharModel(Module):
         """Return `length` characters that continue `prompt`; see `generate`."""
         return "".join(islice(self.generate(prompt, temperature, seed), length))
 
-    def save(self, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None) -> None:
-        """Write parameters, configuration and vocabulary to one file, for `from_file`."""
-        own = {"config": asdict(self.config), "characters": self.vocabulary.characters}
-        super().save(path, {**(metadata or {}), "character_model": own})
-
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> CharModel:
-        """Rebuild a model from the file that `save` wrote.
-
-        Raises `FileNotFoundError`, or `ValueError` saying what is wrong with the file.
-        """
-        arrays, metadata = load_arrays(path)
-        try:
-            own = metadata["character_model"]
-            model = cls(Vocabulary(own["characters"]), CharConfig(**own["config"]))
-            load_into(model.params, arrays)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{os.fspath(path)} is not a character model: {error}") from error
+        """`rnncore.load` of a file that must hold a character model."""
+        model = load(path)
+        if not isinstance(model, cls):
+            raise ValueError(f"{os.fspath(path)} is no character model: {type(model).__name__}")
         return model
 
 

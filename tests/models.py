@@ -1,0 +1,127 @@
+"""One small model of every class of the library, and what it is called with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import rnncore
+from rnncore import Module, text
+
+Call = Callable[[Any], Any]
+
+
+def _x(*shape: int, dtype: str = "float32") -> np.ndarray:
+    return np.random.default_rng(5).standard_normal(shape).astype(dtype)
+
+
+def _sequence(width: int = 3, dtype: str = "float32") -> Call:
+    x = _x(4, 2, width, dtype=dtype)
+    return lambda module: module(x)
+
+
+def _step(module: Any) -> Any:
+    return module(_x(2, 3))
+
+
+def _forest(module: Any) -> Any:
+    return module(_x(5, 3), rnncore.Forest.from_nested([((1, 2), 3)]))
+
+
+def _ids(module: Any) -> Any:
+    return module(np.array([[0, 2], [1, 1]]))
+
+
+def _tied() -> Module:
+    twice = rnncore.Linear(3, 3, seed=7)
+    return rnncore.Chain(twice, rnncore.Tanh(), twice)
+
+
+#: For each class its models, and how they are called.
+MODELS: dict[str, tuple[list[Module], Call]] = {
+    "Bidirectional": (
+        [rnncore.Bidirectional(rnncore.GRU(3, 4, seed=0), rnncore.MGU(3, 4, seed=1), "sum")],
+        _sequence(),
+    ),
+    "Chain": (
+        [
+            rnncore.Chain(),
+            _tied(),
+            rnncore.Chain(rnncore.Chain(rnncore.GRU(3, 4)), rnncore.Linear(4, 2)),
+        ],
+        _sequence(),
+    ),
+    "CharModel": (
+        [
+            text.CharModel(text.Vocabulary("abé"), text.CharConfig(hidden=3, layers=2), seed=1),
+            text.CharModel(text.Vocabulary("abc")),
+        ],
+        _ids,
+    ),
+    "DeepRNN": (
+        [
+            rnncore.DeepRNN(3, 4, num_layers=2, input_depth=2, skip=True, width=5),
+            rnncore.DeepRNN(3, 4, cell="lstm", output_depth=2, residual=True, peephole=True),
+        ],
+        _sequence(),
+    ),
+    "Dropout": ([rnncore.Dropout(0.25, seed=3)], _sequence()),
+    "Embedding": ([rnncore.Embedding(3, 2, dtype=np.float64)], _ids),
+    "GRU": (
+        [
+            rnncore.GRU(3, 4, 2, False, bidirectional=True),
+            rnncore.GRU(3, 4, reset_after=False, transition_depth=2, init="orthogonal"),
+            rnncore.GRU(3, 4, zoneout=(0.2, 0.0), activations=("hard_sigmoid", ("elu", 0.5))),
+        ],
+        _sequence(),
+    ),
+    "GRUCell": ([rnncore.GRUCell(3, 4, bias=False)], _step),
+    "Identity": ([rnncore.Identity()], _sequence()),
+    "IndRNN": ([rnncore.IndRNN(3, 4, 2, nonlinearity=["leaky_relu", 0.1])], _sequence()),
+    "IndRNNCell": ([rnncore.IndRNNCell(3, 4)], _step),
+    "LSTM": (
+        [
+            rnncore.LSTM(np.int64(3), 4, proj_size=2, cell_clip=np.float32(0.5), seed=1),
+            rnncore.LSTM(3, 4, layer_norm="gate", variational_dropout=0.5, checkpoint=1 << 40),
+            rnncore.LSTM(3, 4, coupled=True, peephole=True, batch_first=np.True_),
+        ],
+        _sequence(),
+    ),
+    "LSTMCell": ([rnncore.LSTMCell(3, 4)], _step),
+    "LatencyControlled": (
+        [
+            rnncore.LatencyControlled([(rnncore.GRU(3, 4), rnncore.LSTM(3, 4))], 1 << 40, 1),
+            rnncore.LatencyControlled(
+                [rnncore.Bidirectional(rnncore.GRU(3, 4), rnncore.LSTM(3, 4), "mean")], 2
+            ),
+        ],
+        _sequence(),
+    ),
+    "LayerNorm": ([rnncore.LayerNorm((2, 3), 1e-3), rnncore.LayerNorm(3)], _sequence()),
+    "Linear": (
+        [rnncore.Linear(3, 2, False), rnncore.Linear(3, 2, dtype=float)],
+        lambda module: module(_x(4, 3, dtype=module.dtype)),
+    ),
+    "MGU": ([rnncore.MGU(3, 4)], _sequence()),
+    "MGUCell": ([rnncore.MGUCell(3, 4)], _step),
+    "MinGRU": ([rnncore.MinGRU(3, 4, dtype=np.dtype("float64"))], _sequence(3, "float64")),
+    "MinLSTM": ([rnncore.MinLSTM(3, 4)], _sequence()),
+    "Module": ([Module()], lambda module: None),
+    "RNN": ([rnncore.RNN(3, 4, nonlinearity="relu", weight_drop=0.5)], _sequence()),
+    "RNNCell": ([rnncore.RNNCell(3, 4)], _step),
+    "ReLU": ([rnncore.ReLU()], _sequence()),
+    "RecursiveNet": ([rnncore.RecursiveNet(3, 4, nonlinearity="softsign")], _forest),
+    "RowConvolution": ([rnncore.RowConvolution(3, 1)], _sequence()),
+    "Sigmoid": ([rnncore.Sigmoid()], _sequence()),
+    "Softmax": ([rnncore.Softmax(axis=0)], _sequence()),
+    "Tanh": ([rnncore.Tanh()], _sequence()),
+    "TreeLSTM": ([rnncore.TreeLSTM(3, 4, 3, bias=False)], _forest),
+    "Windowed": (
+        [
+            rnncore.Windowed(rnncore.GRU(3, 4), None, past=1),
+            rnncore.Windowed(rnncore.GRU(3, 4), rnncore.RNN(3, 4), None, 1 << 40, merge="mul"),
+        ],
+        _sequence(),
+    ),
+}
