@@ -57,3 +57,20 @@ def test_listops():
     found = results("listops.py", "--test", str(tests))
     assert list(found) == ["tree_lstm", "lstm"]
     assert all(0 <= share <= 100 for share in found.values())
+
+
+def test_pronunciation(tmp_path):
+    pytest.importorskip("matplotlib")
+    words = DATA / "cmudict" / "cmudict.dict"
+    if not words.is_file():
+        pytest.skip(f"no {words}; the environment variable RNNCORE_DATA names the folder of data")
+    model, plot, picture = (tmp_path / name for name in ("model", "curve.png", "attention.png"))
+    drawn = ("--plot", str(plot), "--plot-attention", str(picture))
+    found = results("pronunciation.py", "--data", str(words), "--model", str(model), *drawn)
+    assert list(found) == ["wer", "per", "wer_greedy", "train_seconds"]
+    assert all(0 <= found[name] for name in found)
+    assert plot.stat().st_size > 0
+    assert picture.stat().st_size > 0
+    example = str(ROOT / "examples" / "pronunciation.py")
+    lines = run_python(example, "--model", str(model), "hello", "world").splitlines()
+    assert [line.split()[0] for line in lines] == ["hello", "world"]

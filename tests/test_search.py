@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rnncore
 from rnncore import search
+from rnncore.curves import plot_attention
 from rnncore.search import Hypothesis
 
 BOS, EOS, VOCABULARY, STEPS = 0, 1, 5, 3
@@ -430,3 +432,14 @@ def test_without_attention() -> None:
 
     found = search.beam(Plain(), *sources(), coverage_penalty=0.5, **KEYS)
     assert all(h.attention is None for (h,) in found)
+
+
+def test_a_picture_of_the_weights(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib draws the weights")
+    (found,) = search.greedy(Toy(2), *sources(1), **KEYS)
+    assert found.attention is not None
+    source, target = ["a"] * found.attention.shape[1], ["b"] * len(found.attention)
+    plot_attention(found.attention, source, target, tmp_path / "weights.png")
+    assert (tmp_path / "weights.png").stat().st_size > 0
+    with pytest.raises(ValueError, match="weights must have shape"):
+        plot_attention(found.attention, source, target[1:], tmp_path / "weights.png")
