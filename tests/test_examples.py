@@ -68,7 +68,7 @@ def test_pronunciation(tmp_path):
     drawn = ("--plot", str(plot), "--plot-attention", str(picture))
     found = results("pronunciation.py", "--data", str(words), "--model", str(model), *drawn)
     assert list(found) == ["wer", "per", "wer_greedy", "train_seconds"]
-    assert all(0 <= found[name] for name in found)
+    assert all(0 <= found[name] <= 100 for name in ("wer", "wer_greedy"))
     assert plot.stat().st_size > 0
     assert picture.stat().st_size > 0
     example = str(ROOT / "examples" / "pronunciation.py")

@@ -11,6 +11,8 @@ Each line is answered with one: `ok ...`, `unsupported ...` or `error ...`.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -18,22 +20,22 @@ from .cases import Case
 from .engines import ENGINES, Unsupported, Work
 
 
-def main() -> None:
-    """Answer until the questions end."""
-    engine, work = ENGINES[sys.argv[1]](), None
+def answer(engine: Any, parse: Callable[[str], Any] = Case.parse) -> None:
+    """Answer until the questions end; `parse` reads a case as it is written."""
+    work = None
     for line in sys.stdin:
         verb, _, rest = line.strip().partition(" ")
         try:
             if verb == "about":
-                answer = engine.about()
+                said = engine.about()
             elif verb == "case":
                 work = None  # before the next one is made
-                work = engine.prepare(Case.parse(rest))
+                work = engine.prepare(parse(rest))
                 work.run()
-                answer = "ready"
+                said = "ready"
             else:
-                answer = _of_case(work, verb, rest)
-            print("ok", answer, flush=True)
+                said = _of_case(work, verb, rest)
+            print("ok", said, flush=True)
         except Unsupported as error:
             print("unsupported", error, flush=True)
         except Exception as error:  # reported to who asked
@@ -52,4 +54,4 @@ def _of_case(work: Work | None, verb: str, rest: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    answer(ENGINES[sys.argv[1]]())
