@@ -147,6 +147,22 @@ def test_stopping_early_loses_nothing() -> None:
             assert_same(got, want[0])
 
 
+def test_pruning_gives_up_what_is_unlikely() -> None:
+    model, (x, lengths) = Toy(5, scale=1.0), sources(6)
+    options = {"width": 8, "n_best": 8, **KEYS}
+    rows, found = [], []
+    for prune in (np.inf, 3.0, 0.0):
+        model.rows = []
+        found.append(search.beam(model, x, lengths, prune=prune, **options))
+        rows.append(sum(model.rows))
+    assert rows[0] > rows[1] > rows[2]
+    everything, some, one = found
+    for b, greedy in enumerate(search.greedy(model, x, lengths, **KEYS)):
+        assert_same(one[b][0], greedy)
+        assert len(one[b]) == 1 <= len(some[b]) <= len(everything[b]) == 8
+        assert all(h.log_prob > some[b][0].log_prob - 3.0001 for h in some[b])
+
+
 def test_what_has_ended_is_dropped() -> None:
     model, (x, lengths) = Toy(2), sources(8)
     found = search.greedy(model, x, lengths, **KEYS)
@@ -407,6 +423,7 @@ class TestSeq2Seq:
         ({"n_best": 6}, r"n_best must be in 1..5 \(width\), got 6"),
         ({"length_penalty": -1}, "length_penalty must be at least 0, got -1"),
         ({"coverage_penalty": -1}, "coverage_penalty must be at least 0, got -1"),
+        ({"prune": -1}, "prune must be at least 0, got -1"),
     ],
 )
 def test_bad_beams_are_named(options: dict[str, Any], message: str) -> None:

@@ -55,11 +55,11 @@ class Rules:
         if self.no_repeat < 0:
             raise ValueError(f"no_repeat must be at least 0, got {self.no_repeat}")
 
-    def forced(self, sources: int) -> Array:
-        """Return the prefixes as one array `(sources, P)`, -1 behind the end of each."""
-        given: Any = () if self.prefix is None else self.prefix
-        if not len(given) or np.ndim(given[0]) == 0:
-            given = [given] * sources
+    def forced(self, sources: int) -> Array | None:
+        """Return the prefixes as one array `(sources, P)`, -1 behind the end of each, or None."""
+        if self.prefix is None or not len(self.prefix):
+            return None
+        given = [self.prefix] * sources if np.ndim(self.prefix[0]) == 0 else self.prefix
         prefixes = [as_integers("prefix", prefix) for prefix in given]
         if len(prefixes) != sources:
             raise ValueError(f"prefix must be one, or {sources}, got {len(prefixes)}")
@@ -73,15 +73,19 @@ class Rules:
             row[: len(prefix)] = prefix
         return table
 
-    def apply(self, log_probs: Array, tokens: Array, forced: Array) -> Array:
-        """Return what may follow tokens `(R, t)`; forced `(R,)` is what must, where not -1."""
+    def apply(self, log_probs: Array, tokens: Array, forced: Array | None) -> Array:
+        """Return what may follow tokens `(R, t)`; forced `(R,)` is what must, where not -1.
+
+        Changes log_probs.
+        """
         length = tokens.shape[1]
         if self.rescore is not None:
             scores = self.rescore(log_probs, tokens)
             log_probs = as_shape("rescore(...)", scores, log_probs.dtype, log_probs.shape).copy()
         ends = log_probs[:, self.eos].copy()
-        bound = np.flatnonzero(forced >= 0)
-        must = log_probs[bound, forced[bound]]
+        if forced is not None:
+            bound = np.flatnonzero(forced >= 0)
+            must = log_probs[bound, forced[bound]]
         if length < self.min_length:
             log_probs[:, self.eos] = -np.inf
         if 0 < self.no_repeat <= length:
@@ -89,8 +93,9 @@ class Rules:
         if length == self.max_length:
             log_probs[:] = -np.inf
             log_probs[:, self.eos] = ends
-        log_probs[bound] = -np.inf
-        log_probs[bound, forced[bound]] = must
+        if forced is not None:
+            log_probs[bound] = -np.inf
+            log_probs[bound, forced[bound]] = must
         stuck = ~(log_probs.max(axis=1, initial=-np.inf) > -np.inf)
         if stuck.any():
             lowest = float(np.finfo(log_probs.dtype).min)
@@ -111,7 +116,7 @@ class _Ended:
 
     sources: Array  # (R,)
     tokens: Array  # (R, N)
-    places: Array  # (R, N + 1)
+    attention: Array | None  # (R, N + 1, S)
     log_prob: Array  # (R,)
     score: Array  # (R,)
 
@@ -159,11 +164,9 @@ class Search:
         attention = getattr(self.state, "attention", None)
         if attention is not None:
             self._attention.append(attention)
-        forced = (
-            self._forced[self.sources, length]
-            if length < self._forced.shape[1]
-            else np.full(len(self), -1)
-        )
+        table, forced = self._forced, None
+        if table is not None and length < table.shape[1]:
+            forced = table[self.sources, length]
         with np.errstate(invalid="ignore"):  # NaN passes through quietly
             return self.rules.apply(log_softmax(logits), self.tokens, forced)
 
@@ -173,9 +176,7 @@ class Search:
         places = np.concatenate([self._places[rows], rows[:, None]], axis=1)
         ends = tokens == self.rules.eos
         if ends.any():
-            score = self._rank(sources[ends], log_prob[ends], places[ends])
-            ended = self.tokens[rows[ends]]
-            self._ended.append(_Ended(sources[ends], ended, places[ends], log_prob[ends], score))
+            self._end(sources[ends], self.tokens[rows[ends]], places[ends], log_prob[ends])
         going = np.flatnonzero(~ends & self._hopeful(sources, log_prob))
         rows = rows[going]
         if not np.array_equal(rows, np.arange(len(self))):
@@ -183,20 +184,21 @@ class Search:
         self.tokens = np.concatenate([self.tokens[rows], tokens[going, None]], axis=1)
         self.sources, self.log_prob, self._places = sources[going], log_prob[going], places[going]
 
-    def _rank(self, sources: Array, log_prob: Array, places: Array) -> Array:
-        """Return the scores of hypotheses that end."""
+    def _end(self, sources: Array, tokens: Array, places: Array, log_prob: Array) -> None:
+        attention = None
+        if self._attention:
+            steps = zip(self._attention, places.T, strict=True)
+            attention = np.stack([weights[rows] for weights, rows in steps], axis=1)
+        score = self._rank(sources, log_prob, tokens.shape[1] + 1, attention)
+        self._ended.append(_Ended(sources, tokens, attention, log_prob, score))
+
+    def _rank(self, sources: Array, log_prob: Array, steps: int, attention: Array | None) -> Array:
+        """Return the scores of hypotheses that end after so many steps."""
         return log_prob
 
     def _hopeful(self, sources: Array, log_prob: Array) -> Array:
         """Return which hypotheses are worth going on with."""
         return np.ones(len(sources), bool)
-
-    def _coverage(self, places: Array) -> Array | None:
-        """Return the sums `(R, S)` of the weights of hypotheses, None without attention."""
-        if not self._attention:
-            return None
-        steps = zip(self._attention, places.T, strict=True)
-        return np.asarray(sum(weights[rows] for weights, rows in steps))
 
     def best(self, n: int) -> list[list[Hypothesis]]:
         """Return the n best hypotheses that ended, for each source, best first."""
@@ -213,11 +215,9 @@ class Search:
         return found
 
     def _hypothesis(self, ended: _Ended, row: int) -> Hypothesis:
-        steps = self._lengths[ended.sources[row]]
-        weights = None
-        if self._attention:
-            places = enumerate(ended.places[row])
-            weights = np.stack([self._attention[t][place, :steps] for t, place in places])
+        weights = ended.attention
+        if weights is not None:
+            weights = weights[row, :, : self._lengths[ended.sources[row]]]
         return Hypothesis(
             ended.tokens[row], float(ended.log_prob[row]), float(ended.score[row]), weights
         )

@@ -83,6 +83,7 @@ def beam(
     n_best: int = 1,
     length_penalty: float = 0.0,
     coverage_penalty: float = 0.0,
+    prune: float = np.inf,
     **rules: Any,
 ) -> list[list[Hypothesis]]:
     """Keep the `width` likeliest hypotheses at every step; return the n best for each source.
@@ -96,9 +97,13 @@ def beam(
 
     A source is done when nothing that still runs can reach its n best (never before the whole beam
     has ended where `rescore` is given). Width 1 is `greedy`.
+
+    A hypothesis that at any step is `prune` nats less likely than the likeliest about its source is
+    given up (threshold pruning, Freitag and Al-Onaizan 2017): where a model is sure, a wide beam
+    then costs little more than a narrow one.
     """
     search = _Beam(model, source, lengths, Rules(**rules), width, n_best)
-    search.penalise(length_penalty, coverage_penalty)
+    search.limit(length_penalty, coverage_penalty, prune)
     while len(search):
         search.extend(*search.choose(search.step()))
     return search.best(n_best)
@@ -121,14 +126,18 @@ class _Beam(Search):
         super().__init__(model, source, lengths, rules)
         self.width = width
         self.left = np.full(self.count, width)
-        self.top = np.full((self.count, n_best), -np.inf)  # the best scores
+        #: Of those that ended: the best scores, and the highest log-probability.
+        self.top = np.full((self.count, n_best), -np.inf)
+        self.likeliest = np.full(self.count, -np.inf)
 
-    def penalise(self, length: float, coverage: float) -> None:
-        """Set alpha and beta."""
-        for name, value in (("length_penalty", length), ("coverage_penalty", coverage)):
+    def limit(self, length_penalty: float, coverage_penalty: float, prune: float) -> None:
+        """Set what decides between hypotheses."""
+        given = {"length_penalty": length_penalty, "coverage_penalty": coverage_penalty}
+        for name, value in (given | {"prune": prune}).items():
             if not value >= 0:
                 raise ValueError(f"{name} must be at least 0, got {value}")
-        self.length_penalty, self.coverage_penalty = length, coverage
+        self.length_penalty, self.coverage_penalty = length_penalty, coverage_penalty
+        self.prune = prune
 
     def choose(self, log_probs: Array) -> tuple[Array, Array, Array]:
         """Return rows, tokens and log-probabilities of what goes on, the likeliest first."""
@@ -139,21 +148,24 @@ class _Beam(Search):
         order = np.argsort(-table, axis=1, kind="stable")[:, : self.width]
         best = np.take_along_axis(table, order, axis=1)
         room = np.arange(order.shape[1]) < self.left[sources, None]
-        group, rank = np.nonzero(room & (best > -np.inf))
+        likeliest = np.maximum(best[:, 0], self.likeliest[sources])
+        likely_enough = (best > -np.inf) & (best >= likeliest[:, None] - self.prune)
+        group, rank = np.nonzero(room & likely_enough)
         row, at = np.divmod(order[group, rank], each)
         row += first[group]
         return row, likely[row, at], best[group, rank]
 
-    def _rank(self, sources: Array, log_prob: Array, places: Array) -> Array:
-        score = log_prob / self._length_factor(places.shape[1])
-        coverage = self._coverage(places) if self.coverage_penalty else None
-        if coverage is not None:
+    def _rank(self, sources: Array, log_prob: Array, steps: int, attention: Array | None) -> Array:
+        score = log_prob / self._length_factor(steps)
+        if self.coverage_penalty and attention is not None:
+            coverage = attention.sum(axis=1)
             there = np.arange(coverage.shape[1]) < self._lengths[sources, None]
             covered = np.clip(coverage, np.finfo(coverage.dtype).tiny, 1)
             score = score + self.coverage_penalty * (np.log(covered) * there).sum(axis=1)
         table, several, _ = _by_source(sources, score[:, None])
         known = np.concatenate([self.top[several], table], axis=1)
         self.top[several] = -np.sort(-known, axis=1)[:, : self.top.shape[1]]
+        np.maximum.at(self.likeliest, sources, log_prob)
         self.left -= np.bincount(sources, minlength=self.count)
         return score
 
