@@ -32,7 +32,7 @@ py::object LinearLayer<T>::forward(const py::object& x_object) {
   const Array<T> x = contiguous<T>(x_object);
   if (x.ndim() != 2 || x.shape(1) != shape_.input) throw py::value_error("x: unexpected shape");
   Array<T> y = new_array<T>({x.shape(0), shape_.hidden});
-  LinearForward<T> f{shape_, x.shape(0), nullptr, x.data(), y.mutable_data()};
+  LinearForward<T> f{shape_, x.shape(0), nullptr, {x.data(), shape_.input}, {y.mutable_data(), shape_.hidden}};
   const Index work = x.size() * shape_.hidden;
   {
     const ReleaseGil release(work);
@@ -50,8 +50,14 @@ py::object LinearLayer<T>::backward(const py::object& x_object, const py::object
   const Array<T> dy = of_shape<T>("dy", dy_object, {x.shape(0), shape_.hidden});
   Array<T> dx = new_array<T>({x.shape(0), shape_.input});
   const Weights<T> gradients = pointers<T>(weight_gradient, bias_gradient);
-  LinearBackward<T> b{shape_,    x.shape(0),        nullptr,         x.data(),
-                      dy.data(), dx.mutable_data(), gradients.input, gradients.input_bias};
+  LinearBackward<T> b{shape_,
+                      x.shape(0),
+                      nullptr,
+                      {x.data(), shape_.input},
+                      {dy.data(), shape_.hidden},
+                      {dx.mutable_data(), shape_.input},
+                      gradients.input,
+                      gradients.input_bias};
   const Index work = x.size() * shape_.hidden;
   {
     const ReleaseGil release(work);

@@ -157,3 +157,15 @@ class TestGradients:
         _, loss_back = criterion.vjp(logits, target, mask)
         assert pullback(loss_back()) == (None, None)
         assert_gradients_of(loss, ((p, model.grads[name]) for name, p in model.params.items()))
+
+
+class TestSteps:
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @each_model
+    def test_are_the_whole_to_the_bit(self, build: Callable[[str], Seq2Seq], dtype: str) -> None:
+        model, (source, target) = build(dtype), tokens()
+        whole = model(source, target, source_lengths=SOURCE_LENGTHS)
+        state = model.start(source, SOURCE_LENGTHS)
+        for t in range(T):
+            logits, state = model.decoder.step(target[t], state)
+            np.testing.assert_array_equal(logits, whole[t])

@@ -73,6 +73,32 @@ class LinearF32:
 
 class LinearF64(LinearF32): ...
 
+class MemoryF32:
+    def __init__(
+        self, keys: Array, values: Array, lengths: Array, v: Array | None, window: float
+    ) -> None: ...
+    def look(
+        self,
+        query: Array,
+        source: Array | None,
+        steps: Array | None,
+        centre: Array | None,
+        room: int,
+    ) -> tuple[Array, Array]: ...
+    def look_back(
+        self,
+        dcontext: Array,
+        weights: Array,
+        query: Array,
+        steps: Array | None,
+        centre: Array | None,
+        dkeys: Array,
+        dvalues: Array,
+        dv: Array | None,
+    ) -> tuple[Array, Array | None]: ...
+
+class MemoryF64(MemoryF32): ...
+
 def sigmoid_f32(x: npt.NDArray[np.float32], /) -> npt.NDArray[np.float32]: ...
 def tanh_f32(x: npt.NDArray[np.float32], /) -> npt.NDArray[np.float32]: ...
 def sigmoid_f64(x: npt.NDArray[np.float64], /) -> npt.NDArray[np.float64]: ...

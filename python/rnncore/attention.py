@@ -13,14 +13,24 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from . import init
+from . import _core, init
 from .arrays import Array, check_size, float_dtype
 from .chain import Chain
-from .layers import Linear, Tanh, sigmoid
+from .layers import Linear, Tanh
 from .module import Module
 
 Seed = int | np.random.Generator | None
 SCORES = ("dot", "general", "concat")
+
+# NumPy's own need not give a number the same bits wherever in an array it stands.
+_TANH: dict[Any, Callable[[Array], Array]] = {
+    np.dtype("float32"): _core.tanh_f32,
+    np.dtype("float64"): _core.tanh_f64,
+}
+_SIGMOID: dict[Any, Callable[[Array], Array]] = {
+    np.dtype("float32"): _core.sigmoid_f32,
+    np.dtype("float64"): _core.sigmoid_f64,
+}
 
 
 class Memory(NamedTuple):
@@ -29,6 +39,18 @@ class Memory(NamedTuple):
     keys: Array  # (S, B, A)
     values: Array  # (S, B, M)
     lengths: Array  # (B,)
+    kernels: _core.MemoryF32
+
+    def gradients(self) -> MemoryGradients:
+        """Zeros, to add to."""
+        return MemoryGradients(np.zeros_like(self.keys), np.zeros_like(self.values))
+
+
+class MemoryGradients(NamedTuple):
+    """Gradients of a memory's arrays."""
+
+    keys: Array
+    values: Array
 
 
 class Attention(Module):
@@ -89,13 +111,15 @@ class Attention(Module):
         self.combine = linear(memory_size + query_size, self.output_size)
 
     def remember(self, values: Array, lengths: Array, record: bool = False) -> tuple[Memory, Any]:
-        """Make a memory of values `(S, B, M)`; the way back: (dkeys, dvalues) to dvalues."""
+        """Make a memory of values `(S, B, M)`; the way back: from its gradients to dvalues."""
         keys, back = (values, None) if self.key is None else run(self.key, record, values)
+        make = _core.MemoryF32 if self.dtype == np.float32 else _core.MemoryF64
+        kernels = make(keys, values, lengths, self.params.get("v"), self.window or 0)
 
-        def pullback(dkeys: Array, dvalues: Array) -> Array:
-            return dvalues + (dkeys if back is None else back(dkeys))
+        def pullback(d: MemoryGradients) -> Array:
+            return d.values + (d.keys if back is None else back(d.keys))
 
-        return Memory(keys, values, lengths), pullback
+        return Memory(keys, values, lengths, kernels), pullback
 
     def look(
         self,
@@ -104,29 +128,34 @@ class Attention(Module):
         steps: Array | None = None,
         source: Array | None = None,
         record: bool = False,
-    ) -> tuple[Array, Array, Callable[[Array, Memory], Array]]:
-        """Look at `memory` with queries `(T, R, Q)`: context `(T, R, M)`, weights `(T, R, S)`.
+    ) -> tuple[Array, Array, Callable[[Array, MemoryGradients], Array]]:
+        """Look at `memory` with queries `(T, R, Q)`: contexts, weights `(T, R, S)`, the way back.
 
-        Row r asks of source `source[r]` (r itself if None), in its first `steps[r]` steps. The way
-        back goes from dcontext to dquery and adds to a memory of gradients.
+        Row r asks of source `source[r]` (r itself if None), in its first `steps[r]` steps. The
+        contexts `(T, R, M + Q)` have room for what `merge` puts beside them. The way back goes from
+        dcontext `(T, R, M)` to dquery and adds to the memory's gradients.
         """
         asked, query_back = (query, None) if self.query is None else run(self.query, record, query)
         centre, centre_back = self._centre(query, memory, source, record)
-        call = _Call(asked, memory, steps, source, self.params.get("v"), centre, self.window)
-        context, weights = call.forward()
+        contexts, weights = memory.kernels.look(asked, source, steps, centre, self.query_size)
 
-        def pullback(dcontext: Array, gradients: Memory) -> Array:
-            dasked, dcentre = call.backward(dcontext, weights, gradients, self.grads.get("v"))
+        def pullback(dcontext: Array, d: MemoryGradients) -> Array:
+            dasked, dcentre = memory.kernels.look_back(
+                dcontext, weights, asked, steps, centre, d.keys, d.values, self.grads.get("v")
+            )
             dquery = dasked if query_back is None else query_back(dasked)
             return dquery if centre_back is None else dquery + centre_back(dcentre)
 
-        return context, weights, pullback
+        return contexts, weights, pullback
 
-    def merge(self, context: Array, h: Array, record: bool = False) -> tuple[Array, Any]:
-        """Return tanh(W_c [context; h]), and the way back to (dcontext, dh)."""
-        both = np.concatenate([context, h], axis=-1)
-        sums, back = run(self.combine, record, both)
-        y = np.tanh(sums)
+    def merge(self, contexts: Array, h: Array, record: bool = False) -> tuple[Array, Any]:
+        """Return tanh(W_c [context; h]), and the way back to (dcontext, dh).
+
+        `contexts (T, R, M + Q)` as `look` returns them: h is written beside them.
+        """
+        contexts[..., self.memory_size :] = h
+        sums, back = run(self.combine, record, contexts)
+        y = _TANH[self.dtype](sums)
 
         def pullback(dy: Array) -> tuple[Array, Array]:
             d = back(dy * (1 - y * y))
@@ -140,7 +169,7 @@ class Attention(Module):
             return None, None
         sums, back = run(self.position, record, query)
         lengths = memory.lengths if source is None else memory.lengths[source]
-        share = sigmoid(sums[..., 0])
+        share = _SIGMOID[self.dtype](sums[..., 0])
         lengths = lengths.astype(self.dtype)
         return share * lengths, lambda d: back((d * lengths * share * (1 - share))[..., None])
 
@@ -174,76 +203,3 @@ def run(module: Module, record: bool, *args: Any, **options: Any) -> tuple[Any, 
         output, pullback = module.vjp(*args, **options)
         return output, pullback
     return module(*args, **options), None
-
-
-class _Call(NamedTuple):
-    query: Array
-    memory: Memory
-    steps: Array | None
-    source: Array | None
-    v: Array | None
-    centre: Array | None
-    window: int | None
-
-    def forward(self) -> tuple[Array, Array]:
-        keys, values, lengths = self._rows()
-        if self.v is None:
-            scores = self.query.transpose(1, 0, 2) @ keys.transpose(1, 2, 0)
-            scores = scores.transpose(1, 0, 2)
-        else:
-            scores = np.tanh(self.query[:, None] + keys) @ self.v
-            scores = scores.transpose(0, 2, 1)
-        s = np.arange(len(keys))
-        seen = np.broadcast_to(s < lengths[:, None], scores.shape)
-        if self.centre is not None and self.window:
-            seen = seen & (np.abs(s - self.centre[..., None]) <= self.window)
-        scores = np.where(seen, scores, -np.inf)
-        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        weights /= weights.sum(axis=-1, keepdims=True)
-        if self.centre is not None:
-            weights *= self._bell()
-        if self.steps is not None:
-            weights *= (np.arange(len(self.query))[:, None] < self.steps)[..., None]
-        context = weights.transpose(1, 0, 2) @ values.transpose(1, 0, 2)
-        return np.ascontiguousarray(context.transpose(1, 0, 2)), weights
-
-    def backward(
-        self, dcontext: Array, weights: Array, gradients: Memory, dv: Array | None
-    ) -> tuple[Array, Array | None]:
-        keys, values, _ = self._rows()
-        dw = (dcontext.transpose(1, 0, 2) @ values.transpose(1, 2, 0)).transpose(1, 0, 2)
-        gradients.values[...] += (
-            weights.transpose(1, 2, 0) @ dcontext.transpose(1, 0, 2)
-        ).transpose(1, 0, 2)
-        dcentre, plain = None, weights
-        if self.centre is not None and self.window:
-            plain = weights / self._bell()
-            s = np.arange(len(keys))
-            dcentre = (dw * weights * (s - self.centre[..., None])).sum(axis=-1)
-            dcentre /= (self.window / 2) ** 2
-        dscores = weights * dw - plain * (weights * dw).sum(axis=-1, keepdims=True)
-        if self.v is None:
-            dquery = (dscores.transpose(1, 0, 2) @ keys.transpose(1, 0, 2)).transpose(1, 0, 2)
-            gradients.keys[...] += (
-                dscores.transpose(1, 2, 0) @ self.query.transpose(1, 0, 2)
-            ).transpose(1, 0, 2)
-            return np.ascontiguousarray(dquery), dcentre
-        u = np.tanh(self.query[:, None] + keys)
-        assert dv is not None
-        dscores = dscores.transpose(0, 2, 1)
-        dv += np.einsum("tsr,tsra->a", dscores, u)
-        du = dscores[..., None] * (1 - u * u) * self.v
-        gradients.keys[...] += du.sum(axis=0)
-        return du.sum(axis=1), dcentre
-
-    def _rows(self) -> Memory:
-        if self.source is None:
-            return self.memory
-        keys, values, lengths = self.memory
-        return Memory(keys[:, self.source], values[:, self.source], lengths[self.source])
-
-    def _bell(self) -> Any:
-        assert self.centre is not None
-        assert self.window
-        away = np.arange(len(self.memory.keys)) - self.centre[..., None]
-        return np.exp(-(away**2) / (2 * (self.window / 2) ** 2)).astype(self.query.dtype)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, as_array, as_integers, as_lengths, as_shape, check_size
-from .attention import Attention, Memory, run
+from .attention import Attention, run
 from .kernels import State
 from .losses import length_mask
 from .module import Module, once
@@ -132,7 +132,7 @@ class Decoder(Module):
         context = weights = None
         if attention is not None and attention.before:
             context, weights, _ = attention.look(query[None], memory, source=state.source)
-        fed = context[0] if context is not None else state.feed
+        fed = context[0, :, : self.fed_size] if context is not None else state.feed
         y, rnn = self.rnn(
             self._joined(x, state.context, None if fed is None else fed[None]), state.rnn
         )
@@ -203,11 +203,11 @@ class Decoder(Module):
 
         def pullback(dlogits: npt.ArrayLike) -> tuple[Any, ...]:
             dlogits = as_shape("dlogits", dlogits, self.dtype, logits.shape)
-            gradients = _zeros_like(memory)
+            gradients = None if memory is None else memory.gradients()
             dx, dstate, dcontext = back(head_back(dlogits), gradients)
             dencoded = None
             if remember_back is not None:
-                dencoded = remember_back(gradients.keys, gradients.values)
+                dencoded = remember_back(gradients)
             return embed_back(dx), dencoded, dstate, dcontext
 
         return logits, weights, pullback
@@ -258,15 +258,15 @@ class Decoder(Module):
         for t in range(len(x)):
             alive = None if steps is None else (t < steps).astype(np.int64)
             if attention.before:
-                fed, weights, look_back = attention.look(
-                    _top(state)[None], memory, alive, None, record
-                )
+                asked = _top(state)[None]
+                seen, weights, look_back = attention.look(asked, memory, alive, None, record)
+                fed = seen[..., : self.fed_size]
             (y, state), rnn_back = run(
                 self.rnn, record, self._joined(x[t : t + 1], context, fed), state
             )
             if not attention.before:
                 seen, weights, look_back = attention.look(y, memory, alive, None, record)
-            y, merge_back = attention.merge(fed if attention.before else seen, y, record)
+            y, merge_back = attention.merge(seen, y, record)
             fed = fed if attention.before else y
             ys.append(y)
             looks.append(weights)
@@ -364,9 +364,3 @@ def _lengths(lengths: npt.ArrayLike | None, encoded: Array) -> Array:
     steps, batch = encoded.shape[:2]
     checked = as_lengths(lengths, steps, batch)
     return np.full(batch, steps, np.int64) if checked is None else checked
-
-
-def _zeros_like(memory: Memory | None) -> Any:
-    if memory is None:
-        return None
-    return Memory(np.zeros_like(memory.keys), np.zeros_like(memory.values), memory.lengths)
