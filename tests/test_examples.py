@@ -74,3 +74,12 @@ def test_pronunciation(tmp_path):
     example = str(ROOT / "examples" / "pronunciation.py")
     lines = run_python(example, "--model", str(model), "hello", "world").splitlines()
     assert [line.split()[0] for line in lines] == ["hello", "world"]
+
+
+def test_forecasting(tmp_path):
+    pytest.importorskip("matplotlib")
+    found = results("forecasting.py", "--plot", str(tmp_path / "forecast.png"))
+    assert list(found) == ["seq2seq", "linear", "persistence", "train_seconds"]
+    assert 0 < found["linear"] < found["persistence"] < 3
+    assert 0 < found["seq2seq"] < 3
+    assert (tmp_path / "forecast.png").stat().st_size > 0
