@@ -144,11 +144,11 @@ def plot(windows: Windows, forecasts: dict[str, np.ndarray], path: Path) -> None
         left.plot(ahead, forecast[:, at], label=name)
         right.plot(ahead, by_step(forecast, windows.future), label=name)
     left.set(xlabel="time", ylabel="x (standardised)")
-    right.set(xlabel="steps ahead", ylabel="error / standard deviation", ylim=(0, None))
+    right.set(xlabel="steps ahead", ylabel="error / standard deviation", yscale="log")
     left.lines[1].set_zorder(9)
     for axes in (left, right):
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4)
     figure.savefig(path, dpi=150)
 
 
