@@ -143,10 +143,10 @@ class _Beam(Search):
         """Return rows, tokens and log-probabilities of what goes on, the likeliest first."""
         each = min(self.width, log_probs.shape[1])  # no more than that can come from one row
         likely = _likeliest(log_probs, each)
-        sums = self.log_prob[:, None] + np.take_along_axis(log_probs, likely, axis=1)
+        sums = self.log_prob[:, None] + log_probs[np.arange(len(self))[:, None], likely]
         table, sources, first = _by_source(self.sources, sums)
         order = np.argsort(-table, axis=1, kind="stable")[:, : self.width]
-        best = np.take_along_axis(table, order, axis=1)
+        best = table[np.arange(len(table))[:, None], order]
         room = np.arange(order.shape[1]) < self.left[sources, None]
         likeliest = np.maximum(best[:, 0], self.likeliest[sources])
         likely_enough = (best > -np.inf) & (best >= likeliest[:, None] - self.prune)
@@ -196,15 +196,17 @@ def _likeliest(log_probs: Array, k: int) -> Array:
 
 
 def _by_source(sources: Array, values: Array) -> tuple[Array, Array, Array]:
-    """Put rows `(R, k)` that belong to one source side by side, -inf where one has fewer.
+    """Put rows `(R, k)` of one source, which are neighbours, side by side: -inf where fewer.
 
     Returns the table `(G, most * k)`, the G different sources, and the first row of each.
     """
-    different, first, counts = np.unique(sources, return_index=True, return_counts=True)
-    group = np.repeat(np.arange(len(different)), counts)
-    table = np.full((len(different), counts.max(initial=0), values.shape[1]), -np.inf)
-    table[group, np.arange(len(sources)) - first[group]] = values
-    return table.reshape(len(different), -1), different, first
+    rows = np.arange(len(sources))
+    begins = np.append(True, sources[1:] != sources[:-1])
+    first, group = np.flatnonzero(begins), np.cumsum(begins) - 1
+    place = rows - first[group]
+    table = np.full((len(first), place.max() + 1, values.shape[1]), -np.inf)
+    table[group, place] = values
+    return table.reshape(len(first), -1), sources[first], first
 
 
 def _draw(log_probs: Array, uniform: Array, temperature: float, top_k: int, top_p: float) -> Array:
