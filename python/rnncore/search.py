@@ -15,6 +15,7 @@ prefix, rescore.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -102,11 +103,40 @@ def beam(
     given up (threshold pruning, Freitag and Al-Onaizan 2017): where a model is sure, a wide beam
     then costs little more than a narrow one.
     """
-    search = _Beam(model, source, lengths, Rules(**rules), width, n_best)
-    search.limit(length_penalty, coverage_penalty, prune)
+    limits = _Limits(width, n_best, length_penalty, coverage_penalty, prune)
+    search = _Beam(model, source, lengths, Rules(**rules), limits)
     while len(search):
         search.extend(*search.choose(search.step()))
     return search.best(n_best)
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """How wide a beam is, and what decides between its hypotheses."""
+
+    width: int
+    n_best: int
+    length_penalty: float
+    coverage_penalty: float
+    prune: float
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n_best <= check_size("width", self.width):
+            raise ValueError(f"n_best must be in 1..{self.width} (width), got {self.n_best}")
+        for name in ("length_penalty", "coverage_penalty", "prune"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+
+    def scaled(self, log_prob: Array, length: int) -> Array:
+        """log P(Y | X) / lp(Y), the end symbol counted in the length."""
+        return np.asarray(log_prob / ((5 + length) / 6) ** self.length_penalty)
+
+    def covered(self, attention: Array, lengths: Array) -> Array:
+        """cp(X; Y) of attention `(R, N, S)`."""
+        sums = attention.sum(axis=1)
+        there = np.arange(sums.shape[1]) < lengths[:, None]
+        logs = np.log(np.clip(sums, np.finfo(sums.dtype).tiny, 1))
+        return np.asarray(self.coverage_penalty * (logs * there).sum(axis=1))
 
 
 class _Beam(Search):
@@ -118,50 +148,36 @@ class _Beam(Search):
         source: npt.ArrayLike,
         lengths: npt.ArrayLike | None,
         rules: Rules,
-        width: int,
-        n_best: int,
+        limits: _Limits,
     ) -> None:
-        if not 1 <= n_best <= check_size("width", width):
-            raise ValueError(f"n_best must be in 1..{width} (width), got {n_best}")
         super().__init__(model, source, lengths, rules)
-        self.width = width
-        self.left = np.full(self.count, width)
+        self.limits = limits
+        self.left = np.full(self.count, limits.width)
         #: Of those that ended: the best scores, and the highest log-probability.
-        self.top = np.full((self.count, n_best), -np.inf)
+        self.top = np.full((self.count, limits.n_best), -np.inf)
         self.likeliest = np.full(self.count, -np.inf)
-
-    def limit(self, length_penalty: float, coverage_penalty: float, prune: float) -> None:
-        """Set what decides between hypotheses."""
-        given = {"length_penalty": length_penalty, "coverage_penalty": coverage_penalty}
-        for name, value in (given | {"prune": prune}).items():
-            if not value >= 0:
-                raise ValueError(f"{name} must be at least 0, got {value}")
-        self.length_penalty, self.coverage_penalty = length_penalty, coverage_penalty
-        self.prune = prune
 
     def choose(self, log_probs: Array) -> tuple[Array, Array, Array]:
         """Return rows, tokens and log-probabilities of what goes on, the likeliest first."""
-        each = min(self.width, log_probs.shape[1])  # no more than that can come from one row
+        width = self.limits.width
+        each = min(width, log_probs.shape[1])  # no more than that can come from one row
         likely = _likeliest(log_probs, each)
         sums = self.log_prob[:, None] + log_probs[np.arange(len(self))[:, None], likely]
         table, sources, first = _by_source(self.sources, sums)
-        order = np.argsort(-table, axis=1, kind="stable")[:, : self.width]
+        order = np.argsort(-table, axis=1, kind="stable")[:, :width]
         best = table[np.arange(len(table))[:, None], order]
         room = np.arange(order.shape[1]) < self.left[sources, None]
         likeliest = np.maximum(best[:, 0], self.likeliest[sources])
-        likely_enough = (best > -np.inf) & (best >= likeliest[:, None] - self.prune)
+        likely_enough = (best > -np.inf) & (best >= likeliest[:, None] - self.limits.prune)
         group, rank = np.nonzero(room & likely_enough)
         row, at = np.divmod(order[group, rank], each)
         row += first[group]
         return row, likely[row, at], best[group, rank]
 
     def _rank(self, sources: Array, log_prob: Array, steps: int, attention: Array | None) -> Array:
-        score = log_prob / self._length_factor(steps)
-        if self.coverage_penalty and attention is not None:
-            coverage = attention.sum(axis=1)
-            there = np.arange(coverage.shape[1]) < self._lengths[sources, None]
-            covered = np.clip(coverage, np.finfo(coverage.dtype).tiny, 1)
-            score = score + self.coverage_penalty * (np.log(covered) * there).sum(axis=1)
+        score = self.limits.scaled(log_prob, steps)
+        if attention is not None and self.limits.coverage_penalty:
+            score = score + self.limits.covered(attention, self._lengths[sources])
         table, several, _ = _by_source(sources, score[:, None])
         known = np.concatenate([self.top[several], table], axis=1)
         self.top[several] = -np.sort(-known, axis=1)[:, : self.top.shape[1]]
@@ -173,11 +189,8 @@ class _Beam(Search):
         room = self.left[sources] > 0
         if self.rules.rescore is not None:
             return room
-        reach = log_prob / self._length_factor(self.rules.max_length + 1)
+        reach = self.limits.scaled(log_prob, self.rules.max_length + 1)
         return np.asarray(room & (reach > self.top[sources, -1]))
-
-    def _length_factor(self, length: int) -> float:
-        return float(((5 + length) / 6) ** self.length_penalty)
 
 
 def _follow(search: Search, log_probs: Array, tokens: Array) -> None:
