@@ -163,6 +163,10 @@ class Attention(Module):
 
         return y, pullback
 
+    def fed_size(self, feeds: bool) -> int:
+        """How much wider a step's input is for it: by a context, or by h~ if that is fed back."""
+        return self.memory_size if self.before else self.output_size if feeds else 0
+
     def _centre(self, query: Array, memory: Memory, source: Array | None, record: bool) -> Any:
         """The predicted centres `(T, R)` of local attention, and the way back to dquery."""
         if self.position is None:
