@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, as_array, as_integers, as_lengths, as_shape, check_size
-from .attention import Attention, run
+from .attention import Attention, run, spread
 from .decoding import Inputs, Outputs, at_once, by_steps, in_turn, top
 from .kernels import State
 from .losses import length_mask
@@ -131,18 +131,19 @@ class Decoder(Module):
         """Read tokens `(R,)` or features `(R, I)`; return logits `(R, V)` and the next state."""
         x, _ = self._embed(np.asarray(tokens)[None], False)
         attention, memory, rows = self.attention, state.memory, state.source
-        joined = Inputs(x, state.rnn, memory, None, state.context).joined(self.rnn.input_size)
+        joined = Inputs(x, state.rnn, memory, None, None, state.context).joined(self.rnn.input_size)
         contexts, weights, feed = None, None, state.feed
         if attention is not None and attention.before:
             contexts, weights, _ = attention.look(top(state.rnn)[None], memory, source=rows)
-            feed = contexts[0, :, : self.fed_size]
+            feed = contexts[0, :, : attention.memory_size]
         if feed is not None:
             joined[0, :, -self.fed_size :] = feed
         y, rnn = self.rnn(joined, state.rnn)
         if attention is not None:
             if contexts is None:
                 contexts, weights, _ = attention.look(y, memory, source=rows)
-            y, _ = attention.merge(contexts, y)
+            contexts[..., attention.memory_size :] = y
+            y, _ = attention.merge(contexts)
         feed = y[0] if self.input_feeding else None
         shown = None if weights is None else weights[0]
         return self.head(y[0]), replace(state, rnn=rnn, feed=feed, attention=shown)
@@ -195,28 +196,28 @@ class Decoder(Module):
     ) -> tuple[Array, Array | None, Any]:
         x, embed_back = self._embed(target, record)
         steps = as_lengths(target_lengths, *x.shape[:2])
-        if steps is not None and self.embedding is None:
-            x = np.where(length_mask(steps, len(x))[..., None], x, self.dtype.type(0))
+        mask = None if steps is None else length_mask(steps, len(x))
+        if mask is not None and self.embedding is None:
+            x = np.where(mask[..., None], x, self.dtype.type(0))
         memory, remember_back = None, None
         if self.attention is not None:
             lengths = _lengths(source_lengths, encoded)
             memory, remember_back = self.attention.remember(encoded, lengths, record)
         first, context = self._initial(state, x.shape[1]), self._context(context, x.shape[1])
-        inputs = Inputs(x, first, memory, steps, context)
-        y, weights, back = self._run(inputs, record)
-        logits, head_back = self._outputs(y, steps, record)
+        found = self._run(Inputs(x, first, memory, steps, mask, context), record)
+        logits, head_back = self._logits(found, mask, record)
 
         def pullback(dlogits: npt.ArrayLike) -> tuple[Any, ...]:
             dlogits = as_shape("dlogits", dlogits, self.dtype, logits.shape)
             gradients = None if memory is None else memory.gradients()
-            dx, dstate = back(head_back(dlogits), gradients)
+            dx, dstate = found.pullback(head_back(dlogits), gradients)
             dencoded = None if remember_back is None else remember_back(gradients)
             at = self.input_size
             dcontext = dx[..., at : at + self.context_size].sum(axis=0)
             dtarget = embed_back(np.ascontiguousarray(dx[..., :at]))
             return dtarget, dencoded, dstate, dcontext if self.context_size else None
 
-        return logits, weights, pullback
+        return logits, found.weights, pullback
 
     def _run(self, inputs: Inputs, record: bool) -> Outputs:
         attention, feeds = self.attention, self.input_feeding
@@ -226,21 +227,19 @@ class Decoder(Module):
             return in_turn(self.rnn, attention, feeds, inputs, record)
         return by_steps(self.rnn, attention, feeds, inputs, record)
 
-    def _outputs(self, y: Array, steps: Array | None, record: bool) -> tuple[Array, Any]:
+    def _logits(self, found: Outputs, mask: Array | None, record: bool) -> tuple[Array, Any]:
         """The head's outputs of the steps that count, and the way back from dlogits to dy."""
-        if steps is None:
-            return run(self.head, record, y)
-        mask = length_mask(steps, len(y))
-        rows, back = run(self.head, record, y[mask])
-        logits = np.zeros((*mask.shape, *rows.shape[1:]), rows.dtype)
-        logits[mask] = rows
+        rows, merge_back = found.y if mask is None else found.y[mask], None
+        if self.attention is not None and not found.merged:
+            rows, merge_back = self.attention.merge(rows, record)
+        logits, head_back = run(self.head, record, rows)
 
         def pullback(dlogits: Array) -> Array:
-            dy = np.zeros_like(y)
-            dy[mask] = back(dlogits[mask])
-            return dy
+            d: Array = head_back(dlogits if mask is None else dlogits[mask])
+            d = d if merge_back is None else merge_back(d)
+            return d if mask is None else spread(d, mask)
 
-        return logits, pullback
+        return logits if mask is None else spread(logits, mask), pullback
 
     def _embed(self, target: npt.ArrayLike, record: bool) -> tuple[Array, Any]:
         """The inputs of all steps, `(T, B, input_size)`, and the way back to dtarget."""
