@@ -165,7 +165,8 @@ struct Cell {
   void (*backward)(const Backward<T>&, Team);
 };
 
-/// y = x W^T + b for rows; H is the width of y. `index`: which rows, of x and y alike, or null for the first.
+/// y = x W^T + b for rows; H is the width of y. `index`: which rows, of x and y alike, or null for the
+/// first.
 template <class T>
 struct LinearForward {
   Shape shape;
@@ -197,20 +198,21 @@ struct Linear {
 
 /// Rows that look at a source each, at several steps: the query of row r at step t is row t * R + r of all.
 ///
-///   scores e_s = query . key_s, or v . tanh(query + key_s)    a = softmax(e)    context = sum_s a_s value_s
+///   scores e_s = query . key_s, or v . tanh(query + key_s)    a = softmax(e)    context = sum_s a_s
+///   value_s
 ///
 /// over the source's own steps. With centres only over those within `window` of the centre p, and the
 /// weights are a_s exp(-(s - p)^2 / (2 (window / 2)^2)).
 template <class T>
 struct Look {
-  Index rows, sources;       // R, B
-  Index length;              // S: steps of the longest source
+  Index rows, sources;        // R, B
+  Index length;               // S: steps of the longest source
   Index key_size, value_size; // A, M
-  const int64_t* lengths;    // (B)
-  const int64_t* source;     // (R)  which one a row looks at, or null: its own
-  const T *keys, *values;    // (S, B, A), (S, B, M)
-  const T* v;                // (A) or null
-  const T* centre;           // (T, R) or null
+  const int64_t* lengths;     // (B)
+  const int64_t* source;      // (R)  which one a row looks at, or null: its own
+  const T *keys, *values;     // (S, B, A), (S, B, M)
+  const T* v;                 // (A) or null
+  const T* centre;            // (T, R) or null
   T window;
   Rows<const T> query; // (T, R, A)
   Rows<T> context;     // (T, R, M)  out
@@ -220,10 +222,10 @@ struct Look {
 template <class T>
 struct LookBack : Look<T> {
   Rows<const T> dcontext;
-  Rows<T> dquery;      // out
-  T* dcentre;          // (T, R)  out
-  T *dkeys, *dvalues;  // added to
-  T* dv;               // (R, A)  added to: of each row by itself
+  Rows<T> dquery;     // out
+  T* dcentre;         // (T, R)  out
+  T *dkeys, *dvalues; // added to
+  T* dv;              // (R, A)  added to: of each row by itself
 };
 
 /// Of one row from step `begin` to `end`. `work`: so many numbers.

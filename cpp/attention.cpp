@@ -7,17 +7,6 @@
 namespace rnncore {
 namespace {
 
-template <class T>
-const Attention<T>& kernels_for();
-template <>
-const Attention<float>& kernels_for<float>() {
-  return *kernels().attention32;
-}
-template <>
-const Attention<double>& kernels_for<double>() {
-  return *kernels().attention64;
-}
-
 /// Fewer operations than this are done before another thread is awake.
 constexpr double least_work = 5e5;
 
@@ -26,7 +15,7 @@ template <class T, class F>
 void for_each_row(const Look<T>& look, Index steps, const int64_t* until, F f) {
   const double work = double(look.rows * steps * look.length) * double(look.key_size + look.value_size);
   const Index threads = work < least_work ? 1 : num_threads();
-  const Index space = (kernels_for<T>().work(look, steps) + 15) / 16 * 16;
+  const Index space = (attention_of<T>().work(look, steps) + 15) / 16 * 16;
   Buffer buffer(std::size_t(space * threads) * sizeof(T));
   std::atomic<Index> next{0};
   on_team(threads, [&](const Team& team) {
@@ -113,7 +102,7 @@ py::tuple Memory<T>::look(const py::object& query_object, const py::object& sour
     std::fill_n(look.weights, weights.size(), T(0));
     for_each_row(look, time, steps_object.is_none() ? nullptr : until.data(),
                  [&](Index r, Index steps, T* work) {
-                   kernels_for<T>().forward(look, r, 0, std::min(steps, time), work);
+                   attention_of<T>().forward(look, r, 0, std::min(steps, time), work);
                    for (Index t = steps; t < time; ++t)
                      std::fill_n(look.context.base + (t * rows + r) * wide, value_size(), T(0));
                  });
@@ -156,7 +145,7 @@ py::tuple Memory<T>::look_back(const py::object& dcontext_object, const py::obje
     if (additive()) std::fill_n(look.dv, rows * A, T(0));
     for_each_row<T>(look, time, steps_object.is_none() ? nullptr : until.data(),
                     [&](Index r, Index steps, T* work) {
-                      kernels_for<T>().backward(look, r, 0, std::min(steps, time), work);
+                      attention_of<T>().backward(look, r, 0, std::min(steps, time), work);
                       for (Index t = steps; t < time; ++t)
                         std::fill_n(look.dquery.base + (t * rows + r) * A, A, T(0));
                     });

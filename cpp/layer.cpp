@@ -174,7 +174,7 @@ py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const p
   if (!dy_object.is_none()) dy = of_shape<T>("dy", dy_object, {tape.y.shape(0), tape.y.shape(1), D * P});
   if (has_c) dc = copy_or_zeros<T>("dc", dc_object, {D, B, H});
   if (want_dx) dx = new_array<T>({tape.x.shape(0), tape.x.shape(1), shape_.input});
-  const auto weights = pointers<T>(gradients.groups, cell_, shape_);
+  const auto weights = targets(gradients);
   std::vector<const Weights<T>*> directions;
   for (const auto& transitions : weights) directions.push_back(transitions.data());
 
@@ -196,6 +196,11 @@ py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const p
     tape.record = {};
   }
   return py::make_tuple(or_none(dx, want_dx), dh, or_none(dc, has_c));
+}
+
+template <class T>
+std::vector<std::vector<Weights<T>>> Layer<T>::targets(const ParameterGroups& gradients) const {
+  return pointers<T>(gradients.groups, cell_, shape_);
 }
 
 template <class T>
@@ -235,7 +240,7 @@ py::object Layer<T>::backward_forest(ForestTape<T>& tape, const py::object& dh_o
   const bool has_c = cell_.has_cell_state;
   Array<T> dh = copy_or_zeros<T>("dh", dh_object, {rows, H}), dx = new_array<T>({rows, shape_.input}), dc;
   if (has_c) dc = copy_or_zeros<T>("dc", dc_object, {rows, H});
-  const auto weights = pointers<T>(gradients.groups, cell_, shape_);
+  const auto weights = targets(gradients);
   const Weights<T>* transitions = weights.at(0).data();
   BackwardArrays<T> arrays{};
   arrays.x = tape.x.data();

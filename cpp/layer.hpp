@@ -82,6 +82,12 @@ public:
   py::object backward_forest(ForestTape<T>& tape, const py::object& dh, const py::object& dc,
                              const ParameterGroups& gradients);
 
+  const Shape& shape() const { return shape_; }
+  bool has_cell_state() const { return cell_.has_cell_state; }
+  Passes<T>& passes() { return passes_; }
+  /// Where gradients of the parameters go.
+  std::vector<std::vector<Weights<T>>> targets(const ParameterGroups& gradients) const;
+
 private:
   MaskArrays<T> mask_arrays(const py::object& masks, const Array<T>& x, Index batch) const;
 

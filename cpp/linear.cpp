@@ -32,7 +32,8 @@ py::object LinearLayer<T>::forward(const py::object& x_object) {
   const Array<T> x = contiguous<T>(x_object);
   if (x.ndim() != 2 || x.shape(1) != shape_.input) throw py::value_error("x: unexpected shape");
   Array<T> y = new_array<T>({x.shape(0), shape_.hidden});
-  LinearForward<T> f{shape_, x.shape(0), nullptr, {x.data(), shape_.input}, {y.mutable_data(), shape_.hidden}};
+  LinearForward<T> f{
+      shape_, x.shape(0), nullptr, {x.data(), shape_.input}, {y.mutable_data(), shape_.hidden}};
   const Index work = x.size() * shape_.hidden;
   {
     const ReleaseGil release(work);
@@ -45,17 +46,19 @@ py::object LinearLayer<T>::forward(const py::object& x_object) {
 
 template <class T>
 py::object LinearLayer<T>::backward(const py::object& x_object, const py::object& dy_object,
-                                    const py::object& weight_gradient, const py::object& bias_gradient) {
+                                    const py::object& weight_gradient, const py::object& bias_gradient,
+                                    bool want_dx) {
   const Array<T> x = contiguous<T>(x_object);
   const Array<T> dy = of_shape<T>("dy", dy_object, {x.shape(0), shape_.hidden});
-  Array<T> dx = new_array<T>({x.shape(0), shape_.input});
+  Array<T> dx;
+  if (want_dx) dx = new_array<T>({x.shape(0), shape_.input});
   const Weights<T> gradients = pointers<T>(weight_gradient, bias_gradient);
   LinearBackward<T> b{shape_,
                       x.shape(0),
                       nullptr,
                       {x.data(), shape_.input},
                       {dy.data(), shape_.hidden},
-                      {dx.mutable_data(), shape_.input},
+                      {want_dx ? dx.mutable_data() : nullptr, shape_.input},
                       gradients.input,
                       gradients.input_bias};
   const Index work = x.size() * shape_.hidden;
@@ -66,7 +69,7 @@ py::object LinearLayer<T>::backward(const py::object& x_object, const py::object
     const std::lock_guard lock(adding_);
     on_team(threads_for(work), [&](const Team& team) { kernels_of<T>().linear.backward(b, team); });
   }
-  return dx;
+  return or_none(dx, want_dx);
 }
 
 template class LinearLayer<float>;

@@ -1,143 +1,47 @@
-"""Sequence to sequence: differences through the whole model, and step by step to the bit."""
+"""Sequence to sequence: differences through the whole model, and what it promises."""
 
+import copy
+import pickle
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
-from compare import assert_gradients_of
+from compare import assert_gradients_of, assert_same
 from rnncore import (
-    GRU,
     LSTM,
-    RNN,
-    BahdanauAttention,
-    Bidirectional,
-    Chain,
     ContextBridge,
     Decoder,
     Embedding,
     FinalBridge,
     Linear,
-    LinearBridge,
     LuongAttention,
+    MeanSquaredError,
     Seq2Seq,
     SoftmaxCrossEntropy,
     TiedLinear,
     length_mask,
     shifted,
 )
-
-S, T, B, V, E, H = 5, 6, 4, 7, 3, 5
-SOURCE_LENGTHS, TARGET_LENGTHS = np.array([5, 1, 3, 4]), np.array([2, 6, 1, 5])
-
-
-def encoder(dtype: str, cell: Any = LSTM, **options: Any) -> Chain:
-    return Chain(Embedding(V, E, dtype=dtype, seed=0), cell(E, H, dtype=dtype, seed=1, **options))
-
-
-def luong(
-    dtype: str, score: str, feeding: bool = False, layers: int = 1, **options: Any
-) -> Seq2Seq:
-    """A bidirectional encoder, or one as wide as the decoder; Luong attention."""
-    both = score != "dot"
-    attention = LuongAttention(H, (1 + both) * H, score, dtype=dtype, seed=2, **options)
-    rnn = LSTM(E + feeding * H, H, layers, dtype=dtype, seed=3)
-    head = Linear(H, V, dtype=dtype, seed=4)
-    embedding = Embedding(V, E, dtype=dtype, seed=5)
-    decoder = Decoder(embedding, rnn, attention, head, input_feeding=feeding)
-    bridge = LinearBridge((1 + both) * H, H, layers, dtype=dtype, seed=6)
-    return Seq2Seq(encoder(dtype, bidirectional=both), decoder, bridge)
-
-
-def bahdanau(dtype: str, layers: int = 1) -> Seq2Seq:
-    attention = BahdanauAttention(H, 2 * H, size=4, dtype=dtype, seed=2)
-    rnn = GRU(E + 2 * H, H, layers, dtype=dtype, seed=3)
-    head = Linear(H, V, dtype=dtype, seed=4)
-    decoder = Decoder(Embedding(V, E, dtype=dtype, seed=5), rnn, attention, head)
-    bridge = LinearBridge(H, H, layers, cell_state=False, backward=True, dtype=dtype, seed=6)
-    return Seq2Seq(encoder(dtype, GRU, bidirectional=True), decoder, bridge)
-
-
-def sutskever(dtype: str) -> Seq2Seq:
-    """Two layers, final states as they are, the source reversed; no attention."""
-    rnn, head = LSTM(E, H, 2, dtype=dtype, seed=3), Linear(H, V, dtype=dtype, seed=4)
-    decoder = Decoder(Embedding(V, E, dtype=dtype, seed=5), rnn, None, head)
-    return Seq2Seq(encoder(dtype, num_layers=2), decoder, FinalBridge(), reverse_source=True)
-
-
-def cho(dtype: str, cell: Any = GRU) -> Seq2Seq:
-    """A context for every step."""
-    rnn, head = cell(E + 4, H, 2, dtype=dtype, seed=3), Linear(H, V, dtype=dtype, seed=4)
-    decoder = Decoder(Embedding(V, E, dtype=dtype, seed=5), rnn, None, head, context_size=4)
-    bridge = ContextBridge(H, 4, H, 2, cell_state=cell is LSTM, dtype=dtype, seed=6)
-    return Seq2Seq(encoder(dtype, GRU), decoder, bridge)
-
-
-def context_and_feeding(dtype: str) -> Seq2Seq:
-    """All that can be joined to an input, from two layers side by side, reversed."""
-    rnn = RNN(E + 4 + 6, H, dtype=dtype, seed=3)
-    attention = LuongAttention(H, 2 * H, "general", output_size=6, dtype=dtype, seed=2)
-    decoder = Decoder(
-        Embedding(V, E, dtype=dtype, seed=5),
-        rnn,
-        attention,
-        Linear(6, V, dtype=dtype, seed=4),
-        input_feeding=True,
-        context_size=4,
-    )
-    both = Bidirectional(LSTM(E, H, dtype=dtype, seed=0), LSTM(E, H, dtype=dtype, seed=1))
-    reads = Chain(Embedding(V, E, dtype=dtype, seed=7), both)
-    bridge = ContextBridge(2 * H, 4, H, cell_state=False, dtype=dtype, seed=6)
-    return Seq2Seq(reads, decoder, bridge, reverse_source=True)
-
-
-def tied(dtype: str) -> Seq2Seq:
-    embedding = Embedding(V, E, dtype=dtype, seed=5)
-    attention = LuongAttention(H, H, "dot", output_size=E, dtype=dtype, seed=2)
-    rnn = LSTM(E, H, dtype=dtype, seed=3)
-    decoder = Decoder(embedding, rnn, attention, TiedLinear(embedding))
-    joined = Bidirectional(LSTM(E, H, dtype=dtype, seed=0), LSTM(E, H, dtype=dtype, seed=1), "sum")
-    return Seq2Seq(Chain(Embedding(V, E, dtype=dtype, seed=8), joined), decoder)
-
-
-MODELS: dict[str, Callable[[str], Seq2Seq]] = {
-    "dot": lambda dtype: luong(dtype, "dot"),
-    "general, 2 layers": lambda dtype: luong(dtype, "general", layers=2),
-    "concat": lambda dtype: luong(dtype, "concat", size=4),
-    "local": lambda dtype: luong(dtype, "general", window=2),
-    "local concat": lambda dtype: luong(dtype, "concat", window=1),
-    "feeding, dot": lambda dtype: luong(dtype, "dot", feeding=True),
-    "feeding, general, 2 layers": lambda dtype: luong(dtype, "general", feeding=True, layers=2),
-    "feeding, concat": lambda dtype: luong(dtype, "concat", feeding=True, size=6),
-    "feeding, local": lambda dtype: luong(dtype, "general", feeding=True, window=2),
-    "bahdanau": bahdanau,
-    "bahdanau, 2 layers": lambda dtype: bahdanau(dtype, layers=2),
-    "final states": sutskever,
-    "context": cho,
-    "context, lstm": lambda dtype: cho(dtype, LSTM),
-    "context and feeding": context_and_feeding,
-    "tied": tied,
-}
-each_model = pytest.mark.parametrize("build", MODELS.values(), ids=list(MODELS))
-each_raggedness = pytest.mark.parametrize("ragged", [False, True], ids=["even", "ragged"])
-
-
-def awake(model: Seq2Seq) -> Seq2Seq:
-    """With weights so large that no gradient drowns in a difference's rounding."""
-    for param in model.params.values():
-        param *= 2.5
-    return model
-
-
-def tokens(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return rng.integers(0, V, (S, B)), rng.integers(0, V, (T, B))
-
-
-def lengths(ragged: bool) -> dict[str, Any]:
-    if not ragged:
-        return {}
-    return {"source_lengths": SOURCE_LENGTHS, "target_lengths": TARGET_LENGTHS}
+from seq2seq_models import (
+    MODELS,
+    SOURCE_LENGTHS,
+    TARGET_LENGTHS,
+    B,
+    E,
+    H,
+    S,
+    T,
+    V,
+    awake,
+    each_model,
+    each_raggedness,
+    encoder,
+    forecaster,
+    lengths,
+    sutskever,
+    tied,
+    tokens,
+)
 
 
 class TestGradients:
@@ -159,13 +63,179 @@ class TestGradients:
         assert_gradients_of(loss, ((p, model.grads[name]) for name, p in model.params.items()))
 
 
-class TestSteps:
-    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+class TestFeatures:
+    @each_raggedness
+    def test_gradients_agree_with_differences(self, ragged: bool) -> None:
+        model, rng = awake(forecaster("float64")), np.random.default_rng(0)
+        source, target = rng.standard_normal((S, B, 3)), rng.standard_normal((T, B, 2))
+        wanted, criterion = rng.standard_normal((T, B, 2)), MeanSquaredError("sum")
+        mask = length_mask(TARGET_LENGTHS, T) if ragged else None
+
+        def loss() -> float:
+            return criterion(model(source, target, **lengths(ragged)), wanted, mask)
+
+        predicted, pullback = model.vjp(source, target, **lengths(ragged))
+        dsource, dtarget = pullback(criterion.vjp(predicted, wanted, mask)[1]())
+        params = ((p, model.grads[name]) for name, p in model.params.items())
+        assert_gradients_of(loss, [(source, dsource), (target, dtarget), *params])
+
+    def test_padding_may_hold_anything(self) -> None:
+        model, rng = forecaster("float32"), np.random.default_rng(0)
+        source = rng.standard_normal((S, B, 3), dtype=np.float32)
+        target = rng.standard_normal((T, B, 2), dtype=np.float32)
+        predicted, pullback = model.vjp(source, target, **lengths(True))
+        clean = [predicted, *pullback(predicted), model.state_dict(), dict(model.grads)]
+        clean[-1] = {name: grad.copy() for name, grad in model.grads.items()}
+        model.zero_grad()
+        for b in range(B):
+            source[SOURCE_LENGTHS[b] :, b], target[TARGET_LENGTHS[b] :, b] = np.nan, np.nan
+        predicted, pullback = model.vjp(source, target, **lengths(True))
+        dirty = [predicted, *pullback(predicted), model.state_dict(), dict(model.grads)]
+        for want, got in zip(clean[:3], dirty[:3], strict=True):
+            np.testing.assert_array_equal(got, want)
+        assert_same(dirty[-1], clean[-1])
+
+
+class TestProtocol:
     @each_model
-    def test_are_the_whole_to_the_bit(self, build: Callable[[str], Seq2Seq], dtype: str) -> None:
-        model, (source, target) = build(dtype), tokens()
-        whole = model(source, target, source_lengths=SOURCE_LENGTHS)
-        state = model.start(source, SOURCE_LENGTHS)
-        for t in range(T):
-            logits, state = model.decoder.step(target[t], state)
-            np.testing.assert_array_equal(logits, whole[t])
+    def test_rows_do_not_see_each_other(self, build: Callable[[str], Seq2Seq]) -> None:
+        model, (source, target) = build("float32"), tokens()
+        whole = model(source, target, **lengths(True))
+        for b in range(B):
+            n, t = SOURCE_LENGTHS[b], TARGET_LENGTHS[b]
+            np.testing.assert_array_equal(
+                model(source[:n, b : b + 1], target[:t, b : b + 1]), whole[:t, b : b + 1]
+            )
+
+    @each_model
+    def test_no_rows_and_no_steps(self, build: Callable[[str], Seq2Seq]) -> None:
+        model, (source, target) = build("float32"), tokens()
+        for inputs in ((source[:, :0], target[:, :0]), (source, target[:0])):
+            logits, pullback = model.vjp(*inputs)
+            assert logits.shape == (*inputs[1].shape, V)
+            pullback(logits)
+            assert not any(grad.any() for grad in model.grads.values())
+
+    @each_model
+    def test_params_travel(self, build: Callable[[str], Seq2Seq]) -> None:
+        model, (source, target) = build("float32"), tokens()
+        other = awake(build("float32"))
+        other.load_state_dict(model.state_dict())
+        np.testing.assert_array_equal(other(source, target), model(source, target))
+
+    def test_a_pullback_serves_once(self) -> None:
+        logits, pullback = MODELS["bahdanau"]("float32").vjp(*tokens())
+        pullback(logits)
+        with pytest.raises(RuntimeError, match="already run"):
+            pullback(logits)
+
+    def test_reversal_respects_lengths(self) -> None:
+        model, (source, target) = sutskever("float32"), tokens()
+        plain = Seq2Seq(model.encoder, model.decoder, model.bridge)
+        turned = source.copy()
+        for b, n in enumerate(SOURCE_LENGTHS):
+            turned[:n, b] = source[:n, b][::-1]
+        np.testing.assert_array_equal(
+            model(source, target, **lengths(True)), plain(turned, target, **lengths(True))
+        )
+
+
+class TestScheduled:
+    @pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])
+    def test_mixes_in_what_the_model_draws(self, rate: float) -> None:
+        model, (source, target) = MODELS["general, 2 layers"]("float32"), tokens()
+        source, target = np.tile(source, 20), np.tile(target, 20)
+        mixed = model.scheduled(source, target, rate, np.random.default_rng(0))
+        np.testing.assert_array_equal(mixed[0], target[0])
+        share = (mixed[1:] != target[1:]).mean()
+        assert abs(share - rate * (1 - 1 / V)) < 0.1
+        again = model.scheduled(source, target, rate, np.random.default_rng(0))
+        np.testing.assert_array_equal(mixed, again)
+
+    def test_features_are_those_predicted_from_what_stands_before(self) -> None:
+        model, rng = forecaster("float64"), np.random.default_rng(0)
+        source, target = rng.standard_normal((S, B, 3)), rng.standard_normal((T, B, 2))
+        mixed = model.scheduled(source, target, 1.0, rng)
+        np.testing.assert_array_equal(mixed[1:], model(source, mixed)[:-1])
+
+
+class TestTied:
+    def test_lists_the_table_once_and_sums_both_gradients(self) -> None:
+        model = tied("float64")
+        names = [n for n, p in model.params.items() if p.shape == (V, E)]
+        assert names == ["encoder.0.weight", "decoder.embedding.weight"]
+        assert "decoder.head.bias" in model.params
+        assert model.params.keys() == model.grads.keys()
+
+    @pytest.mark.parametrize("copy", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+    def test_copies_stay_tied(self, copy: Callable[[Seq2Seq], Seq2Seq]) -> None:
+        model, (source, target) = tied("float32"), tokens()
+        other = copy(model)
+        before = other(source, target)
+        np.testing.assert_array_equal(before, model(source, target))
+        other.params["decoder.embedding.weight"] *= 2
+        np.testing.assert_array_equal(model(source, target), before)
+        logits, pullback = other.vjp(source, target)
+        assert not np.array_equal(logits, before)
+        pullback(logits)
+        assert not model.grads["decoder.embedding.weight"].any()
+
+    def test_wants_an_embedding(self) -> None:
+        with pytest.raises(TypeError, match="embedding must be an Embedding, got Linear"):
+            TiedLinear(Linear(3, 4))  # type: ignore[arg-type]
+
+
+class TestErrors:
+    def test_name_what_does_not_fit(self) -> None:
+        embedding, head, attention = Embedding(V, E), Linear(H, V), LuongAttention(H, H)
+        with pytest.raises(TypeError, match="rnn must be recurrent layers, got Linear"):
+            Decoder(embedding, head, None, head)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="looks ahead"):
+            Decoder(embedding, LSTM(E, H, bidirectional=True), None, head)
+        with pytest.raises(ValueError, match="batch_first=False"):
+            Decoder(embedding, LSTM(E, H, batch_first=True), None, head)
+        with pytest.raises(ValueError, match="query_size 6, the rnn's output, got 5"):
+            Decoder(embedding, LSTM(E, 6), attention, head)
+        with pytest.raises(ValueError, match="input_feeding needs attention after the step"):
+            Decoder(embedding, LSTM(E, H), None, head, input_feeding=True)
+        with pytest.raises(ValueError, match="leaves no room"):
+            Decoder(embedding, LSTM(E, H), attention, head, input_feeding=True)
+        rnn = LSTM(E + H, H, recurrent_dropout=0.1)
+        with pytest.raises(ValueError, match="takes no regularisers"):
+            Decoder(embedding, rnn, attention, head, input_feeding=True)
+        with pytest.raises(ValueError, match="same dtype"):
+            Decoder(embedding, LSTM(E, H, dtype="float64"), None, head)
+        decoder = Decoder(embedding, LSTM(E, H), None, head)
+        with pytest.raises(TypeError, match="encoder must be a recurrent Module, got Embedding"):
+            Seq2Seq(embedding, decoder)
+        with pytest.raises(TypeError, match="decoder must be a Decoder, got LSTM"):
+            Seq2Seq(LSTM(E, H), LSTM(E, H))  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="bridge must be a Bridge or None, got str"):
+            Seq2Seq(LSTM(E, H), decoder, "final")  # type: ignore[arg-type]
+
+    def test_name_bad_arguments(self) -> None:
+        model, (source, target) = MODELS["dot"]("float32"), tokens()
+        with pytest.raises(ValueError, match=r"source must have shape \(S, B\)"):
+            model(source[0], target)
+        with pytest.raises(ValueError, match=r"target must have shape \(T, B\), got \(4,\)"):
+            model(source, target[0])
+        with pytest.raises(ValueError, match="target has 3 rows, the source 4"):
+            model(source, target[:, :3])
+        with pytest.raises(ValueError, match=r"lengths must have shape \(4,\)"):
+            model(source, target, source_lengths=[1])
+        with pytest.raises(ValueError, match=r"lengths must be in 1\.\.6"):
+            model(source, target, target_lengths=[7, 1, 1, 1])
+        with pytest.raises(ValueError, match=r"x must be in 0\.\.6, got 13"):
+            model(source, target + V)
+        with pytest.raises(TypeError, match="no attention"):
+            sutskever("float32").attention(source, target)
+        with pytest.raises(ValueError, match="rate must be in"):
+            model.scheduled(source, target, 1.5, np.random.default_rng(0))
+
+    def test_name_bridges_that_do_not_reach(self) -> None:
+        source, target = tokens()
+        decoder = Decoder(Embedding(V, E), LSTM(E, H, 2), None, Linear(H, V))
+        with pytest.raises(ValueError, match=r"state\[0\] must have shape \(2, 4, 5\)"):
+            Seq2Seq(encoder("float32"), decoder, FinalBridge())(source, target)
+        with pytest.raises(ValueError, match="context_size is: it is 0"):
+            Seq2Seq(encoder("float32"), decoder, ContextBridge(H, 4, H, 2))(source, target)

@@ -45,7 +45,8 @@ struct RowBlock {
   T* rows[row_block];
 
   RowBlock(Rows<T> from, const int32_t* index, Index first, Index n) {
-    for (Index r = 0; r < n; ++r) rows[r] = from.base + (index ? index[first + r] : first + r) * from.stride;
+    for (Index r = 0; r < n; ++r)
+      rows[r] = from.base + (index ? index[first + r] : first + r) * from.stride;
   }
 };
 
@@ -118,8 +119,8 @@ template <class T>
 void linear_backward(const LinearBackward<T>& b, Team team) {
   const LinearLayout<T> at(b.shape);
   if (b.dx.base)
-    multiply_all<T>(Share(team, b.rows), b.dy, b.shape.hidden, at.inputs, b.packed_transposed, nullptr, b.dx,
-                    b.index);
+    multiply_all<T>(Share(team, b.rows), b.dy, b.shape.hidden, at.inputs, b.packed_transposed, nullptr,
+                    b.dx, b.index);
   if (b.weight) linear_weights(b, team);
 }
 

@@ -45,7 +45,7 @@ uint64_t fingerprint(const Bytes* blocks, Index count) {
 } // namespace
 
 extern const Table table;
-const Table table = {level, macros, sizeof(Vec<float>), &float32, &float64,
-                     &attention32, &attention64, fingerprint};
+const Table table = {level,    macros,       sizeof(Vec<float>), &float32,
+                     &float64, &attention32, &attention64,       fingerprint};
 
 } // namespace rnncore::RNNCORE_LEVEL

@@ -17,6 +17,7 @@ from . import _core, init
 from .arrays import Array, check_size, float_dtype
 from .chain import Chain
 from .layers import Linear, Tanh
+from .losses import length_mask
 from .module import Module
 
 Seed = int | np.random.Generator | None
@@ -112,7 +113,10 @@ class Attention(Module):
 
     def remember(self, values: Array, lengths: Array, record: bool = False) -> tuple[Memory, Any]:
         """Make a memory of values `(S, B, M)`; the way back: from its gradients to dvalues."""
-        keys, back = (values, None) if self.key is None else run(self.key, record, values)
+        mask = length_mask(lengths, len(values))
+        keys, back = (
+            (values, None) if self.key is None else run_rows(self.key, record, values, mask)
+        )
         make = _core.MemoryF32 if self.dtype == np.float32 else _core.MemoryF64
         kernels = make(keys, values, lengths, self.params.get("v"), self.window or 0)
 
@@ -132,11 +136,17 @@ class Attention(Module):
         """Look at `memory` with queries `(T, R, Q)`: contexts, weights `(T, R, S)`, the way back.
 
         Row r asks of source `source[r]` (r itself if None), in its first `steps[r]` steps. The
-        contexts `(T, R, M + Q)` have room for what `merge` puts beside them. The way back goes from
-        dcontext `(T, R, M)` to dquery and adds to the memory's gradients.
+        contexts `(T, R, M + Q)` have room for an h beside them, see `merge`. The way back goes
+        from dcontext `(T, R, M)` to dquery and adds to the memory's gradients.
         """
-        asked, query_back = (query, None) if self.query is None else run(self.query, record, query)
-        centre, centre_back = self._centre(query, memory, source, record)
+        asked, query_back, mask = (
+            query,
+            None,
+            None if steps is None else length_mask(steps, len(query)),
+        )
+        if self.query is not None:
+            asked, query_back = run_rows(self.query, record, query, mask)
+        centre, centre_back = self._centre(query, memory, source, mask, record)
         contexts, weights = memory.kernels.look(asked, source, steps, centre, self.query_size)
 
         def pullback(dcontext: Array, d: MemoryGradients) -> Array:
@@ -148,26 +158,28 @@ class Attention(Module):
 
         return contexts, weights, pullback
 
-    def merge(self, contexts: Array, h: Array, record: bool = False) -> tuple[Array, Any]:
-        """Return tanh(W_c [context; h]), and the way back to (dcontext, dh).
-
-        `contexts (T, R, M + Q)` as `look` returns them: h is written beside them.
-        """
-        contexts[..., self.memory_size :] = h
+    def merge(self, contexts: Array, record: bool = False) -> tuple[Array, Any]:
+        """Return tanh(W_c [context; h]) of contexts `(..., M + Q)` with h beside them."""
         sums, back = run(self.combine, record, contexts)
         y = _TANH[self.dtype](sums)
+        return y, lambda dy: back(dy * (1 - y * y))
 
-        def pullback(dy: Array) -> tuple[Array, Array]:
-            d = back(dy * (1 - y * y))
-            return d[..., : self.memory_size], d[..., self.memory_size :]
+    def fed_size(self, feeds: bool) -> int:
+        """How much wider a step's input is for it: by a context, or by h~ if that is fed back."""
+        return self.memory_size if self.before else self.output_size if feeds else 0
 
-        return y, pullback
-
-    def _centre(self, query: Array, memory: Memory, source: Array | None, record: bool) -> Any:
+    def _centre(
+        self,
+        query: Array,
+        memory: Memory,
+        source: Array | None,
+        mask: Array | None,
+        record: bool,
+    ) -> Any:
         """The predicted centres `(T, R)` of local attention, and the way back to dquery."""
         if self.position is None:
             return None, None
-        sums, back = run(self.position, record, query)
+        sums, back = run_rows(self.position, record, query, mask)
         lengths = memory.lengths if source is None else memory.lengths[source]
         share = _SIGMOID[self.dtype](sums[..., 0])
         lengths = lengths.astype(self.dtype)
@@ -203,3 +215,18 @@ def run(module: Module, record: bool, *args: Any, **options: Any) -> tuple[Any, 
         output, pullback = module.vjp(*args, **options)
         return output, pullback
     return module(*args, **options), None
+
+
+def run_rows(module: Module, record: bool, x: Array, mask: Array | None) -> tuple[Array, Any]:
+    """The same over the rows of x that the mask picks, all if None; the others become zero."""
+    if mask is None or mask.all():
+        return run(module, record, x)
+    rows, back = run(module, record, x[mask])
+    return spread(rows, mask), lambda dy: spread(back(dy[mask]), mask)
+
+
+def spread(rows: Array, mask: Array) -> Array:
+    """Undo `rows = x[mask]`, with zeros elsewhere."""
+    x = np.zeros((*mask.shape, *rows.shape[1:]), rows.dtype)
+    x[mask] = rows
+    return x

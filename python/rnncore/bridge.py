@@ -93,23 +93,24 @@ def _of_two(encoder: Bidirectional, state: Tree) -> tuple[Finals, Callable[[Fina
     return [(joined(a[0], b[0]), joined(a[1], b[1])) for a, b in both], back
 
 
+def _by_layer(part: Array, directions: int) -> Array:
+    """A view of `(L * D, B, H)` as `(L, B, D, H)`."""
+    return part.reshape(len(part) // directions, directions, *part.shape[1:]).swapaxes(1, 2)
+
+
 def _side_by_side(part: Array, directions: int) -> list[Array]:
     """`(L * D, B, H)` to `(B, D * H)` of each layer."""
-    layers = part.reshape(-1, directions, *part.shape[1:]).swapaxes(1, 2)
+    layers = _by_layer(part, directions)
     return list(layers.reshape(*layers.shape[:2], directions * part.shape[-1]))
 
 
 def _stacked(layers: Sequence[Array | None], like: Array, directions: int) -> Array:
     """Undo `_side_by_side`, None being zero."""
     d = np.zeros_like(like)
-    for layer, part in zip(_views(d, directions), layers, strict=True):
+    for layer, part in zip(_by_layer(d, directions), layers, strict=True):
         if part is not None:
             layer[...] = part.reshape(layer.shape)
     return d
-
-
-def _views(part: Array, directions: int) -> Array:
-    return part.reshape(-1, directions, *part.shape[1:]).swapaxes(1, 2)
 
 
 class Bridge(Module):

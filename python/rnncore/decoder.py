@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, as_array, as_integers, as_lengths, as_shape, check_size
-from .attention import Attention, run
+from .attention import Attention, run, spread
+from .decoding import Inputs, Outputs, at_once, by_steps, in_turn, top
 from .kernels import State
 from .losses import length_mask
 from .module import Module, once
-from .sequences import agreed, check_one_way, mapped, take_rows
+from .regularisers import Regularisers
+from .sequences import agreed, check_one_way, take_rows
 from .stack import Layers
 
 
@@ -26,7 +28,7 @@ class DecoderState:
     """
 
     rnn: State  # h, or (h, c), each (num_layers, R, H)
-    feed: Array | None  # (R, F): what is joined to the next step's input
+    feed: Array | None  # (R, F): the last attentional vector, with input feeding
     context: Array | None  # (R, C): what is joined to every step's input
     memory: Any  # a Memory, or None without attention
     source: Array  # (R,)
@@ -95,9 +97,9 @@ class Decoder(Module):
         agreed("dtype", dict(self.children()))
         self.dtype, self.input_feeding = rnn.dtype, bool(input_feeding)
         self.context_size = check_size("context_size", context_size) if context_size else 0
-        self.fed_size = 0
-        if attention is not None and (attention.before or input_feeding):
-            self.fed_size = attention.memory_size if attention.before else attention.output_size
+        self.fed_size = 0 if attention is None else attention.fed_size(self.input_feeding)
+        if self.fed_size and rnn._regularisers != Regularisers():
+            raise ValueError("an rnn whose input depends on the step before takes no regularisers")
         self.input_size = rnn.input_size - self.context_size - self.fed_size
         if self.input_size < 1:
             raise ValueError(
@@ -121,26 +123,28 @@ class Decoder(Module):
         memory = None
         if self.attention is not None:
             memory, _ = self.attention.remember(encoded, _lengths(lengths, encoded))
-        feed = np.zeros((rows, self.fed_size), self.dtype) if self.fed_size else None
-        source = np.arange(rows)
-        return DecoderState(self._initial(state, rows), feed, context, memory, source)
+        feed = np.zeros((rows, self.fed_size), self.dtype) if self.input_feeding else None
+        first, context = self._initial(state, rows), self._context(context, rows)
+        return DecoderState(first, feed, context, memory, np.arange(rows))
 
     def step(self, tokens: npt.ArrayLike, state: DecoderState) -> tuple[Array, DecoderState]:
         """Read tokens `(R,)` or features `(R, I)`; return logits `(R, V)` and the next state."""
-        x = self._embed(np.asarray(tokens)[None], False)[0]
-        query, attention, memory = _top(state.rnn), self.attention, state.memory
-        context = weights = None
+        x, _ = self._embed(np.asarray(tokens)[None], False)
+        attention, memory, rows = self.attention, state.memory, state.source
+        joined = Inputs(x, state.rnn, memory, None, None, state.context).joined(self.rnn.input_size)
+        contexts, weights, feed = None, None, state.feed
         if attention is not None and attention.before:
-            context, weights, _ = attention.look(query[None], memory, source=state.source)
-        fed = context[0, :, : self.fed_size] if context is not None else state.feed
-        y, rnn = self.rnn(
-            self._joined(x, state.context, None if fed is None else fed[None]), state.rnn
-        )
+            contexts, weights, _ = attention.look(top(state.rnn)[None], memory, source=rows)
+            feed = contexts[0, :, : attention.memory_size]
+        if feed is not None:
+            joined[0, :, -self.fed_size :] = feed
+        y, rnn = self.rnn(joined, state.rnn)
         if attention is not None:
-            if context is None:
-                context, weights, _ = attention.look(y, memory, source=state.source)
-            y, _ = attention.merge(context, y)
-        feed = y[0] if self.input_feeding else state.feed
+            if contexts is None:
+                contexts, weights, _ = attention.look(y, memory, source=rows)
+            contexts[..., attention.memory_size :] = y
+            y, _ = attention.merge(contexts)
+        feed = y[0] if self.input_feeding else None
         shown = None if weights is None else weights[0]
         return self.head(y[0]), replace(state, rnn=rnn, feed=feed, attention=shown)
 
@@ -192,123 +196,50 @@ class Decoder(Module):
     ) -> tuple[Array, Array | None, Any]:
         x, embed_back = self._embed(target, record)
         steps = as_lengths(target_lengths, *x.shape[:2])
-        state = self._initial(state, x.shape[1])
+        mask = None if steps is None else length_mask(steps, len(x))
+        if mask is not None and self.embedding is None:
+            x = np.where(mask[..., None], x, self.dtype.type(0))
         memory, remember_back = None, None
         if self.attention is not None:
             lengths = _lengths(source_lengths, encoded)
             memory, remember_back = self.attention.remember(encoded, lengths, record)
-        walk = self._by_steps if self.fed_size else self._at_once
-        y, weights, back = walk(x, state, memory, steps, context, record)
-        logits, head_back = self._outputs(y, steps, record)
+        first, context = self._initial(state, x.shape[1]), self._context(context, x.shape[1])
+        found = self._run(Inputs(x, first, memory, steps, mask, context), record)
+        logits, head_back = self._logits(found, mask, record)
 
         def pullback(dlogits: npt.ArrayLike) -> tuple[Any, ...]:
             dlogits = as_shape("dlogits", dlogits, self.dtype, logits.shape)
             gradients = None if memory is None else memory.gradients()
-            dx, dstate, dcontext = back(head_back(dlogits), gradients)
-            dencoded = None
-            if remember_back is not None:
-                dencoded = remember_back(gradients)
-            return embed_back(dx), dencoded, dstate, dcontext
+            dx, dstate = found.pullback(head_back(dlogits), gradients)
+            dencoded = None if remember_back is None else remember_back(gradients)
+            at = self.input_size
+            dcontext = dx[..., at : at + self.context_size].sum(axis=0)
+            dtarget = embed_back(np.ascontiguousarray(dx[..., :at]))
+            return dtarget, dencoded, dstate, dcontext if self.context_size else None
 
-        return logits, weights, pullback
+        return logits, found.weights, pullback
 
-    def _at_once(
-        self,
-        x: Array,
-        state: State,
-        memory: Any,
-        steps: Array | None,
-        context: Array | None,
-        record: bool,
-    ) -> tuple[Array, Array | None, Any]:
-        """All steps of the recurrence in one call, then all attention."""
-        (y, _), rnn_back = run(
-            self.rnn, record, self._joined(x, context, None), state, lengths=steps
-        )
-        attention, weights = self.attention, None
-        if attention is not None:
-            seen, weights, look_back = attention.look(y, memory, steps, record=record)
-            y, merge_back = attention.merge(seen, y, record)
+    def _run(self, inputs: Inputs, record: bool) -> Outputs:
+        attention, feeds = self.attention, self.input_feeding
+        if attention is None or not self.fed_size:
+            return at_once(self.rnn, attention, inputs, record)
+        if attention.window is None or not inputs.x.size:
+            return in_turn(self.rnn, attention, feeds, inputs, record)
+        return by_steps(self.rnn, attention, feeds, inputs, record)
 
-        def pullback(dy: Array, gradients: Any) -> tuple[Any, ...]:
-            if attention is not None:
-                dseen, dy = merge_back(dy)
-                dy = dy + look_back(dseen, gradients)
-            dx, dstate = rnn_back(dy)
-            dx, dcontext, _ = self._split(dx)
-            return dx, dstate, None if dcontext is None else dcontext.sum(axis=0)
-
-        return y, weights, pullback
-
-    def _by_steps(
-        self,
-        x: Array,
-        state: State,
-        memory: Any,
-        steps: Array | None,
-        context: Array | None,
-        record: bool,
-    ) -> tuple[Array, Array | None, Any]:
-        """Step by step, where a step's input depends on what the last one saw."""
-        attention = self.attention
-        assert attention is not None
-        first = state
-        fed = np.zeros((1, x.shape[1], self.fed_size), self.dtype)
-        ys, looks, backs = [], [], []
-        for t in range(len(x)):
-            alive = None if steps is None else (t < steps).astype(np.int64)
-            if attention.before:
-                asked = _top(state)[None]
-                seen, weights, look_back = attention.look(asked, memory, alive, None, record)
-                fed = seen[..., : self.fed_size]
-            (y, state), rnn_back = run(
-                self.rnn, record, self._joined(x[t : t + 1], context, fed), state
-            )
-            if not attention.before:
-                seen, weights, look_back = attention.look(y, memory, alive, None, record)
-            y, merge_back = attention.merge(seen, y, record)
-            fed = fed if attention.before else y
-            ys.append(y)
-            looks.append(weights)
-            backs.append((look_back, rnn_back, merge_back))
-
-        def pullback(dy: Array, gradients: Any) -> tuple[Any, ...]:
-            dstate = mapped(np.zeros_like, first)
-            dxs = np.zeros((*x.shape[:2], self.rnn.input_size), self.dtype)
-            dfed = np.zeros((1, x.shape[1], self.fed_size), self.dtype)
-            for t in reversed(range(len(x))):
-                look_back, rnn_back, merge_back = backs[t]
-                dout = dy[t : t + 1] if attention.before else dy[t : t + 1] + dfed
-                dseen, dh = merge_back(dout)
-                if not attention.before:
-                    dh = dh + look_back(dseen, gradients)
-                dxs[t : t + 1], dstate = rnn_back(dh, dstate)
-                dfed = dxs[t : t + 1, :, self.input_size + self.context_size :]
-                if attention.before:
-                    _top(dstate)[...] += look_back(dseen + dfed, gradients)[0]
-            dx, dcontext, _ = self._split(dxs)
-            return dx, dstate, None if dcontext is None else dcontext.sum(axis=0)
-
-        if not ys:
-            empty = np.zeros((0, x.shape[1], attention.output_size), self.dtype)
-            return empty, np.zeros((0, x.shape[1], len(memory.keys)), self.dtype), pullback
-        return np.concatenate(ys), np.concatenate(looks), pullback
-
-    def _outputs(self, y: Array, steps: Array | None, record: bool) -> tuple[Array, Any]:
+    def _logits(self, found: Outputs, mask: Array | None, record: bool) -> tuple[Array, Any]:
         """The head's outputs of the steps that count, and the way back from dlogits to dy."""
-        if steps is None:
-            return run(self.head, record, y)
-        mask = length_mask(steps, len(y))
-        rows, back = run(self.head, record, y[mask])
-        logits = np.zeros((*mask.shape, *rows.shape[1:]), rows.dtype)
-        logits[mask] = rows
+        rows, merge_back = found.y if mask is None else found.y[mask], None
+        if self.attention is not None and not found.merged:
+            rows, merge_back = self.attention.merge(rows, record)
+        logits, head_back = run(self.head, record, rows)
 
         def pullback(dlogits: Array) -> Array:
-            dy = np.zeros_like(y)
-            dy[mask] = back(dlogits[mask])
-            return dy
+            d: Array = head_back(dlogits if mask is None else dlogits[mask])
+            d = d if merge_back is None else merge_back(d)
+            return d if mask is None else spread(d, mask)
 
-        return logits, pullback
+        return logits if mask is None else spread(logits, mask), pullback
 
     def _embed(self, target: npt.ArrayLike, record: bool) -> tuple[Array, Any]:
         """The inputs of all steps, `(T, B, input_size)`, and the way back to dtarget."""
@@ -322,24 +253,11 @@ class Decoder(Module):
             raise ValueError(f"target must have shape (T, B, {self.input_size}), got {x.shape}")
         return x, lambda dx: dx
 
-    def _joined(self, x: Array, context: Array | None, fed: Array | None) -> Array:
-        """Everything that the steps of x `(T, R, E)` read, side by side."""
+    def _context(self, context: Array | None, rows: int) -> Array | None:
         if (context is None) != (self.context_size == 0):
             raise ValueError(f"context must be given if context_size is: it is {self.context_size}")
-        parts = [x]
-        if context is not None:
-            shape = (x.shape[1], self.context_size)
-            context = as_shape("context", context, self.dtype, shape)
-            parts.append(np.broadcast_to(context, (len(x), *shape)))
-        if fed is not None:
-            parts.append(fed)
-        return np.concatenate(parts, axis=-1) if len(parts) > 1 else x
-
-    def _split(self, dx: Array) -> tuple[Array, Array | None, Array]:
-        """Undo `_joined`."""
-        a, b = self.input_size, self.input_size + self.context_size
-        dcontext = dx[..., a:b] if self.context_size else None
-        return np.ascontiguousarray(dx[..., :a]), dcontext, dx[..., b:]
+        shape = (rows, self.context_size)
+        return None if context is None else as_shape("context", context, self.dtype, shape)
 
     def _initial(self, state: State, rows: int) -> State:
         """The rnn's state, with zeros where none is given."""
@@ -353,11 +271,6 @@ class Decoder(Module):
 
     def _shape(self, rows: int) -> tuple[int, ...]:
         return (self.rnn.num_layers, rows, self.rnn.output_size)
-
-
-def _top(state: Any) -> Any:
-    """The hidden state of the last layer, `(R, H)`."""
-    return (state[0] if isinstance(state, tuple) else state)[-1]
 
 
 def _lengths(lengths: npt.ArrayLike | None, encoded: Array) -> Array:

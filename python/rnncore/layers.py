@@ -87,7 +87,7 @@ class Linear(Module):
         def pullback(dy: npt.ArrayLike) -> Array:
             dy = as_shape("dy", dy, self.dtype, (*shape, self.out_features))
             dy = dy.reshape(-1, self.out_features)
-            dx = self._kernels.backward(rows, dy, *self._pair("grads"))
+            dx: Array = self._kernels.backward(rows, dy, *self._pair("grads"))
             return dx.reshape(*shape, self.in_features)
 
         return self._kernels.forward(rows).reshape(*shape, self.out_features), once(pullback)

@@ -168,6 +168,9 @@ class Seq2Seq(Module):
         source_lengths: npt.ArrayLike | None,
         target_lengths: npt.ArrayLike | None,
     ) -> tuple[Array, Array | None, Any]:
+        rows = np.shape(source)[1:2], np.shape(target)[1:2]
+        if all(rows) and rows[0] != rows[1]:
+            raise ValueError(f"target has {rows[1][0]} rows, the source {rows[0][0]}")
         encoded, lengths, start, encode_back = self._encode(record, source, source_lengths)
         (logits, weights), decode_back = run(
             self.decoder,

@@ -9,6 +9,7 @@ would write them, nothing fast. `cells`, `lstm`, `gru` and `minimal` hold one in
 """
 
 from .activations import ACTIVATIONS, IDENTITY, RELU, SIGMOID, TANH, Activation, activation
+from .attention import decode
 from .cells import Cell, IndRNN, Vanilla
 from .gru import MGU, GRUResetAfter, GRUResetBefore
 from .lstm import LSTM, NormalisedLSTM
@@ -50,5 +51,6 @@ __all__ = [
     "Vanilla",
     "activation",
     "backward",
+    "decode",
     "forward",
 ]
