@@ -43,6 +43,7 @@ struct Schedule {
   // Of a forest the first nodes: those that continue nothing, those that see an input, those whose states
   // are given. Of sequences 0, all, 0.
   Index leaves, readers, given;
+  bool stepped = false; // each wave is a chunk of its own: what one reads may depend on the one before
 };
 
 constexpr Index most_arity = 8;
@@ -178,24 +179,28 @@ struct Cell {
   void (*run_pass)(void* pass);
 };
 
-/// y = x W^T + b for rows; H is the width of y.
+/// y = x W^T + b for rows; H is the width of y. `index`: which rows, of x and y alike, or null for the
+/// first.
 template <class T>
 struct LinearForward {
   Shape shape;
   Index rows;
   const T* packed;
-  const T* x; // (rows, I)
-  T* y;       // (rows, H)  out
+  Rows<const T> x; // (rows, I)
+  Rows<T> y;       // (rows, H)  out
+  const int32_t* index = nullptr;
 };
 
+/// With an index only for dx.
 template <class T>
 struct LinearBackward {
   Shape shape;
   Index rows;
   const T* packed_transposed;
-  const T *x, *dy;
-  T* dx;            // or null: not wanted
-  T *weight, *bias; // their gradients, added to; bias may be null
+  Rows<const T> x, dy;
+  Rows<T> dx;       // base null: not wanted
+  T *weight, *bias; // their gradients, added to; either may be null
+  const int32_t* index = nullptr;
 };
 
 template <class T>
@@ -203,6 +208,46 @@ struct Linear {
   Packing<T> packing;
   void (*forward)(const LinearForward<T>&, Team);
   void (*backward)(const LinearBackward<T>&, Team);
+};
+
+/// Rows that look at a source each, at several steps: the query of row r at step t is row t * R + r of all.
+///
+///   scores e_s = query . key_s, or v . tanh(query + key_s)    a = softmax(e)    context = sum_s a_s
+///   value_s
+///
+/// over the source's own steps. With centres only over those within `window` of the centre p, and the
+/// weights are a_s exp(-(s - p)^2 / (2 (window / 2)^2)).
+template <class T>
+struct Look {
+  Index rows, sources;        // R, B
+  Index length;               // S: steps of the longest source
+  Index key_size, value_size; // A, M
+  const int64_t* lengths;     // (B)
+  const int64_t* source;      // (R)  which one a row looks at, or null: its own
+  const T *keys, *values;     // (S, B, A), (S, B, M)
+  const T* v;                 // (A) or null
+  const T* centre;            // (T, R) or null
+  T window;
+  Rows<const T> query; // (T, R, A)
+  Rows<T> context;     // (T, R, M)  out
+  T* weights;          // (T, R, S)  out, zero at first; on the way back in
+};
+
+template <class T>
+struct LookBack : Look<T> {
+  Rows<const T> dcontext;
+  Rows<T> dquery;     // out
+  T* dcentre;         // (T, R)  out
+  T *dkeys, *dvalues; // added to
+  T* dv;              // (R, A)  added to: of each row by itself
+};
+
+/// Of one row from step `begin` to `end`. `work`: so many numbers.
+template <class T>
+struct Attention {
+  Index (*work)(const Look<T>&, Index steps);
+  void (*forward)(const Look<T>&, Index row, Index begin, Index end, T* work);
+  void (*backward)(const LookBack<T>&, Index row, Index begin, Index end, T* work);
 };
 
 /// The kernels of one precision, and the activations by themselves for tests and measurements.
@@ -227,6 +272,8 @@ struct Table {
   Index vector_bytes;
   const Kernels<float>* float32;
   const Kernels<double>* float64;
+  const Attention<float>* attention32;
+  const Attention<double>* attention64;
   uint64_t (*fingerprint)(const Bytes* blocks, Index count); // changes when one of the blocks does
 };
 

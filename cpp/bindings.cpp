@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "decoding.hpp"
 #include "dispatch.hpp"
 #include "layer.hpp"
 #include "linear.hpp"
@@ -37,7 +38,31 @@ void bind_linear(py::module_& m, const std::string& suffix) {
            py::arg("outputs"), py::arg("weight"), py::arg("bias"))
       .def("forward", &LinearLayer<T>::forward, py::arg("x"))
       .def("backward", &LinearLayer<T>::backward, py::arg("x"), py::arg("dy"), py::arg("weight_gradient"),
-           py::arg("bias_gradient"));
+           py::arg("bias_gradient"), py::arg("want_dx") = true);
+}
+
+template <class T>
+void bind_memory(py::module_& m, const std::string& suffix) {
+  py::class_<Memory<T>>(m, ("Memory" + suffix).c_str())
+      .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&, double>(),
+           py::arg("keys"), py::arg("values"), py::arg("lengths"), py::arg("v"), py::arg("window"))
+      .def("look", &Memory<T>::look, py::arg("query"), py::arg("source"), py::arg("steps"),
+           py::arg("centre"), py::arg("room"))
+      .def("look_back", &Memory<T>::look_back, py::arg("dcontext"), py::arg("weights"), py::arg("query"),
+           py::arg("steps"), py::arg("centre"), py::arg("dkeys"), py::arg("dvalues"), py::arg("dv"));
+}
+
+template <class T>
+void bind_decoding(py::module_& m, const std::string& suffix) {
+  py::class_<DecodingTape<T>>(m, ("DecodingTape" + suffix).c_str());
+
+  py::class_<Decoding<T>>(m, ("Decoding" + suffix).c_str())
+      .def(py::init<const py::list&, const py::object&, const py::object&>(), py::arg("layers"),
+           py::arg("query"), py::arg("combine"))
+      .def("forward", &Decoding<T>::forward, py::arg("memory"), py::arg("x"), py::arg("h0"), py::arg("c0"),
+           py::arg("lengths"), py::arg("masks"), py::arg("record"))
+      .def("backward", &Decoding<T>::backward, py::arg("tape"), py::arg("dy"), py::arg("dcontext"),
+           py::arg("gradients"), py::arg("dkeys"), py::arg("dvalues"), py::arg("dv"));
 }
 
 template <class T>
@@ -90,6 +115,10 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_linear<double>(m, "F64");
   bind_stream<float>(m, "F32");
   bind_stream<double>(m, "F64");
+  bind_memory<float>(m, "F32");
+  bind_memory<double>(m, "F64");
+  bind_decoding<float>(m, "F32");
+  bind_decoding<double>(m, "F64");
   bind_elementwise<float>(m, "sigmoid_f32", kernels().float32->sigmoid);
   bind_elementwise<float>(m, "tanh_f32", kernels().float32->tanh);
   bind_elementwise<double>(m, "sigmoid_f64", kernels().float64->sigmoid);

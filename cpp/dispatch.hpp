@@ -26,4 +26,15 @@ inline const Kernels<double>& kernels_of<double>() {
   return *kernels().float64;
 }
 
+template <class T>
+const Attention<T>& attention_of();
+template <>
+inline const Attention<float>& attention_of<float>() {
+  return *kernels().attention32;
+}
+template <>
+inline const Attention<double>& attention_of<double>() {
+  return *kernels().attention64;
+}
+
 } // namespace rnncore

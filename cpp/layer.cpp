@@ -177,7 +177,7 @@ py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const p
   if (!dy_object.is_none()) dy = of_shape<T>("dy", dy_object, {tape.y.shape(0), tape.y.shape(1), D * P});
   if (has_c) dc = copy_or_zeros<T>("dc", dc_object, {D, B, H});
   if (want_dx) dx = new_array<T>({tape.x.shape(0), tape.x.shape(1), shape_.input});
-  const auto weights = pointers<T>(gradients.groups, cell_, shape_);
+  const auto weights = targets(gradients);
   std::vector<const Weights<T>*> directions;
   for (const auto& transitions : weights) directions.push_back(transitions.data());
 
@@ -201,6 +201,11 @@ py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const p
     tape.record = {};
   }
   return py::make_tuple(or_none(dx, want_dx), dh, or_none(dc, has_c));
+}
+
+template <class T>
+std::vector<std::vector<Weights<T>>> Layer<T>::targets(const ParameterGroups& gradients) const {
+  return pointers<T>(gradients.groups, cell_, shape_);
 }
 
 template <class T>
@@ -264,7 +269,7 @@ py::tuple Layer<T>::backward_forest(ForestTape<T>& tape, const py::object& dh_ob
   Array<T> dh = copy_or_zeros<T>("dh", dh_object, {rows, H});
   if (has_c) dc = copy_or_zeros<T>("dc", dc_object, {rows, H});
   if (any) d_offer = copy_or_zeros<T>("d_offer", py::none(), {rows, H});
-  const auto weights = pointers<T>(gradients.groups, cell_, shape_);
+  const auto weights = targets(gradients);
   const Weights<T>* transitions = weights.at(0).data();
   BackwardArrays<T> arrays{};
   arrays.x = tape.x.data();

@@ -85,12 +85,16 @@ public:
   py::tuple backward_forest(ForestTape<T>& tape, const py::object& dh, const py::object& dc,
                             const ParameterGroups& gradients);
 
-  Passes<T>& passes() { return passes_; }
-  bool has_cell_state() const { return cell_.has_cell_state; }
   bool one_way() const { return parameters_.size() == 1; }
   Index gates() const { return cell_.packing.gates; }
   /// Those of an input of (rows, columns) steps.
   MaskArrays<T> mask_arrays(const py::object& masks, Index rows, Index columns, Index batch) const;
+
+  const Shape& shape() const { return shape_; }
+  bool has_cell_state() const { return cell_.has_cell_state; }
+  Passes<T>& passes() { return passes_; }
+  /// Where gradients of the parameters go.
+  std::vector<std::vector<Weights<T>>> targets(const ParameterGroups& gradients) const;
 
 private:
   const Cell<T>& cell_;

@@ -35,27 +35,36 @@ py::object LinearLayer<T>::forward(const py::object& x_object) {
   T* to = y.mutable_data();
   {
     const ReleaseGil release(x.size() * shape_.hidden);
-    multiply(*weights(), x.shape(0), x.data(), to);
+    multiply(*weights_.snapshot(false), x.shape(0), x.data(), to);
   }
   return y;
 }
 
 template <class T>
 void LinearLayer<T>::multiply(const Snapshot<T>& weights, Index rows, const T* x, T* y) const {
-  const LinearForward<T> f{shape_, rows, weights.packed.template as<T>(), x, y};
+  const LinearForward<T> f{
+      shape_, rows, weights.packed.template as<T>(), {x, shape_.input}, {y, shape_.hidden}};
   on_team(threads_for(rows * shape_.input * shape_.hidden),
           [&](const Team& team) { kernels_of<T>().linear.forward(f, team); });
 }
 
 template <class T>
 py::object LinearLayer<T>::backward(const py::object& x_object, const py::object& dy_object,
-                                    const py::object& weight_gradient, const py::object& bias_gradient) {
+                                    const py::object& weight_gradient, const py::object& bias_gradient,
+                                    bool want_dx) {
   const Array<T> x = contiguous<T>(x_object);
   const Array<T> dy = of_shape<T>("dy", dy_object, {x.shape(0), shape_.hidden});
-  Array<T> dx = new_array<T>({x.shape(0), shape_.input});
+  Array<T> dx;
+  if (want_dx) dx = new_array<T>({x.shape(0), shape_.input});
   const Weights<T> gradients = pointers<T>(weight_gradient, bias_gradient);
-  LinearBackward<T> b{shape_,    x.shape(0),        nullptr,         x.data(),
-                      dy.data(), dx.mutable_data(), gradients.input, gradients.input_bias};
+  LinearBackward<T> b{shape_,
+                      x.shape(0),
+                      nullptr,
+                      {x.data(), shape_.input},
+                      {dy.data(), shape_.hidden},
+                      {want_dx ? dx.mutable_data() : nullptr, shape_.input},
+                      gradients.input,
+                      gradients.input_bias};
   const Index work = x.size() * shape_.hidden;
   {
     const ReleaseGil release(work);
@@ -64,7 +73,7 @@ py::object LinearLayer<T>::backward(const py::object& x_object, const py::object
     const std::lock_guard lock(adding_);
     on_team(threads_for(work), [&](const Team& team) { kernels_of<T>().linear.backward(b, team); });
   }
-  return dx;
+  return or_none(dx, want_dx);
 }
 
 template class LinearLayer<float>;

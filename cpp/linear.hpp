@@ -15,12 +15,13 @@ public:
   /// (rows, inputs) -> (rows, outputs)
   py::object forward(const py::object& x);
 
-  /// dx; adds to the gradients of weight and bias.
+  /// dx, or None where it is not wanted; adds to the gradients of weight and bias.
   py::object backward(const py::object& x, const py::object& dy, const py::object& weight_gradient,
-                      const py::object& bias_gradient);
+                      const py::object& bias_gradient, bool want_dx);
 
-  Shape shape() const { return shape_; }
-  std::shared_ptr<const Snapshot<T>> weights() { return weights_.snapshot(false); }
+  const Shape& shape() const { return shape_; }
+  std::shared_ptr<const Snapshot<T>> snapshot(bool transposed) { return weights_.snapshot(transposed); }
+
   /// Rows times these weights: on one thread, or as many as that is worth.
   void multiply(const Snapshot<T>& weights, Index rows, const T* x, T* y) const;
 

@@ -69,20 +69,17 @@ Index Passes<T>::least_rows() const {
   return bytes > own_cache ? many_rows : few_rows;
 }
 
-/// Parts of a batch. In training they depend on sizes alone: the parts' weight gradients are added up one
-/// by one, and must be the same ones for any number of threads. Without them no sum goes across rows, and
-/// the parts are as many as the threads like.
 template <class T>
-std::vector<Part> Passes<T>::cut(const ForwardArrays<T>& a, bool training) const {
-  if (a.forest) return cut_forest(*a.forest);
-  const Index most = a.grid.batch / least_rows();
-  Index parts = 1;
-  if (training)
-    parts = std::clamp<Index>(most / 2, std::min<Index>(most, 2), 8);
-  else if (step_work(a.grid.batch) * double(a.grid.time) > least_work)
-    parts = std::min(rounded(num_threads(), directions()) / directions(), most);
+Index Passes<T>::parts(Grid grid, bool training) const {
+  const Index most = grid.batch / least_rows();
+  if (training) return std::clamp<Index>(most / 2, std::clamp<Index>(most, 1, 2), 8);
+  if (step_work(grid.batch) * double(grid.time) <= least_work) return 1;
+  return std::max<Index>(std::min(rounded(num_threads(), directions()) / directions(), most), 1);
+}
 
-  const Deal deal(a.grid.batch, a.lengths, std::max<Index>(parts, 1));
+template <class T>
+std::vector<Part> Passes<T>::cut(const ForwardArrays<T>& a, Index parts) const {
+  const Deal deal(a.grid.batch, a.lengths, parts);
   std::vector<Part> cut;
   cut.reserve(deal.parts() * directions());
   for (Index d = 0; d < directions(); ++d)
@@ -219,7 +216,7 @@ void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record, Index step
   if (!record && is_step(a)) return step(a, pinned ? *pinned->front() : *weights_.front()->snapshot(false));
   Record<T> passing;
   Record<T>& r = record ? *record : passing;
-  r.parts = cut(a, record != nullptr);
+  r.parts = a.forest ? cut_forest(*a.forest) : cut(a, parts(a.grid, record != nullptr));
   r.replays = steps > 0;
   r.weights = pinned ? *pinned : weights(record != nullptr);
   ForwardArrays<T> arrays = a;

@@ -94,6 +94,9 @@ private:
 };
 
 template <class T>
+class SteppedPasses;
+
+template <class T>
 class Passes {
 public:
   /// `choices`: null for those of the paper. `weights`: of each direction its transitions.
@@ -111,14 +114,21 @@ public:
   Shape shape() const { return shape_; }
   Pinned<T> weights(bool transposed = false);
 
+  /// Parts that a batch is cut into. In training they depend on sizes alone: the parts' weight gradients
+  /// are added up one by one, and must be the same ones for any number of threads. Without them no sum goes
+  /// across rows, and the parts are as many as the threads like.
+  Index parts(Grid grid, bool training) const;
+
 private:
+  friend class SteppedPasses<T>;
+
   bool is_step(const ForwardArrays<T>& arrays) const;
   void step(const ForwardArrays<T>& arrays, const Snapshot<T>& weights);
   std::unique_ptr<Step<T>> take_step(const ForwardArrays<T>& arrays, const Snapshot<T>& weights);
   Index directions() const { return Index(weights_.size()); }
   double step_work(Index rows) const;
   Index least_rows() const;
-  std::vector<Part> cut(const ForwardArrays<T>& arrays, bool training) const;
+  std::vector<Part> cut(const ForwardArrays<T>& arrays, Index parts) const;
   std::vector<Part> cut_forest(const Forest& forest) const;
   std::vector<Index> pieces(const Schedule& schedule, Index steps) const;
   Index reserve(std::vector<Part>& parts, Index steps) const;

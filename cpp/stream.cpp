@@ -39,13 +39,13 @@ template <class T>
 class LinearStage final : public Stage<T> {
 public:
   LinearStage(LinearLayer<T>& layer, Index batch, const LinearStage* other)
-      : layer_(layer), batch_(batch), weights_(other ? other->weights_ : layer.weights()) {}
+      : layer_(layer), batch_(batch), weights_(other ? other->weights_ : layer.snapshot(false)) {}
 
   Shape shape() const override { return layer_.shape(); }
   Index width() const override { return shape().hidden; }
   Index work() const override { return shape().hidden * shape().input; }
   void run(Index time, const T* x, T* y) override { layer_.multiply(*weights_, time * batch_, x, y); }
-  void refresh() override { weights_ = layer_.weights(); }
+  void refresh() override { weights_ = layer_.snapshot(false); }
 
 private:
   LinearLayer<T>& layer_;

@@ -42,8 +42,49 @@ def _tied() -> Module:
     return rnncore.Chain(twice, rnncore.Tanh(), twice)
 
 
+def _tied_linear() -> Module:
+    embedding = rnncore.Embedding(7, 4, seed=0)
+    return rnncore.Chain(embedding, rnncore.TiedLinear(embedding))
+
+
+def _attention(kind: type[rnncore.Attention], **options: Any) -> rnncore.Attention:
+    return kind(4, 6, size=5, seed=0, **options)
+
+
+def _look(module: rnncore.Attention) -> Any:
+    memory, _ = module.remember(_x(5, 2, 6), np.array([5, 3]))
+    return module.look(_x(1, 2, 4), memory)[1]
+
+
+def _decoder() -> rnncore.Decoder:
+    embedding = rnncore.Embedding(7, 4, seed=0)
+    attention = rnncore.LuongAttention(4, 6, window=2, seed=1)
+    return rnncore.Decoder(
+        embedding,
+        rnncore.LSTM(8, 4, seed=2),
+        attention,
+        rnncore.TiedLinear(embedding),
+        input_feeding=True,
+    )
+
+
+def _seq2seq() -> rnncore.Seq2Seq:
+    encoder = rnncore.Chain(
+        rnncore.Embedding(5, 3, seed=0), rnncore.LSTM(3, 3, bidirectional=True, seed=1)
+    )
+    bridge = rnncore.LinearBridge(6, 4, backward=False, seed=2)
+    return rnncore.Seq2Seq(encoder, _decoder(), bridge, reverse_source=True)
+
+
+def _bridge(module: rnncore.Module) -> Any:
+    start = module([(_x(2, 3), _x(2, 3))])
+    return start.state, start.context
+
+
 #: For each class its models, and how they are called.
 MODELS: dict[str, tuple[list[Module], Call]] = {
+    "Attention": ([_attention(rnncore.Attention, score="concat")], _look),
+    "BahdanauAttention": ([_attention(rnncore.BahdanauAttention)], _look),
     "Bidirectional": (
         [rnncore.Bidirectional(rnncore.GRU(3, 4, seed=0), rnncore.MGU(3, 4, seed=1), "sum")],
         _sequence(),
@@ -74,6 +115,11 @@ MODELS: dict[str, tuple[list[Module], Call]] = {
         ],
         _forest,
     ),
+    "ContextBridge": ([rnncore.ContextBridge(3, 2, 4, 2, seed=0)], _bridge),
+    "Decoder": (
+        [_decoder()],
+        lambda module: module(np.array([[1, 2], [3, 6]]), _x(5, 2, 6)),
+    ),
     "DeepRNN": (
         [
             rnncore.DeepRNN(3, 4, num_layers=2, input_depth=2, skip=True, width=5),
@@ -85,6 +131,7 @@ MODELS: dict[str, tuple[list[Module], Call]] = {
     "Elementwise": ([rnncore.Elementwise(("elu", 0.5))], _sequence()),
     "Embedding": ([rnncore.Embedding(3, 2, dtype=np.float64)], _ids),
     "Final": ([rnncore.Final(rnncore.GRU(3, 4))], _sequence()),
+    "FinalBridge": ([rnncore.FinalBridge(cell_state=False)], _bridge),
     "GRU": (
         [
             rnncore.GRU(3, 4, 2, False, bidirectional=True),
@@ -120,6 +167,14 @@ MODELS: dict[str, tuple[list[Module], Call]] = {
         [rnncore.Linear(3, 2, False), rnncore.Linear(3, 2, dtype=float)],
         lambda module: module(_x(4, 3, dtype=module.dtype)),
     ),
+    "LinearBridge": ([rnncore.LinearBridge(3, 4, cell_state=False, seed=0)], _bridge),
+    "LuongAttention": (
+        [
+            _attention(rnncore.LuongAttention, window=2),
+            rnncore.LuongAttention(4, 6, output_size=3, seed=0),
+        ],
+        _look,
+    ),
     "MGU": ([rnncore.MGU(3, 4)], _sequence()),
     "MGUCell": ([rnncore.MGUCell(3, 4)], _step),
     "MinGRU": ([rnncore.MinGRU(3, 4, dtype=np.dtype("float64"))], _sequence(3, "float64")),
@@ -138,10 +193,15 @@ MODELS: dict[str, tuple[list[Module], Call]] = {
     "RecursiveTensorNet": ([rnncore.RecursiveTensorNet(3, 4, nonlinearity="relu")], _forest),
     "Reversed": ([rnncore.Reversed(rnncore.GRU(3, 4))], _sequence()),
     "RowConvolution": ([rnncore.RowConvolution(3, 1)], _sequence()),
+    "Seq2Seq": (
+        [_seq2seq()],
+        lambda module: module(np.array([[1, 2], [3, 4]]), np.array([[1, 2], [3, 6]])),
+    ),
     "Sigmoid": ([rnncore.Sigmoid()], _sequence()),
     "Softmax": ([rnncore.Softmax(axis=0)], _sequence()),
     "Tanh": ([rnncore.Tanh()], _sequence()),
     "TreeGRU": ([rnncore.TreeGRU(3, 4, variational_dropout=0.5)], _forest),
+    "TiedLinear": ([_tied_linear()], _ids),
     "TreeLSTM": ([rnncore.TreeLSTM(3, 4, 3, bias=False)], _forest),
     "Windowed": (
         [

@@ -91,3 +91,29 @@ def test_label_and_forecast():
         "persistence_r2",
     ]
     assert all(np.isfinite(value) for value in found.values())
+
+
+def test_pronunciation(tmp_path):
+    pytest.importorskip("matplotlib")
+    words = DATA / "cmudict" / "cmudict.dict"
+    if not words.is_file():
+        pytest.skip(f"no {words}; the environment variable RNNCORE_DATA names the folder of data")
+    model, plot, picture = (tmp_path / name for name in ("model", "curve.png", "attention.png"))
+    drawn = ("--plot", str(plot), "--plot-attention", str(picture))
+    found = results("pronunciation.py", "--data", str(words), "--model", str(model), *drawn)
+    assert list(found) == ["wer", "per", "wer_greedy", "train_seconds"]
+    assert all(0 <= found[name] <= 100 for name in ("wer", "wer_greedy"))
+    assert plot.stat().st_size > 0
+    assert picture.stat().st_size > 0
+    example = str(ROOT / "examples" / "pronunciation.py")
+    lines = run_python(example, "--model", str(model), "hello", "world").splitlines()
+    assert [line.split()[0] for line in lines] == ["hello", "world"]
+
+
+def test_forecasting(tmp_path):
+    pytest.importorskip("matplotlib")
+    found = results("forecasting.py", "--plot", str(tmp_path / "forecast.png"))
+    assert list(found) == ["seq2seq", "linear", "persistence", "train_seconds"]
+    assert 0 < found["linear"] < found["persistence"] < 3
+    assert 0 < found["seq2seq"] < 3
+    assert (tmp_path / "forecast.png").stat().st_size > 0

@@ -39,32 +39,34 @@ void linear_pack_transposed(Shape shape, const Weights<const T>* weights, T* pac
 
 constexpr Index row_block = 128;
 
-/// Pointers to some consecutive rows, as the products want them.
+/// Pointers to some rows, from row `first` or from that place in the index, as the products want them.
 template <class T>
 struct RowBlock {
-  const T* rows[row_block];
+  T* rows[row_block];
 
-  RowBlock(const T* base, Index stride, Index n) {
-    for (Index r = 0; r < n; ++r) rows[r] = base + r * stride;
+  RowBlock(Rows<T> from, const int32_t* index, Index first, Index n) {
+    for (Index r = 0; r < n; ++r)
+      rows[r] = from.base + (index ? index[first + r] : first + r) * from.stride;
   }
 };
 
 /// to (rows, columns of `panels`) = from (rows, K) times packed [panel][k][column], plus a bias or nothing.
 template <class T>
-void multiply_all(Share rows, const T* from, Index K, const Panels<T>& panels, const T* packed,
-                  const T* bias, T* to) {
+void multiply_all(Share rows, Rows<const T> from, Index K, const Panels<T>& panels, const T* packed,
+                  const T* bias, Rows<T> to, const int32_t* index) {
   for (Index r = rows.begin; r < rows.end; r += row_block) {
     const Index n = min(row_block, rows.end - r);
-    const RowBlock<T> block(from + r * K, K, n);
+    const RowBlock<const T> a(from, index, r, n);
+    const RowBlock<T> c(to, index, r, n);
     panels.for_each_run(0, panels.count(), [&](Index p, Index end) {
       const Index column = panels.first(p) * lanes<T>, width = panels.width(p) * lanes<T>;
-      multiply(Product<T, Gathered<T>>{{block.rows, K},
+      multiply(Product<T, Gathered<T>>{{a.rows, K},
                                        n,
                                        packed + column * K,
                                        panels.width(p),
                                        end - p,
                                        width * K,
-                                       {to + r * panels.columns + column, panels.columns, nullptr, 0},
+                                       {nullptr, 0, c.rows, column},
                                        width,
                                        panels.valid(panels.first(end) - 1),
                                        bias ? Start::bias : Start::zero,
@@ -77,27 +79,26 @@ void multiply_all(Share rows, const T* from, Index K, const Panels<T>& panels, c
 template <class T>
 void linear_forward(const LinearForward<T>& f, Team team) {
   const LinearLayout<T> at(f.shape);
-  multiply_all(Share(team, f.rows), f.x, f.shape.input, at.outputs, f.packed + at.weight(), f.packed, f.y);
+  multiply_all(Share(team, f.rows), f.x, f.shape.input, at.outputs, f.packed + at.weight(), f.packed, f.y,
+               f.index);
 }
 
 template <class T>
-void linear_backward(const LinearBackward<T>& b, Team team) {
+void linear_weights(const LinearBackward<T>& b, Team team) {
   const LinearLayout<T> at(b.shape);
   const Index I = b.shape.input, O = b.shape.hidden;
-  if (b.dx) multiply_all<T>(Share(team, b.rows), b.dy, O, at.inputs, b.packed_transposed, nullptr, b.dx);
-
   const Share panels(team, at.inputs.count()), vectors(team, at.outputs.vectors.n);
   for (Index r = 0; r < b.rows; r += row_block) {
     const Index n = min(row_block, b.rows - r);
-    const RowBlock<T> block(b.dy + r * O, O, n);
+    const RowBlock<const T> block(b.dy, nullptr, r, n);
     for (Index p = panels.begin; p < panels.end; ++p) {
       const Index column = at.inputs.first(p) * lanes<T>, width = at.inputs.width(p);
       const Parts tiles(O, tile_rows(int(width)));
       outer<T, GatheredTiles<T>>({{block.rows, tiles},
                                   Share(tiles.count),
                                   n,
-                                  b.x + r * I + column,
-                                  I,
+                                  b.x.base + r * b.x.stride + column,
+                                  b.x.stride,
                                   width,
                                   at.inputs.valid(at.inputs.first(p) + width - 1),
                                   b.weight + column,
@@ -112,6 +113,15 @@ void linear_backward(const LinearBackward<T>& b, Team team) {
       store(total, load(total, valid) + sum, valid);
     }
   }
+}
+
+template <class T>
+void linear_backward(const LinearBackward<T>& b, Team team) {
+  const LinearLayout<T> at(b.shape);
+  if (b.dx.base)
+    multiply_all<T>(Share(team, b.rows), b.dy, b.shape.hidden, at.inputs, b.packed_transposed, nullptr,
+                    b.dx, b.index);
+  if (b.weight) linear_weights(b, team);
 }
 
 } // namespace rnncore::RNNCORE_LEVEL

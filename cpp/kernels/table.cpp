@@ -7,6 +7,8 @@ namespace rnncore::RNNCORE_LEVEL {
 
 extern const Kernels<float> float32;
 extern const Kernels<double> float64;
+extern const Attention<float> attention32;
+extern const Attention<double> attention64;
 
 namespace {
 
@@ -43,6 +45,7 @@ uint64_t fingerprint(const Bytes* blocks, Index count) {
 } // namespace
 
 extern const Table table;
-const Table table = {level, macros, sizeof(Vec<float>), &float32, &float64, fingerprint};
+const Table table = {level,    macros,       sizeof(Vec<float>), &float32,
+                     &float64, &attention32, &attention64,       fingerprint};
 
 } // namespace rnncore::RNNCORE_LEVEL

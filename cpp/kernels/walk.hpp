@@ -24,6 +24,7 @@ Index chunk_nodes(const Layout<T>& at) {
 /// The chunk that `wave` is in.
 template <class T>
 Chunk chunk_at(const Layout<T>& at, const Schedule& s, Index wave) {
+  if (s.stepped) return {wave, wave + 1, s.begin[wave], s.begin[wave + 1] - s.begin[wave]};
   const Index nodes = chunk_nodes(at), number = s.begin[wave] / nodes;
   Index begin = wave, end = wave + 1;
   while (begin > 0 && s.begin[begin - 1] / nodes == number) --begin;
@@ -36,7 +37,7 @@ template <class T>
 Index chunk_rows(const Layout<T>& at, const Schedule& s) {
   Index largest = 0;
   for (Index w = 0; w < s.waves; ++w) largest = max(largest, s.begin[w + 1] - s.begin[w]);
-  return min(s.nodes, chunk_nodes(at) + largest);
+  return s.stepped ? largest : min(s.nodes, chunk_nodes(at) + largest);
 }
 
 /// The most predecessors that the nodes of a chunk have, as pointers.

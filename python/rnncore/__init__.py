@@ -13,12 +13,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import init, losses, optim, schedules
+from . import init, losses, optim, schedules, search
 from ._core import info
+from .attention import Attention, BahdanauAttention, LuongAttention
 from .autoencoder import RecursiveAutoencoder
 from .bidirectional import Bidirectional
 from .bidirectional_tree import BidirectionalTree
+from .bridge import ContextBridge, FinalBridge, LinearBridge
 from .chain import Chain
+from .decoder import Decoder, DecoderState
 from .deep import DeepRNN
 from .elementwise import Elementwise
 from .ends import Final, Reversed
@@ -56,8 +59,11 @@ from .recurrent import (
     RNNCell,
 )
 from .recursive import ChildSumTreeLSTM, RecursiveNet, RecursiveTensorNet, TreeGRU, TreeLSTM
+from .seq2seq import Seq2Seq, shifted
 from .stream import Stream
 from .threads import get_num_threads, set_num_threads
+from .tied import TiedLinear
+from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from . import convert
@@ -81,17 +87,23 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "Attention",
+    "BahdanauAttention",
     "Bidirectional",
     "BidirectionalTree",
     "BinaryCrossEntropy",
     "Bracketing",
     "Chain",
     "ChildSumTreeLSTM",
+    "ContextBridge",
+    "Decoder",
+    "DecoderState",
     "DeepRNN",
     "Dropout",
     "Elementwise",
     "Embedding",
     "Final",
+    "FinalBridge",
     "Forest",
     "GRUCell",
     "Identity",
@@ -101,6 +113,8 @@ __all__ = [
     "LatencyControlled",
     "LayerNorm",
     "Linear",
+    "LinearBridge",
+    "LuongAttention",
     "MGUCell",
     "MeanSquaredError",
     "MinGRU",
@@ -117,13 +131,16 @@ __all__ = [
     "RecursiveTensorNet",
     "Reversed",
     "RowConvolution",
+    "Seq2Seq",
     "Sigmoid",
     "Softmax",
     "SoftmaxCrossEntropy",
     "Stream",
     "Tanh",
+    "TiedLinear",
     "TreeGRU",
     "TreeLSTM",
+    "Vocabulary",
     "Windowed",
     "bracketing",
     "clip_grad_norm",
@@ -136,5 +153,7 @@ __all__ = [
     "losses",
     "optim",
     "schedules",
+    "search",
     "set_num_threads",
+    "shifted",
 ]

@@ -75,8 +75,13 @@ class LinearF32:
     def __init__(self, inputs: int, outputs: int, weight: Array, bias: Array | None) -> None: ...
     def forward(self, x: Array) -> Array: ...
     def backward(
-        self, x: Array, dy: Array, weight_gradient: Array, bias_gradient: Array | None
-    ) -> Array: ...
+        self,
+        x: Array,
+        dy: Array,
+        weight_gradient: Array,
+        bias_gradient: Array | None,
+        want_dx: bool = True,
+    ) -> Any: ...
 
 class LinearF64(LinearF32): ...
 
@@ -94,6 +99,59 @@ class StreamF32:
     def refresh(self) -> None: ...
 
 class StreamF64(StreamF32): ...
+
+class MemoryF32:
+    def __init__(
+        self, keys: Array, values: Array, lengths: Array, v: Array | None, window: float
+    ) -> None: ...
+    def look(
+        self,
+        query: Array,
+        source: Array | None,
+        steps: Array | None,
+        centre: Array | None,
+        room: int,
+    ) -> tuple[Array, Array]: ...
+    def look_back(
+        self,
+        dcontext: Array,
+        weights: Array,
+        query: Array,
+        steps: Array | None,
+        centre: Array | None,
+        dkeys: Array,
+        dvalues: Array,
+        dv: Array | None,
+    ) -> tuple[Array, Array | None]: ...
+
+class MemoryF64(MemoryF32): ...
+
+class DecodingF32:
+    def __init__(
+        self, layers: list[LayerF32], query: LinearF32 | None, combine: LinearF32 | None
+    ) -> None: ...
+    def forward(
+        self,
+        memory: MemoryF32,
+        x: Array,
+        h0: Array,
+        c0: Array | None,
+        lengths: Array | None,
+        masks: list[Array | None],
+        record: bool,
+    ) -> tuple[Array, Array, Array, Array | None, Any]: ...
+    def backward(
+        self,
+        tape: Any,
+        dy: Array,
+        dcontext: Array | None,
+        gradients: list[Parameters],
+        dkeys: Array,
+        dvalues: Array,
+        dv: Array | None,
+    ) -> tuple[Array, Array, Array | None, Array, Array | None]: ...
+
+class DecodingF64(DecodingF32): ...
 
 def sigmoid_f32(x: npt.NDArray[np.float32], /) -> npt.NDArray[np.float32]: ...
 def tanh_f32(x: npt.NDArray[np.float32], /) -> npt.NDArray[np.float32]: ...

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from .arrays import Array, check_size
+from .arrays import Array, as_integers, check_size
 
 
 class Batch(NamedTuple):
@@ -60,3 +61,44 @@ def shuffled(batches: Iterable[BatchLike]) -> Batches:
         return (kept[i] for i in rng.permutation(len(kept)))
 
     return epoch
+
+
+def padded(sequences: Sequence[npt.ArrayLike], value: float = 0) -> tuple[Array, Array]:
+    """Put sequences `(T_b, ...)` side by side: an array `(T, B, ...)` and the lengths `(B,)`.
+
+    Behind the end of each there is `value`.
+    """
+    arrays = [np.asarray(sequence) for sequence in sequences]
+    if not arrays:
+        raise ValueError("sequences must hold at least one sequence")
+    for at, array in enumerate(arrays):
+        if array.ndim < 1 or array.shape[1:] != arrays[0].shape[1:]:
+            raise ValueError(
+                f"sequences must have one shape behind the first axis: sequence 0 has "
+                f"{arrays[0].shape}, sequence {at} has {array.shape}"
+            )
+    lengths = np.array([len(array) for array in arrays])
+    shape = (lengths.max(), len(arrays), *arrays[0].shape[1:])
+    together = np.full(shape, value, np.result_type(*arrays))
+    for b, array in enumerate(arrays):
+        together[: len(array), b] = array
+    return together, lengths
+
+
+def bucketed(
+    lengths: npt.ArrayLike, size: int, rng: np.random.Generator | None = None, spread: float = 0.2
+) -> list[Array]:
+    """Cut sequences into batches of `size` that are about equally long; return their indices.
+
+    With `rng` the batches come in random order, and each length `(N,)` counts as up to a share
+    `spread` longer than it is, so that not always the same sequences meet. One batch may be
+    smaller.
+    """
+    keys = as_integers("lengths", lengths)
+    if keys.ndim != 1:
+        raise ValueError(f"lengths must have shape (N,), got {keys.shape}")
+    check_size("size", size)
+    noisy = keys if rng is None else keys * rng.uniform(1, 1 + spread, len(keys))
+    order = np.argsort(noisy, kind="stable")
+    batches = [order[at : at + size] for at in range(0, len(order), size)]
+    return batches if rng is None else [batches[i] for i in rng.permutation(len(batches))]

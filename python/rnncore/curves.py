@@ -1,10 +1,13 @@
-"""Pictures of a training run. They need matplotlib: pip install 'rnncore[plot]'."""
+"""Pictures of training and of attention. They need matplotlib: pip install 'rnncore[plot]'."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 
 def require_matplotlib() -> None:
@@ -35,4 +38,33 @@ def plot_history(
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+def plot_attention(
+    weights: npt.ArrayLike,
+    source: Sequence[str],
+    target: Sequence[str],
+    path: str | os.PathLike[str],
+) -> None:
+    """Draw attention weights `(T, S)`, a row for each target token; save as `path`.
+
+    Raises `ImportError` without matplotlib.
+    """
+    weights = np.asarray(weights)
+    if weights.shape != (len(target), len(source)):
+        raise ValueError(
+            f"weights must have shape ({len(target)}, {len(source)}), got {weights.shape}"
+        )
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    width, height = (max(3.0, 0.3 * len(tokens) + 1.2) for tokens in (source, target))
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    picture = axes.imshow(weights, cmap="Greys", vmin=0, vmax=1, aspect="equal")
+    axes.set_xticks(range(len(source)), source)
+    axes.set_yticks(range(len(target)), target)
+    axes.xaxis.tick_top()
+    figure.colorbar(picture, label="weight", shrink=0.7)
     figure.savefig(path, dpi=150)

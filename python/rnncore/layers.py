@@ -6,7 +6,7 @@ Layers without parameters compute in the dtype of their input; those with parame
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,13 +61,15 @@ class Linear(Module):
     def _build(self) -> None:
         """Make the compiled layer; it watches the parameters, which never change identity."""
         make = _core.LinearF32 if self.dtype == np.float32 else _core.LinearF64
-        self._kernels = make(self.in_features, self.out_features, *self._pair(self.params))
+        self._kernels = make(self.in_features, self.out_features, *self._pair("params"))
 
     def stages(self, batch: int) -> tuple[int, None, list[Any]]:
         """What a stream goes through: the width of its frames, no state, the compiled layer."""
         return self.in_features, None, [(self._kernels, None, None, None)]
 
-    def _pair(self, arrays: Mapping[str, Array]) -> tuple[Array, Array | None]:
+    def _pair(self, of: str) -> tuple[Array, Array | None]:
+        """Weight and bias, of "params" or "grads"."""
+        arrays = getattr(self, of)
         return arrays["weight"], arrays.get("bias")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -89,7 +91,7 @@ class Linear(Module):
         def pullback(dy: npt.ArrayLike) -> Array:
             dy = as_shape("dy", dy, self.dtype, (*shape, self.out_features))
             dy = dy.reshape(-1, self.out_features)
-            dx = self._kernels.backward(rows, dy, *self._pair(self.grads))
+            dx: Array = self._kernels.backward(rows, dy, *self._pair("grads"))
             return dx.reshape(*shape, self.in_features)
 
         return self._kernels.forward(rows).reshape(*shape, self.out_features), once(pullback)

@@ -278,10 +278,17 @@ void run_linear(Index rows, Index inputs, Index outputs) {
   linear.packing.pack(shape, &weights, packed.as<T>());
   linear.packing.pack_transposed(shape, &weights, transposed.as<T>());
   on_team(2, [&](const Team& team) {
-    linear.forward({shape, rows, packed.as<T>(), x.data(), y.data()}, team);
+    linear.forward({shape, rows, packed.as<T>(), {x.data(), inputs}, {y.data(), outputs}}, team);
   });
   on_team(2, [&](const Team& team) {
-    linear.backward({shape, rows, transposed.as<T>(), x.data(), y.data(), dx.data(), dw.data(), db.data()},
+    linear.backward({shape,
+                     rows,
+                     transposed.as<T>(),
+                     {x.data(), inputs},
+                     {y.data(), outputs},
+                     {dx.data(), inputs},
+                     dw.data(),
+                     db.data()},
                     team);
   });
   check(y == want && dx == want_dx && dw == want_dw, "linear");

@@ -18,6 +18,7 @@ from .activations import (
     activation,
     clipped,
 )
+from .attention import decode
 from .cells import Cell, IndRNN, Vanilla
 from .gru import MGU, GRUResetAfter, GRUResetBefore
 from .lstm import LSTM, NormalisedLSTM
@@ -60,5 +61,6 @@ __all__ = [
     "activation",
     "backward",
     "clipped",
+    "decode",
     "forward",
 ]

@@ -1,0 +1,205 @@
+"""Sequence to sequence: an encoder reads, a decoder writes.
+
+    model = Seq2Seq(encoder, decoder, bridge)
+    logits = model(source, target, source_lengths=..., target_lengths=...)
+    logits, pullback = model.vjp(source, target, source_lengths=..., target_lengths=...)
+
+Everything is time-major. The decoder reads `target[t]` at step t and answers with what comes next:
+see `shifted`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .arrays import Array, as_lengths
+from .attention import run
+from .bridge import Bridge, Start, finals
+from .decoder import Decoder, DecoderState
+from .kernels import State
+from .module import Module, once
+from .sequences import reverse
+
+
+class Seq2Seq(Module):
+    """An encoder, a decoder, and a bridge between their states.
+
+    encoder: any module `(x, state, lengths) -> (y, state)`, time-major, e.g. `Chain(Embedding(...),
+    LSTM(..., bidirectional=True))`. bridge: how its final state begins the decoder; None: not at
+    all, the decoder begins with zeros. reverse_source: the encoder reads each source from its end
+    (Sutskever et al. 2014); what it makes of a step still stands beside that step.
+    """
+
+    def __init__(
+        self,
+        encoder: Module,
+        decoder: Decoder,
+        bridge: Bridge | None = None,
+        *,
+        reverse_source: bool = False,
+    ) -> None:
+        super().__init__()
+        if not isinstance(encoder, Module) or not encoder.recurrent:
+            raise TypeError(f"encoder must be a recurrent Module, got {type(encoder).__name__}")
+        if not isinstance(decoder, Decoder):
+            raise TypeError(f"decoder must be a Decoder, got {type(decoder).__name__}")
+        if bridge is not None and not isinstance(bridge, Bridge):
+            raise TypeError(f"bridge must be a Bridge or None, got {type(bridge).__name__}")
+        self.encoder, self.decoder, self.bridge = encoder, decoder, bridge
+        self.reverse_source = bool(reverse_source)
+
+    def __call__(
+        self,
+        source: npt.ArrayLike,
+        target: npt.ArrayLike,
+        *,
+        source_lengths: npt.ArrayLike | None = None,
+        target_lengths: npt.ArrayLike | None = None,
+    ) -> Array:
+        """Return logits `(T, B, V)` after each of the given targets.
+
+        source `(S, B)` tokens or `(S, B, I)` features; target `(T, B)` tokens or `(T, B, I)`
+        features, what the decoder reads; lengths `(B,)` whole numbers from 1. Past a target's
+        length the logits are zero.
+        """
+        return self._forward(False, source, target, source_lengths, target_lengths)[0]
+
+    def attention(
+        self,
+        source: npt.ArrayLike,
+        target: npt.ArrayLike,
+        *,
+        source_lengths: npt.ArrayLike | None = None,
+        target_lengths: npt.ArrayLike | None = None,
+    ) -> Array:
+        """Return the attention weights `(T, B, S)` of a call with these arguments."""
+        weights = self._forward(False, source, target, source_lengths, target_lengths)[1]
+        if weights is None:
+            raise TypeError("this model's decoder has no attention")
+        return weights
+
+    def vjp(
+        self,
+        source: npt.ArrayLike,
+        target: npt.ArrayLike,
+        *,
+        source_lengths: npt.ArrayLike | None = None,
+        target_lengths: npt.ArrayLike | None = None,
+    ) -> tuple[Array, Callable[[npt.ArrayLike], tuple[Any, Any]]]:
+        """As a call, with dropout and the way back.
+
+        `pullback(dlogits) -> (dsource, dtarget)`, each None where it is tokens.
+        """
+        logits, _, pullback = self._forward(True, source, target, source_lengths, target_lengths)
+        return logits, once(pullback)
+
+    def start(
+        self, source: npt.ArrayLike, source_lengths: npt.ArrayLike | None = None
+    ) -> DecoderState:
+        """Read the sources; return the decoder's state before its first `decoder.step`."""
+        encoded, lengths, start, _ = self._encode(False, source, source_lengths)
+        return self.decoder.start(encoded, start.state, lengths, start.context)
+
+    def scheduled(
+        self,
+        source: npt.ArrayLike,
+        target: npt.ArrayLike,
+        rate: float,
+        rng: np.random.Generator,
+        *,
+        source_lengths: npt.ArrayLike | None = None,
+    ) -> Array:
+        """Return targets to train on in which the model's own outputs replace some of those given.
+
+        Scheduled sampling (Bengio et al. 2015): each target but a sequence's first is replaced with
+        probability `rate`, by a token drawn from what the model predicts after all that stands
+        before it, or by the features that it predicts.
+        """
+        if not 0 <= rate <= 1:
+            raise ValueError(f"rate must be in [0, 1], got {rate}")
+        mixed = np.array(target)
+        replaced = rng.random(mixed.shape[:2]) < rate
+        state = self.start(source, source_lengths)
+        last = int(np.flatnonzero(replaced[1:].any(axis=1)).max(initial=-1)) + 1
+        for t in range(1, last + 1):
+            logits, state = self.decoder.step(mixed[t - 1], state)
+            own = logits if self.decoder.embedding is None else sampled(logits, rng)
+            mixed[t, replaced[t]] = own[replaced[t]]
+        return mixed
+
+    def _encode(
+        self, record: bool, source: npt.ArrayLike, lengths: npt.ArrayLike | None
+    ) -> tuple[Array, Array | None, Start, Any]:
+        """What the encoder makes of the sources, and the way back to dsource."""
+        x = np.asarray(source)
+        if x.ndim < 2:
+            raise ValueError(f"source must have shape (S, B) or (S, B, features), got {x.shape}")
+        own = as_lengths(lengths, *x.shape[:2])
+        turn = self.reverse_source
+        (y, state), encoder_back = run(
+            self.encoder, record, reverse(x, own) if turn else source, lengths=own
+        )
+        y = reverse(y, own) if turn else y
+        start, bridge_back, state_back = Start(), None, None
+        if self.bridge is not None:
+            layers, state_back = finals(self.encoder, state)
+            start, bridge_back = run(self.bridge, record, layers)
+
+        def pullback(dencoded: Array | None, dstate: State, dcontext: Array | None) -> Any:
+            dfinal = None
+            if bridge_back is not None and state_back is not None:
+                dfinal = state_back(bridge_back(Start(dstate, dcontext)))
+            if dencoded is not None and turn:
+                dencoded = reverse(dencoded, own)
+            dsource, _ = encoder_back(dencoded, dfinal)
+            return reverse(dsource, own) if turn and dsource is not None else dsource
+
+        return y, own, start, pullback
+
+    def _forward(
+        self,
+        record: bool,
+        source: npt.ArrayLike,
+        target: npt.ArrayLike,
+        source_lengths: npt.ArrayLike | None,
+        target_lengths: npt.ArrayLike | None,
+    ) -> tuple[Array, Array | None, Any]:
+        rows = np.shape(source)[1:2], np.shape(target)[1:2]
+        if all(rows) and rows[0] != rows[1]:
+            raise ValueError(f"target has {rows[1][0]} rows, the source {rows[0][0]}")
+        encoded, lengths, start, encode_back = self._encode(record, source, source_lengths)
+        (logits, weights), decode_back = run(
+            self.decoder,
+            record,
+            target,
+            encoded,
+            start.state,
+            lengths,
+            target_lengths,
+            start.context,
+        )
+
+        def pullback(dlogits: npt.ArrayLike) -> tuple[Any, Any]:
+            dtarget, dencoded, dstate, dcontext = decode_back(dlogits)
+            return encode_back(dencoded, dstate, dcontext), dtarget
+
+        return logits, weights, pullback
+
+
+def shifted(target: npt.ArrayLike, first: Any) -> Array:
+    """Return what a decoder reads to write `target (T, B, ...)`: `first`, and all but the last."""
+    array = np.asarray(target)
+    inputs = np.empty_like(array)
+    inputs[:1], inputs[1:] = first, array[:-1]
+    return inputs
+
+
+def sampled(logits: Array, rng: np.random.Generator) -> Array:
+    """Draw a token from each row of logits `(R, V)`."""
+    noise = rng.gumbel(size=logits.shape)
+    tokens: Array = (logits + noise).argmax(axis=-1)
+    return tokens

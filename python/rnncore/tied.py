@@ -1,0 +1,35 @@
+"""One table for what goes in and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .arrays import Array
+from .layers import Embedding, Linear
+from .module import Module
+
+
+class TiedLinear(Linear):
+    """y = x E^T + b, E being the table of an `Embedding` (Press and Wolf 2017).
+
+    `(..., embedding_dim)` to `(..., num_embeddings)`. Of its own it has only `bias`, at first zero:
+    `params` of a model list the table once, with the embedding, whose gradient both add to.
+    """
+
+    def __init__(self, embedding: Embedding, bias: bool = True) -> None:
+        if not isinstance(embedding, Embedding):
+            raise TypeError(f"embedding must be an Embedding, got {type(embedding).__name__}")
+        self.in_features, self.out_features = embedding.embedding_dim, embedding.num_embeddings
+        self.bias, self.dtype, self.embedding = bool(bias), embedding.dtype, embedding
+        own = {"bias": np.zeros(self.out_features, self.dtype)} if bias else {}
+        Module.__init__(self, own)
+        self._build()
+
+    def _pair(self, of: str) -> tuple[Array, Array | None]:
+        return getattr(self.embedding, of)["weight"], getattr(self, of).get("bias")
+
+    def children(self) -> Iterator[tuple[str, Module]]:
+        """Yield nothing: the embedding belongs to somebody else."""
+        return iter(())

@@ -1,0 +1,172 @@
+"""The decoder: against the reference, its loop in C++, and step by step to the bit."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from compare import assert_close, assert_gradients_of, assert_same
+from rnncore import (
+    Seq2Seq,
+    SoftmaxCrossEntropy,
+    length_mask,
+    reference,
+)
+from rnncore.decoding import by_steps, in_turn
+from rnncore.threads import get_num_threads, set_num_threads
+from seq2seq_models import (
+    MODELS,
+    SOURCE_LENGTHS,
+    TARGET_LENGTHS,
+    B,
+    H,
+    S,
+    T,
+    V,
+    awake,
+    bahdanau,
+    each_model,
+    lengths,
+    luong,
+    tokens,
+)
+
+
+class TestReference:
+    @pytest.mark.parametrize(
+        ("name", "options"),
+        [
+            ("dot", {}),
+            ("concat", {}),
+            ("general, 2 layers", {"num_layers": 2}),
+            ("local", {"D": 2}),
+            ("feeding, dot", {"feeding": True}),
+            ("feeding, concat", {"feeding": True}),
+            ("feeding, local", {"feeding": True, "D": 2}),
+            ("bahdanau", {"before": True}),
+        ],
+    )
+    def test_decodes_the_same(self, name: str, options: dict[str, Any]) -> None:
+        model = awake(MODELS[name]("float64"))
+        decoder, cell = model.decoder, reference.CELLS["gru" if name == "bahdanau" else "lstm"]
+        rng = np.random.default_rng(0)
+        encoded = rng.standard_normal((S, B, decoder.attention.memory_size))
+        target = rng.integers(0, V, (T, B))
+        got, weights = decoder(target, encoded, None, SOURCE_LENGTHS, TARGET_LENGTHS)
+        x = decoder.embedding(target)
+        for b, (length, steps) in enumerate(zip(SOURCE_LENGTHS, TARGET_LENGTHS, strict=True)):
+            zeros = np.zeros((options.get("num_layers", 1), 1, H))
+            want = reference.decode(
+                cell,
+                dict(decoder.params),
+                x[:steps, b],
+                encoded[:length, b],
+                (zeros, zeros) if cell is reference.CELLS["lstm"] else zeros,
+                **options,
+            )
+            assert_close({"logits": got[:steps, b]}, {"logits": want[0]}, 1e-12)
+            assert_close({"weights": weights[:steps, b, :length]}, {"weights": want[1]}, 1e-12)
+            assert not got[steps:, b].any()
+            assert not weights[:, b, length:].any()
+
+
+class TestLoop:
+    """The compiled loop over steps."""
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "feeding, dot",
+            "feeding, general, 2 layers",
+            "feeding, concat",
+            "context and feeding",
+            "bahdanau",
+            "bahdanau, 2 layers",
+        ],
+    )
+    def test_is_a_call_for_each_step(self, name: str) -> None:
+        model, (source, target) = MODELS[name]("float64"), tokens()
+        results = []
+        for walk in (in_turn, by_steps):
+            model.zero_grad()
+            model.decoder._run = functools.partial(  # type: ignore[method-assign]
+                walk, model.decoder.rnn, model.decoder.attention, model.decoder.input_feeding
+            )
+            logits, pullback = model.vjp(source, target, **lengths(True))
+            pullback(np.sin(logits))
+            results.append(({"logits": logits}, {n: g.copy() for n, g in model.grads.items()}))
+        assert_same(*(outputs for outputs, _ in results))
+        assert_close(results[0][1], results[1][1], 1e-12)
+
+    @pytest.mark.parametrize("build", [bahdanau, luong], ids=["bahdanau", "feeding"])
+    def test_has_dropout_between_layers(self, build: Callable[..., Seq2Seq]) -> None:
+        more = {} if build is bahdanau else {"score": "concat", "feeding": True}
+        model = awake(build("float64", layers=2, **more))
+        rnn, (source, target) = model.decoder.rnn, tokens()
+        rnn.dropout, criterion = 0.4, SoftmaxCrossEntropy(reduction="sum")
+        masks = rnn.rng.bit_generator.state
+
+        def run() -> Any:
+            rnn.rng.bit_generator.state = masks
+            return model.vjp(source, target, **lengths(True))
+
+        mask = length_mask(TARGET_LENGTHS, T)
+        logits, pullback = run()
+        pullback(criterion.vjp(logits, target, mask)[1]())
+        assert_gradients_of(
+            lambda: criterion(run()[0], target, mask),
+            ((p, model.grads[name]) for name, p in model.params.items()),
+        )
+        assert not np.array_equal(logits, model(source, target, **lengths(True)))
+
+    @pytest.mark.parametrize("name", ["general, 2 layers", "feeding, concat", "bahdanau"])
+    def test_the_number_of_threads_changes_no_bit(self, name: str) -> None:
+        model, threads, rng = MODELS[name]("float32"), get_num_threads(), np.random.default_rng(0)
+        source, target = rng.integers(0, V, (17, 70)), rng.integers(0, V, (40, 70))
+        ragged = {"source_lengths": rng.integers(1, 18, 70)}
+        ragged |= {"target_lengths": rng.integers(1, 41, 70)}
+        results = []
+        try:
+            for count in (1, 3):
+                set_num_threads(count)
+                model.zero_grad()
+                logits, pullback = model.vjp(source, target, **ragged)
+                pullback(logits)
+                results.append({n: g.copy() for n, g in model.grads.items()} | {"y": logits})
+        finally:
+            set_num_threads(threads)
+        assert_same(*results)
+
+
+class TestSteps:
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @each_model
+    def test_are_the_whole_to_the_bit(self, build: Callable[[str], Seq2Seq], dtype: str) -> None:
+        model, (source, target) = build(dtype), tokens()
+        whole = model(source, target, source_lengths=SOURCE_LENGTHS)
+        state = model.start(source, SOURCE_LENGTHS)
+        for t in range(T):
+            logits, state = model.decoder.step(target[t], state)
+            np.testing.assert_array_equal(logits, whole[t])
+
+    def test_take_rows_in_any_order_and_number(self) -> None:
+        model, (source, target) = MODELS["context and feeding"]("float32"), tokens()
+        whole = model(source, target, source_lengths=SOURCE_LENGTHS)
+        _, state = model.decoder.step(target[0], model.start(source, SOURCE_LENGTHS))
+        rows = np.array([3, 1, 1, 0, 3])
+        taken = state.take(rows)
+        logits, after = model.decoder.step(target[1][rows], taken)
+        np.testing.assert_array_equal(logits, whole[1][:, :][rows])
+        assert len(after) == 5
+        assert after.memory is state.memory
+        weights = model.attention(source, target, source_lengths=SOURCE_LENGTHS)
+        np.testing.assert_array_equal(after.attention, weights[1][rows])
+        assert len(state.take(np.array([False, True, False, True]))) == 2
+
+    def test_attention_weights_add_up_to_one(self) -> None:
+        model, (source, target) = MODELS["general, 2 layers"]("float64"), tokens()
+        weights = model.attention(source, target, **lengths(True))
+        assert weights.shape == (T, B, S)
+        written = length_mask(TARGET_LENGTHS, T)
+        np.testing.assert_allclose(weights.sum(axis=-1), written, atol=1e-15)
