@@ -33,7 +33,7 @@ def node_tests():
         patch.setattr(node, "import_recursive", lambda package: None)
         for name in ("rnn", "lstm", "gru"):
             importlib.import_module(f"onnx.backend.test.case.node.{name}")
-        cases = node.collect_testcases()
+        cases = node.collect_testcases(None)
     recurrent = ("RNN", "LSTM", "GRU")
     return [c for c in cases if c.model and c.model.graph.node[0].op_type in recurrent]
 

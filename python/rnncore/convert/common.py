@@ -53,7 +53,8 @@ def check(judge: str, got: Iterable[Array], want: Iterable[Array], report: Repor
     for mine, theirs in zip(got, want, strict=True):
         if mine.shape != np.shape(theirs):
             raise ValueError(f"{judge} gives shape {np.shape(theirs)}, the model {mine.shape}")
-        off = np.abs(mine.astype(np.float64) - theirs).max(initial=0)
+        with np.errstate(invalid="ignore"):  # inf - inf
+            off = np.abs(mine.astype(np.float64) - theirs).max(initial=0)
         difference = float(max(difference, off) if np.isfinite(off) else np.inf)
         largest = float(max(largest, np.abs(theirs).max(initial=0)))
         tolerance = max(tolerance, TOLERANCE.get(mine.dtype, 0))
