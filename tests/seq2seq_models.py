@@ -45,8 +45,8 @@ def luong(
     return Seq2Seq(encoder(dtype, bidirectional=both), decoder, bridge)
 
 
-def bahdanau(dtype: str, layers: int = 1) -> Seq2Seq:
-    attention = BahdanauAttention(H, 2 * H, size=4, dtype=dtype, seed=2)
+def bahdanau(dtype: str, layers: int = 1, **options: Any) -> Seq2Seq:
+    attention = BahdanauAttention(H, 2 * H, size=4, dtype=dtype, seed=2, **options)
     rnn = GRU(E + 2 * H, H, layers, dtype=dtype, seed=3)
     head = Linear(H, V, dtype=dtype, seed=4)
     decoder = Decoder(Embedding(V, E, dtype=dtype, seed=5), rnn, attention, head)
@@ -106,7 +106,9 @@ MODELS: dict[str, Callable[[str], Seq2Seq]] = {
     "feeding, general, 2 layers": lambda dtype: luong(dtype, "general", feeding=True, layers=2),
     "feeding, concat": lambda dtype: luong(dtype, "concat", feeding=True, size=6),
     "feeding, local": lambda dtype: luong(dtype, "general", feeding=True, window=2),
+    "feeding, local concat": lambda dtype: luong(dtype, "concat", feeding=True, window=1),
     "bahdanau": bahdanau,
+    "bahdanau, local": lambda dtype: bahdanau(dtype, window=2),
     "bahdanau, 2 layers": lambda dtype: bahdanau(dtype, layers=2),
     "final states": sutskever,
     "context": cho,

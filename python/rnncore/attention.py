@@ -15,8 +15,7 @@ import numpy.typing as npt
 
 from . import _core, init
 from .arrays import Array, check_size, float_dtype
-from .chain import Chain
-from .layers import Linear, Tanh
+from .layers import Linear
 from .losses import length_mask
 from .module import Module
 
@@ -106,9 +105,8 @@ class Attention(Module):
         self.query = linear(query_size, self.size, bias=True) if additive else None
         keys = {"dot": None, "general": query_size, "concat": self.size}[score]
         self.key = linear(memory_size, keys) if keys else None
-        self.position = (
-            Chain(linear(query_size, self.size), Tanh(), linear(self.size, 1)) if window else None
-        )
+        self.position = linear(query_size, self.size) if window else None
+        self.centre = linear(self.size, 1) if window else None
         self.combine = linear(memory_size + query_size, self.output_size)
 
     def remember(self, values: Array, lengths: Array, record: bool = False) -> tuple[Memory, Any]:
@@ -177,20 +175,27 @@ class Attention(Module):
         record: bool,
     ) -> Any:
         """The predicted centres `(T, R)` of local attention, and the way back to dquery."""
-        if self.position is None:
+        if self.position is None or self.centre is None:
             return None, None
-        sums, back = run_rows(self.position, record, query, mask)
-        lengths = memory.lengths if source is None else memory.lengths[source]
+        sums, position_back = run_rows(self.position, record, query, mask)
+        inner = _TANH[self.dtype](sums)
+        sums, centre_back = run_rows(self.centre, record, inner, mask)
         share = _SIGMOID[self.dtype](sums[..., 0])
-        lengths = lengths.astype(self.dtype)
-        return share * lengths, lambda d: back((d * lengths * share * (1 - share))[..., None])
+        lengths = (memory.lengths if source is None else memory.lengths[source]).astype(self.dtype)
+
+        def pullback(d: Array) -> Array:
+            dsums = (d * lengths * share * (1 - share))[..., None]
+            dquery: Array = position_back(centre_back(dsums) * (1 - inner * inner))
+            return dquery
+
+        return share * lengths, pullback
 
 
 class LuongAttention(Attention):
     """Attention after the decoder's step (Luong et al. 2015): the new hidden state asks.
 
     Parameters, as far as the score has them: `key.weight`, `query.weight`, `query.bias`, `v`;
-    `position.0.weight`, `position.2.weight` with a window; `combine.weight`.
+    `position.weight` (W_p), `centre.weight` (v_p) with a window; `combine.weight`.
     """
 
 

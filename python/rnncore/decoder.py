@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from .arrays import Array, as_array, as_integers, as_lengths, as_shape, check_size
 from .attention import Attention, run, spread
-from .decoding import Inputs, Outputs, at_once, by_steps, in_turn, top
+from .decoding import Inputs, Outputs, at_once, in_turn, top
 from .kernels import State
 from .losses import length_mask
 from .module import Module, once
@@ -223,9 +223,7 @@ class Decoder(Module):
         attention, feeds = self.attention, self.input_feeding
         if attention is None or not self.fed_size:
             return at_once(self.rnn, attention, inputs, record)
-        if attention.window is None or not inputs.x.size:
-            return in_turn(self.rnn, attention, feeds, inputs, record)
-        return by_steps(self.rnn, attention, feeds, inputs, record)
+        return in_turn(self.rnn, attention, feeds, inputs, record)
 
     def _logits(self, found: Outputs, mask: Array | None, record: bool) -> tuple[Array, Any]:
         """The head's outputs of the steps that count, and the way back from dlogits to dy."""
