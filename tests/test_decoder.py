@@ -13,9 +13,9 @@ from rnncore import (
     length_mask,
     reference,
 )
-from rnncore.attention import Attention, MemoryGradients, run
+from rnncore.attention import Attention, MemoryGradients
 from rnncore.decoding import Inputs, Outputs, in_turn, top
-from rnncore.sequences import mapped
+from rnncore.sequences import mapped, run
 from rnncore.stack import Layers
 from rnncore.threads import get_num_threads, set_num_threads
 from seq2seq_models import (

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -185,6 +186,16 @@ class TestTied:
             TiedLinear(Linear(3, 4))  # type: ignore[arg-type]
 
 
+class TestDocs:
+    def test_the_page_s_model_learns(self) -> None:
+        page = Path(__file__).parent.parent / "docs" / "sequence_to_sequence.md"
+        (code,) = re.findall(r"```python\n(import numpy.*?)```", page.read_text("utf-8"), re.DOTALL)
+        names: dict[str, Any] = {}
+        exec(code, names)
+        assert names["value"] < 2.2 < np.log(30)
+        assert names["weights"].shape == (8, 32, 8)
+
+
 class TestErrors:
     def test_name_what_does_not_fit(self) -> None:
         embedding, head, attention = Embedding(V, E), Linear(H, V), LuongAttention(H, H)
@@ -221,6 +232,11 @@ class TestErrors:
             model(source, target[0])
         with pytest.raises(ValueError, match="target has 3 rows, the source 4"):
             model(source, target[:, :3])
+        encoded = np.zeros((S, B, H), "float32")
+        with pytest.raises(ValueError, match="encoded must have 3 rows, got 4"):
+            model.decoder(target[:, :3], encoded)
+        with pytest.raises(TypeError, match="values is float64"):
+            model.decoder(target, encoded.astype(float))
         with pytest.raises(ValueError, match=r"lengths must have shape \(4,\)"):
             model(source, target, source_lengths=[1])
         with pytest.raises(ValueError, match=r"lengths must be in 1\.\.6"):

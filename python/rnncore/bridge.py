@@ -13,13 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, check_size
-from .attention import run
 from .bidirectional import Bidirectional
 from .chain import Chain
 from .kernels import State
 from .layers import Linear, Tanh
 from .module import Module
-from .sequences import Tree
+from .sequences import Tree, run
 
 Seed = int | np.random.Generator | None
 #: Of each layer h and c `(B, W)`, or their gradients; None is zero, or not there.

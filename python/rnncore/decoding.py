@@ -9,10 +9,11 @@ import numpy as np
 
 from . import _core
 from .arrays import Array
-from .attention import Attention, MemoryGradients, run
+from .attention import Attention, MemoryGradients
 from .kernels import State
 from .layers import Linear
 from .regularisers import inverted
+from .sequences import run
 from .stack import Layers
 
 

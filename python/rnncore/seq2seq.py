@@ -17,12 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, as_lengths
-from .attention import run
 from .bridge import Bridge, Start, finals
 from .decoder import Decoder, DecoderState
 from .kernels import State
 from .module import Module, once
-from .sequences import reverse
+from .sequences import reverse, run
 
 
 class Seq2Seq(Module):

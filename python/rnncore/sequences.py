@@ -155,6 +155,29 @@ def walk(module: Module) -> Iterator[Module]:
         yield from walk(child)
 
 
+def run(module: Module, record: bool, *args: Any, **options: Any) -> tuple[Any, Any]:
+    """What a module returns, and its pullback if it is to be recorded."""
+    if record:
+        output, pullback = module.vjp(*args, **options)
+        return output, pullback
+    return module(*args, **options), None
+
+
+def run_rows(module: Module, record: bool, x: Array, mask: Array | None) -> tuple[Array, Any]:
+    """The same over the rows of x that the mask picks, all if None; the others become zero."""
+    if mask is None or mask.all():
+        return run(module, record, x)
+    rows, back = run(module, record, x[mask])
+    return spread(rows, mask), lambda dy: spread(back(dy[mask]), mask)
+
+
+def spread(rows: Array, mask: Array) -> Array:
+    """Undo `rows = x[mask]`, with zeros elsewhere."""
+    x = np.zeros((*mask.shape, *rows.shape[1:]), rows.dtype)
+    x[mask] = rows
+    return x
+
+
 def agreed(name: str, parts: Mapping[str, Module]) -> Any:
     """Return the attribute on which all modules that have it agree, None if none has it."""
     found = [
