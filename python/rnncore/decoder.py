@@ -16,7 +16,7 @@ from .kernels import State
 from .losses import length_mask
 from .module import Module, once
 from .regularisers import Regularisers
-from .sequences import agreed, check_one_way, run, spread, take_rows
+from .sequences import agreed, check_one_way, pick, run, spread, take_rows
 from .stack import Layers
 
 
@@ -228,13 +228,13 @@ class Decoder(Module):
 
     def _logits(self, found: Outputs, mask: Array | None, record: bool) -> tuple[Array, Any]:
         """The head's outputs of the steps that count, and the way back from dlogits to dy."""
-        rows, merge_back = found.y if mask is None else found.y[mask], None
+        rows, merge_back = found.y if mask is None else pick(found.y, mask), None
         if self.attention is not None and not found.merged:
             rows, merge_back = self.attention.merge(rows, record)
         logits, head_back = run(self.head, record, rows)
 
         def pullback(dlogits: Array) -> Array:
-            d: Array = head_back(dlogits if mask is None else dlogits[mask])
+            d: Array = head_back(dlogits if mask is None else pick(dlogits, mask))
             d = d if merge_back is None else merge_back(d)
             return d if mask is None else spread(d, mask)
 

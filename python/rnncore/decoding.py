@@ -13,7 +13,7 @@ from .attention import Attention, MemoryGradients
 from .kernels import State
 from .layers import Linear
 from .regularisers import inverted
-from .sequences import run
+from .sequences import pick, run
 from .stack import Layers
 
 
@@ -119,8 +119,9 @@ def in_turn(
 
 def _add_gradients(linear: Linear, x: Array, dy: Array, mask: Array | None) -> None:
     """Add those of the weights of `y = linear(x)`, from the rows of the mask."""
-    picked = np.full(x.shape[:2], True) if mask is None else mask
-    linear._kernels.backward(x[picked], dy[picked], *linear._pair("grads"), want_dx=False)
+    if mask is None:
+        mask = np.full(x.shape[:2], True)
+    linear._kernels.backward(pick(x, mask), pick(dy, mask), *linear._pair("grads"), want_dx=False)
 
 
 def top(state: State) -> Any:

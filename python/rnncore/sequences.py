@@ -167,15 +167,21 @@ def run_rows(module: Module, record: bool, x: Array, mask: Array | None) -> tupl
     """The same over the rows of x that the mask picks, all if None; the others become zero."""
     if mask is None or mask.all():
         return run(module, record, x)
-    rows, back = run(module, record, x[mask])
-    return spread(rows, mask), lambda dy: spread(back(dy[mask]), mask)
+    rows, back = run(module, record, pick(x, mask))
+    return spread(rows, mask), lambda dy: spread(back(pick(dy, mask)), mask)
+
+
+def pick(x: Array, mask: Array) -> Array:
+    """The rows of x `(T, B, ...)` that the mask picks, one after the other."""
+    rows: Array = x.reshape(mask.size, *x.shape[2:]).take(np.flatnonzero(mask), axis=0)
+    return rows
 
 
 def spread(rows: Array, mask: Array) -> Array:
-    """Undo `rows = x[mask]`, with zeros elsewhere."""
-    x = np.zeros((*mask.shape, *rows.shape[1:]), rows.dtype)
-    x[mask] = rows
-    return x
+    """Undo `rows = pick(x, mask)`, with zeros elsewhere."""
+    x = np.zeros((mask.size, *rows.shape[1:]), rows.dtype)
+    x[np.flatnonzero(mask)] = rows
+    return x.reshape(*mask.shape, *rows.shape[1:])
 
 
 def agreed(name: str, parts: Mapping[str, Module]) -> Any:
