@@ -148,7 +148,7 @@ void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record, Index step
   Record<T> passing;
   Record<T>& r = record ? *record : passing;
   r.parts = a.forest ? cut_forest(*a.forest) : cut(a, parts(a.grid, record != nullptr));
-  r.replays = steps > 0;
+  r.replays = record && steps > 0;
   for (const auto& watched : weights_) r.weights.push_back(watched->snapshot(record != nullptr));
   ForwardArrays<T> arrays = a;
   if (record) {
