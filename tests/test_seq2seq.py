@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from compare import assert_gradients_of, assert_same
 from rnncore import (
+    GRU,
     LSTM,
     ContextBridge,
     Decoder,
     Embedding,
     FinalBridge,
     Linear,
+    LinearBridge,
     LuongAttention,
     MeanSquaredError,
     Seq2Seq,
@@ -256,5 +258,8 @@ class TestErrors:
         decoder = Decoder(Embedding(V, E), LSTM(E, H, 2), None, Linear(H, V))
         with pytest.raises(ValueError, match=r"state\[0\] must have shape \(2, 4, 5\)"):
             Seq2Seq(encoder("float32"), decoder, FinalBridge())(source, target)
+        gru = Decoder(Embedding(V, E), GRU(E, H), None, Linear(H, V))
+        with pytest.raises(ValueError, match="the bridge needs cell_state=False"):
+            Seq2Seq(encoder("float32"), gru, LinearBridge(H, H))
         with pytest.raises(ValueError, match="context_size is: it is 0"):
             Seq2Seq(encoder("float32"), decoder, ContextBridge(H, 4, H, 2))(source, target)
