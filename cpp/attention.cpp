@@ -1,6 +1,7 @@
 #include "attention.hpp"
 
 #include <atomic>
+#include <mutex>
 
 #include "dispatch.hpp"
 
@@ -156,6 +157,8 @@ py::tuple Memory<T>::look_back(const py::object& dcontext_object, const py::obje
 
 template <class T>
 void add_rows_in_order(const T* rows, Index count, Index width, T* sum) {
+  static std::mutex adding; // calls share the sum
+  const std::lock_guard lock(adding);
   for (Index r = 0; r < count; ++r)
     for (Index k = 0; k < width; ++k) sum[k] += rows[r * width + k];
 }

@@ -57,8 +57,8 @@ void bind_decoding(py::module_& m, const std::string& suffix) {
   py::class_<DecodingTape<T>>(m, ("DecodingTape" + suffix).c_str());
 
   py::class_<Decoding<T>>(m, ("Decoding" + suffix).c_str())
-      .def(py::init<const py::list&, const py::object&, const py::object&>(), py::arg("layers"),
-           py::arg("query"), py::arg("combine"))
+      .def(py::init<const py::list&, const py::object&, const py::object&, const py::object&>(),
+           py::arg("layers"), py::arg("query"), py::arg("position"), py::arg("combine"))
       .def("forward", &Decoding<T>::forward, py::arg("memory"), py::arg("x"), py::arg("h0"), py::arg("c0"),
            py::arg("lengths"), py::arg("masks"), py::arg("record"))
       .def("backward", &Decoding<T>::backward, py::arg("tape"), py::arg("dy"), py::arg("dcontext"),

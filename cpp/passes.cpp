@@ -217,7 +217,7 @@ void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record, Index step
   Record<T> passing;
   Record<T>& r = record ? *record : passing;
   r.parts = a.forest ? cut_forest(*a.forest) : cut(a, parts(a.grid, record != nullptr));
-  r.replays = steps > 0;
+  r.replays = record && steps > 0;
   r.weights = pinned ? *pinned : weights(record != nullptr);
   ForwardArrays<T> arrays = a;
   if (record) {

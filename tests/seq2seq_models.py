@@ -45,8 +45,8 @@ def luong(
     return Seq2Seq(encoder(dtype, bidirectional=both), decoder, bridge)
 
 
-def bahdanau(dtype: str, layers: int = 1) -> Seq2Seq:
-    attention = BahdanauAttention(H, 2 * H, size=4, dtype=dtype, seed=2)
+def bahdanau(dtype: str, layers: int = 1, **options: Any) -> Seq2Seq:
+    attention = BahdanauAttention(H, 2 * H, size=4, dtype=dtype, seed=2, **options)
     rnn = GRU(E + 2 * H, H, layers, dtype=dtype, seed=3)
     head = Linear(H, V, dtype=dtype, seed=4)
     decoder = Decoder(Embedding(V, E, dtype=dtype, seed=5), rnn, attention, head)
@@ -61,11 +61,20 @@ def sutskever(dtype: str) -> Seq2Seq:
     return Seq2Seq(encoder(dtype, num_layers=2), decoder, FinalBridge(), reverse_source=True)
 
 
+def mixed(dtype: str, encodes: Any, decodes: Any, learnt: bool) -> Seq2Seq:
+    """An encoder and a decoder of different cells."""
+    rnn, head = decodes(E, H, 2, dtype=dtype, seed=3), Linear(H, V, dtype=dtype, seed=4)
+    decoder = Decoder(Embedding(V, E, dtype=dtype, seed=5), rnn, None, head)
+    has_c = decodes is LSTM
+    bridge = LinearBridge(H, H, 2, cell_state=has_c, dtype=dtype) if learnt else FinalBridge()
+    return Seq2Seq(encoder(dtype, encodes, num_layers=2), decoder, bridge)
+
+
 def cho(dtype: str, cell: Any = GRU) -> Seq2Seq:
     """A context for every step."""
     rnn, head = cell(E + 4, H, 2, dtype=dtype, seed=3), Linear(H, V, dtype=dtype, seed=4)
     decoder = Decoder(Embedding(V, E, dtype=dtype, seed=5), rnn, None, head, context_size=4)
-    bridge = ContextBridge(H, 4, H, 2, cell_state=cell is LSTM, dtype=dtype, seed=6)
+    bridge = ContextBridge(H, 4, H, 2, dtype=dtype, seed=6)
     return Seq2Seq(encoder(dtype, GRU), decoder, bridge)
 
 
@@ -83,7 +92,7 @@ def context_and_feeding(dtype: str) -> Seq2Seq:
     )
     both = Bidirectional(LSTM(E, H, dtype=dtype, seed=0), LSTM(E, H, dtype=dtype, seed=1))
     reads = Chain(Embedding(V, E, dtype=dtype, seed=7), both)
-    bridge = ContextBridge(2 * H, 4, H, cell_state=False, dtype=dtype, seed=6)
+    bridge = ContextBridge(2 * H, 4, H, dtype=dtype, seed=6)
     return Seq2Seq(reads, decoder, bridge, reverse_source=True)
 
 
@@ -106,9 +115,15 @@ MODELS: dict[str, Callable[[str], Seq2Seq]] = {
     "feeding, general, 2 layers": lambda dtype: luong(dtype, "general", feeding=True, layers=2),
     "feeding, concat": lambda dtype: luong(dtype, "concat", feeding=True, size=6),
     "feeding, local": lambda dtype: luong(dtype, "general", feeding=True, window=2),
+    "feeding, local concat": lambda dtype: luong(dtype, "concat", feeding=True, window=1),
     "bahdanau": bahdanau,
+    "bahdanau, local": lambda dtype: bahdanau(dtype, window=2),
     "bahdanau, 2 layers": lambda dtype: bahdanau(dtype, layers=2),
     "final states": sutskever,
+    "final states, lstm to gru": lambda dtype: mixed(dtype, LSTM, GRU, False),
+    "final states, gru to lstm": lambda dtype: mixed(dtype, GRU, LSTM, False),
+    "learnt, lstm to rnn": lambda dtype: mixed(dtype, LSTM, RNN, True),
+    "learnt, gru to lstm": lambda dtype: mixed(dtype, GRU, LSTM, True),
     "context": cho,
     "context, lstm": lambda dtype: cho(dtype, LSTM),
     "context and feeding": context_and_feeding,
@@ -140,5 +155,5 @@ def forecaster(dtype: str) -> Seq2Seq:
     """From features to features: what the decoder reads and writes has two numbers a step."""
     attention = LuongAttention(H, H, "general", dtype=dtype, seed=2)
     decoder = Decoder(None, GRU(2, H, dtype=dtype, seed=3), attention, Linear(H, 2, dtype=dtype))
-    bridge = FinalBridge(cell_state=False)
+    bridge = FinalBridge()
     return Seq2Seq(GRU(3, H, dtype=dtype, seed=1), decoder, bridge)

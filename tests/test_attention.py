@@ -180,6 +180,52 @@ class TestKernels:
             assert_close({name: got[name]}, {name: want[name]}, 1e-12)
 
 
+class TestModule:
+    """An attention by itself."""
+
+    @pytest.mark.parametrize(
+        "options",
+        [{}, {"score": "concat", "size": 4}, {"window": 2}, {"score": "concat", "window": 1}],
+        ids=["general", "concat", "local", "local concat"],
+    )
+    def test_gradients_agree_with_differences(self, options: dict[str, Any]) -> None:
+        attention, rng = (
+            LuongAttention(5, 3, dtype="float64", seed=0, **options),
+            np.random.default_rng(0),
+        )
+        for param in attention.params.values():
+            param *= 2
+        query, values = rng.standard_normal((4, 2, 5)), rng.standard_normal((6, 2, 3))
+        lengths, dy = [6, 2], rng.standard_normal((4, 2, 3))
+        (y, weights), pullback = attention.vjp(query, values, lengths=lengths)
+        assert y.shape == (4, 2, 3)
+        assert weights.shape == (4, 2, 6)
+        dquery, dvalues = pullback(dy)
+        used = {n: p for n, p in attention.params.items() if n != "combine.weight"}
+        assert_gradients_of(
+            lambda: float(np.vdot(attention(query, values, lengths=lengths)[0], dy)),
+            [
+                (query, dquery),
+                (values, dvalues),
+                *((p, attention.grads[n]) for n, p in used.items()),
+            ],
+        )
+
+    def test_checks_its_arguments(self) -> None:
+        attention = LuongAttention(5, 3)
+        query, values = np.zeros((4, 2, 5), "float32"), np.zeros((6, 2, 3), "float32")
+        with pytest.raises(ValueError, match=r"query must have shape \(T, 2, 5\), got \(4, 1, 5\)"):
+            attention(query[:, :1], values)
+        with pytest.raises(
+            ValueError, match=r"looked at must have shape \(S, B, 3\), got \(6, 2, 2\)"
+        ):
+            attention(query, values[..., :2])
+        with pytest.raises(TypeError, match="values is float64"):
+            attention(query, values.astype(float))
+        with pytest.raises(ValueError, match=r"lengths must be in 1\.\.6"):
+            attention(query, values, lengths=[7, 1])
+
+
 class TestErrors:
     def test_name_the_score(self) -> None:
         with pytest.raises(ValueError, match="score must be one of dot, general, concat"):

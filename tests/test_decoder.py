@@ -13,7 +13,10 @@ from rnncore import (
     length_mask,
     reference,
 )
-from rnncore.decoding import by_steps, in_turn
+from rnncore.attention import Attention, MemoryGradients
+from rnncore.decoding import Inputs, Outputs, in_turn, top
+from rnncore.sequences import mapped, run
+from rnncore.stack import Layers
 from rnncore.threads import get_num_threads, set_num_threads
 from seq2seq_models import (
     MODELS,
@@ -31,6 +34,53 @@ from seq2seq_models import (
     luong,
     tokens,
 )
+
+
+def by_steps(
+    rnn: Layers, attention: Attention, feeds: bool, inputs: Inputs, record: bool
+) -> Outputs:
+    """What `in_turn` does, with a call for each step."""
+    first = state = inputs.state
+    memory, size, before = inputs.memory, attention.memory_size, not feeds
+    joined, fed_size = inputs.joined(rnn.input_size), attention.fed_size(feeds)
+    ys: list[np.ndarray] = []
+    looks, backs = [], []
+    for t in range(len(joined)):
+        alive = None if inputs.steps is None else (t < inputs.steps).astype(np.int64)
+        now = joined[t : t + 1]
+        if before:
+            contexts, weights, look_back = attention.look(
+                top(state)[None], memory, alive, record=record
+            )
+            now[..., -fed_size:] = contexts[..., :size]
+        elif t:
+            now[..., -fed_size:] = ys[-1]
+        (h, state), rnn_back = run(rnn, record, now, state)
+        if feeds:
+            contexts, weights, look_back = attention.look(h, memory, alive, record=record)
+        contexts[..., size:] = h
+        y, merge_back = attention.merge(contexts, record)
+        ys.append(y)
+        looks.append(weights)
+        backs.append((look_back, rnn_back, merge_back))
+
+    def pullback(dout: np.ndarray, d: MemoryGradients) -> tuple[Any, Any]:
+        dstate, dx = mapped(np.zeros_like, first), np.zeros_like(joined)
+        for t in reversed(range(len(joined))):
+            look_back, rnn_back, merge_back = backs[t]
+            dy = dout[t : t + 1]
+            if feeds and t + 1 < len(joined):
+                dy = dy + dx[t + 1 : t + 2, :, -fed_size:]
+            dcontexts = merge_back(dy)
+            dcontext, dh = dcontexts[..., :size], dcontexts[..., size:]
+            if feeds:
+                dh = dh + look_back(dcontext, d)
+            dx[t : t + 1], dstate = rnn_back(dh, dstate)
+            if before:
+                top(dstate)[...] += look_back(dcontext + dx[t : t + 1, :, -fed_size:], d)[0]
+        return dx, dstate
+
+    return Outputs(np.concatenate(ys), True, np.concatenate(looks), pullback)
 
 
 class TestReference:
@@ -80,6 +130,7 @@ class TestLoop:
             "feeding, dot",
             "feeding, general, 2 layers",
             "feeding, concat",
+            "feeding, local",
             "context and feeding",
             "bahdanau",
             "bahdanau, 2 layers",

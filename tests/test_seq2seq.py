@@ -2,18 +2,23 @@
 
 import copy
 import pickle
+import re
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from compare import assert_gradients_of, assert_same
 from rnncore import (
+    GRU,
     LSTM,
     ContextBridge,
     Decoder,
     Embedding,
     FinalBridge,
     Linear,
+    LinearBridge,
     LuongAttention,
     MeanSquaredError,
     Seq2Seq,
@@ -185,6 +190,17 @@ class TestTied:
             TiedLinear(Linear(3, 4))  # type: ignore[arg-type]
 
 
+class TestDocs:
+    def test_the_page_s_model_learns(self) -> None:
+        page = Path(__file__).parent.parent / "docs" / "sequence_to_sequence.md"
+        first = re.search(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+        assert first is not None
+        names: dict[str, Any] = {}
+        exec(first[1], names)
+        assert names["value"] < 2.2 < np.log(30)
+        assert names["weights"].shape == (8, 32, 8)
+
+
 class TestErrors:
     def test_name_what_does_not_fit(self) -> None:
         embedding, head, attention = Embedding(V, E), Linear(H, V), LuongAttention(H, H)
@@ -221,6 +237,11 @@ class TestErrors:
             model(source, target[0])
         with pytest.raises(ValueError, match="target has 3 rows, the source 4"):
             model(source, target[:, :3])
+        encoded = np.zeros((S, B, H), "float32")
+        with pytest.raises(ValueError, match="encoded must have 3 rows, got 4"):
+            model.decoder(target[:, :3], encoded)
+        with pytest.raises(TypeError, match="values is float64"):
+            model.decoder(target, encoded.astype(float))
         with pytest.raises(ValueError, match=r"lengths must have shape \(4,\)"):
             model(source, target, source_lengths=[1])
         with pytest.raises(ValueError, match=r"lengths must be in 1\.\.6"):
@@ -237,5 +258,8 @@ class TestErrors:
         decoder = Decoder(Embedding(V, E), LSTM(E, H, 2), None, Linear(H, V))
         with pytest.raises(ValueError, match=r"state\[0\] must have shape \(2, 4, 5\)"):
             Seq2Seq(encoder("float32"), decoder, FinalBridge())(source, target)
+        gru = Decoder(Embedding(V, E), GRU(E, H), None, Linear(H, V))
+        with pytest.raises(ValueError, match="the bridge needs cell_state=False"):
+            Seq2Seq(encoder("float32"), gru, LinearBridge(H, H))
         with pytest.raises(ValueError, match="context_size is: it is 0"):
             Seq2Seq(encoder("float32"), decoder, ContextBridge(H, 4, H, 2))(source, target)

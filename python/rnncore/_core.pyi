@@ -128,7 +128,11 @@ class MemoryF64(MemoryF32): ...
 
 class DecodingF32:
     def __init__(
-        self, layers: list[LayerF32], query: LinearF32 | None, combine: LinearF32 | None
+        self,
+        layers: list[LayerF32],
+        query: LinearF32 | None,
+        position: tuple[LinearF32, LinearF32] | None,
+        combine: LinearF32 | None,
     ) -> None: ...
     def forward(
         self,
@@ -149,7 +153,7 @@ class DecodingF32:
         dkeys: Array,
         dvalues: Array,
         dv: Array | None,
-    ) -> tuple[Array, Array, Array | None, Array, Array | None]: ...
+    ) -> dict[str, Array]: ...
 
 class DecodingF64(DecodingF32): ...
 

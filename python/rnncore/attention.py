@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core, init
-from .arrays import Array, check_size, float_dtype
-from .chain import Chain
-from .layers import Linear, Tanh
+from .arrays import Array, as_array, as_lengths, as_shape, check_size, float_dtype
+from .layers import Linear
 from .losses import length_mask
-from .module import Module
+from .module import Module, once
+from .sequences import run, run_rows
 
 Seed = int | np.random.Generator | None
 SCORES = ("dot", "general", "concat")
@@ -106,24 +106,71 @@ class Attention(Module):
         self.query = linear(query_size, self.size, bias=True) if additive else None
         keys = {"dot": None, "general": query_size, "concat": self.size}[score]
         self.key = linear(memory_size, keys) if keys else None
-        self.position = (
-            Chain(linear(query_size, self.size), Tanh(), linear(self.size, 1)) if window else None
-        )
+        self.position = linear(query_size, self.size) if window else None
+        self.centre = linear(self.size, 1) if window else None
         self.combine = linear(memory_size + query_size, self.output_size)
 
-    def remember(self, values: Array, lengths: Array, record: bool = False) -> tuple[Memory, Any]:
+    def __call__(
+        self, query: npt.ArrayLike, values: npt.ArrayLike, *, lengths: npt.ArrayLike | None = None
+    ) -> tuple[Array, Array]:
+        """Return contexts `(T, B, M)` and weights `(T, B, S)`.
+
+        query: `(T, B, query_size)`; values: `(S, B, memory_size)`, what is looked at, in its first
+        `lengths (B,)` steps.
+        """
+        return self._look_at(False, query, values, lengths)[:2]
+
+    def vjp(
+        self, query: npt.ArrayLike, values: npt.ArrayLike, *, lengths: npt.ArrayLike | None = None
+    ) -> tuple[tuple[Array, Array], Callable[[npt.ArrayLike], tuple[Array, Array]]]:
+        """As a call, and the way back from the contexts: `pullback(dy) -> (dquery, dvalues)`."""
+        contexts, weights, pullback = self._look_at(True, query, values, lengths)
+        return (contexts, weights), once(pullback)
+
+    def _look_at(
+        self,
+        record: bool,
+        query: npt.ArrayLike,
+        values: npt.ArrayLike,
+        lengths: npt.ArrayLike | None,
+    ) -> tuple[Array, Array, Callable[[npt.ArrayLike], tuple[Array, Array]]]:
+        queries, batch = as_array("query", query, self.dtype), np.shape(values)[1:2]
+        if queries.ndim != 3 or queries.shape[1:] != (*batch, self.query_size):
+            axes = f"(T, {batch[0] if batch else 'B'}, {self.query_size})"
+            raise ValueError(f"query must have shape {axes}, got {queries.shape}")
+        memory, remember_back = self.remember(values, lengths, record)
+        contexts, weights, look_back = self.look(queries, memory, record=record)
+        y = np.ascontiguousarray(contexts[..., : self.memory_size])
+
+        def pullback(dy: npt.ArrayLike) -> tuple[Array, Array]:
+            d = memory.gradients()
+            dquery = look_back(as_shape("dy", dy, self.dtype, y.shape), d)
+            return dquery, remember_back(d)
+
+        return y, weights, pullback
+
+    def remember(
+        self, values: npt.ArrayLike, lengths: npt.ArrayLike | None = None, record: bool = False
+    ) -> tuple[Memory, Any]:
         """Make a memory of values `(S, B, M)`; the way back: from its gradients to dvalues."""
-        mask = length_mask(lengths, len(values))
-        keys, back = (
-            (values, None) if self.key is None else run_rows(self.key, record, values, mask)
-        )
+        values = as_array("values", values, self.dtype)
+        if values.ndim != 3 or values.shape[-1] != self.memory_size:
+            axes = f"(S, B, {self.memory_size})"
+            raise ValueError(f"what is looked at must have shape {axes}, got {values.shape}")
+        steps, batch = values.shape[:2]
+        own = as_lengths(lengths, steps, batch)
+        own = np.full(batch, steps, np.int64) if own is None else own
+        keys, back = values, None
+        if self.key is not None:
+            mask = length_mask(own, steps)
+            keys, back = run_rows(self.key, record, values, mask)
         make = _core.MemoryF32 if self.dtype == np.float32 else _core.MemoryF64
-        kernels = make(keys, values, lengths, self.params.get("v"), self.window or 0)
+        kernels = make(keys, values, own, self.params.get("v"), self.window or 0)
 
         def pullback(d: MemoryGradients) -> Array:
             return d.values + (d.keys if back is None else back(d.keys))
 
-        return Memory(keys, values, lengths, kernels), pullback
+        return Memory(keys, values, own, kernels), pullback
 
     def look(
         self,
@@ -139,11 +186,8 @@ class Attention(Module):
         contexts `(T, R, M + Q)` have room for an h beside them, see `merge`. The way back goes
         from dcontext `(T, R, M)` to dquery and adds to the memory's gradients.
         """
-        asked, query_back, mask = (
-            query,
-            None,
-            None if steps is None else length_mask(steps, len(query)),
-        )
+        mask = None if steps is None else length_mask(steps, len(query))
+        asked, query_back = query, None
         if self.query is not None:
             asked, query_back = run_rows(self.query, record, query, mask)
         centre, centre_back = self._centre(query, memory, source, mask, record)
@@ -177,20 +221,27 @@ class Attention(Module):
         record: bool,
     ) -> Any:
         """The predicted centres `(T, R)` of local attention, and the way back to dquery."""
-        if self.position is None:
+        if self.position is None or self.centre is None:
             return None, None
-        sums, back = run_rows(self.position, record, query, mask)
-        lengths = memory.lengths if source is None else memory.lengths[source]
+        sums, position_back = run_rows(self.position, record, query, mask)
+        inner = _TANH[self.dtype](sums)
+        sums, centre_back = run_rows(self.centre, record, inner, mask)
         share = _SIGMOID[self.dtype](sums[..., 0])
-        lengths = lengths.astype(self.dtype)
-        return share * lengths, lambda d: back((d * lengths * share * (1 - share))[..., None])
+        lengths = (memory.lengths if source is None else memory.lengths[source]).astype(self.dtype)
+
+        def pullback(d: Array) -> Array:
+            dsums = (d * lengths * share * (1 - share))[..., None]
+            dquery: Array = position_back(centre_back(dsums) * (1 - inner * inner))
+            return dquery
+
+        return share * lengths, pullback
 
 
 class LuongAttention(Attention):
     """Attention after the decoder's step (Luong et al. 2015): the new hidden state asks.
 
     Parameters, as far as the score has them: `key.weight`, `query.weight`, `query.bias`, `v`;
-    `position.0.weight`, `position.2.weight` with a window; `combine.weight`.
+    `position.weight` (W_p), `centre.weight` (v_p) with a window; `combine.weight`.
     """
 
 
@@ -207,26 +258,3 @@ class BahdanauAttention(Attention):
         self, query_size: int, memory_size: int, score: str = "concat", **options: Any
     ) -> None:
         super().__init__(query_size, memory_size, score, **options)
-
-
-def run(module: Module, record: bool, *args: Any, **options: Any) -> tuple[Any, Any]:
-    """What a module returns, and its pullback if it is to be recorded."""
-    if record:
-        output, pullback = module.vjp(*args, **options)
-        return output, pullback
-    return module(*args, **options), None
-
-
-def run_rows(module: Module, record: bool, x: Array, mask: Array | None) -> tuple[Array, Any]:
-    """The same over the rows of x that the mask picks, all if None; the others become zero."""
-    if mask is None or mask.all():
-        return run(module, record, x)
-    rows, back = run(module, record, x[mask])
-    return spread(rows, mask), lambda dy: spread(back(dy[mask]), mask)
-
-
-def spread(rows: Array, mask: Array) -> Array:
-    """Undo `rows = x[mask]`, with zeros elsewhere."""
-    x = np.zeros((*mask.shape, *rows.shape[1:]), rows.dtype)
-    x[mask] = rows
-    return x

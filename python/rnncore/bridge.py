@@ -7,19 +7,17 @@ An encoder's final state is seen as layers from the bottom up, each `(h, c)` wit
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, check_size
-from .attention import run
 from .bidirectional import Bidirectional
 from .chain import Chain
-from .kernels import State
 from .layers import Linear, Tanh
 from .module import Module
-from .sequences import Tree
+from .sequences import Tree, run
 
 Seed = int | np.random.Generator | None
 #: Of each layer h and c `(B, W)`, or their gradients; None is zero, or not there.
@@ -27,10 +25,11 @@ Finals: TypeAlias = Sequence[tuple[Array | None, Array | None]]
 
 
 class Start(NamedTuple):
-    """What a decoder begins with: its state, zero if None, and a context for every step."""
+    """What a decoder begins with, or its gradients; None is zero, or not there."""
 
-    state: State = None
-    context: Array | None = None
+    h: Array | None = None  # (num_layers, B, H)
+    c: Array | None = None  # the same, for an LSTM
+    context: Array | None = None  # (B, C), for every step
 
 
 def finals(encoder: Module, state: Tree) -> tuple[Finals, Callable[[Finals], Tree]]:
@@ -132,24 +131,19 @@ class FinalBridge(Bridge):
     """The decoder's layers begin as the encoder's ended (Sutskever et al. 2014).
 
     Both have the same number of layers; the decoder's are as wide as the encoder's directions
-    together. A decoder whose cell has no cell state takes h alone, an encoder's without one leaves
-    that of the decoder zero. cell_state: whether the decoder is an LSTM.
+    together. A cell state begins as the encoder's, or as zero where the encoder has none.
     """
-
-    def __init__(self, cell_state: bool = True) -> None:
-        super().__init__()
-        self.cell_state = bool(cell_state)
 
     def _run(self, layers: Finals, record: bool) -> tuple[Start, Callable[[Start], Finals]]:
         hs, cs = zip(*layers, strict=True)
-        keeps = self.cell_state and cs[0] is not None
+        has_c = cs[0] is not None
 
         def back(d: Start) -> Finals:
-            dh, dc = d.state if self.cell_state else (d.state, d.state)
-            return [(dh[n], dc[n] if keeps else None) for n in range(len(layers))]
+            dh = [None] * len(layers) if d.h is None else d.h
+            dc = [None] * len(layers) if d.c is None or not has_c else d.c
+            return list(zip(dh, dc, strict=True))
 
-        h = np.stack(hs)
-        return Start((h, np.stack(cs) if keeps else None) if self.cell_state else h), back
+        return Start(np.stack(hs), np.stack(cs) if has_c else None), back
 
 
 class LinearBridge(Bridge):
@@ -157,8 +151,8 @@ class LinearBridge(Bridge):
 
     encoder_size: how wide the encoder's final h is; each decoder layer, from the top down, looks at
     the encoder's layer beside it, or at the lowest. backward=True: only the last `encoder_size`
-    numbers of it, the backward direction. cell_state: whether the decoder is an LSTM; its cell
-    state has a map of its own, from the encoder's cell state where there is one.
+    numbers of it, the backward direction. cell_state: whether that of the decoder has maps of its
+    own, from the encoder's cell state where there is one; else it begins with zeros.
     """
 
     def __init__(
@@ -185,17 +179,17 @@ class LinearBridge(Bridge):
         beside = [max(0, len(layers) - self.num_layers + n) for n in range(self.num_layers)]
         h, h_back = self._mapped(self.h, [layers[n][0] for n in beside], record)
         if self.c is None:
-            return Start(h), lambda d: _summed(layers, beside, h_back(d.state), None)
+            return Start(h), lambda d: _summed(layers, beside, h_back(d.h), None)
         own = layers[0][1] is not None
         c, c_back = self._mapped(self.c, [layers[n][1 if own else 0] for n in beside], record)
 
         def back(d: Start) -> Finals:
-            dh, dc = h_back(d.state[0]), c_back(d.state[1])
+            dh, dc = h_back(d.h), c_back(d.c)
             if own:
                 return _summed(layers, beside, dh, dc)
             return _summed(layers, beside, [a + b for a, b in zip(dh, dc, strict=True)], None)
 
-        return Start((h, c)), back
+        return Start(h, c), back
 
     def _mapped(self, maps: Chain, inputs: Sequence[Any], record: bool) -> tuple[Array, Any]:
         begins = [x.shape[-1] - self.encoder_size if self.backward else 0 for x in inputs]
@@ -219,7 +213,7 @@ class ContextBridge(Bridge):
     """A learnt context for every step, and a first state made of it (Cho et al. 2014, A.1).
 
     context = tanh(V final + b) of the encoder's highest layer; each decoder layer begins with
-    h = tanh(V' context + b'), and c zero where there is one (cell_state). The decoder has the same
+    h = tanh(V' context + b'), and c, where there is one, as zero. The decoder has the same
     context_size.
     """
 
@@ -230,13 +224,12 @@ class ContextBridge(Bridge):
         hidden_size: int,
         num_layers: int = 1,
         *,
-        cell_state: bool = True,
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
     ) -> None:
         super().__init__()
         self.context_size = check_size("context_size", context_size)
-        self.num_layers, self.cell_state = check_size("num_layers", num_layers), bool(cell_state)
+        self.num_layers = check_size("num_layers", num_layers)
         rng = np.random.default_rng(seed)
         self.context = _map(encoder_size, context_size, dtype, rng)
         self.h = _maps(num_layers, context_size, hidden_size, dtype, rng)
@@ -246,15 +239,13 @@ class ContextBridge(Bridge):
         pairs = [run(layer, record, context) for layer in self.h.layers]
 
         def back(d: Start) -> Finals:
-            dcontext = d.context
-            dh = d.state[0] if self.cell_state else d.state
-            for (_, pullback), part in zip(pairs, dh, strict=True):
+            dcontext: Any = d.context
+            for (_, pullback), part in zip(pairs, cast(Array, d.h), strict=True):
                 dcontext = dcontext + pullback(part)
             below: list[tuple[Array | None, Array | None]] = [(None, None)] * (len(layers) - 1)
             return [*below, (context_back(dcontext), None)]
 
-        h = np.stack([y for y, _ in pairs])
-        return Start((h, None) if self.cell_state else h, context), back
+        return Start(np.stack([y for y, _ in pairs]), None, context), back
 
 
 def _map(inputs: int, outputs: int, dtype: npt.DTypeLike, rng: np.random.Generator) -> Chain:

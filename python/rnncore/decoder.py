@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, as_array, as_integers, as_lengths, as_shape, check_size
-from .attention import Attention, run, spread
-from .decoding import Inputs, Outputs, at_once, by_steps, in_turn, top
+from .attention import Attention
+from .decoding import Inputs, Outputs, at_once, in_turn, top
 from .kernels import State
 from .losses import length_mask
 from .module import Module, once
 from .regularisers import Regularisers
-from .sequences import agreed, check_one_way, take_rows
+from .sequences import agreed, check_one_way, pick, run, spread, take_rows
 from .stack import Layers
 
 
@@ -122,7 +122,7 @@ class Decoder(Module):
         rows = encoded.shape[1]
         memory = None
         if self.attention is not None:
-            memory, _ = self.attention.remember(encoded, _lengths(lengths, encoded))
+            memory, _ = self.attention.remember(encoded, lengths)
         feed = np.zeros((rows, self.fed_size), self.dtype) if self.input_feeding else None
         first, context = self._initial(state, rows), self._context(context, rows)
         return DecoderState(first, feed, context, memory, np.arange(rows))
@@ -201,8 +201,9 @@ class Decoder(Module):
             x = np.where(mask[..., None], x, self.dtype.type(0))
         memory, remember_back = None, None
         if self.attention is not None:
-            lengths = _lengths(source_lengths, encoded)
-            memory, remember_back = self.attention.remember(encoded, lengths, record)
+            memory, remember_back = self.attention.remember(encoded, source_lengths, record)
+            if len(memory.lengths) != x.shape[1]:
+                raise ValueError(f"encoded must have {x.shape[1]} rows, got {len(memory.lengths)}")
         first, context = self._initial(state, x.shape[1]), self._context(context, x.shape[1])
         found = self._run(Inputs(x, first, memory, steps, mask, context), record)
         logits, head_back = self._logits(found, mask, record)
@@ -223,19 +224,17 @@ class Decoder(Module):
         attention, feeds = self.attention, self.input_feeding
         if attention is None or not self.fed_size:
             return at_once(self.rnn, attention, inputs, record)
-        if attention.window is None or not inputs.x.size:
-            return in_turn(self.rnn, attention, feeds, inputs, record)
-        return by_steps(self.rnn, attention, feeds, inputs, record)
+        return in_turn(self.rnn, attention, feeds, inputs, record)
 
     def _logits(self, found: Outputs, mask: Array | None, record: bool) -> tuple[Array, Any]:
         """The head's outputs of the steps that count, and the way back from dlogits to dy."""
-        rows, merge_back = found.y if mask is None else found.y[mask], None
+        rows, merge_back = found.y if mask is None else pick(found.y, mask), None
         if self.attention is not None and not found.merged:
             rows, merge_back = self.attention.merge(rows, record)
         logits, head_back = run(self.head, record, rows)
 
         def pullback(dlogits: Array) -> Array:
-            d: Array = head_back(dlogits if mask is None else dlogits[mask])
+            d: Array = head_back(dlogits if mask is None else pick(dlogits, mask))
             d = d if merge_back is None else merge_back(d)
             return d if mask is None else spread(d, mask)
 
@@ -271,9 +270,3 @@ class Decoder(Module):
 
     def _shape(self, rows: int) -> tuple[int, ...]:
         return (self.rnn.num_layers, rows, self.rnn.output_size)
-
-
-def _lengths(lengths: npt.ArrayLike | None, encoded: Array) -> Array:
-    steps, batch = encoded.shape[:2]
-    checked = as_lengths(lengths, steps, batch)
-    return np.full(batch, steps, np.int64) if checked is None else checked

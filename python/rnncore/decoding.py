@@ -9,11 +9,11 @@ import numpy as np
 
 from . import _core
 from .arrays import Array
-from .attention import Attention, MemoryGradients, run
+from .attention import Attention, MemoryGradients
 from .kernels import State
 from .layers import Linear
 from .regularisers import inverted
-from .sequences import mapped
+from .sequences import pick, run
 from .stack import Layers
 
 
@@ -82,9 +82,11 @@ def in_turn(
     h0, c0 = state if isinstance(state, tuple) else (state, None)
     make = _core.DecodingF32 if rnn.dtype == np.float32 else _core.DecodingF64
     query, combine = attention.query, attention.combine
+    position, centre = attention.position, attention.centre
     loop = make(
         rnn._layers,
         None if query is None else query._kernels,
+        None if position is None or centre is None else (position._kernels, centre._kernels),
         combine._kernels if feeds else None,
     )
     between = (*inputs.x.shape[:2], rnn.output_size)
@@ -99,70 +101,27 @@ def in_turn(
 
     def pullback(dout: Array, d: MemoryGradients) -> tuple[Array, State]:
         dcontext, dy = (None, dout) if feeds else (dout[..., :size], dout[..., size:])
-        dx, dh, dc, dquery, dsums = loop.backward(
+        found = loop.backward(
             tape, dy, dcontext, rnn._gradients(), d.keys, d.values, attention.grads.get("v")
         )
-        if dsums is not None:
-            _add_gradients(combine, contexts, dsums, inputs.mask)
+        asked = y if feeds else np.concatenate([h0[-1:], y])[:-1]
+        if feeds:
+            _add_gradients(combine, contexts, found["sums"], inputs.mask)
         if query is not None:
-            asked = y if feeds else np.concatenate([h0[-1:], y])[:-1]
-            _add_gradients(query, asked, dquery, inputs.mask)
-        return dx, dh if dc is None else (dh, dc)
+            _add_gradients(query, asked, found["query"], inputs.mask)
+        if position is not None and centre is not None:
+            _add_gradients(position, asked, found["lean"], inputs.mask)
+            _add_gradients(centre, found["inner"], found["point"], inputs.mask)
+        return found["x"], (found["h"], found["c"]) if "c" in found else found["h"]
 
     return Outputs(contexts if out is None else out, feeds, weights, pullback)
 
 
 def _add_gradients(linear: Linear, x: Array, dy: Array, mask: Array | None) -> None:
     """Add those of the weights of `y = linear(x)`, from the rows of the mask."""
-    picked = np.full(x.shape[:2], True) if mask is None else mask
-    linear._kernels.backward(x[picked], dy[picked], *linear._pair("grads"), want_dx=False)
-
-
-def by_steps(
-    rnn: Layers, attention: Attention, feeds: bool, inputs: Inputs, record: bool
-) -> Outputs:
-    """The same with a call for each step, for windows whose centre the last state predicts."""
-    first = state = inputs.state
-    memory, size, before = inputs.memory, attention.memory_size, not feeds
-    joined, fed_size = inputs.joined(rnn.input_size), attention.fed_size(feeds)
-    ys: list[Array] = []
-    looks, backs = [], []
-    for t in range(len(joined)):
-        alive = None if inputs.steps is None else (t < inputs.steps).astype(np.int64)
-        now = joined[t : t + 1]
-        if before:
-            contexts, weights, look_back = attention.look(
-                top(state)[None], memory, alive, record=record
-            )
-            now[..., -fed_size:] = contexts[..., :size]
-        elif t:
-            now[..., -fed_size:] = ys[-1]
-        (h, state), rnn_back = run(rnn, record, now, state)
-        if feeds:
-            contexts, weights, look_back = attention.look(h, memory, alive, record=record)
-        contexts[..., size:] = h
-        y, merge_back = attention.merge(contexts, record)
-        ys.append(y)
-        looks.append(weights)
-        backs.append((look_back, rnn_back, merge_back))
-
-    def pullback(dout: Array, d: MemoryGradients) -> tuple[Array, State]:
-        dstate, dx = mapped(np.zeros_like, first), np.zeros_like(joined)
-        for t in reversed(range(len(joined))):
-            look_back, rnn_back, merge_back = backs[t]
-            dy = dout[t : t + 1]
-            if feeds and t + 1 < len(joined):
-                dy = dy + dx[t + 1 : t + 2, :, -fed_size:]
-            dcontexts = merge_back(dy)
-            dcontext, dh = dcontexts[..., :size], dcontexts[..., size:]
-            if feeds:
-                dh = dh + look_back(dcontext, d)
-            dx[t : t + 1], dstate = rnn_back(dh, dstate)
-            if before:
-                top(dstate)[...] += look_back(dcontext + dx[t : t + 1, :, -fed_size:], d)[0]
-        return dx, dstate
-
-    return Outputs(np.concatenate(ys), True, np.concatenate(looks), pullback)
+    if mask is None:
+        mask = np.full(x.shape[:2], True)
+    linear._kernels.backward(pick(x, mask), pick(dy, mask), *linear._pair("grads"), want_dx=False)
 
 
 def top(state: State) -> Any:

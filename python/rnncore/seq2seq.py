@@ -17,12 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, as_lengths
-from .attention import run
 from .bridge import Bridge, Start, finals
 from .decoder import Decoder, DecoderState
 from .kernels import State
 from .module import Module, once
-from .sequences import reverse
+from .sequences import reverse, run
 
 
 class Seq2Seq(Module):
@@ -49,6 +48,9 @@ class Seq2Seq(Module):
             raise TypeError(f"decoder must be a Decoder, got {type(decoder).__name__}")
         if bridge is not None and not isinstance(bridge, Bridge):
             raise TypeError(f"bridge must be a Bridge or None, got {type(bridge).__name__}")
+        self.has_cell_state = decoder.rnn.has_cell_state
+        if getattr(bridge, "cell_state", False) and not self.has_cell_state:
+            raise ValueError("the decoder has no cell state: the bridge needs cell_state=False")
         self.encoder, self.decoder, self.bridge = encoder, decoder, bridge
         self.reverse_source = bool(reverse_source)
 
@@ -102,7 +104,7 @@ class Seq2Seq(Module):
     ) -> DecoderState:
         """Read the sources; return the decoder's state before its first `decoder.step`."""
         encoded, lengths, start, _ = self._encode(False, source, source_lengths)
-        return self.decoder.start(encoded, start.state, lengths, start.context)
+        return self.decoder.start(encoded, self._state(start), lengths, start.context)
 
     def scheduled(
         self,
@@ -131,6 +133,10 @@ class Seq2Seq(Module):
             mixed[t, replaced[t]] = own[replaced[t]]
         return mixed
 
+    def _state(self, start: Start) -> State:
+        """The decoder's own."""
+        return (start.h, start.c) if self.has_cell_state else start.h
+
     def _encode(
         self, record: bool, source: npt.ArrayLike, lengths: npt.ArrayLike | None
     ) -> tuple[Array, Array | None, Start, Any]:
@@ -152,7 +158,8 @@ class Seq2Seq(Module):
         def pullback(dencoded: Array | None, dstate: State, dcontext: Array | None) -> Any:
             dfinal = None
             if bridge_back is not None and state_back is not None:
-                dfinal = state_back(bridge_back(Start(dstate, dcontext)))
+                dh, dc = dstate if self.has_cell_state else (dstate, None)
+                dfinal = state_back(bridge_back(Start(dh, dc, dcontext)))
             if dencoded is not None and turn:
                 dencoded = reverse(dencoded, own)
             dsource, _ = encoder_back(dencoded, dfinal)
@@ -177,7 +184,7 @@ class Seq2Seq(Module):
             record,
             target,
             encoded,
-            start.state,
+            self._state(start),
             lengths,
             target_lengths,
             start.context,

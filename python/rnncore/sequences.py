@@ -158,6 +158,35 @@ def walk(module: Module) -> Iterator[Module]:
         yield from walk(child)
 
 
+def run(module: Module, record: bool, *args: Any, **options: Any) -> tuple[Any, Any]:
+    """What a module returns, and its pullback if it is to be recorded."""
+    if record:
+        output, pullback = module.vjp(*args, **options)
+        return output, pullback
+    return module(*args, **options), None
+
+
+def run_rows(module: Module, record: bool, x: Array, mask: Array | None) -> tuple[Array, Any]:
+    """The same over the rows of x that the mask picks, all if None; the others become zero."""
+    if mask is None or mask.all():
+        return run(module, record, x)
+    rows, back = run(module, record, pick(x, mask))
+    return spread(rows, mask), lambda dy: spread(back(pick(dy, mask)), mask)
+
+
+def pick(x: Array, mask: Array) -> Array:
+    """The rows of x `(T, B, ...)` that the mask picks, one after the other."""
+    rows: Array = x.reshape(mask.size, *x.shape[2:]).take(np.flatnonzero(mask), axis=0)
+    return rows
+
+
+def spread(rows: Array, mask: Array) -> Array:
+    """Undo `rows = pick(x, mask)`, with zeros elsewhere."""
+    x = np.zeros((mask.size, *rows.shape[1:]), rows.dtype)
+    x[np.flatnonzero(mask)] = rows
+    return x.reshape(*mask.shape, *rows.shape[1:])
+
+
 def agreed(name: str, parts: Mapping[str, Module]) -> Any:
     """Return the attribute on which all modules that have it agree, None if none has it."""
     found = [

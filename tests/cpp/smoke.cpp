@@ -294,6 +294,82 @@ void run_linear(Index rows, Index inputs, Index outputs) {
   check(y == want && dx == want_dx && dw == want_dw, "linear");
 }
 
+/// Every row looks at its source at each step, and back, in arrays that are not a number too long.
+template <class T>
+void run_attention(Index steps, Index rows, Index length, Index keys, Index values, bool additive,
+                   bool windowed, T tolerance) {
+  std::mt19937 random{7};
+  std::normal_distribution<double> normal;
+  const auto drawn = [&](Index n) {
+    std::vector<T> numbers(n);
+    for (T& number : numbers) number = T(normal(random));
+    return numbers;
+  };
+  const std::vector<T> query = drawn(steps * rows * keys), key = drawn(length * rows * keys),
+                       value = drawn(length * rows * values), v = drawn(keys),
+                       dcontext = drawn(steps * rows * values);
+  std::vector<T> centre(steps * rows), context(steps * rows * values), weights(steps * rows * length),
+      dquery(query.size()), dkeys(key.size()), dvalues(value.size()), dv(rows * keys),
+      dcentre(centre.size());
+  std::vector<int64_t> lengths(rows);
+  for (Index r = 0; r < rows; ++r) lengths[r] = 1 + (length - 1) * r / rows;
+  for (Index i = 0; i < steps * rows; ++i) centre[i] = T(0.7) * T(lengths[i % rows]);
+
+  LookBack<T> look{};
+  look.rows = look.sources = rows;
+  look.length = length;
+  look.key_size = keys;
+  look.value_size = values;
+  look.lengths = lengths.data();
+  look.keys = key.data();
+  look.values = value.data();
+  look.v = additive ? v.data() : nullptr;
+  look.centre = windowed ? centre.data() : nullptr;
+  look.window = 2;
+  look.query = {query.data(), keys};
+  look.context = {context.data(), values};
+  look.weights = weights.data();
+  look.dcontext = {dcontext.data(), values};
+  look.dquery = {dquery.data(), keys};
+  look.dcentre = dcentre.data();
+  look.dkeys = dkeys.data();
+  look.dvalues = dvalues.data();
+  look.dv = dv.data();
+  const Attention<T>& attention = attention_of<T>();
+  std::vector<T> work(attention.work(look, steps));
+  for (Index r = 0; r < rows; ++r) attention.forward(look, r, 0, steps, work.data());
+  for (Index r = 0; r < rows; ++r) attention.backward(look, r, 0, steps, work.data());
+
+  for (Index i = 0; i < steps * rows; ++i) {
+    const Index r = i % rows;
+    Numbers w(lengths[r]);
+    double sum = 0;
+    for (Index s = 0; s < lengths[r]; ++s) {
+      double score = 0;
+      for (Index k = 0; k < keys; ++k) {
+        const double q = query[i * keys + k], there = key[(s * rows + r) * keys + k];
+        score += additive ? v[k] * std::tanh(q + there) : q * there;
+      }
+      const bool seen = !windowed || std::abs(double(s) - centre[i]) <= 2;
+      sum += w[s] = seen ? std::exp(score) : 0;
+    }
+    for (Index j = 0; j < values; ++j) {
+      double c = 0;
+      for (Index s = 0; s < lengths[r]; ++s) {
+        const double away = double(s) - centre[i], bell = windowed ? std::exp(-away * away / 2) : 1;
+        c += w[s] / sum * bell * value[(s * rows + r) * values + j];
+      }
+      check(std::abs(context[i * values + j] - c) <= tolerance * (1 + std::abs(c)), "attention", c);
+    }
+  }
+  // What the queries' gradients sum up to, the keys' do as well: scores see query and keys alike.
+  double by_query = 0, by_keys = 0;
+  for (std::size_t i = 0; i < query.size(); ++i) by_query += additive ? dquery[i] : dquery[i] * query[i];
+  for (std::size_t i = 0; i < key.size(); ++i) by_keys += additive ? dkeys[i] : dkeys[i] * key[i];
+  const double scale = tolerance * double(query.size() + key.size());
+  check(std::abs(by_query - by_keys) <= scale, "attention's gradients", by_query - by_keys);
+}
+
 template <class T>
 void run_activations(T tolerance) {
   std::vector<T> x, sigmoid, tanh;
@@ -333,6 +409,12 @@ int main() {
     run_linear<float>(n * 3, n, 70 - n);
     run_linear<double>(n * 3, n, 70 - n);
   }
+  for (const bool additive : {false, true})
+    for (const bool windowed : {false, true})
+      for (const Index n : {1, 3, 7, 18}) {
+        run_attention<float>(n, 4, 2 * n + 1, 3 * n, 5 * n - 2, additive, windowed, 5e-5f);
+        run_attention<double>(n, 4, 2 * n + 1, 3 * n, 5 * n - 2, additive, windowed, 1e-12);
+      }
   run_activations<float>(5e-7f);
   run_activations<double>(1e-15);
   std::printf("%s, vectors of %d bytes: %d problems, %d faults\n", kernels().level,

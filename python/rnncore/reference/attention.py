@@ -103,8 +103,8 @@ def decode(
         q = own["query.weight"] @ h + own["query.bias"] if v is not None else h
         p = None
         if D is not None:
-            inner = np.tanh(own["position.0.weight"] @ h)
-            p = len(m) / (1 + np.exp(-(own["position.2.weight"] @ inner).item()))
+            inner = np.tanh(own["position.weight"] @ h)
+            p = len(m) / (1 + np.exp(-(own["centre.weight"] @ inner).item()))
         context, looked = look(q, keys, m, v, p, D or 0)
         return context, looked.weights
 
