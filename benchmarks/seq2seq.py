@@ -48,8 +48,7 @@ class Task:
     data: str | None = None
     hidden: int = 256
     layers: int = 2
-    decoder: int = 512
-    embedding: int = 128
+    embedding: int = 64
     dropout: float = 0.25
     label_smoothing: float = 0.1
     lr: float = 1.5e-3

@@ -20,16 +20,15 @@ class Model(nn.Module):
 
     def __init__(self, letters: int, phonemes: int, args: Any) -> None:
         super().__init__()
-        seen, width = 2 * args.hidden, args.decoder
+        width = 2 * args.hidden
         self.reads = nn.Embedding(letters, args.embedding)
         self.encoder = nn.LSTM(
             args.embedding, args.hidden, args.layers, dropout=args.dropout, bidirectional=True
         )
-        self.bridge_h, self.bridge_c = nn.Linear(seen, width), nn.Linear(seen, width)
+        self.bridge_h, self.bridge_c = nn.Linear(width, width), nn.Linear(width, width)
         self.writes = nn.Embedding(phonemes, args.embedding)
         self.decoder = nn.LSTM(args.embedding, width)
-        self.key = nn.Linear(seen, width, bias=False)
-        self.combine = nn.Linear(seen + width, width, bias=False)
+        self.combine = nn.Linear(2 * width, width, bias=False)
         self.head = nn.Linear(width, phonemes)
         self.dropout = nn.Dropout(args.dropout)
 
@@ -42,7 +41,6 @@ class Model(nn.Module):
             "bridge.c.0.0": "bridge_c",
             "decoder.embedding.0": "writes",
             "decoder.rnn": "decoder",
-            "decoder.attention.key": "key",
             "decoder.attention.combine": "combine",
             "decoder.head.1": "head",
         }
@@ -51,29 +49,26 @@ class Model(nn.Module):
             {f"{names[p]}.{n}": torch.from_numpy(params[f"{p}.{n}"].copy()) for p, _, n in split}
         )
 
-    def encode(self, source: Tensor, lengths: Tensor) -> tuple[tuple[Tensor, ...], State]:
-        """What is looked at, and the decoder's state.
-
-        Keys `(B, S, Q)`, values `(B, S, M)`, and which steps are beyond a source's end `(B, S)`.
-        """
+    def encode(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, State]:
+        """Memory `(B, S, M)`, what is beyond a source's end `(B, S)`, the decoder's state."""
         x = self.dropout(self.reads(source))
         packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
         packed, (h, c) = self.encoder(packed)
-        values, _ = pad_packed_sequence(packed)
-        values = self.dropout(values).transpose(0, 1).contiguous()
+        memory, _ = pad_packed_sequence(packed)
+        memory = self.dropout(memory).transpose(0, 1).contiguous()
         beyond = torch.arange(len(source)) >= lengths[:, None]
         h = torch.tanh(self.bridge_h(torch.cat([h[-2], h[-1]], dim=1)))
         c = torch.tanh(self.bridge_c(torch.cat([c[-2], c[-1]], dim=1)))
-        return (self.key(values), values, beyond), (h[None], c[None])
+        return memory, beyond, (h[None], c[None])
 
     def decode(
-        self, target: Tensor, memory: tuple[Tensor, ...], state: State
+        self, target: Tensor, memory: Tensor, beyond: Tensor, state: State
     ) -> tuple[Tensor, State]:
         """Logits `(B, T, V)` after targets `(T, B)`."""
         y, state = self.decoder(self.dropout(self.writes(target)), state)
-        y, (keys, values, beyond) = y.transpose(0, 1), memory
-        scores = torch.bmm(y, keys.transpose(1, 2)).masked_fill(beyond[:, None], -torch.inf)
-        context = torch.bmm(scores.softmax(dim=-1), values)
+        y = y.transpose(0, 1)
+        scores = torch.bmm(y, memory.transpose(1, 2)).masked_fill(beyond[:, None], -torch.inf)
+        context = torch.bmm(scores.softmax(dim=-1), memory)
         attended = torch.tanh(self.combine(torch.cat([context, y], dim=-1)))
         return self.head(self.dropout(attended)), state
 
@@ -108,11 +103,11 @@ def greedy(
     """The likeliest token at every step, until all have ended."""
     model.eval()
     with torch.inference_mode():
-        memory, state = model.encode(source, lengths)
+        memory, beyond, state = model.encode(source, lengths)
         last = torch.full((1, len(lengths)), BOS)
         ended, said = torch.zeros(len(lengths), dtype=torch.bool), []
         for t in range(longest):
-            logits, state = model.decode(last, memory, state)
+            logits, state = model.decode(last, memory, beyond, state)
             if t < shortest:
                 logits[..., EOS] = -torch.inf
             last = logits.argmax(dim=-1).t().masked_fill(ended, EOS)
@@ -129,9 +124,9 @@ def beam(
     """The best of a beam, all sources at once; what has ended keeps its place and its score."""
     model.eval()
     with torch.inference_mode():
-        memory, state = model.encode(source, lengths)
+        memory, beyond, state = model.encode(source, lengths)
         count = len(lengths)
-        memory = tuple(part.repeat_interleave(width, dim=0) for part in memory)
+        memory, beyond = (part.repeat_interleave(width, dim=0) for part in (memory, beyond))
         state = tuple(part.repeat_interleave(width, dim=1) for part in state)
         scores = torch.full((count, width), -torch.inf)
         scores[:, 0] = 0
@@ -139,7 +134,7 @@ def beam(
         ended = torch.zeros(count * width, dtype=torch.bool)
         offsets = torch.arange(count)[:, None] * width
         for t in range(longest + 1):
-            logits, state = model.decode(said[:, -1:].t(), memory, state)
+            logits, state = model.decode(said[:, -1:].t(), memory, beyond, state)
             log_probs = logits[:, 0].log_softmax(dim=-1)
             if t < shortest:
                 log_probs[:, EOS] = -torch.inf

@@ -60,7 +60,7 @@ def split(words: Words) -> dict[str, Words]:
 
 def build(letters: int, phonemes: int, args: argparse.Namespace) -> Seq2Seq:
     """A bidirectional encoder, one layer that decodes, attention without input feeding."""
-    rng, seen = np.random.default_rng(args.seed), 2 * args.hidden
+    rng, width = np.random.default_rng(args.seed), 2 * args.hidden
 
     def dropout() -> Dropout:
         return Dropout(args.dropout, seed=rng)
@@ -68,7 +68,7 @@ def build(letters: int, phonemes: int, args: argparse.Namespace) -> Seq2Seq:
     reads = rnncore.LSTM(
         args.embedding, args.hidden, args.layers, dropout=args.dropout, bidirectional=True, seed=rng
     )
-    writes = rnncore.LSTM(args.embedding, args.decoder, seed=rng)
+    writes = rnncore.LSTM(args.embedding, width, seed=rng)
     for lstm in (reads, writes):
         rnncore.init.set_forget_bias(lstm)
     return Seq2Seq(
@@ -76,10 +76,10 @@ def build(letters: int, phonemes: int, args: argparse.Namespace) -> Seq2Seq:
         Decoder(
             Chain(Embedding(phonemes, args.embedding, seed=rng), dropout()),
             writes,
-            rnncore.LuongAttention(args.decoder, seen, "general", seed=rng),
-            Chain(dropout(), Linear(args.decoder, phonemes, seed=rng)),
+            rnncore.LuongAttention(width, width, "dot", seed=rng),
+            Chain(dropout(), Linear(width, phonemes, seed=rng)),
         ),
-        rnncore.LinearBridge(seen, args.decoder, seed=rng),
+        rnncore.LinearBridge(width, width, seed=rng),
     )
 
 
@@ -220,11 +220,10 @@ def options() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, metavar="FILE", help="where the model is kept")
     parser.add_argument("--hidden", type=int, default=256, help="units of each encoder direction")
     parser.add_argument("--layers", type=int, default=2, help="of the encoder")
-    parser.add_argument("--decoder", type=int, default=512, help="units of the decoder")
-    parser.add_argument("--embedding", type=int, default=128)
+    parser.add_argument("--embedding", type=int, default=64)
     parser.add_argument("--dropout", type=float, default=0.25)
     parser.add_argument("--label-smoothing", type=float, default=0.1)
-    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
@@ -239,8 +238,7 @@ def options() -> argparse.Namespace:
     if args.data and not args.data.is_file():
         parser.error(f"no such file: {args.data}")
     if args.quick:
-        args.hidden, args.decoder, args.embedding, args.layers = 16, 16, 8, 1
-        args.epochs, args.batch = 2, 32
+        args.hidden, args.embedding, args.layers, args.epochs, args.batch = 16, 8, 1, 2, 32
     return args
 
 

@@ -365,16 +365,22 @@ class TestSample:
 
 
 class TestSeq2Seq:
-    def model(self, dtype: str = "float32") -> rnncore.Seq2Seq:
-        options: dict[str, Any] = {"dtype": dtype, "seed": np.random.default_rng(5)}
+    def model(self, kind: str = "luong") -> rnncore.Seq2Seq:
+        seed = np.random.default_rng(5)
+        feeding, attention = kind == "input feeding", None
+        if kind == "bahdanau":
+            attention = rnncore.BahdanauAttention(8, 8, seed=seed)
+        elif kind != "none":
+            attention = rnncore.LuongAttention(8, 8, seed=seed)
         encoder = rnncore.Chain(
-            rnncore.Embedding(9, 5, **options), rnncore.LSTM(5, 4, bidirectional=True, **options)
+            rnncore.Embedding(9, 5, seed=seed), rnncore.LSTM(5, 4, bidirectional=True, seed=seed)
         )
         decoder = rnncore.Decoder(
-            rnncore.Embedding(VOCABULARY, 5, **options),
-            rnncore.LSTM(5, 8, **options),
-            rnncore.LuongAttention(8, 8, "general", **options),
-            rnncore.Linear(8, VOCABULARY, **options),
+            rnncore.Embedding(VOCABULARY, 5, seed=seed),
+            rnncore.LSTM(13 if kind in ("bahdanau", "input feeding") else 5, 8, seed=seed),
+            attention,
+            rnncore.Linear(8, VOCABULARY, seed=seed),
+            input_feeding=feeding,
         )
         model = rnncore.Seq2Seq(encoder, decoder, rnncore.FinalBridge())
         for param in model.params.values():
@@ -402,8 +408,9 @@ class TestSeq2Seq:
             assert h.log_prob == pytest.approx(terms.sum(), rel=1e-5)
         assert steps.min() < steps.max() == 9
 
-    def test_beams_do_not_depend_on_the_batch(self) -> None:
-        model, (x, lengths) = self.model(), sources(6)
+    @pytest.mark.parametrize("kind", ["luong", "bahdanau", "input feeding", "none"])
+    def test_beams_do_not_depend_on_the_batch(self, kind: str) -> None:
+        model, (x, lengths) = self.model(kind), sources(6)
         for width in (1, 4):
             options = {"width": width, "n_best": width, "coverage_penalty": 0.2, **KEYS}
             together = search.beam(model, x, lengths, **options)
