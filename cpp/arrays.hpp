@@ -30,6 +30,12 @@ Array<T> contiguous(const py::object& object) {
   return Array<T>::ensure(object);
 }
 
+/// No array, to be given one later: the constructor without arguments would make an empty one.
+template <class T>
+Array<T> no_array() {
+  return py::reinterpret_steal<Array<T>>(py::handle());
+}
+
 using Extents = std::initializer_list<Index>;
 
 template <class T>

@@ -128,12 +128,13 @@ py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, co
   if (x.ndim() != 3 || x.shape(2) != shape_.input) throw py::value_error("x: unexpected shape");
   const bool batch_first = settings_.batch_first;
   const Grid grid{x.shape(batch_first ? 1 : 0), x.shape(batch_first ? 0 : 1), batch_first};
-  Array<int64_t> lengths;
+  Array<int64_t> lengths = no_array<int64_t>();
   if (!lengths_object.is_none()) lengths = of_shape<int64_t>("lengths", lengths_object, {grid.batch});
 
   const Index D = Index(parameters_.size()), H = shape_.hidden, P = shape_.output;
   const bool has_c = cell_.has_cell_state, keeps_c = has_c && cell_states, records = !record.is_none();
-  Array<T> y = new_array<T>({x.shape(0), x.shape(1), D * P}), running_c, c;
+  Array<T> y = new_array<T>({x.shape(0), x.shape(1), D * P}), running_c = no_array<T>();
+  Array<T> c = no_array<T>();
   Array<T> h = copy_or_zeros<T>("h0", h0, {D, grid.batch, P});
   if (has_c) running_c = copy_or_zeros<T>("c0", c0, {D, grid.batch, H});
   if (keeps_c) c = new_array<T>({x.shape(0), x.shape(1), D * H});
@@ -173,7 +174,7 @@ py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const p
   if (tape.record.parts.empty()) throw py::value_error("tape: has served already");
   const bool has_c = cell_.has_cell_state;
   const Index D = Index(parameters_.size()), B = tape.grid.batch, H = shape_.hidden, P = shape_.output;
-  Array<T> dy, dx, dc, dh = copy_or_zeros<T>("dh", dh_object, {D, B, P});
+  Array<T> dy = no_array<T>(), dx = dy, dc = dy, dh = copy_or_zeros<T>("dh", dh_object, {D, B, P});
   if (!dy_object.is_none()) dy = of_shape<T>("dy", dy_object, {tape.y.shape(0), tape.y.shape(1), D * P});
   if (has_c) dc = copy_or_zeros<T>("dc", dc_object, {D, B, H});
   if (want_dx) dx = new_array<T>({tape.x.shape(0), tape.x.shape(1), shape_.input});

@@ -106,6 +106,10 @@ Stream<T>::Stream(const py::list& layers, Index batch, const py::object& check, 
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const Stage<T>* known = other ? other->stages_.at(i).get() : nullptr;
     stages_.push_back(stage_of<T>(layers[i].cast<py::tuple>(), batch, known));
+    const Index takes = stages_[i]->shape().input, gets = i ? stages_[i - 1]->width() : takes;
+    if (takes != gets)
+      throw py::value_error("layers do not fit: one gives " + std::to_string(gets) +
+                            " features, the next takes " + std::to_string(takes));
     work_ += stages_.back()->work();
   }
   inputs_ = stages_.at(0)->shape().input;

@@ -395,6 +395,35 @@ class Mine(Module):
         return x + 1
 
 
+class Twice(Linear):
+    """Calls otherwise than the class it comes from."""
+
+    pointwise = True
+
+    def __call__(self, x):
+        return 2 * super().__call__(x)
+
+
+class Backwards(Chain):
+    """Another one."""
+
+    def __call__(self, x):
+        return super().__call__(x[::-1])
+
+
+def test_subclasses_that_call_otherwise():
+    model = Chain(Linear(WIDTH, 4, seed=0), Twice(4, 4, seed=1), Linear(4, 2, seed=2))
+    x = frames(model, STEPS, 2)
+    same(model.stream(2).run(x), model(x))
+    with pytest.raises(TypeError, match="Backwards cannot run as a stream"):
+        Backwards(Tanh()).stream()
+
+
+def test_layers_that_do_not_fit_each_other():
+    with pytest.raises(ValueError, match="one gives 4 features, the next takes 5"):
+        Chain(LSTM(WIDTH, 4), Linear(5, 2)).stream()
+
+
 def test_modules_without_streams():
     with pytest.raises(ValueError, match="a bidirectional GRU cannot run as a stream"):
         Chain(Tanh(), GRU(WIDTH, 4, bidirectional=True)).stream()

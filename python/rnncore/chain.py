@@ -34,6 +34,8 @@ class Chain(Module):
 
     def stream(self, batch: int = 1) -> Stream:
         """Return a stream; recurrent and linear layers that are neighbours run as one."""
+        if type(self).__call__ is not Chain.__call__:
+            return super().stream(batch)
         return chained(self.layers, batch)
 
     def __len__(self) -> int:

@@ -188,12 +188,20 @@ def chained(layers: Sequence[Module], batch: int, single: bool = False) -> Strea
 
 
 def _together(a: Any, b: Any) -> bool:
-    return hasattr(a, "stages") and hasattr(b, "stages") and a.dtype == b.dtype
+    return _compiles(a) and _compiles(b) and bool(a.dtype == b.dtype)
+
+
+def _compiles(module: Module) -> bool:
+    """Whether `stages` tells what a call does: a class of somebody's own may call otherwise."""
+    found = (
+        name for cls in type(module).__mro__ for name in ("stages", "__call__") if name in vars(cls)
+    )
+    return next(found) == "stages"
 
 
 def stream_of(module: Any, batch: int) -> Stream:
     """Return the stream of one layer; raise `TypeError` naming one that has none."""
-    if hasattr(module, "stages"):
+    if _compiles(module):
         batch_first = getattr(module, "batch_first", False)
         return Compiled([module], batch, batch_first, single=module.recurrent)
     if module.pointwise:
