@@ -224,6 +224,8 @@ class TestErrors:
         decoder = Decoder(embedding, LSTM(E, H), None, head)
         with pytest.raises(TypeError, match="encoder must be a recurrent Module, got Embedding"):
             Seq2Seq(embedding, decoder)
+        with pytest.raises(ValueError, match="encoder must be time-major: batch_first=False"):
+            Seq2Seq(LSTM(E, H, batch_first=True), decoder)
         with pytest.raises(TypeError, match="decoder must be a Decoder, got LSTM"):
             Seq2Seq(LSTM(E, H), LSTM(E, H))  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="bridge must be a Bridge or None, got str"):
