@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compare import assert_gradients_of, assert_same
+from compare import assert_close, assert_gradients_of, assert_same
 from rnncore import (
     GRU,
     LSTM,
@@ -66,6 +66,27 @@ class TestGradients:
         _, loss_back = criterion.vjp(logits, target, mask)
         assert pullback(loss_back()) == (None, None)
         assert_gradients_of(loss, ((p, model.grads[name]) for name, p in model.params.items()))
+
+
+class TestGolden:
+    @pytest.mark.parametrize("name", ["general, 2 layers", "feeding, concat", "bahdanau"])
+    def test_torch_s_gradients_are_ours(self, name: str) -> None:
+        with np.load(Path(__file__).parent / "golden" / "seq2seq.npz") as file:
+            golden = dict(file)
+
+        def part(prefix: str) -> dict[str, np.ndarray]:
+            start = f"{name}.{prefix}."
+            return {n.removeprefix(start): a for n, a in golden.items() if n.startswith(start)}
+
+        model = MODELS[name]("float64")
+        model.load_state_dict(part("params"))
+        given = {side: golden[side] for side in ("source_lengths", "target_lengths")}
+        logits, pullback = model.vjp(golden["source"], golden["target"], **given)
+        mask = length_mask(golden["target_lengths"], T)
+        want = golden[f"{name}.logits"][mask]
+        assert_close({"logits": logits[mask]}, {"logits": want}, 1e-12)
+        pullback(golden["upstream"])
+        assert_close(dict(model.grads), part("grads"), 1e-12)
 
 
 class TestFeatures:
