@@ -2,10 +2,8 @@
 
 import copy
 import pickle
-import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -209,17 +207,6 @@ class TestTied:
     def test_wants_an_embedding(self) -> None:
         with pytest.raises(TypeError, match="embedding must be an Embedding, got Linear"):
             TiedLinear(Linear(3, 4))  # type: ignore[arg-type]
-
-
-class TestDocs:
-    def test_the_page_s_model_learns(self) -> None:
-        page = Path(__file__).parent.parent / "docs" / "sequence_to_sequence.md"
-        first = re.search(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
-        assert first is not None
-        names: dict[str, Any] = {}
-        exec(first[1], names)
-        assert names["value"] < 2.2 < np.log(30)
-        assert names["weights"].shape == (8, 32, 8)
 
 
 class TestErrors:
