@@ -14,6 +14,7 @@ from rnncore import (
     Chain,
     ContextBridge,
     Decoder,
+    DeepRNN,
     Embedding,
     FinalBridge,
     Linear,
@@ -70,6 +71,16 @@ def mixed(dtype: str, encodes: Any, decodes: Any, learnt: bool) -> Seq2Seq:
     return Seq2Seq(encoder(dtype, encodes, num_layers=2), decoder, bridge)
 
 
+def deep(dtype: str) -> Seq2Seq:
+    """An encoder with more layers than the decoder, one of them in two directions side by side."""
+    layers = GRU(E, H, dtype=dtype, seed=0), GRU(E, H, dtype=dtype, seed=1)
+    above = DeepRNN(2 * H, H, cell="gru", num_layers=2, residual=True, dtype=dtype, seed=2)
+    reads = Chain(Embedding(V, E, dtype=dtype, seed=7), Bidirectional(*layers), above)
+    rnn, head = GRU(E, H, dtype=dtype, seed=3), Linear(H, V, dtype=dtype, seed=4)
+    decoder = Decoder(Embedding(V, E, dtype=dtype, seed=5), rnn, None, head)
+    return Seq2Seq(reads, decoder, LinearBridge(H, H, cell_state=False, dtype=dtype, seed=6))
+
+
 def cho(dtype: str, cell: Any = GRU) -> Seq2Seq:
     """A context for every step."""
     rnn, head = cell(E + 4, H, 2, dtype=dtype, seed=3), Linear(H, V, dtype=dtype, seed=4)
@@ -124,6 +135,7 @@ MODELS: dict[str, Callable[[str], Seq2Seq]] = {
     "final states, gru to lstm": lambda dtype: mixed(dtype, GRU, LSTM, False),
     "learnt, lstm to rnn": lambda dtype: mixed(dtype, LSTM, RNN, True),
     "learnt, gru to lstm": lambda dtype: mixed(dtype, GRU, LSTM, True),
+    "deep encoder": deep,
     "context": cho,
     "context, lstm": lambda dtype: cho(dtype, LSTM),
     "context and feeding": context_and_feeding,

@@ -211,6 +211,17 @@ class TestModule:
             ],
         )
 
+    def test_arrays_may_lie_in_any_order(self) -> None:
+        attention, rng = LuongAttention(5, 3, dtype="float64", seed=0), np.random.default_rng(0)
+        query, values = rng.standard_normal((4, 2, 5)), rng.standard_normal((6, 2, 3))
+        dy = rng.standard_normal((4, 2, 3))
+        results = []
+        for order in "CF":
+            arrays = [np.asarray(a, order=order) for a in (query, values, dy)]
+            (y, weights), pullback = attention.vjp(*arrays[:2])
+            results.append(dict(zip("ywqv", (y, weights, *pullback(arrays[2])), strict=True)))
+        assert_same(*results)
+
     def test_checks_its_arguments(self) -> None:
         attention = LuongAttention(5, 3)
         query, values = np.zeros((4, 2, 5), "float32"), np.zeros((6, 2, 3), "float32")

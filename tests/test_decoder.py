@@ -8,6 +8,14 @@ import numpy as np
 import pytest
 from compare import assert_close, assert_gradients_of, assert_same
 from rnncore import (
+    GRU,
+    LSTM,
+    MGU,
+    RNN,
+    BahdanauAttention,
+    Decoder,
+    Identity,
+    LuongAttention,
     Seq2Seq,
     SoftmaxCrossEntropy,
     length_mask,
@@ -83,6 +91,17 @@ def by_steps(
     return Outputs(np.concatenate(ys), True, np.concatenate(looks), pullback)
 
 
+CELLS: list[tuple[Any, dict[str, Any]]] = [
+    (LSTM, {}),
+    (GRU, {}),
+    (LSTM, {"peephole": True}),
+    (GRU, {"reset_after": False, "transition_depth": 2}),
+    (LSTM, {"proj_size": True}),
+    (MGU, {}),
+    (RNN, {"nonlinearity": "relu"}),
+]
+
+
 class TestReference:
     @pytest.mark.parametrize(
         ("name", "options"),
@@ -147,6 +166,36 @@ class TestLoop:
             logits, pullback = model.vjp(source, target, **lengths(True))
             pullback(np.sin(logits))
             results.append(({"logits": logits}, {n: g.copy() for n, g in model.grads.items()}))
+        assert_same(*(outputs for outputs, _ in results))
+        assert_close(results[0][1], results[1][1], 1e-12)
+
+    @pytest.mark.parametrize("seed", range(12))
+    def test_is_that_for_any_cell_and_size(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        (S, T), B, (P, W, E) = rng.integers(1, 12, 2), rng.integers(1, 70), rng.integers(1, 30, 3)
+        before, score = bool(seed % 2), ("dot", "general", "concat")[seed % 3]
+        cell, more = CELLS[seed % len(CELLS)]
+        H = 2 * P if "proj_size" in more else P
+        M = P if score == "dot" else rng.integers(1, 40)
+        options: dict[str, Any] = {"dtype": "float64", "seed": rng}
+        sizes = {"size": 5, "window": (None, 1, 3)[seed % 5 % 3], "output_size": W}
+        kind = BahdanauAttention if before else LuongAttention
+        attention = kind(P, M, score, **sizes, **options)
+        more = more | {"proj_size": P} if "proj_size" in more else more
+        rnn = cell(E + (M if before else W), H, 1 + seed % 3, **more, **options)
+        decoder = Decoder(None, rnn, attention, Identity(), input_feeding=not before)
+        x, encoded = rng.standard_normal((T, B, E)), rng.standard_normal((S, B, M))
+        lengths = rng.integers(1, S + 1, B), rng.integers(1, T + 1, B) if seed % 4 else None
+        results = []
+        for walk in (in_turn, by_steps):
+            decoder.zero_grad()
+            decoder._run = functools.partial(  # type: ignore[method-assign]
+                walk, rnn, attention, not before
+            )
+            (y, weights), pullback = decoder.vjp(x, encoded, None, *lengths)
+            dx, dencoded, _, _ = pullback(np.cos(y))
+            grads = {name: grad.copy() for name, grad in decoder.grads.items()}
+            results.append(({"y": y, "w": weights}, grads | {"x": dx, "encoded": dencoded}))
         assert_same(*(outputs for outputs, _ in results))
         assert_close(results[0][1], results[1][1], 1e-12)
 

@@ -153,7 +153,7 @@ class Attention(Module):
         self, values: npt.ArrayLike, lengths: npt.ArrayLike | None = None, record: bool = False
     ) -> tuple[Memory, Any]:
         """Make a memory of values `(S, B, M)`; the way back: from its gradients to dvalues."""
-        values = as_array("values", values, self.dtype)
+        values = np.ascontiguousarray(as_array("values", values, self.dtype))
         if values.ndim != 3 or values.shape[-1] != self.memory_size:
             axes = f"(S, B, {self.memory_size})"
             raise ValueError(f"what is looked at must have shape {axes}, got {values.shape}")

@@ -21,7 +21,7 @@ from .bridge import Bridge, Start, finals
 from .decoder import Decoder, DecoderState
 from .kernels import State
 from .module import Module, once
-from .sequences import reverse, run
+from .sequences import agreed, reverse, run
 
 
 class Seq2Seq(Module):
@@ -44,6 +44,8 @@ class Seq2Seq(Module):
         super().__init__()
         if not isinstance(encoder, Module) or not encoder.recurrent:
             raise TypeError(f"encoder must be a recurrent Module, got {type(encoder).__name__}")
+        if agreed("batch_first", {"encoder": encoder}):
+            raise ValueError("encoder must be time-major: batch_first=False")
         if not isinstance(decoder, Decoder):
             raise TypeError(f"decoder must be a Decoder, got {type(decoder).__name__}")
         if bridge is not None and not isinstance(bridge, Bridge):
