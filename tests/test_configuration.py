@@ -101,6 +101,24 @@ def test_a_users_class():
         rebuilt(module)
 
 
+def test_classes_of_one_name():
+    class Chain(rnncore.Chain):
+        """Somebody's."""
+
+    first, mine = Chain, Chain(Tanh())
+
+    class Chain(rnncore.Chain):
+        """Somebody else's."""
+
+    Chain.__module__ = "elsewhere"
+    both = Chain(mine, rnncore.Chain())
+    twin = rebuilt(both, Chain, first)
+    assert [type(twin), type(twin[0]), type(twin[1])] == [Chain, first, rnncore.Chain]
+    written = describe(mine)
+    first.__module__ = "moved"
+    assert type(Builder([first]).build(written)) is first
+
+
 def test_what_a_file_cannot_hold_is_named():
     for given, kind in ((np.tanh, "ufunc"), (len, "builtin_function"), (np.ones(2), "ndarray")):
         with pytest.raises(ValueError, match=f"argument hook of Scaled was a '{kind}"):

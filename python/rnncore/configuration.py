@@ -72,6 +72,10 @@ def _is_own(cls: type) -> bool:
     return cls.__module__.startswith(f"{__package__}.")
 
 
+def _name(cls: type) -> str:
+    return cls.__name__ if _is_own(cls) else f"{cls.__module__}.{cls.__qualname__}"
+
+
 def describe(value: Configured) -> dict[str, Any]:
     """Return the description of an object as JSON; arguments that it cannot hold are named in it.
 
@@ -92,13 +96,9 @@ def _describe(value: Any, seen: dict[int, int], depth: int) -> Any:
     if id(value) in seen:
         return {"shared": seen[id(value)]}
     seen[id(value)] = len(seen)
-    cls = type(value)
-    return {
-        "class": cls.__name__ if _is_own(cls) else f"{cls.__module__}.{cls.__qualname__}",
-        "arguments": {
-            name: _describe(part, seen, depth - 1) for name, part in _by_name(value).items()
-        },
-    }
+    given = _by_name(value).items()
+    arguments = {name: _describe(part, seen, depth - 1) for name, part in given}
+    return {"class": _name(type(value)), "arguments": arguments}
 
 
 def _by_name(value: Configured) -> dict[str, Any]:
@@ -118,7 +118,8 @@ class Builder:
     """Makes objects again from descriptions: of this library's classes, and of `classes`."""
 
     def __init__(self, classes: Iterable[type[Configured]] = (), seed: int | None = None) -> None:
-        self._given = {cls.__name__: cls for cls in classes}
+        classes = list(classes)
+        self._given = {c.__name__: c for c in classes} | {_name(c): c for c in classes}
         self._seeds = None if seed is None else np.random.default_rng(seed)
         self._made: list[Configured | None] = []
 
@@ -161,16 +162,15 @@ class Builder:
     def _find(self, name: Any) -> type[Configured]:
         if not isinstance(name, str):
             raise ValueError(f"a class must be a name, got {_short(name)}")
-        if "." in name:
-            found = self._given.get(name.rpartition(".")[2])
+        module, _, own = name.rpartition(".")
+        if module:  # perhaps it has moved to another module since
+            found = self._given.get(name) or self._given.get(own)
         else:
             for room in _LATE if name not in _CLASSES else ():
                 importlib.import_module(f".{room}", __package__)
             found = _CLASSES.get(name)
         if found is None:
-            hint = (
-                f": give it, load(path, classes=[{name.rpartition('.')[2]}])" if "." in name else ""
-            )
+            hint = f": give it, load(path, classes=[{own}])" if module else ""
             raise ValueError(f"the class {_short(name)} is unknown{hint}")
         return found
 
