@@ -78,7 +78,7 @@ def _seq2seq() -> rnncore.Seq2Seq:
 
 def _bridge(module: rnncore.Module) -> Any:
     start = module([(_x(2, 3), _x(2, 3))])
-    return start.state, start.context
+    return start.h, start.c, start.context
 
 
 #: For each class its models, and how they are called.
@@ -131,7 +131,7 @@ MODELS: dict[str, tuple[list[Module], Call]] = {
     "Elementwise": ([rnncore.Elementwise(("elu", 0.5))], _sequence()),
     "Embedding": ([rnncore.Embedding(3, 2, dtype=np.float64)], _ids),
     "Final": ([rnncore.Final(rnncore.GRU(3, 4))], _sequence()),
-    "FinalBridge": ([rnncore.FinalBridge(cell_state=False)], _bridge),
+    "FinalBridge": ([rnncore.FinalBridge()], _bridge),
     "GRU": (
         [
             rnncore.GRU(3, 4, 2, False, bidirectional=True),
