@@ -153,29 +153,6 @@ Pinned<T> Passes<T>::weights(bool transposed) {
   return pinned;
 }
 
-template <class T>
-Step<T>::Step(const Cell<T>& cell, OwnSchedule schedule, const Forward<T>& call, Index batch,
-              const MaskArrays<T>& masks)
-    : cell_(cell), schedule_(std::move(schedule)), call_(call), batch_(batch), masks_(masks) {
-  const Index own = rounded(cell.pass_bytes, 64);
-  memory_ = Buffer(std::size_t(own + cell.forward_work(call)));
-  call_.work = memory_.template as<char>() + own;
-  call_.packed = nullptr;
-}
-
-template <class T>
-void Step<T>::run(const ForwardArrays<T>& a, const Snapshot<T>& weights) {
-  call_.x.base = a.x;
-  call_.y.base = a.y;
-  call_.first.base = a.h;
-  call_.running_c.base = a.running_c;
-  const FlushDenormals flush;
-  if (std::exchange(call_.packed, weights.packed.template as<T>()) != weights.packed.template as<T>())
-    cell_.make_pass(call_, memory_.template as<char>());
-  cell_.run_pass(memory_.template as<char>());
-  std::copy_n(a.y, batch_ * call_.shape.output, a.h);
-}
-
 /// Whether a call is a single step, one not worth a second thread and with nothing to remember.
 template <class T>
 bool Passes<T>::is_step(const ForwardArrays<T>& a) const {
@@ -185,29 +162,16 @@ bool Passes<T>::is_step(const ForwardArrays<T>& a) const {
 
 template <class T>
 void Passes<T>::step(const ForwardArrays<T>& a, const Snapshot<T>& weights) {
-  std::unique_ptr<Step<T>> step = take_step(a, weights);
-  step->run(a, weights);
-  const std::lock_guard lock(mutex_);
-  if (steps_.size() < 4) steps_.push_back(std::move(step));
-}
-
-template <class T>
-std::unique_ptr<Step<T>> Passes<T>::take_step(const ForwardArrays<T>& a, const Snapshot<T>& weights) {
-  {
-    const std::lock_guard lock(mutex_);
-    for (auto step = steps_.rbegin(); step != steps_.rend(); ++step)
-      if ((*step)->serves(a.grid.batch, a.masks)) {
-        std::swap(*step, steps_.back());
-        auto taken = std::move(steps_.back());
-        steps_.pop_back();
-        return taken;
-      }
-    if (steps_.size() == 4) steps_.erase(steps_.begin());
+  const Index batch = a.grid.batch;
+  std::unique_ptr<Step<T>> step = steps_.take(batch, a.masks);
+  if (!step) {
+    const Deal all(batch, nullptr, 1);
+    Part part{0, OwnSchedule(a.grid, nullptr, false, all.begin(0), batch), 0, {}};
+    const Forward<T> call = forward_call(a, part, weights);
+    step = std::make_unique<Step<T>>(cell_, std::move(part.schedule), call, batch, a.masks);
   }
-  const Deal all(a.grid.batch, nullptr, 1);
-  Part part{0, OwnSchedule(a.grid, nullptr, false, all.begin(0), a.grid.batch), 0, {}};
-  const Forward<T> call = forward_call(a, part, weights);
-  return std::make_unique<Step<T>>(cell_, std::move(part.schedule), call, a.grid.batch, a.masks);
+  step->run(a.x, a.y, a.h, a.running_c, weights);
+  steps_.give(std::move(step));
 }
 
 template <class T>
@@ -412,8 +376,6 @@ void Passes<T>::give_spare(Buffer buffer) {
   if (buffer.bytes() && spare_.size() < 3) spare_.push_back(std::move(buffer));
 }
 
-template class Step<float>;
-template class Step<double>;
 template class Passes<float>;
 template class Passes<double>;
 

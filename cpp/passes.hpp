@@ -5,21 +5,9 @@
 #include <mutex>
 #include <vector>
 
-#include "memory.hpp"
-#include "schedule.hpp"
-#include "weights.hpp"
+#include "step.hpp"
 
 namespace rnncore {
-
-/// What regularisers multiply by; null: nothing. Directions lie as in the arrays below.
-template <class T>
-struct MaskArrays {
-  const T* state;                    // (D, B, P)
-  const T *update, *keep_h, *keep_c; // (rows, D * H), or (D * H) for all rows
-  bool same_for_all_rows;
-  bool any() const { return state || update || keep_h || keep_c; }
-  bool operator==(const MaskArrays&) const = default;
-};
 
 /// The arrays of one call. D directions lie side by side in the columns of y and c, and one after the
 /// other in the states. P is the width of h.
@@ -73,26 +61,6 @@ struct Record {
   Buffer c; // (rows, D * H)  cell states
 };
 
-/// One step of some rows in one direction, on one thread, prepared once and run again and again.
-template <class T>
-class Step {
-public:
-  Step(const Cell<T>& cell, OwnSchedule schedule, const Forward<T>& call, Index batch,
-       const MaskArrays<T>& masks);
-  Step(const Step&) = delete;
-
-  bool serves(Index batch, const MaskArrays<T>& masks) const { return batch == batch_ && masks == masks_; }
-  void run(const ForwardArrays<T>& arrays, const Snapshot<T>& weights);
-
-private:
-  const Cell<T>& cell_;
-  const OwnSchedule schedule_;
-  Forward<T> call_;
-  const Index batch_;
-  const MaskArrays<T> masks_;
-  Buffer memory_; // of the pass, and then its work space
-};
-
 template <class T>
 class SteppedPasses;
 
@@ -124,7 +92,6 @@ private:
 
   bool is_step(const ForwardArrays<T>& arrays) const;
   void step(const ForwardArrays<T>& arrays, const Snapshot<T>& weights);
-  std::unique_ptr<Step<T>> take_step(const ForwardArrays<T>& arrays, const Snapshot<T>& weights);
   Index directions() const { return Index(weights_.size()); }
   double step_work(Index rows) const;
   Index least_rows() const;
@@ -155,7 +122,7 @@ private:
   std::mutex adding_; // held while gradients are added to: calls share them
   std::mutex mutex_;
   std::vector<Buffer> spare_; // of earlier calls, to be used again
-  std::vector<std::unique_ptr<Step<T>>> steps_;
+  Steps<T> steps_;
 };
 
 } // namespace rnncore

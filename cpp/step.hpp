@@ -1,0 +1,58 @@
+// Single steps of some rows in one direction, on one thread: prepared once, run again and again.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "memory.hpp"
+#include "schedule.hpp"
+#include "weights.hpp"
+
+namespace rnncore {
+
+/// What regularisers multiply by; null: nothing. Directions lie as in the arrays of a call.
+template <class T>
+struct MaskArrays {
+  const T* state;                    // (D, B, P)
+  const T *update, *keep_h, *keep_c; // (rows, D * H), or (D * H) for all rows
+  bool same_for_all_rows;
+  bool any() const { return state || update || keep_h || keep_c; }
+  bool operator==(const MaskArrays&) const = default;
+};
+
+template <class T>
+class Step {
+public:
+  /// `call`: the step as it is taken for the first time.
+  Step(const Cell<T>& cell, OwnSchedule schedule, const Forward<T>& call, Index batch,
+       const MaskArrays<T>& masks);
+  Step(const Step&) = delete;
+
+  bool serves(Index batch, const MaskArrays<T>& masks) const { return batch == batch_ && masks == masks_; }
+  /// x (B, I) to y (B, P); h (B, P) and c (B, H), null if there is none, change in place.
+  void run(const T* x, T* y, T* h, T* c, const Snapshot<T>& weights);
+
+private:
+  const Cell<T>& cell_;
+  const OwnSchedule schedule_;
+  Forward<T> call_;
+  const Index batch_;
+  const MaskArrays<T> masks_;
+  Buffer memory_; // of the pass, and then its work space
+};
+
+/// The steps of a layer that nobody runs at the moment, a few of them.
+template <class T>
+class Steps {
+public:
+  /// One that serves, or null.
+  std::unique_ptr<Step<T>> take(Index batch, const MaskArrays<T>& masks);
+  void give(std::unique_ptr<Step<T>> step);
+
+private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Step<T>>> kept_; // the last one used last
+};
+
+} // namespace rnncore
