@@ -17,14 +17,13 @@ from . import init, losses, optim, schedules, search
 from ._core import info
 from .attention import Attention, BahdanauAttention, LuongAttention
 from .autoencoder import RecursiveAutoencoder
-from .bidirectional import Bidirectional
+from .bidirectional import Bidirectional, Reversed
 from .bidirectional_tree import BidirectionalTree
 from .bridge import ContextBridge, FinalBridge, LinearBridge
 from .chain import Chain
 from .decoder import Decoder, DecoderState
 from .deep import DeepRNN
 from .elementwise import Elementwise
-from .ends import Final, Reversed
 from .forest import Forest
 from .latency import LatencyControlled
 from .layers import (
@@ -102,7 +101,6 @@ __all__ = [
     "Dropout",
     "Elementwise",
     "Embedding",
-    "Final",
     "FinalBridge",
     "Forest",
     "GRUCell",
