@@ -73,7 +73,7 @@ def _seq2seq() -> rnncore.Seq2Seq:
         rnncore.Embedding(5, 3, seed=0), rnncore.LSTM(3, 3, bidirectional=True, seed=1)
     )
     bridge = rnncore.LinearBridge(6, 4, backward=False, seed=2)
-    return rnncore.Seq2Seq(encoder, _decoder(), bridge, reverse_source=True)
+    return rnncore.Seq2Seq(rnncore.Reversed(encoder), _decoder(), bridge)
 
 
 def _bridge(module: rnncore.Module) -> Any:

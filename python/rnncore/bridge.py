@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, check_size
-from .bidirectional import Bidirectional
+from .bidirectional import Bidirectional, Reversed
 from .chain import Chain
 from .layers import Linear, Tanh
 from .module import Module
@@ -38,6 +38,8 @@ def finals(encoder: Module, state: Tree) -> tuple[Finals, Callable[[Finals], Tre
         return _of_chain([layer for layer in encoder.layers if layer.recurrent], state)
     if isinstance(encoder, Bidirectional):
         return _of_two(encoder, state)
+    if isinstance(encoder, Reversed):
+        return finals(encoder.layer, state)
     h, c = state if isinstance(state, tuple) else (state, None)
     directions = getattr(encoder, "directions", 1)
     hs = _side_by_side(h, directions)
