@@ -61,7 +61,7 @@ def both_ways(edges: list[tuple[int, int]]) -> set[tuple[int, int]]:
 
 
 class TestScores:
-    @pytest.mark.parametrize("nonlinearity", ["tanh", "relu", "sigmoid", "identity"])
+    @pytest.mark.parametrize("nonlinearity", ["tanh", "relu", "sigmoid", "identity", "softsign"])
     @pytest.mark.parametrize("dtype", TOLERANCE)
     @pytest.mark.parametrize("hidden", [1, 17])
     def test_sum_over_merges(self, hidden: int, dtype: str, nonlinearity: str) -> None:
@@ -472,7 +472,7 @@ ERRORS: list[tuple[Callable[[Parser], Any], type[Exception], str]] = [
         ValueError,
         "correct must be labels where there is an adjacency",
     ),
-    (lambda p: Parser(3, 4, "softmax"), ValueError, "nonlinearity must be one of tanh"),
+    (lambda p: Parser(3, 4, "softmax"), ValueError, "nonlinearity must be one of sigmoid"),
 ]
 
 

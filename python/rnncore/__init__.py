@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import init, losses, optim, schedules, search
 from ._core import info
+from .activations import Elementwise, Identity, ReLU, Sigmoid, Softmax, Tanh
 from .attention import Attention, BahdanauAttention, LuongAttention
 from .autoencoder import RecursiveAutoencoder
 from .bidirectional import Bidirectional, Reversed
@@ -23,20 +24,9 @@ from .bridge import ContextBridge, FinalBridge, LinearBridge
 from .chain import Chain
 from .decoder import Decoder, DecoderState
 from .deep import DeepRNN
-from .elementwise import Elementwise
 from .forest import Forest
 from .latency import LatencyControlled
-from .layers import (
-    Dropout,
-    Embedding,
-    Identity,
-    LayerNorm,
-    Linear,
-    ReLU,
-    Sigmoid,
-    Softmax,
-    Tanh,
-)
+from .layers import Dropout, Embedding, LayerNorm, Linear
 from .lookahead import RowConvolution, Windowed
 from .losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy, length_mask
 from .module import Module, load

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
+from .activations import Tanh
 from .arrays import Array, check_size
 from .bidirectional import Bidirectional, Reversed
 from .chain import Chain
-from .layers import Linear, Tanh
+from .layers import Linear
 from .module import Module
 from .sequences import Tree, run
 

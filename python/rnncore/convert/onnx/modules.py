@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ...activations import Elementwise, Softmax
 from ...arrays import Array
 from ...bidirectional import Bidirectional, Reversed
-from ...elementwise import Elementwise
-from ...layers import Dropout, Embedding, LayerNorm, Linear, Softmax
+from ...layers import Dropout, Embedding, LayerNorm, Linear
 from ...module import Module
 from ...readout import Readout
 from ...sequences import walk

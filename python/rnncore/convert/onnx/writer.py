@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from ... import layers
+from ...activations import Elementwise, Identity, ReLU, Sigmoid, Softmax, Tanh
 from ...arrays import Array, write_atomic
 from ...bidirectional import Bidirectional, Reversed
 from ...chain import Chain
-from ...elementwise import Elementwise
 from ...module import Module
 from ...readout import Readout
 from ...recurrent import GRU, LSTM, RNN
@@ -99,14 +99,12 @@ class Writer(Graph):
             layers.Linear: self._linear,
             layers.Embedding: self._embedding,
             layers.LayerNorm: self._layer_norm,
-            layers.Softmax: lambda part, x, _: self.add("Softmax", x, axis=part.axis),
-            Elementwise: self._elementwise,
+            Softmax: lambda part, x, _: self.add("Softmax", x, axis=part.axis),
             layers.Dropout: lambda part, x, _: x,
-            layers.Identity: lambda part, x, _: x,
+            Identity: lambda part, x, _: x,
         }
         writers |= dict.fromkeys((RNN, LSTM, GRU), self._recurrent)
-        for kind, op in ((layers.Tanh, "Tanh"), (layers.Sigmoid, "Sigmoid"), (layers.ReLU, "Relu")):
-            writers[kind] = lambda part, x, _, op=op: self.add(op, x)  # type: ignore[misc]
+        writers |= dict.fromkeys((Elementwise, Tanh, Sigmoid, ReLU), self._elementwise)
         if type(module) not in writers:
             raise refusal("ONNX", type(module).__name__)
         return writers[type(module)](module, x, path)
