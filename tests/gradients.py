@@ -60,14 +60,14 @@ def _check(module, inputs, evaluate, pull, tolerance):
     evaluate = _repeatable(module, evaluate)
     rng = np.random.default_rng(20)
     outputs, pullback = evaluate()
-    douts = [rng.standard_normal(np.shape(out)) for out in _leaves(outputs)]
+    douts = [rng.standard_normal(np.shape(out)) for out in leaves(outputs)]
     if module is not None:
         module.zero_grad()
     dinputs = pull(pullback, _like(outputs, iter(douts)))
 
     def change(variable, direction):
         """How much <outputs, douts> changes as the variable moves along the direction."""
-        return _central_difference(lambda: _leaves(evaluate()[0]), douts, variable, direction)
+        return _central_difference(lambda: leaves(evaluate()[0]), douts, variable, direction)
 
     for name, value, gradient in _variables(module, inputs, dinputs):
         assert gradient.shape == value.shape, f"{name}: {gradient.shape} for {value.shape}"
@@ -149,12 +149,12 @@ def _repeatable(module, evaluate: Evaluate) -> Evaluate:
     return run
 
 
-def _leaves(tree) -> list[np.ndarray]:
+def leaves(tree) -> list[np.ndarray]:
     """Return the arrays of nested tuples, in order; None has none."""
     if tree is None:
         return []
     if isinstance(tree, (tuple, list)):
-        return [leaf for branch in tree for leaf in _leaves(branch)]
+        return [leaf for branch in tree for leaf in leaves(branch)]
     return [np.asarray(tree)]
 
 

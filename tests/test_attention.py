@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cases import TOLERANCE
 from compare import assert_close, assert_gradients_of, assert_same
 from rnncore import BahdanauAttention, LuongAttention, _core
 from rnncore.reference.attention import look, look_back
 
-TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 KERNELS = {"float32": _core.MemoryF32, "float64": _core.MemoryF64}
 #: T, R = B, S, A, M
 SHAPES = [

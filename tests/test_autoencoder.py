@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cases import TOLERANCE
 from compare import assert_close, assert_gradients_of, assert_same
 from rnncore import Adam, Forest, RecursiveAutoencoder
 from rnncore.reference import IDENTITY, TANH, activation
 from rnncore.reference.autoencoder import RecursiveAutoencoder as Reference
 
-TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 NAMES = {
     "W": "encoder.0.weight",
     "b": "encoder.0.bias",

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 from compare import assert_close, assert_same
+from gradients import leaves
 from rnncore import (
     GRU,
     LSTM,
@@ -97,10 +98,6 @@ def states_like(state, rng):
     if isinstance(state, tuple):
         return tuple(states_like(part, rng) for part in state)
     return rng.standard_normal(state.shape).astype(state.dtype)
-
-
-def leaves(tree):
-    return [a for part in tree for a in leaves(part)] if isinstance(tree, tuple) else [tree]
 
 
 def written(tmp_path, model, **options):

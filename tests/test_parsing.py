@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cases import TOLERANCE
 from compare import assert_close, assert_gradients_of, assert_same
 from rnncore import (
     Adam,
@@ -21,7 +22,6 @@ from rnncore.reference import activation
 from rnncore.reference import parsing as reference
 from rnncore.reference.parsing import Scores, Tree, all_trees, in_a_row, leaves, merges
 
-TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 #: Neighbours of a small picture's regions.
 REGIONS = {"pair": (2, [(1, 0)]), "ring": (4, [(0, 1), (1, 2), (2, 3), (3, 0)])}
 REGIONS["fan"] = (5, [(0, 1), (0, 2), (0, 3), (4, 0), (1, 2)])

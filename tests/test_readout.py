@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from compare import assert_same
-from gradients import check_recurrent
+from gradients import check_recurrent, leaves
 from rnncore import GRU, LSTM, RNN, Bidirectional, Chain, Linear, Readout, Reversed
 
 LENGTHS = [3, 5, 1]
@@ -50,10 +50,6 @@ LAYERS = {
     "reversed": lambda: Reversed(small(LSTM)),
     "reversed_within": lambda: Bidirectional(small(RNN), Reversed(small(LSTM, seed=2)), "mean"),
 }
-
-
-def leaves(tree):
-    return [a for part in tree for a in leaves(part)] if isinstance(tree, tuple) else [tree]
 
 
 @pytest.mark.parametrize("lengths", [None, [4, 1, 6]], ids=["even", "ragged"])

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cases import TOLERANCE
 from compare import assert_close, assert_gradients_of, assert_same
 from rnncore import (
     GRU,
@@ -21,7 +22,6 @@ from rnncore.forest import Forest
 from rnncore.order import NOBODY, Order, grid
 from rnncore.reference import trees
 
-TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 CELLS: dict[str, tuple[Any, trees.TreeCell]] = {
     "recursive net": (RecursiveNet, trees.RecursiveNet()),
     "tensor net": (RecursiveTensorNet, trees.RecursiveTensorNet()),
