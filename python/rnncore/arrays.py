@@ -93,6 +93,21 @@ def as_lengths(lengths: npt.ArrayLike | None, steps: int, batch: int) -> Array |
     return given.astype(np.int64)
 
 
+def as_leaves(
+    x: npt.ArrayLike, lengths: npt.ArrayLike, size: int, dtype: np.dtype[Any]
+) -> tuple[Array, Array]:
+    """Return x `(sum of lengths, size)` and how many leaves each sentence has, at least one."""
+    counts = as_integers("lengths", lengths).astype(np.int64)
+    if counts.ndim != 1 or counts.min(initial=1) < 1:
+        raise ValueError(
+            f"lengths must have one axis and be at least 1 each, got {counts.tolist()}"
+        )
+    x, shape = as_array("x", x, dtype), (int(counts.sum()), size)
+    if x.shape != shape:
+        raise ValueError(f"x must have shape {shape}, a row for each leaf, got {x.shape}")
+    return x, counts
+
+
 def check_count(name: str, value: int) -> int:
     """Return a positive integer, or raise `ValueError`."""
     if operator.index(value) < 1:

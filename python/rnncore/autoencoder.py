@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import Elementwise
-from .arrays import Array, as_array, as_integers, as_shape, check_size, float_dtype
+from .arrays import Array, as_integers, as_leaves, as_shape, check_size, float_dtype
 from .cells import Activation, chosen
 from .chain import Chain
 from .forest import Forest
@@ -244,18 +244,7 @@ class RecursiveAutoencoder(Module):
             return as_shape("x", x, self.dtype, (len(forest.leaves), self.size)), forest
         if lengths is None:
             raise ValueError("give the lengths of the sentences, or a forest")
-        counts = as_integers("lengths", lengths)
-        if counts.ndim != 1 or counts.min(initial=1) < 1:
-            raise ValueError(
-                f"lengths must have one axis and be at least 1 each, got {counts.tolist()}"
-            )
-        counts = counts.astype(np.int64)
-        x = as_array("x", x, self.dtype)
-        if x.shape != (counts.sum(), self.size):
-            raise ValueError(
-                f"x must have shape {(int(counts.sum()), self.size)}, a row for each leaf, "
-                f"got {x.shape}"
-            )
+        x, counts = as_leaves(x, lengths, self.size, self.dtype)
         return x, greedy(x, counts, self._propose)
 
     def _labels(self, targets: npt.ArrayLike | None, forest: Forest) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..activations import Elementwise
-from ..arrays import Array, as_array, as_shape, check_size
+from ..arrays import Array, as_leaves, as_shape, check_size
 from ..cells import Activation
 from ..forest import Forest
 from ..layers import Linear, Pullback
@@ -199,11 +199,8 @@ class Parser(Module):
         adjacency: npt.ArrayLike | None,
     ) -> tuple[Array, Task]:
         """Check what is to be parsed."""
-        x, task = as_array("x", x, self.net.dtype), Task.of(lengths, method, width, adjacency)
-        shape = int(task.begin[-1]), self.net.input_size
-        if x.shape != shape:
-            raise ValueError(f"x must have shape {shape}, a row for each leaf, got {x.shape}")
-        return x, task
+        x, counts = as_leaves(x, lengths, self.net.input_size, self.net.dtype)
+        return x, Task.of(counts, method, width, adjacency)
 
     def _search(self, x: Array, task: Task, guide: Guide | None) -> tuple[Nodes, Found]:
         """Find the best trees of each sentence, among the nodes that the search has made."""

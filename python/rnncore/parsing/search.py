@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, as_indices, as_integers, check_size
+from ..arrays import Array, as_indices, check_size
 from .nodes import Nodes
 from .spans import components
 
@@ -44,15 +44,12 @@ class Task:
     @classmethod
     def of(
         cls,
-        lengths: npt.ArrayLike,
+        lengths: Array,
         method: str,
         width: int | None,
         adjacency: npt.ArrayLike | None,
     ) -> Task:
-        """Check the arguments of a parser."""
-        lengths = as_integers("lengths", lengths)
-        if lengths.ndim != 1 or (lengths < 1).any():
-            raise ValueError(f"lengths must be a row of numbers from 1 up, got {lengths}")
+        """Check the arguments of a parser; lengths, those of `as_leaves`, are checked."""
         if method not in ("greedy", "beam", "chart"):
             raise ValueError(f"method must be 'greedy', 'beam' or 'chart', got {method!r}")
         if method == "greedy" and width not in (None, 1):
@@ -61,7 +58,7 @@ class Task:
             raise ValueError("method='chart' parses sequences only, not an adjacency")
         if width is None:
             width = 1 if method == "greedy" else 5
-        begin = np.append(0, np.cumsum(lengths, dtype=np.int64))
+        begin = np.append(0, np.cumsum(lengths))
         edges = _in_a_row(begin) if adjacency is None else _both_ways(adjacency, begin)
         return cls(begin, edges, method, check_size("width", width))
 
