@@ -15,29 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from . import init, losses, optim, schedules, search
 from ._core import info
+from .activations import Elementwise, Identity, ReLU, Sigmoid, Softmax, Tanh
 from .attention import Attention, BahdanauAttention, LuongAttention
 from .autoencoder import RecursiveAutoencoder
-from .bidirectional import Bidirectional
+from .bidirectional import Bidirectional, Reversed
 from .bidirectional_tree import BidirectionalTree
 from .bridge import ContextBridge, FinalBridge, LinearBridge
 from .chain import Chain
 from .decoder import Decoder, DecoderState
 from .deep import DeepRNN
-from .elementwise import Elementwise
-from .ends import Final, Reversed
 from .forest import Forest
 from .latency import LatencyControlled
-from .layers import (
-    Dropout,
-    Embedding,
-    Identity,
-    LayerNorm,
-    Linear,
-    ReLU,
-    Sigmoid,
-    Softmax,
-    Tanh,
-)
+from .layers import Dropout, Embedding, LayerNorm, Linear
 from .lookahead import RowConvolution, Windowed
 from .losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy, length_mask
 from .module import Module, load
@@ -102,7 +91,6 @@ __all__ = [
     "Dropout",
     "Elementwise",
     "Embedding",
-    "Final",
     "FinalBridge",
     "Forest",
     "GRUCell",
