@@ -279,7 +279,7 @@ private:
     for (Index i = 0; i < wave.n; ++i) {
       const Index row = wave.rows[i];
       const T p = look_.centre[row], length = T(look_.lengths[wave.sequences[i]]);
-      dpoint[row] = look_.dcentre[row] * p * (T(1) - p / length);
+      dpoint[row] = length > 0 ? look_.dcentre[row] * p * (T(1) - p / length) : T(0);
     }
     maps_.point.backward(wave, {dpoint, 1}, dlean_);
     for (Index i = 0; i < wave.n; ++i) {

@@ -14,7 +14,9 @@ from rnncore import (
     RNN,
     BahdanauAttention,
     Decoder,
+    Embedding,
     Identity,
+    Linear,
     LuongAttention,
     Seq2Seq,
     SoftmaxCrossEntropy,
@@ -30,6 +32,7 @@ from seq2seq_models import (
     SOURCE_LENGTHS,
     TARGET_LENGTHS,
     B,
+    E,
     H,
     S,
     T,
@@ -261,6 +264,42 @@ class TestSteps:
         weights = model.attention(source, target, source_lengths=SOURCE_LENGTHS)
         np.testing.assert_array_equal(after.attention, weights[1][rows])
         assert len(state.take(np.array([False, True, False, True]))) == 2
+
+    def test_name_what_does_not_fit(self) -> None:
+        model, (source, _) = MODELS["feeding, dot"]("float32"), tokens()
+        state = model.start(source)
+        for given, message in (
+            ([1, 2], r"tokens must have shape \(4,\), got \(2,\)"),
+            ([[1, 2, 3, 4]], r"tokens must have shape \(4,\), got \(1, 4\)"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                model.decoder.step(given, state)
+        with pytest.raises(TypeError, match="tokens must be integers, got float64"):
+            model.decoder.step([1.0, 2.0, 3.0, 4.0], state)
+        with pytest.raises(ValueError, match=r"rows must be in 0\.\.3, got 4"):
+            state.take([0, 4])
+        with pytest.raises(TypeError, match="rows must be integers, got bool"):
+            state.take([True])
+        assert len(state.take([])) == 0
+
+    def test_features_may_be_a_list(self) -> None:
+        decoder = Decoder(None, GRU(2, 3, seed=0), None, Linear(3, 1, seed=1))
+        state = decoder.start(np.zeros((1, 1, 3), "f"))
+        logits, _ = decoder.step([[0.5, 1.0]], state)
+        want, _ = decoder.step(np.array([[0.5, 1.0]], "f"), state)
+        np.testing.assert_array_equal(logits, want)
+
+    @pytest.mark.parametrize("size", [E - 1, E + 2, E + H])
+    def test_embeddings_of_another_width(self, size: int) -> None:
+        """Else zeros would stand in between, or what is fed back over the embedding."""
+        attention = LuongAttention(H, H, "dot", seed=0)
+        rnn, head = GRU(E + H, H, seed=1), Linear(H, V, seed=2)
+        decoder = Decoder(Embedding(V, size), rnn, attention, head, input_feeding=True)
+        encoded = np.zeros((S, B, H), "f")
+        with pytest.raises(ValueError, match=f"embedding must give {E} features.*got {size}"):
+            decoder(tokens()[1], encoded)
+        with pytest.raises(ValueError, match=f"embedding must give {E} features.*got {size}"):
+            decoder.step([1] * B, decoder.start(encoded))
 
     def test_attention_weights_add_up_to_one(self) -> None:
         model, (source, target) = MODELS["general, 2 layers"]("float64"), tokens()

@@ -141,6 +141,24 @@ class TestSelect:
             forest.select([True, False, True, True])
 
 
+class TestArguments:
+    @pytest.mark.parametrize("wrong", [np.full((2, 2), -1), -1])
+    def test_have_one_axis(self, wrong: Any) -> None:
+        with pytest.raises(ValueError, match="parent must have one axis, got"):
+            Forest(wrong, [0, 2])
+        with pytest.raises(ValueError, match="begin must have one axis, got"):
+            Forest([-1, -1], wrong)
+
+    def test_stay_as_they_were_checked(self) -> None:
+        """What is found out about a forest is remembered: it must not change under that."""
+        given = np.array([1, -1])
+        forest = Forest(given, [0, 2])
+        given[0] = -1
+        assert forest.arity == 1
+        with pytest.raises(ValueError, match="read-only"):
+            forest.parent[0] = -1
+
+
 class TestJoin:
     def test_undoes_select(self) -> None:
         whole = Forest.from_nested([(("a", "b"), "c"), "d", ("e", ("f", "g"))])

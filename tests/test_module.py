@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import threading
 import weakref
 
 import numpy as np
@@ -253,3 +254,24 @@ def test_a_refused_call_does_not_count():
     assert pullback(3) == 3
     with pytest.raises(RuntimeError, match="already run"):
         pullback(3)
+
+
+def test_a_second_thread_is_refused_while_the_first_runs():
+    began, go_on, results = threading.Event(), threading.Event(), []
+
+    def slow(dy):
+        began.set()
+        assert go_on.wait(10)
+        return dy
+
+    pullback = once(slow)
+    first = threading.Thread(target=lambda: results.append(pullback(3)))
+    first.start()
+    assert began.wait(10)
+    try:
+        with pytest.raises(RuntimeError, match="already run"):
+            pullback(4)
+    finally:
+        go_on.set()
+        first.join()
+    assert results == [3]

@@ -286,6 +286,7 @@ class TestRules:
             ({"eos": -1}, "bos and eos must be at least 0, got 0 and -1"),
             ({"eos": 5}, r"eos must be in 0..4, got 5"),
             ({"prefix": [2] * 5}, "prefix must have at most 4 tokens, got 5"),
+            ({"prefix": [[2], [], [3, 7]]}, r"prefix must be in 0\.\.4, got 7"),
             ({"prefix": [2, EOS]}, "the end symbol not among them"),
             ({"prefix": [[2], [3]]}, "prefix must be one, or 3, got 2"),
             ({"rescore": lambda p, _: p[:, 1:]}, r"rescore\(...\) must have shape"),
@@ -294,6 +295,11 @@ class TestRules:
     def test_bad_ones_are_named(self, options: dict[str, Any], message: str) -> None:
         with pytest.raises(ValueError, match=message):
             search.greedy(Toy(), *sources(), **{**KEYS, **options})
+
+    @pytest.mark.parametrize("name", ["bos", "eos"])
+    def test_tokens_are_whole_numbers(self, name: str) -> None:
+        with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
+            search.greedy(Toy(), *sources(), **{**KEYS, name: 1.0})
 
     def test_unknown_keywords_are_refused(self) -> None:
         with pytest.raises(TypeError, match="beams"):
@@ -353,7 +359,8 @@ class TestSample:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"temperature": 0}, "temperature must be above 0, got 0"),
+            ({"temperature": 0}, "temperature must be above 0 and finite, got 0"),
+            ({"temperature": np.inf}, "temperature must be above 0 and finite, got inf"),
             ({"top_p": 0}, r"top_p must be in \(0, 1\], got 0"),
             ({"top_k": -1}, "top_k must be at least 0, got -1"),
             ({"count": 0}, "count must be at least 1, got 0"),

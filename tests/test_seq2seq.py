@@ -141,6 +141,14 @@ class TestProtocol:
             assert not any(grad.any() for grad in model.grads.values())
 
     @each_model
+    def test_sources_without_steps(self, build: Callable[[str], Seq2Seq]) -> None:
+        model, (source, target) = build("float32"), tokens()
+        logits, pullback = model.vjp(source[:0], target)
+        assert np.isfinite(logits).all()
+        pullback(np.ones_like(logits))
+        assert all(np.isfinite(grad).all() for grad in model.grads.values())
+
+    @each_model
     def test_params_travel(self, build: Callable[[str], Seq2Seq]) -> None:
         model, (source, target) = build("float32"), tokens()
         other = awake(build("float32"))
@@ -252,14 +260,18 @@ class TestErrors:
             model.decoder(target[:, :3], encoded)
         with pytest.raises(TypeError, match="values is float64"):
             model.decoder(target, encoded.astype(float))
-        with pytest.raises(ValueError, match=r"lengths must have shape \(4,\)"):
+        with pytest.raises(ValueError, match=r"source_lengths must have shape \(4,\)"):
             model(source, target, source_lengths=[1])
-        with pytest.raises(ValueError, match=r"lengths must be in 1\.\.6"):
+        with pytest.raises(ValueError, match=r"target_lengths must be in 1\.\.6"):
             model(source, target, target_lengths=[7, 1, 1, 1])
         with pytest.raises(ValueError, match=r"x must be in 0\.\.6, got 13"):
             model(source, target + V)
         with pytest.raises(TypeError, match="no attention"):
             sutskever("float32").attention(source, target)
+        with pytest.raises(ValueError, match=r"tokens must have shape \(4,\), got \(3,\)"):
+            model.scheduled(source, target[:, :3], 1.0, np.random.default_rng(0))
+        with pytest.raises(TypeError, match="target must be integers, got float64"):
+            model.scheduled(source, target + 0.5, 1.0, np.random.default_rng(0))
         with pytest.raises(ValueError, match="rate must be in"):
             model.scheduled(source, target, 1.5, np.random.default_rng(0))
 

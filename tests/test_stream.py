@@ -342,8 +342,68 @@ def test_out_that_must_not_be_written():
     out.flags.writeable = False
     with pytest.raises(ValueError, match="out must be a contiguous array to write to"):
         LSTM(WIDTH, 4).stream().step(np.zeros((1, 3), "f4"), out)
-    with pytest.raises(ValueError, match=r"out must have shape \(1, 3\), got \(1, 4\)"):
-        Tanh().stream().step(np.zeros((1, 3), "f4"), np.zeros((1, 4), "f4"))
+    for dtype, x, out in (
+        ("float32", "f4", np.zeros((1, 3), "f4")),
+        ("float32", "f4", [[0.0, 0.0]]),
+        ("float64", "f8", np.zeros((1, 2), "f4")),  # would be filled, and then forgotten
+    ):
+        message = rf"out must be an array of {dtype} and shape \(1, 2\)"
+        with pytest.raises(ValueError, match=message):
+            Tanh().stream().step(np.zeros((1, 2), x), out)
+
+
+def snapshots_agree(stream, before):
+    after = stream.snapshot()
+    return before.keys() == after.keys() and all(
+        np.array_equal(before[name], after[name]) for name in before
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s, h: s.step(np.ones((2, 3), "f4"), np.ones((2, 9), "f4")), "out must be"),
+        (lambda s, h: setattr(s, "state", ((h + 7, h[:, :1]), None)), r"state\[0\]\[1\] must have"),
+        (lambda s, h: setattr(s, "state", ((h, h), h)), r"state\[0\] must have shape"),
+        (lambda s, h: s.restore({**s.snapshot(), "batch": np.array(3)}), "must have shape"),
+        (lambda s, h: s.restore({**s.snapshot(), "batch": np.array(0)}), "batch must be at least"),
+        (lambda s, h: s.restore({**s.snapshot(), "1": h[:, :1], "0": h + 7}), "must have shape"),
+        (lambda s, h: s.reset([0, 2]), r"rows must be in 0\.\.1, got 2"),
+        (lambda s, h: s.leave([0, -1]), r"rows must be in 0\.\.1, got -1"),
+    ],
+)
+def test_what_is_refused_leaves_the_state_as_it_was(change, message):
+    stream = Chain(LSTM(WIDTH, 4, seed=0), Tanh(), GRU(4, 2, seed=1), Tanh()).stream(2)
+    stream.step(np.ones((2, 3), "f4"))
+    before = stream.snapshot()
+    with pytest.raises(ValueError, match=message):
+        change(stream, np.zeros((1, 2, 4), "f4"))
+    assert snapshots_agree(stream, before)
+    stream.run(np.ones((2, 2, 3), "f4"))
+
+
+@pytest.mark.parametrize("change", ["join", "leave", "reset"])
+def test_rows_before_a_layer_that_looks_ahead_stay(change):
+    stream = Chain(LSTM(WIDTH, 4, seed=0), RowConvolution(4, 2, seed=1)).stream(2)
+    stream.run(np.ones((4, 2, 3), "f4"))
+    before = stream.snapshot()
+    with pytest.raises(ValueError, match=r"looks? ahead go together"):
+        getattr(stream, change)(1)
+    assert snapshots_agree(stream, before)
+    assert stream.run(np.ones((4, 2, 3), "f4")).shape == (4, 2, 4)
+
+
+def test_rows_by_number_or_mask():
+    streams = [GRU(WIDTH, 4, seed=0).stream(3) for _ in range(2)]
+    for stream, rows in zip(streams, ([0, 2], [True, False, True]), strict=True):
+        stream.run(np.ones((2, 3, 3), "f4"))
+        stream.reset([])
+        assert stream.state.all()
+        stream.reset(rows)
+    same(streams[0].state, streams[1].state)
+    assert streams[0].state.any(axis=(0, 2)).tolist() == [False, True, False]
+    with pytest.raises(TypeError, match="rows must be integers, got float64"):
+        streams[0].leave(0.5)
 
 
 def test_states_that_do_not_fit():
@@ -364,7 +424,7 @@ def test_rows_that_cannot_leave_or_join():
     stream = GRU(WIDTH, 4).stream(2)
     with pytest.raises(ValueError, match="one has to stay"):
         stream.leave([0, 1])
-    with pytest.raises(IndexError):
+    with pytest.raises(ValueError, match=r"rows must be in 0\.\.1, got 2"):
         stream.leave(2)
     with pytest.raises(ValueError, match="count must be at least 1"):
         stream.join(0)

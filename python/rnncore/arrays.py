@@ -77,18 +77,20 @@ def as_shape(
     return array
 
 
-def as_lengths(lengths: npt.ArrayLike | None, steps: int, batch: int) -> Array | None:
+def as_lengths(
+    lengths: npt.ArrayLike | None, steps: int, batch: int, name: str = "lengths"
+) -> Array | None:
     """Return the lengths of sequences as integers `(batch,)` in 1..steps, or None."""
     if lengths is None:
         return None
     given = np.asarray(lengths)
     if given.dtype.kind not in "iu" and given.size:
-        raise TypeError(f"lengths must be whole numbers, got {given.dtype}")
+        raise TypeError(f"{name} must be whole numbers, got {given.dtype}")
     if given.shape != (batch,):
-        raise ValueError(f"lengths must have shape ({batch},), got {given.shape}")
+        raise ValueError(f"{name} must have shape ({batch},), got {given.shape}")
     if batch and not 1 <= given.min() <= given.max() <= steps:
         raise ValueError(
-            f"lengths must be in 1..{steps}, the steps of x; got {given.min()}..{given.max()}"
+            f"{name} must be in 1..{steps}, the number of steps; got {given.min()}..{given.max()}"
         )
     return given.astype(np.int64)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_array, as_integers, as_lengths, as_shape, check_size
+from .arrays import Array, as_array, as_indices, as_integers, as_lengths, as_shape, check_size
 from .attention import Attention
 from .decoding import Inputs, Outputs, at_once, in_turn, top
 from .kernels import State
@@ -39,8 +39,9 @@ class DecoderState:
 
     def take(self, rows: npt.ArrayLike) -> DecoderState:
         """Return the state of these rows: re-ordered, dropped or repeated."""
-        at = np.asarray(rows)
-        at = np.flatnonzero(at) if at.dtype == np.bool_ else at
+        given = np.asarray(rows)
+        mask = given.dtype == np.bool_ and given.shape == (len(self),)
+        at = np.flatnonzero(given) if mask else as_indices("rows", rows, len(self))
 
         def of(array: Array | None) -> Array | None:
             return None if array is None else array[at]
@@ -129,7 +130,7 @@ class Decoder(Module):
 
     def step(self, tokens: npt.ArrayLike, state: DecoderState) -> tuple[Array, DecoderState]:
         """Read tokens `(R,)` or features `(R, I)`; return logits `(R, V)` and the next state."""
-        x, _ = self._embed(np.asarray(tokens)[None], False)
+        x, _ = self._embed(self._frame(tokens, len(state))[None], False)
         attention, memory, rows = self.attention, state.memory, state.source
         joined = Inputs(x, state.rnn, memory, None, None, state.context).joined(self.rnn.input_size)
         contexts, weights, feed = None, None, state.feed
@@ -195,7 +196,7 @@ class Decoder(Module):
         context: Array | None,
     ) -> tuple[Array, Array | None, Any]:
         x, embed_back = self._embed(target, record)
-        steps = as_lengths(target_lengths, *x.shape[:2])
+        steps = as_lengths(target_lengths, *x.shape[:2], name="target_lengths")
         mask = None if steps is None else length_mask(steps, len(x))
         if mask is not None and self.embedding is None:
             x = np.where(mask[..., None], x, self.dtype.type(0))
@@ -246,11 +247,24 @@ class Decoder(Module):
             tokens = as_integers("target", target)
             if tokens.ndim != 2:
                 raise ValueError(f"target must have shape (T, B), got {tokens.shape}")
-            return run(self.embedding, record, tokens)
+            x, back = run(self.embedding, record, tokens)
+            if x.shape[-1] != self.input_size:
+                raise ValueError(
+                    f"embedding must give {self.input_size} features, what the rnn takes beside "
+                    f"all that is joined to them; got {x.shape[-1]}"
+                )
+            return x, back
         x = as_array("target", target, self.dtype)
         if x.ndim != 3 or x.shape[-1] != self.input_size:
             raise ValueError(f"target must have shape (T, B, {self.input_size}), got {x.shape}")
         return x, lambda dx: dx
+
+    def _frame(self, tokens: npt.ArrayLike, rows: int) -> Array:
+        """What a step reads, checked."""
+        if self.embedding is not None:
+            given = as_integers("tokens", tokens)
+            return as_shape("tokens", given, given.dtype, (rows,))
+        return as_shape("tokens", tokens, self.dtype, (rows, self.input_size))
 
     def _context(self, context: Array | None, rows: int) -> Array | None:
         if (context is None) != (self.context_size == 0):

@@ -19,15 +19,15 @@ class Forest:
     """Trees of any arity, one after the other: node by node its parent, in the order of children.
 
     A node is a row; `parent (N,)` is the row of its parent, -1 at a root, and siblings stand in the
-    order of their rows. begin `(trees + 1,)`: the first row of each tree. labels: one for each
-    node, or None.
+    order of their rows. begin `(trees + 1,)`: the first row of each tree. Both are copied, and
+    read-only. labels: one for each node, or None.
     """
 
     def __init__(
         self, parent: npt.ArrayLike, begin: npt.ArrayLike, labels: Sequence[Any] | None = None
     ) -> None:
-        self.parent = as_integers("parent", parent).astype(np.int64)
-        self.begin = as_integers("begin", begin).astype(np.int64)
+        self.parent = _kept("parent", parent)
+        self.begin = _kept("begin", begin)
         self.labels = None if labels is None else list(labels)
         self._check()
 
@@ -247,3 +247,12 @@ class Forest:
         from .tree_picture import plot  # here, not above: it needs this module
 
         plot(self, path, values, **options)
+
+
+def _kept(name: str, value: npt.ArrayLike) -> Array:
+    """A copy that nobody writes to: much that is found out about a forest is remembered."""
+    kept = as_integers(name, value).astype(np.int64)
+    if kept.ndim != 1:
+        raise ValueError(f"{name} must have one axis, got {kept.shape}")
+    kept.flags.writeable = False
+    return kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_integers, as_lengths, as_shape, check_size
+from .arrays import Array, as_indices, as_integers, as_lengths, as_shape, check_size
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,7 @@ class Rules:
 
     def __post_init__(self) -> None:
         check_size("max_length", self.max_length)
-        if min(self.bos, self.eos) < 0:
+        if min(map(operator.index, (self.bos, self.eos))) < 0:
             raise ValueError(f"bos and eos must be at least 0, got {self.bos} and {self.eos}")
         if not 0 <= self.min_length <= self.max_length:
             raise ValueError(
@@ -161,6 +162,8 @@ class Search:
         logits, self.state = self.model.decoder.step(last, self.state)
         if self.rules.eos >= logits.shape[1]:
             raise ValueError(f"eos must be in 0..{logits.shape[1] - 1}, got {self.rules.eos}")
+        if self._forced is not None and not length:
+            as_indices("prefix", self._forced[self._forced >= 0], logits.shape[1])
         attention = getattr(self.state, "attention", None)
         if attention is not None:
             self._attention.append(attention)

@@ -162,10 +162,15 @@ def once(pullback: Callable[..., Any]) -> Callable[..., Any]:
     del pullback
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        if not held:
-            raise RuntimeError("this pullback has already run; call vjp again for another")
-        result = held[0](*args, **kwargs)
-        held.clear()
-        return result
+        try:
+            mine = held.pop()  # in one go: of two threads that come here at once, one has it
+        except IndexError:
+            message = "this pullback has already run; call vjp again for another"
+            raise RuntimeError(message) from None
+        try:
+            return mine(*args, **kwargs)
+        except BaseException:
+            held.append(mine)
+            raise
 
     return run

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
-from .arrays import Array
+from .arrays import Array, as_indices, as_integers
 
 #: In place of a predecessor, for the kernels.
 NOBODY = np.iinfo(np.int32).min
+#: As what the kernels read each array of an order, and its axes; None: that of the cell.
+_KEPT = {"begin": np.int64, "prev": np.int32, "wave": np.int32, "first": np.int32}
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class Order:
     N)`: the rows that a node continues, `NOBODY` where there is none; wave `(N,)`: 0 for nodes that
     continue nothing, for others one more than the highest of those they continue. With first `(N +
     1,)` a node continues any number of others: node n those in `prev[first[n]:first[n + 1]]`.
-    leaves: the rows that have an input where inputs="leaves"; None: those of wave 0.
+    leaves: the rows that have an input where inputs="leaves"; None: those of wave 0. All arrays are
+    copied, and read-only.
     """
 
     begin: Array
@@ -32,6 +36,8 @@ class Order:
     leaves: Array | None = None
 
     def __post_init__(self) -> None:
+        for name, dtype in _KEPT.items():
+            self._keep(name, dtype)
         rows, sizes = len(self.wave), np.diff(self.begin)
         if self.first is None:
             if self.prev.ndim != 2 or self.prev.shape[1] != rows:
@@ -48,18 +54,46 @@ class Order:
         first[after] = False
         if ((self.wave == 0) != first).any() or (self.wave[after] <= self.wave[before]).any():
             raise ValueError("wave must be 0 where nothing is continued, else above what is")
+        if self.wave.max(initial=0) >= max(rows, 1):
+            raise ValueError(f"wave must be below {rows}, the number of nodes")
+        if self.leaves is not None:
+            as_indices("leaves", self.leaves, rows)
+            self._keep("leaves", np.int64)
+            if len(np.unique(self.leaves)) < len(self.leaves):
+                raise ValueError("leaves must differ from each other")
+
+    def _keep(self, name: str, dtype: npt.DTypeLike) -> None:
+        """Hold a copy that nobody writes to: the kernels trust what was checked."""
+        if (given := getattr(self, name)) is None:
+            return
+        given = as_integers(name, given)
+        kept = given.astype(dtype, order="C")
+        if given.ndim != 1 and (name != "prev" or self.first is not None):
+            raise ValueError(f"{name} must have one axis, got {given.shape}")
+        if (kept != given).any():
+            raise ValueError(f"{name} must be numbers of nodes, got {given.max()}")
+        kept.flags.writeable = False
+        object.__setattr__(self, name, kept)
 
     @classmethod
     def of(
         cls,
-        begin: Array,
-        prev: Array,
-        first: Array | None = None,
-        leaves: Array | None = None,
+        begin: npt.ArrayLike,
+        prev: npt.ArrayLike,
+        first: npt.ArrayLike | None = None,
+        leaves: npt.ArrayLike | None = None,
     ) -> Order:
         """Sort into waves; raises `ValueError` where nodes go round in a circle."""
+        prev = as_integers("prev", prev)
+        first = None if first is None else as_integers("first", first)
+        if prev.ndim != (2 if first is None else 1):
+            raise ValueError(f"prev must have shape (arity, N), or (E,) with first: {prev.shape}")
         rows = prev.shape[1] if first is None else len(first) - 1
+        if first is not None and not _rises(first, rows, len(prev)):
+            raise ValueError(f"first must rise from 0 to {len(prev)}, got {first}")
         after, before = _edges(prev, first)
+        if ((before < 0) | (before >= rows)).any():
+            raise ValueError(f"prev must hold rows in 0..{rows - 1}, or NOBODY")
         by_before = np.argsort(before, kind="stable")
         starts = np.searchsorted(before[by_before], np.arange(rows + 1))
         waiting = np.bincount(after, minlength=rows)
@@ -74,16 +108,13 @@ class Order:
             ready, number = ready[waiting[ready] == 0], number + 1
         if done < rows:
             raise ValueError(f"nodes go round in a circle: {rows - done} of {rows} wait for ever")
-        prev = np.ascontiguousarray(prev, np.int32)
-        if first is not None:
-            first = np.ascontiguousarray(first, np.int32)
-        return cls(np.ascontiguousarray(begin, np.int64), prev, wave, first, leaves)
+        return cls(begin, prev, wave, first, leaves)  # type: ignore[arg-type]
 
     @classmethod
     def join(cls, orders: Sequence[Order]) -> Order:
         """Put several of one arity one after the other."""
-        if len({order.arity for order in orders}) > 1:
-            raise ValueError("orders must have one arity to be joined")
+        if len({order.arity for order in orders}) != 1:
+            raise ValueError("orders must be at least one, and have one arity to be joined")
         sizes = np.cumsum([0, *(len(order.wave) for order in orders)])
         begins = [order.begin[:-1] + at for order, at in zip(orders, sizes, strict=False)]
         prevs = [

@@ -32,12 +32,12 @@ class Compiled(Stream):
     def _prepare(self, batch: int) -> None:
         """Make states for so many rows, and the compiled stream that works on them."""
         widths, states, stages = zip(*(m.stages(batch) for m in self._modules), strict=True)
-        self._width: int = widths[0]
-        self._live = tuple(state for state in states if state is not None)
-        check = partial(_frame, self.dtype, batch, self._width)
+        check = partial(_frame, self.dtype, batch, widths[0])
         make = _core.StreamF32 if self.dtype == np.float32 else _core.StreamF64
         layers = [stage for own in stages for stage in own]
         self._core, self.batch = make(layers, batch, check, self._core), batch
+        self._width: int = widths[0]
+        self._live = tuple(state for state in states if state is not None)
         # Nothing in between: a step may take half a microsecond.
         self.step = self._core.step  # type: ignore[method-assign]
 
@@ -113,11 +113,20 @@ class Chained(Stream):
         super().__init__(streams[0].batch, batch_first, single)
         self._streams, self._axes = streams, streams[0]._axes
         self.looks_ahead = any(stream.looks_ahead for stream in streams)
+        self._accepted: Array | None = None  # what the last step wrote to
 
     def step(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
         """Take one frame of each row, return the outputs."""
         if self.looks_ahead:
             return super().step(x, out)
+        if out is None or out is self._accepted:
+            return self._step(x, out)
+        with self._wholly():  # the last stream may refuse it when the others have taken their step
+            y = self._step(x, out)
+        self._accepted = out
+        return y
+
+    def _step(self, x: npt.ArrayLike, out: Array | None) -> Array:
         for stream in self._streams[:-1]:
             x = stream.step(x)
         return self._streams[-1].step(x, out)
@@ -129,6 +138,8 @@ class Chained(Stream):
 
     def reset(self, rows: npt.ArrayLike | None = None) -> None:
         """Let all rows, or these, start from the zero state again."""
+        if rows is not None and self.looks_ahead:
+            raise ValueError("rows must be None: the rows of a stream that looks ahead go together")
         for stream in self._streams:
             stream.reset(rows)
 
@@ -162,7 +173,7 @@ class Chained(Stream):
         for stream, count in zip(self._streams, counts, strict=True):
             stream._write(tuple(entries[:count]), batch)
             entries = entries[count:]
-        self.batch = batch
+        self.batch, self._accepted = batch, None
 
     def _parts(self) -> Tree:
         return tuple(stream._parts() for stream in self._streams)
@@ -170,7 +181,7 @@ class Chained(Stream):
     def _put(self, parts: Tree, batch: int) -> None:
         for stream, own in zip(self._streams, parts, strict=True):
             stream._put(own, batch)
-        self.batch = batch
+        self.batch, self._accepted = batch, None
 
 
 def chained(layers: Sequence[Module], batch: int, single: bool = False) -> Stream:

@@ -15,6 +15,7 @@ prefix, rescore.
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,11 +57,11 @@ def sample(
     whose probabilities come to `top_p` (Holtzman et al. 2020). Hypotheses are ranked by `log_prob`,
     which is the model's own.
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}")
+    if not 0 < temperature < np.inf:
+        raise ValueError(f"temperature must be above 0 and finite, got {temperature}")
     if not 0 < top_p <= 1:
         raise ValueError(f"top_p must be in (0, 1], got {top_p}")
-    if top_k < 0:
+    if operator.index(top_k) < 0:
         raise ValueError(f"top_k must be at least 0, got {top_k}")
     search = Search(model, source, lengths, Rules(**rules), check_size("count", count))
     rng, started = np.random.default_rng(seed), len(search)

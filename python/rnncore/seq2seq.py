@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_lengths
+from .arrays import Array, as_array, as_integers, as_lengths
 from .bridge import Bridge, Start, finals
 from .decoder import Decoder, DecoderState
 from .kernels import State
@@ -117,13 +117,18 @@ class Seq2Seq(Module):
         """
         if not 0 <= rate <= 1:
             raise ValueError(f"rate must be in [0, 1], got {rate}")
-        mixed = np.array(target)
+        features = self.decoder.embedding is None
+        mixed = np.array(
+            as_array("target", target, self.decoder.dtype)
+            if features
+            else as_integers("target", target)
+        )
         replaced = rng.random(mixed.shape[:2]) < rate
         state = self.start(source, source_lengths)
         last = int(np.flatnonzero(replaced[1:].any(axis=1)).max(initial=-1)) + 1
         for t in range(1, last + 1):
             logits, state = self.decoder.step(mixed[t - 1], state)
-            own = logits if self.decoder.embedding is None else sampled(logits, rng)
+            own = logits if features else sampled(logits, rng)
             mixed[t, replaced[t]] = own[replaced[t]]
         return mixed
 
@@ -138,7 +143,7 @@ class Seq2Seq(Module):
         x = np.asarray(source)
         if x.ndim < 2:
             raise ValueError(f"source must have shape (S, B) or (S, B, features), got {x.shape}")
-        own = as_lengths(lengths, *x.shape[:2])
+        own = as_lengths(lengths, *x.shape[:2], name="source_lengths")
         (y, state), encoder_back = run(self.encoder, record, source, lengths=own)
         start, bridge_back, state_back = Start(), None, None
         if self.bridge is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_shape, check_count
+from .arrays import Array, as_indices, as_shape, check_count
 from .checkpoint import leaves
 from .sequences import Tree, mapped
 
@@ -44,7 +45,9 @@ class Stream:
             y = y[0]
         if out is None:
             return np.asarray(y)
-        np.copyto(as_shape("out", out, y.dtype, y.shape), y)
+        if not isinstance(out, np.ndarray) or (out.dtype, out.shape) != (y.dtype, y.shape):
+            raise ValueError(f"out must be an array of {y.dtype} and shape {y.shape}")
+        np.copyto(out, y)
         return out
 
     def run(self, chunk: npt.ArrayLike) -> Array:
@@ -72,13 +75,14 @@ class Stream:
 
     @state.setter
     def state(self, state: Tree) -> None:
-        self._write((state,) if self._single and state is not None else state, self.batch)
+        with self._wholly():
+            self._write((state,) if self._single and state is not None else state, self.batch)
 
     def reset(self, rows: npt.ArrayLike | None = None) -> None:
         """Let all rows, or these, start from the zero state again."""
         if rows is None:
             return self._write(None, self.batch)
-        which, state = np.asarray(rows), self._read()
+        which, state = self._rows(rows), self._read()
         for part in leaves(state):
             part[..., which, :] = 0
         return self._write(state, self.batch)
@@ -90,14 +94,16 @@ class Stream:
             new = np.zeros((*part.shape[:-2], count, part.shape[-1]), part.dtype)
             return np.concatenate((part, new), axis=-2)
 
-        self._write(mapped(longer, self._read()), self.batch + check_count("count", count))
+        with self._wholly():
+            self._write(mapped(longer, self._read()), self.batch + check_count("count", count))
 
     def leave(self, rows: npt.ArrayLike) -> None:
         """Take these rows out; those after them move up."""
-        left = np.delete(np.arange(self.batch), np.asarray(rows))
+        left = np.delete(np.arange(self.batch), self._rows(rows))
         if not len(left):
             raise ValueError(f"rows {rows!r} are all that there are: one has to stay")
-        self._write(mapped(lambda part: part[..., left, :], self._read()), len(left))
+        with self._wholly():
+            self._write(mapped(lambda part: part[..., left, :], self._read()), len(left))
 
     def snapshot(self) -> dict[str, Array]:
         """Return where the stream stands, as named arrays (`rnncore.arrays.save_arrays`)."""
@@ -110,10 +116,29 @@ class Stream:
         if mine != snapshot.keys():
             raise ValueError(f"snapshot must hold {', '.join(mine)}; got {', '.join(snapshot)}")
         parts = (snapshot[name] for name in mine if name != "batch")
-        self._put(mapped(lambda _: next(parts), self._parts()), int(snapshot["batch"]))
+        batch = check_count("batch", int(snapshot["batch"]))
+        with self._wholly():
+            self._put(mapped(lambda _: next(parts), self._parts()), batch)
 
     def refresh(self) -> None:
         """Take the weights as they are now."""
+
+    @contextmanager
+    def _wholly(self) -> Iterator[None]:
+        """Undo a change that fails half way."""
+        parts, batch = self._parts(), self.batch
+        try:
+            yield
+        except BaseException:
+            self._put(parts, batch)
+            raise
+
+    def _rows(self, rows: npt.ArrayLike) -> Array:
+        """Return numbers of rows, given as such or as a mask, or refuse them."""
+        given = np.asarray(rows)
+        if given.dtype == np.bool_ and given.shape == (self.batch,):
+            return np.flatnonzero(given)
+        return as_indices("rows", rows, self.batch)
 
     # In what the kinds of streams differ. Arrays are (n, B, ...); a state has an entry for each
     # recurrent layer.
