@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -28,9 +27,10 @@ import listops
 import rnncore
 from rnncore import Forest, brackets
 from rnncore.measure.contest import Contestant, Entry, compete, contest
+from rnncore.measure.engines import Work
 from rnncore.measure.report import table
 from rnncore.measure.serve import answer
-from rnncore.measure.timing import ratio, time_call
+from rnncore.measure.timing import ratio
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,6 @@ class Task:
     def layer(self) -> rnncore.TreeLSTM:
         """With the parameters that all engines have."""
         return rnncore.TreeLSTM(self.hidden, self.hidden, inputs="leaves", seed=0)
-
-
-class Work:
-    """A task made ready."""
-
-    def __init__(self, run: Callable[[], Any], results: Callable[[], dict[str, Any]]) -> None:
-        self.run, self.results = run, results
-
-    def time(self, seconds: float) -> float:
-        """Seconds that a call takes."""
-        return time_call(self.run, seconds)
 
 
 class Trees:
