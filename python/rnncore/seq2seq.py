@@ -143,7 +143,7 @@ class Seq2Seq(Module):
         x = np.asarray(source)
         if x.ndim < 2:
             raise ValueError(f"source must have shape (S, B) or (S, B, features), got {x.shape}")
-        own = as_lengths(lengths, *x.shape[:2], name="source_lengths")
+        own = as_lengths(lengths, x.shape[0], x.shape[1], "source_lengths")
         (y, state), encoder_back = run(self.encoder, record, source, lengths=own)
         start, bridge_back, state_back = Start(), None, None
         if self.bridge is not None:
