@@ -426,6 +426,11 @@ class TestLearning:
 ERRORS: list[tuple[Callable[[Parser], Any], type[Exception], str]] = [
     (lambda p: p.parse(rows(3, "float32"), [2]), ValueError, r"x must have shape \(2, 3\)"),
     (lambda p: p.parse(rows(3), [3], method="best"), ValueError, "method must be 'greedy', 'beam'"),
+    (
+        lambda p: p.margin(rows(3), [3], Forest.from_nested([((0, 1), 2)]), kappa=np.nan),
+        ValueError,
+        "kappa must be at least 0 and finite, got nan",
+    ),
     (lambda p: p.parse(rows(3), [3, 0]), ValueError, "lengths must be a row of numbers from 1 up"),
     (lambda p: p.parse(rows(3), [1.5, 1.5]), TypeError, "lengths must be integers, got float64"),
     (lambda p: p.parse(rows(3), [3], width=2), ValueError, "width must be 1 with method='greedy'"),
