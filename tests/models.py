@@ -73,7 +73,7 @@ def _seq2seq() -> rnncore.Seq2Seq:
         rnncore.Embedding(5, 3, seed=0), rnncore.LSTM(3, 3, bidirectional=True, seed=1)
     )
     bridge = rnncore.LinearBridge(6, 4, backward=False, seed=2)
-    return rnncore.Seq2Seq(encoder, _decoder(), bridge, reverse_source=True)
+    return rnncore.Seq2Seq(rnncore.Reversed(encoder), _decoder(), bridge)
 
 
 def _bridge(module: rnncore.Module) -> Any:
@@ -130,7 +130,6 @@ MODELS: dict[str, tuple[list[Module], Call]] = {
     "Dropout": ([rnncore.Dropout(0.25, seed=3)], _sequence()),
     "Elementwise": ([rnncore.Elementwise(("elu", 0.5))], _sequence()),
     "Embedding": ([rnncore.Embedding(3, 2, dtype=np.float64)], _ids),
-    "Final": ([rnncore.Final(rnncore.GRU(3, 4))], _sequence()),
     "FinalBridge": ([rnncore.FinalBridge()], _bridge),
     "GRU": (
         [
@@ -184,7 +183,13 @@ MODELS: dict[str, tuple[list[Module], Call]] = {
     "RNN": ([rnncore.RNN(3, 4, nonlinearity="relu", weight_drop=0.5)], _sequence()),
     "RNNCell": ([rnncore.RNNCell(3, 4)], _step),
     "ReLU": ([rnncore.ReLU()], _sequence()),
-    "Readout": ([rnncore.Readout(rnncore.GRU(3, 4), "mean")], _sequence()),
+    "Readout": (
+        [
+            rnncore.Readout(rnncore.GRU(3, 4), "mean"),
+            rnncore.Readout(rnncore.Reversed(rnncore.GRU(3, 4))),
+        ],
+        _sequence(),
+    ),
     "RecursiveAutoencoder": (
         [rnncore.RecursiveAutoencoder(3, 2), rnncore.RecursiveAutoencoder(3, unfolding=True)],
         lambda module: module.encode(_x(5, 3), [3, 2])[0],

@@ -20,6 +20,7 @@ from rnncore import (
     Linear,
     LinearBridge,
     LuongAttention,
+    Reversed,
     Seq2Seq,
     TiedLinear,
 )
@@ -59,7 +60,7 @@ def sutskever(dtype: str) -> Seq2Seq:
     """Two layers, final states as they are, the source reversed; no attention."""
     rnn, head = LSTM(E, H, 2, dtype=dtype, seed=3), Linear(H, V, dtype=dtype, seed=4)
     decoder = Decoder(Embedding(V, E, dtype=dtype, seed=5), rnn, None, head)
-    return Seq2Seq(encoder(dtype, num_layers=2), decoder, FinalBridge(), reverse_source=True)
+    return Seq2Seq(Reversed(encoder(dtype, num_layers=2)), decoder, FinalBridge())
 
 
 def mixed(dtype: str, encodes: Any, decodes: Any, learnt: bool) -> Seq2Seq:
@@ -104,7 +105,7 @@ def context_and_feeding(dtype: str) -> Seq2Seq:
     both = Bidirectional(LSTM(E, H, dtype=dtype, seed=0), LSTM(E, H, dtype=dtype, seed=1))
     reads = Chain(Embedding(V, E, dtype=dtype, seed=7), both)
     bridge = ContextBridge(2 * H, 4, H, dtype=dtype, seed=6)
-    return Seq2Seq(reads, decoder, bridge, reverse_source=True)
+    return Seq2Seq(Reversed(reads), decoder, bridge)
 
 
 def tied(dtype: str) -> Seq2Seq:

@@ -1,5 +1,6 @@
 """Attention's kernels against the reference, and what they promise."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,6 @@ import pytest
 from compare import assert_close, assert_gradients_of, assert_same
 from rnncore import BahdanauAttention, LuongAttention, _core
 from rnncore.reference.attention import look, look_back
-from rnncore.threads import get_num_threads, set_num_threads
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 KERNELS = {"float32": _core.MemoryF32, "float64": _core.MemoryF64}
@@ -142,15 +142,14 @@ class TestKernels:
 
     @each_window
     @each_form
-    def test_the_number_of_threads_changes_no_bit(self, additive: bool, window: int) -> None:
-        case, threads = drawn((20, 40, 15, 48, 64), "float32", additive, window), get_num_threads()
-        try:
-            set_num_threads(1)
-            alone = computed(case, window)
-            set_num_threads(3)
-            assert_same(computed(case, window), alone)
-        finally:
-            set_num_threads(threads)
+    def test_the_number_of_threads_changes_no_bit(
+        self, additive: bool, window: int, set_threads: Callable[[int], None]
+    ) -> None:
+        case = drawn((20, 40, 15, 48, 64), "float32", additive, window)
+        set_threads(1)
+        alone = computed(case, window)
+        set_threads(3)
+        assert_same(computed(case, window), alone)
 
     @each_window
     @each_form

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from compare import assert_close, assert_gradients_of, assert_same
 from rnncore import Adam, Forest, RecursiveAutoencoder
-from rnncore.reference import IDENTITY, TANH
+from rnncore.reference import IDENTITY, TANH, activation
 from rnncore.reference.autoencoder import RecursiveAutoencoder as Reference
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
@@ -26,6 +26,10 @@ FORMS: dict[str, tuple[dict[str, Any], Reference]] = {
     "not normalised": ({"normalise": False}, Reference(normalise=False)),
     "tanh restored": ({"reconstruction": "tanh"}, Reference(psi=TANH)),
     "linear": ({"nonlinearity": "identity"}, Reference(phi=IDENTITY)),
+    "any activation": (
+        {"nonlinearity": ("elu", 0.5), "reconstruction": "softsign"},
+        Reference(phi=activation(("elu", 0.5)), psi=activation("softsign")),
+    ),
     "unfolding": ({"unfolding": True}, Reference(unfolding=True)),
     "unfolding, tanh": (
         {"unfolding": True, "reconstruction": "tanh", "normalise": False},

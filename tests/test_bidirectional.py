@@ -1,4 +1,4 @@
-"""Bidirectional: against the built-in one to the bit, merges, gradients, refusals."""
+"""Bidirectional and Reversed: against the built-in one to the bit, gradients, refusals."""
 
 import copy
 import pickle
@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 from compare import assert_close, assert_same
 from gradients import check_recurrent
-from rnncore import GRU, LSTM, RNN, Bidirectional, Chain, Dropout, Embedding, LayerNorm, Linear
+from rnncore import (
+    GRU,
+    LSTM,
+    RNN,
+    Bidirectional,
+    Chain,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    Linear,
+    Reversed,
+)
 
 DTYPES = ["float32", "float64"]
 RAGGED = [4, 7, 1]
@@ -203,3 +214,20 @@ def test_refusals(rng):
     other = Bidirectional(lstm, GRU(3, 5, dtype="float64"), "mul")
     with pytest.raises(ValueError, match="same width, got 4 from forward and 5 from backward"):
         other(x)
+
+
+class TestReversed:
+    @pytest.mark.parametrize("lengths", [None, [4, 1, 6]], ids=["even", "ragged"])
+    def test_is_the_backward_direction_to_the_bit(self, rng, lengths):
+        both = GRU(3, 4, bidirectional=True, dtype="float64", seed=1)
+        inner = GRU(3, 4, dtype="float64", seed=1)
+        for name in inner.params:
+            inner.params[name] = both.params[f"{name}_reverse"]
+        x = rng.standard_normal((6, 3, 3))
+        y, h = Reversed(inner)(x, lengths=lengths)
+        want, last = both(x, lengths=lengths)
+        assert_same({"y": y, "h": h}, {"y": want[..., 4:].copy(), "h": last[1:]})
+
+    def test_gradients(self, rng):
+        layer = Reversed(LSTM(3, 4, dtype="float64", seed=1))
+        check_recurrent(layer, rng.standard_normal((6, 3, 3)), lengths=[4, 1, 6])

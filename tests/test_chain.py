@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from gradients import check_layer, check_recurrent
+from rnncore.activations import Tanh, sigmoid
 from rnncore.chain import Chain
-from rnncore.layers import Dropout, Embedding, LayerNorm, Linear, Tanh, sigmoid
+from rnncore.layers import Dropout, Embedding, LayerNorm, Linear
 from rnncore.module import Module, once
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from compare import assert_close, assert_same
-from rnncore import GRU, LSTM, RNN, Bidirectional, Final
+from rnncore import GRU, LSTM, RNN, Bidirectional, Readout
 from rnncore.convert import from_keras
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -172,7 +172,7 @@ def test_keras_2_has_another_hard_sigmoid(golden, tmp_path):
             for name, data in entries.items():
                 archive.writestr(name, data)
         final = from_keras(path)
-        assert isinstance(final, Final)
+        assert isinstance(final, Readout)
         assert final.layer.layer.cell.activations[0] == ("hard_sigmoid", alpha, 0.5)
 
 

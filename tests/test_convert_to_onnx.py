@@ -16,10 +16,10 @@ from rnncore import (
     Dropout,
     Elementwise,
     Embedding,
-    Final,
     Identity,
     LayerNorm,
     Linear,
+    Readout,
     ReLU,
     Reversed,
     RowConvolution,
@@ -57,8 +57,10 @@ MODELS = {
     "both_mean": lambda **o: Bidirectional(LSTM(3, 4, **o), GRU(3, 4, 2, **o), "mean"),
     "both_concat": lambda **o: Bidirectional(RNN(3, 4, **o), GRU(3, 2, **o)),
     "reversed": lambda **o: Reversed(LSTM(3, 4, **o)),
-    "final": lambda **o: Final(LSTM(3, 4, 2, bidirectional=True, **o)),
-    "final_both": lambda **o: Final(Bidirectional(RNN(3, 4, **o), Reversed(GRU(3, 4, **o)), "sum")),
+    "final": lambda **o: Readout(LSTM(3, 4, 2, bidirectional=True, **o)),
+    "final_both": lambda **o: Readout(
+        Bidirectional(RNN(3, 4, **o), Reversed(GRU(3, 4, **o)), "sum")
+    ),
 }
 SURROUNDED = {
     "tagger": lambda dtype="float32", batch_first=False: Chain(
@@ -224,7 +226,7 @@ class TestModule:
         x = rng.standard_normal((3, T, INPUTS)).astype(np.float32)
         graph = from_onnx(graph_of(nodes, {"x": x}, {"scores": (3, 5)}, arrays))
         module = graph.module()
-        assert [type(layer) for layer in module.layers] == [Final, Linear]
+        assert [type(layer) for layer in module.layers] == [Readout, Linear]
         assert module[0].layer.batch_first
         assert_close({"y": module(x)[0]}, {"y": graph.run(x)[0]}, 1e-6)
         arrays["h0"] += 1  # then it is another function
@@ -279,6 +281,7 @@ def test_without_onnx_runtime_reading_has_no_judge(tmp_path, monkeypatch):
         (MGU(3, 4), "MGU"),
         (Chain(Linear(3, 3), DeepRNN(3, 4)), "DeepRNN"),
         (RowConvolution(3, 2), "RowConvolution"),
+        (Readout(GRU(3, 4), "mean"), "Readout with reading='mean'"),
         (Chain(Tanh()), "a module without parameters"),
     ],
     ids=lambda value: value.replace(" ", "_") if isinstance(value, str) else "",

@@ -27,7 +27,6 @@ from rnncore.attention import Attention, MemoryGradients
 from rnncore.decoding import Inputs, Outputs, in_turn, top
 from rnncore.sequences import mapped, run
 from rnncore.stack import Layers
-from rnncore.threads import get_num_threads, set_num_threads
 from seq2seq_models import (
     MODELS,
     SOURCE_LENGTHS,
@@ -224,21 +223,20 @@ class TestLoop:
         assert not np.array_equal(logits, model(source, target, **lengths(True)))
 
     @pytest.mark.parametrize("name", ["general, 2 layers", "feeding, concat", "bahdanau"])
-    def test_the_number_of_threads_changes_no_bit(self, name: str) -> None:
-        model, threads, rng = MODELS[name]("float32"), get_num_threads(), np.random.default_rng(0)
+    def test_the_number_of_threads_changes_no_bit(
+        self, name: str, set_threads: Callable[[int], None]
+    ) -> None:
+        model, rng = MODELS[name]("float32"), np.random.default_rng(0)
         source, target = rng.integers(0, V, (17, 70)), rng.integers(0, V, (40, 70))
         ragged = {"source_lengths": rng.integers(1, 18, 70)}
         ragged |= {"target_lengths": rng.integers(1, 41, 70)}
         results = []
-        try:
-            for count in (1, 3):
-                set_num_threads(count)
-                model.zero_grad()
-                logits, pullback = model.vjp(source, target, **ragged)
-                pullback(logits)
-                results.append({n: g.copy() for n, g in model.grads.items()} | {"y": logits})
-        finally:
-            set_num_threads(threads)
+        for count in (1, 3):
+            set_threads(count)
+            model.zero_grad()
+            logits, pullback = model.vjp(source, target, **ragged)
+            pullback(logits)
+            results.append({n: g.copy() for n, g in model.grads.items()} | {"y": logits})
         assert_same(*results)
 
 

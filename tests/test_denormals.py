@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import cases
@@ -12,19 +12,13 @@ import pytest
 from cases import CELLS, TOLERANCE, Case, each
 from rnncore.layers import Linear
 from rnncore.recurrent import GRU, LSTM, RNN
-from rnncore.threads import get_num_threads, set_num_threads
+from rnncore.threads import set_num_threads
 
+pytestmark = pytest.mark.usefixtures("set_threads")
 both_dtypes = pytest.mark.parametrize("dtype", TOLERANCE)
 
 #: Batches for one thread and, cut by rows or by hidden units, for several.
 COMPANY = [(1, 1, 16), (3, 1, 16), (3, 64, 64), (3, 1, 512)]
-
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    before = get_num_threads()
-    yield
-    set_num_threads(before)
 
 
 def assert_denormals_count() -> None:

@@ -23,8 +23,8 @@ def test_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     names: dict[str, object] = {}
     for code in CODE[page]:
         exec(compile(code, page, "exec"), names)
-    if isinstance(names.get("value"), float):  # a training loop: it has learnt something
-        assert names["value"] < 0.35
+    if page in ("README.md", "quick_start.md"):  # their training loop has learnt something
+        assert float(str(names["value"])) < 0.35
 
 
 def test_the_api_page_has_every_public_name() -> None:

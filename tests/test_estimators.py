@@ -5,7 +5,6 @@ import pickle
 import numpy as np
 import pytest
 from processes import run_python
-from rnncore import get_num_threads, set_num_threads
 from rnncore.deep import CELLS
 
 pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
@@ -153,14 +152,13 @@ class TestTraining:
             for name, value in one.network_.params.items()
         )
 
-    def test_threads_change_no_bit(self, rng):
+    def test_threads_change_no_bit(self, rng, set_threads):
         x, y = rng.standard_normal((64, 20, 8)), np.arange(64) % 3
-        found, before = [], get_num_threads()
+        found = []
         for threads in (1, 2, 3):
-            set_num_threads(threads)
+            set_threads(threads)
             model = SequenceClassifier(max_iter=2, bidirectional=True, random_state=0).fit(x, y)
             found.append(model.predict_proba(x))
-        set_num_threads(before)
         assert_same(found[1:], found[:1] * 2)
 
     @pytest.mark.parametrize("kind", ALL)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from golden.make_training_golden import FILE, OPTIMISERS, SCHEDULES, STEPS, optimiser_inputs
 from rnncore import optim, schedules
+from rnncore.activations import Identity
 from rnncore.chain import Chain
-from rnncore.layers import Identity, Linear
+from rnncore.layers import Linear
 from rnncore.module import Module
 from rnncore.optim import SGD, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm
 from rnncore.schedules import constant, exponential, step_decay, warmup_cosine

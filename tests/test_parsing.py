@@ -15,8 +15,6 @@ from rnncore import (
     Parser,
     bracketing,
     brackets,
-    get_num_threads,
-    set_num_threads,
 )
 from rnncore.parsing.spans import leaf_begin
 from rnncore.reference import activation
@@ -61,7 +59,7 @@ def both_ways(edges: list[tuple[int, int]]) -> set[tuple[int, int]]:
 
 
 class TestScores:
-    @pytest.mark.parametrize("nonlinearity", ["tanh", "relu", "sigmoid", "identity"])
+    @pytest.mark.parametrize("nonlinearity", ["tanh", "relu", "sigmoid", "identity", "softsign"])
     @pytest.mark.parametrize("dtype", TOLERANCE)
     @pytest.mark.parametrize("hidden", [1, 17])
     def test_sum_over_merges(self, hidden: int, dtype: str, nonlinearity: str) -> None:
@@ -210,15 +208,11 @@ class TestBatches:
             np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
         np.testing.assert_array_equal(parts.forest.parent, whole.forest.parent)
 
-    def test_any_number_of_threads(self) -> None:
-        made, x, before = parser("float32", 64), rows(3000, "float32"), get_num_threads()
-        try:
-            found = []
-            for count in (1, 3):
-                set_num_threads(count)
-                found.append(made.parse(x, [30] * 100))
-        finally:
-            set_num_threads(before)
+    def test_any_number_of_threads(self, set_threads: Callable[[int], None]) -> None:
+        made, x, found = parser("float32", 64), rows(3000, "float32"), []
+        for count in (1, 3):
+            set_threads(count)
+            found.append(made.parse(x, [30] * 100))
         assert_same({"score": found[0].score}, {"score": found[1].score})
 
     @pytest.mark.parametrize("search", SEARCHES, ids=lambda search: search["method"])
@@ -477,7 +471,7 @@ ERRORS: list[tuple[Callable[[Parser], Any], type[Exception], str]] = [
         ValueError,
         "correct must be labels where there is an adjacency",
     ),
-    (lambda p: Parser(3, 4, "softmax"), ValueError, "nonlinearity must be one of tanh"),
+    (lambda p: Parser(3, 4, "softmax"), ValueError, "nonlinearity must be one of sigmoid"),
 ]
 
 

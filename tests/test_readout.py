@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from compare import assert_same
 from gradients import check_recurrent
-from rnncore import GRU, LSTM, Chain, Linear, Readout
+from rnncore import GRU, LSTM, RNN, Bidirectional, Chain, Linear, Readout, Reversed
 
 LENGTHS = [3, 5, 1]
 
@@ -31,12 +32,78 @@ def test_readings(lengths, batch_first, rng):
         np.testing.assert_array_equal(final, state)
 
 
+def small(kind, **options):
+    return kind(3, 4, **{"dtype": "float64", "seed": 1, **options})
+
+
+def mul(**options):
+    return Bidirectional(small(LSTM, **options), small(GRU, seed=2, **options), "mul")
+
+
+LAYERS = {
+    "rnn": lambda: small(RNN),
+    "lstm_deep": lambda: small(LSTM, num_layers=2, bidirectional=True),
+    "lstm_projected": lambda: small(LSTM, proj_size=2),
+    "gru_batch_first": lambda: small(GRU, batch_first=True),
+    "bidirectional": mul,
+    "bidirectional_batch_first": lambda: mul(batch_first=True),
+    "reversed": lambda: Reversed(small(LSTM)),
+    "reversed_within": lambda: Bidirectional(small(RNN), Reversed(small(LSTM, seed=2)), "mean"),
+}
+
+
+def leaves(tree):
+    return [a for part in tree for a in leaves(part)] if isinstance(tree, tuple) else [tree]
+
+
+@pytest.mark.parametrize("lengths", [None, [4, 1, 6]], ids=["even", "ragged"])
+@pytest.mark.parametrize("kind", LAYERS)
+class TestEveryLayer:
+    def given(self, rng, kind):
+        layer = LAYERS[kind]()
+        return layer, rng.standard_normal((3, 6, 3) if layer.batch_first else (6, 3, 3))
+
+    def test_last_is_what_stands_at_the_ends_of_y(self, rng, kind, lengths):
+        inner, x = self.given(rng, kind)
+        whole, state = inner(x, lengths=lengths)
+        y, after = Readout(inner)(x, lengths=lengths)
+        if inner.batch_first:
+            whole = whole.swapaxes(0, 1)
+        ends = np.array(lengths or [6] * 3) - 1
+        last, first = whole[ends, np.arange(3)], whole[0]
+        width = y.shape[-1] // 2
+        want = {
+            "lstm_deep": lambda: np.hstack((last[:, :width], first[:, width:])),
+            "reversed": lambda: first,
+            # Of these the parts end at different steps.
+            "bidirectional": lambda: state[0][0][0] * state[1][0],
+            "bidirectional_batch_first": lambda: state[0][0][0] * state[1][0],
+            "reversed_within": lambda: (state[0][0] + state[1][0][0]) / 2,
+        }.get(kind, lambda: last)
+        assert_same({"y": y}, {"y": want()})
+        for got, expected in zip(leaves(after), leaves(state), strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+    def test_mean_is_of_own_steps(self, rng, kind, lengths):
+        inner, x = self.given(rng, kind)
+        whole, _ = inner(x, lengths=lengths)
+        rows = whole if inner.batch_first else whole.swapaxes(0, 1)
+        want = [row[:n].mean(axis=0) for row, n in zip(rows, lengths or [6] * 3, strict=True)]
+        y, _ = Readout(inner, "mean")(x, lengths=lengths)
+        np.testing.assert_allclose(y, np.stack(want), rtol=1e-12)
+
+    @pytest.mark.parametrize("reading", ["last", "mean"])
+    def test_gradients(self, rng, kind, lengths, reading):
+        inner, x = self.given(rng, kind)
+        check_recurrent(Readout(inner, reading), x, inner(x)[1], lengths=lengths)
+
+
 @pytest.mark.parametrize("reading", ["last", "mean"])
 def test_one_sequence_is_a_batch_of_one(reading, rng):
-    for batch_first in (False, True):
-        readout = Readout(layer(GRU, batch_first=batch_first), reading)
-        x = rng.standard_normal((5, 2))
-        batch = x[None] if batch_first else x[:, None]
+    for made in (small(GRU), small(GRU, batch_first=True), mul(), mul(batch_first=True)):
+        readout = Readout(made, reading)
+        x = rng.standard_normal((5, 3))
+        batch = x[None] if made.batch_first else x[:, None]
         for lengths in (None, [4]):
             np.testing.assert_array_equal(
                 readout(x, lengths=lengths)[0], readout(batch, lengths=lengths)[0][0]
@@ -52,11 +119,6 @@ def test_gradients(lengths, kind, reading, rng):
     state = (h, rng.standard_normal((4, 3, 3))) if kind is LSTM else h
     check_recurrent(readout, rng.standard_normal((5, 3, 2)), state, lengths=lengths)
     check_recurrent(readout, rng.standard_normal((5, 2)))
-
-
-def test_gradients_of_a_projected_state(rng):
-    readout = Readout(LSTM(2, 3, proj_size=2, batch_first=True, dtype="float64", seed=0))
-    check_recurrent(readout, rng.standard_normal((3, 5, 2)), lengths=LENGTHS)
 
 
 def test_in_a_chain(rng):
@@ -85,10 +147,21 @@ def test_nan_stays_in_its_row(rng):
 
 
 def test_refusals():
-    with pytest.raises(TypeError, match="layer must be a recurrent layer, got Linear"):
-        Readout(Linear(2, 3))
+    for other in (Linear(2, 3), Chain(layer()), Bidirectional(layer(), Chain(layer()))):
+        with pytest.raises(
+            TypeError, match=r"layer must be a recurrent layer, .*got (Linear|Chain)"
+        ):
+            Readout(other)
     with pytest.raises(ValueError, match="reading must be 'last' or 'mean', got 'first'"):
         Readout(layer(), "first")
     _, pullback = Readout(layer()).vjp(np.zeros((5, 3, 2)))
     with pytest.raises(ValueError, match=r"dy must have shape \(3, 6\), got \(3, 5\)"):
         pullback(np.zeros((3, 5)))
+
+
+def test_a_gradient_of_the_state_must_fit():
+    (y, _), pullback = Readout(Bidirectional(small(GRU), small(RNN))).vjp(np.zeros((5, 3, 3)))
+    with pytest.raises(ValueError, match=r"dstate must have shape \(1, 3, 4\), got \(4,\)"):
+        pullback(y, (None, np.zeros(4)))
+    with pytest.raises(ValueError, match=r"dstate must be a tuple \(forward, backward\), got 1"):
+        pullback(y, (None,))

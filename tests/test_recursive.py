@@ -1,6 +1,6 @@
 """Recursive layers: against the reference, differences, and the sequence layers to the bit."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from rnncore import (
 from rnncore.forest import Forest
 from rnncore.order import NOBODY, Order, grid
 from rnncore.reference import trees
-from rnncore.threads import get_num_threads, set_num_threads
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 CELLS: dict[str, tuple[Any, trees.TreeCell]] = {
@@ -410,16 +409,11 @@ class TestToTheBit:
         for name in ("begin", "prev", "wave"):
             np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
 
-    @pytest.fixture
-    def threads(self) -> Iterator[None]:
-        before = get_num_threads()
-        yield
-        set_num_threads(before)
-
-    @pytest.mark.usefixtures("threads")
     @pytest.mark.parametrize("hidden", [17, 200])
     @pytest.mark.parametrize("cell", CELLS)
-    def test_any_number_of_threads(self, cell: str, hidden: int) -> None:
+    def test_any_number_of_threads(
+        self, cell: str, hidden: int, set_threads: Callable[[int], None]
+    ) -> None:
         rng = np.random.default_rng(5)
         if cell == "tensor net":
             hidden = min(hidden, 33)
@@ -428,9 +422,9 @@ class TestToTheBit:
             layer = make(cell, 5, hidden, 2, seed=0)
             x = rng.standard_normal((len(order.wave), 5)).astype("float32")
             upstream = list(rng.standard_normal((2, len(x), hidden)).astype("float32"))
-            set_num_threads(1)
+            set_threads(1)
             alone = {n: a.copy() for n, a in results(layer, x, order, upstream).items()}
-            set_num_threads(3)
+            set_threads(3)
             assert_same(results(layer, x, order, upstream), alone)
 
 

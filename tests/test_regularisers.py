@@ -1,6 +1,6 @@
 """Masks inside the kernels: what they do, the same both ways, and what they refuse."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import cases
@@ -9,7 +9,6 @@ import pytest
 from cases import Case, Numbers
 from compare import assert_gradient_along, assert_same
 from rnncore import GRU, LSTM, MGU, RNN, IndRNN, MinGRU, MinLSTM
-from rnncore.threads import get_num_threads, set_num_threads
 
 
 def has_recurrent_weights(cell: str) -> bool:
@@ -59,19 +58,14 @@ class TestGradients:
 
 
 class TestToTheBit:
-    @pytest.fixture
-    def threads(self) -> Iterator[None]:
-        before = get_num_threads()
-        yield
-        set_num_threads(before)
-
-    @pytest.mark.usefixtures("threads")
     @each_masked
-    def test_any_number_of_threads_and_any_tape(self, cell: str, options: dict[str, Any]) -> None:
+    def test_any_number_of_threads_and_any_tape(
+        self, cell: str, options: dict[str, Any], set_threads: Callable[[int], None]
+    ) -> None:
         case = Case(cell, "float32", 2, True, True, 30, 40, 17, 33)
         numbers, results = case.draw(), []
         for count, checkpoint in [(1, False), (3, False), (2, 7)]:
-            set_num_threads(count)
+            set_threads(count)
             results.append(
                 cases.layer_results(case, numbers, seed=1, checkpoint=checkpoint, **options)
             )

@@ -163,7 +163,7 @@ class TestProtocol:
 
     def test_reversal_respects_lengths(self) -> None:
         model, (source, target) = sutskever("float32"), tokens()
-        plain = Seq2Seq(model.encoder, model.decoder, model.bridge)
+        plain = Seq2Seq(model.encoder.layer, model.decoder, model.bridge)
         turned = source.copy()
         for b, n in enumerate(SOURCE_LENGTHS):
             turned[:n, b] = source[:n, b][::-1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,6 +16,8 @@ from compare import assert_same
 from processes import run_python
 from rnncore.layers import Linear
 from rnncore.threads import get_num_threads, set_num_threads
+
+pytestmark = pytest.mark.usefixtures("set_threads")
 
 #: What is cut in different ways: one sequence by hidden units, a batch by its rows, directions.
 SHARED = [
@@ -81,13 +82,6 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def run(code: str) -> None:
     """Run code after `MODEL`, in a process whose threads are all ours."""
     run_python(MODEL + code, OPENBLAS_NUM_THREADS="1")
-
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    before = get_num_threads()
-    yield
-    set_num_threads(before)
 
 
 class TestToTheBit:

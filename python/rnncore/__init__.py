@@ -13,37 +13,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import init, losses, optim, schedules, search
+from . import init, losses, optim, schedules
 from ._core import info
-from .attention import Attention, BahdanauAttention, LuongAttention
-from .autoencoder import RecursiveAutoencoder
-from .bidirectional import Bidirectional
-from .bidirectional_tree import BidirectionalTree
-from .bridge import ContextBridge, FinalBridge, LinearBridge
+from .activations import Elementwise, Identity, ReLU, Sigmoid, Softmax, Tanh
+from .bidirectional import Bidirectional, Reversed
 from .chain import Chain
-from .decoder import Decoder, DecoderState
-from .deep import DeepRNN
-from .elementwise import Elementwise
-from .ends import Final, Reversed
-from .forest import Forest
-from .latency import LatencyControlled
-from .layers import (
-    Dropout,
-    Embedding,
-    Identity,
-    LayerNorm,
-    Linear,
-    ReLU,
-    Sigmoid,
-    Softmax,
-    Tanh,
-)
-from .lookahead import RowConvolution, Windowed
+from .layers import Dropout, Embedding, LayerNorm, Linear
 from .losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy, length_mask
 from .module import Module, load
 from .optim import SGD, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm
-from .parsing import Bracketing, Parsed, Parser, bracketing
-from .readout import Readout
 from .recurrent import (
     GRU,
     LSTM,
@@ -58,24 +36,72 @@ from .recurrent import (
     MinLSTM,
     RNNCell,
 )
-from .recursive import ChildSumTreeLSTM, RecursiveNet, RecursiveTensorNet, TreeGRU, TreeLSTM
-from .seq2seq import Seq2Seq, shifted
-from .stream import Stream
 from .threads import get_num_threads, set_num_threads
-from .tied import TiedLinear
-from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from . import convert
+    from . import convert, search
+    from .attention import Attention, BahdanauAttention, LuongAttention
+    from .autoencoder import RecursiveAutoencoder
+    from .bidirectional_tree import BidirectionalTree
+    from .bridge import ContextBridge, FinalBridge, LinearBridge
+    from .decoder import Decoder, DecoderState
+    from .deep import DeepRNN
+    from .forest import Forest
+    from .latency import LatencyControlled
+    from .lookahead import RowConvolution, Windowed
+    from .parsing import Bracketing, Parsed, Parser, bracketing
+    from .readout import Readout
+    from .recursive import ChildSumTreeLSTM, RecursiveNet, RecursiveTensorNet, TreeGRU, TreeLSTM
+    from .seq2seq import Seq2Seq, shifted
+    from .stream import Stream
+    from .tied import TiedLinear
+    from .vocabulary import Vocabulary
+
+#: Rooms that are entered when something in them is first asked for: few programs need them all.
+_LATER = {
+    "attention": ["Attention", "BahdanauAttention", "LuongAttention"],
+    "autoencoder": ["RecursiveAutoencoder"],
+    "bidirectional_tree": ["BidirectionalTree"],
+    "bridge": ["ContextBridge", "FinalBridge", "LinearBridge"],
+    "convert": [],
+    "decoder": ["Decoder", "DecoderState"],
+    "deep": ["DeepRNN"],
+    "forest": ["Forest"],
+    "latency": ["LatencyControlled"],
+    "lookahead": ["RowConvolution", "Windowed"],
+    "parsing": ["Bracketing", "Parsed", "Parser", "bracketing"],
+    "readout": ["Readout"],
+    "recursive": [
+        "ChildSumTreeLSTM",
+        "RecursiveNet",
+        "RecursiveTensorNet",
+        "TreeGRU",
+        "TreeLSTM",
+    ],
+    "search": [],
+    "seq2seq": ["Seq2Seq", "shifted"],
+    "stream": ["Stream"],
+    "tied": ["TiedLinear"],
+    "vocabulary": ["Vocabulary"],
+}
+_ROOM_OF = {name: room for room, names in _LATER.items() for name in names}
 
 __version__: str = info()["version"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `convert` when it is first asked for: most users never do."""
-    if name == "convert":
-        return import_module(".convert", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Enter a room of `_LATER`."""
+    if name in _LATER:
+        return import_module(f".{name}", __name__)
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_ROOM_OF[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """Everything, entered or not."""
+    return sorted({*globals(), *__all__})
 
 
 __all__ = [
@@ -102,7 +128,6 @@ __all__ = [
     "Dropout",
     "Elementwise",
     "Embedding",
-    "Final",
     "FinalBridge",
     "Forest",
     "GRUCell",

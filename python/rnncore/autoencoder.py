@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from .activations import Elementwise
 from .arrays import Array, as_array, as_integers, as_shape, check_size, float_dtype
+from .cells import Activation, chosen
 from .chain import Chain
 from .forest import Forest
-from .layers import Identity, Linear, Pullback, ReLU, Sigmoid, Tanh, add_rows
+from .layers import Linear, Pullback, add_rows
 from .losses import SoftmaxCrossEntropy
 from .merges import Nodes, greedy
 from .module import Module, once
 
-NONLINEARITIES: dict[str, type[Module]] = {
-    "tanh": Tanh,
-    "sigmoid": Sigmoid,
-    "relu": ReLU,
-    "identity": Identity,
-}
 #: From the gradients of pairs' errors to those of their codes; adds the states' own to the second.
 _ErrorsBack: TypeAlias = Callable[[Array, Array], Array]
 
@@ -65,7 +61,7 @@ class RecursiveAutoencoder(Module):
     and trees are found: of each sentence's neighbours those with the smallest error are merged,
     until one is left. Or `forest` gives binary trees, and x is in the order of `forest.leaves`.
 
-    nonlinearity (phi), reconstruction (psi): "tanh", "sigmoid", "relu" or "identity". Parameters:
+    nonlinearity (phi), reconstruction (psi): activations, as of `Elementwise`. Parameters:
     `encoder.0.weight (size, 2 size)`, `decoder.0.weight (2 size, size)`, `classifier.weight
     (num_classes, size)`, and the same with `bias`.
     """
@@ -75,8 +71,8 @@ class RecursiveAutoencoder(Module):
         size: int,
         num_classes: int = 0,
         *,
-        nonlinearity: str = "tanh",
-        reconstruction: str = "identity",
+        nonlinearity: Activation = "tanh",
+        reconstruction: Activation = "identity",
         normalise: bool = True,
         unfolding: bool = False,
         alpha: float = 0.2,
@@ -91,10 +87,11 @@ class RecursiveAutoencoder(Module):
         self.alpha = float(alpha) if num_classes else 1.0
         rng = np.random.default_rng(seed)
         parts: list[Module] = [Linear(2 * size, size, dtype=dtype, seed=rng)]
-        parts.append(_chosen("nonlinearity", nonlinearity))
+        parts.append(Elementwise(chosen("nonlinearity", nonlinearity)))
         self.encoder = Chain(*parts, *[UnitLength()] * normalise)
         self.decoder = Chain(
-            Linear(size, 2 * size, dtype=dtype, seed=rng), _chosen("reconstruction", reconstruction)
+            Linear(size, 2 * size, dtype=dtype, seed=rng),
+            Elementwise(chosen("reconstruction", reconstruction)),
         )
         if num_classes:
             self.classifier = Linear(size, num_classes, dtype=dtype, seed=rng)
@@ -282,9 +279,3 @@ class RecursiveAutoencoder(Module):
             return targets
         labels = np.repeat(targets, np.diff(forest.begin))
         return np.where((forest.child_count > 0) | (forest.parent < 0), labels, -1)
-
-
-def _chosen(name: str, value: Any) -> Module:
-    if value not in NONLINEARITIES:
-        raise ValueError(f"{name} must be one of {', '.join(NONLINEARITIES)}, got {value!r}")
-    return NONLINEARITIES[value]()

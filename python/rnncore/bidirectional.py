@@ -1,4 +1,4 @@
-"""Two layers over the same sequence, one from its start and one from its end."""
+"""Layers that read a sequence from its end: alone, or beside one that reads from its start."""
 
 from __future__ import annotations
 
@@ -9,10 +9,27 @@ import numpy as np
 
 from .arrays import Array
 from .module import Module
-from .sequences import Composition, Part, Run, Tree, add, reverse, split_state
+from .sequences import Composition, Part, Run, Tree, add, from_end, split_state
 
 MERGES = ("concat", "sum", "mean", "mul")
 _ENTRIES = "(forward, backward)"
+
+
+class Reversed(Composition):
+    """A layer that reads each sequence from its end; outputs stand beside the frames they read.
+
+    The state is the layer's own, `batch_first` and `dtype` too.
+    """
+
+    looks_ahead = True
+
+    def __init__(self, layer: Module) -> None:
+        super().__init__({"layer": layer})
+        self.layer = layer
+        self.part = Part(layer, self.batch_first)
+
+    def _run(self, x: Array, state: Tree, lengths: Array | None, record: bool) -> Run:
+        return from_end(lambda turned: self.part.run(turned, state, lengths, record), x, lengths)
 
 
 class Bidirectional(Composition):
@@ -40,17 +57,17 @@ class Bidirectional(Composition):
     def _run(self, x: Array, state: Tree, lengths: Array | None, record: bool) -> Run:
         first = split_state("state", state, _ENTRIES, 2)
         ahead = self.parts[0].run(x, first[0], lengths, record)
-        back = self.parts[1].run(reverse(x, lengths), first[1], lengths, record)
-        y, unmerge = merged(self.merge, ahead.y, reverse(back.y, lengths))
+        back = from_end(
+            lambda turned: self.parts[1].run(turned, first[1], lengths, record), x, lengths
+        )
+        y, unmerge = merged(self.merge, ahead.y, back.y)
 
         def pullback(dy: Array, dstate: Tree) -> tuple[Any, Tree]:
             dlast = split_state("dstate", dstate, _ENTRIES, 2)
             d_ahead, d_back = unmerge(dy)
             dx, dahead = ahead.pullback(d_ahead, dlast[0])
-            dx_back, dback = back.pullback(reverse(d_back, lengths), dlast[1])
-            if dx is not None:
-                dx = add(dx, reverse(dx_back, lengths))
-            return dx, (dahead, dback)
+            dx_back, dback = back.pullback(d_back, dlast[1])
+            return add(dx, dx_back), (dahead, dback)
 
         return Run(y, (ahead.state, back.state), pullback)
 

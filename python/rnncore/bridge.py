@@ -12,10 +12,11 @@ from typing import Any, NamedTuple, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
+from .activations import Tanh
 from .arrays import Array, check_size
-from .bidirectional import Bidirectional
+from .bidirectional import Bidirectional, Reversed
 from .chain import Chain
-from .layers import Linear, Tanh
+from .layers import Linear
 from .module import Module
 from .sequences import Tree, run
 
@@ -38,6 +39,8 @@ def finals(encoder: Module, state: Tree) -> tuple[Finals, Callable[[Finals], Tre
         return _of_chain([layer for layer in encoder.layers if layer.recurrent], state)
     if isinstance(encoder, Bidirectional):
         return _of_two(encoder, state)
+    if isinstance(encoder, Reversed):
+        return finals(encoder.layer, state)
     h, c = state if isinstance(state, tuple) else (state, None)
     directions = getattr(encoder, "directions", 1)
     hs = _side_by_side(h, directions)

@@ -23,7 +23,7 @@ import numpy as np
 #: How deep objects and lists may lie in one another.
 DEPTH = 100
 _NOT_STORED = ("seed", "init")
-#: This library's own classes by name; and the rooms that are read only when they are needed.
+#: This library's own classes by name; and rooms with some that are not public.
 _CLASSES: dict[str, type[Configured]] = {}
 _LATE = ("text",)
 
@@ -166,8 +166,8 @@ class Builder:
         if module:  # perhaps it has moved to another module since
             found = self._given.get(name) or self._given.get(own)
         else:
-            for room in _LATE if name not in _CLASSES else ():
-                importlib.import_module(f".{room}", __package__)
+            if name not in _CLASSES:
+                _enter(name)
             found = _CLASSES.get(name)
         if found is None:
             hint = f": give it, load(path, classes=[{own}])" if module else ""
@@ -193,6 +193,16 @@ class Builder:
         except Exception as error:  # whatever a constructor makes of arguments from anywhere
             raise ValueError(f"{cls.__name__}: {str(error) or type(error).__name__}") from error
         return made
+
+
+def _enter(name: str) -> None:
+    """Import the room of this library that a class may be in."""
+    package = importlib.import_module(__package__)
+    if name in package.__all__:
+        getattr(package, name)
+    else:
+        for room in _LATE:
+            importlib.import_module(f".{room}", __package__)
 
 
 def _short(value: Any) -> str:

@@ -196,7 +196,7 @@ class Decoder(Module):
         context: Array | None,
     ) -> tuple[Array, Array | None, Any]:
         x, embed_back = self._embed(target, record)
-        steps = as_lengths(target_lengths, *x.shape[:2], name="target_lengths")
+        steps = as_lengths(target_lengths, x.shape[0], x.shape[1], "target_lengths")
         mask = None if steps is None else length_mask(steps, len(x))
         if mask is not None and self.embedding is None:
             x = np.where(mask[..., None], x, self.dtype.type(0))

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .activations import Elementwise
 from .arrays import Array, as_array, as_lengths, as_shape, check_size
+from .cells import Activation, chosen
 from .chain import Chain
 from .kernels import State
-from .layers import Dropout, Identity, Linear, ReLU, Sigmoid, Tanh
+from .layers import Dropout, Linear
 from .losses import length_mask
 from .module import Module, once
 from .pipeline import Chained
@@ -32,27 +34,19 @@ CELLS: dict[str, Callable[..., Any]] = {
     "min_lstm": MinLSTM,
 }
 
-_ACTIVATIONS: dict[str, Callable[[], Module]] = {
-    "tanh": Tanh,
-    "relu": ReLU,
-    "sigmoid": Sigmoid,
-    "identity": Identity,
-}
-
 
 def feed_forward(
     sizes: list[int],
-    activation: str,
+    activation: Activation,
     dropout: float,
     dtype: npt.DTypeLike,
     rng: np.random.Generator,
 ) -> Chain:
     """Linear, activation and, where wanted, dropout for each pair of neighbouring sizes."""
-    if activation not in _ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
+    phi = chosen("activation", activation)
     layers: list[Module] = []
     for inputs, outputs in pairwise(sizes):
-        layers += [Linear(inputs, outputs, dtype=dtype, seed=rng), _ACTIVATIONS[activation]()]
+        layers += [Linear(inputs, outputs, dtype=dtype, seed=rng), Elementwise(phi)]
         layers += [Dropout(dropout, seed=rng)] if dropout else []
     return Chain(*layers)
 
@@ -91,7 +85,7 @@ class DeepRNN(Module):
         residual: bool = False,
         skip: bool = False,
         width: int | None = None,
-        activation: str = "tanh",
+        activation: Activation = "tanh",
         dropout: float = 0.0,
         batch_first: bool = False,
         bidirectional: bool = False,

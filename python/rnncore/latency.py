@@ -18,8 +18,8 @@ from .sequences import (
     add,
     check_frames,
     check_one_way,
+    from_end,
     mapped,
-    reverse,
     split_state,
     walk,
 )
@@ -131,15 +131,15 @@ def _run_pair(
     if wanted > count:
         runs.append(forward.run(x[count:], runs[0].state, rest, record))
     ahead = np.concatenate([run.y for run in runs])
-    back = backward.run(reverse(x, lengths), None, lengths, record)
-    y, unmerge = merged(pair.merge, ahead, reverse(back.y, lengths)[:wanted])
+    back = from_end(lambda turned: backward.run(turned, None, lengths, record), x, lengths)
+    y, unmerge = merged(pair.merge, ahead, back.y[:wanted])
 
     def pullback(dy: Array, dstate: Tree) -> tuple[Any, Tree]:
         d_ahead, d_wanted = unmerge(dy)
         d_back = np.zeros(back.y.shape, back.y.dtype)
         d_back[:wanted] = d_wanted
-        dx_back, _ = back.pullback(reverse(d_back, lengths), None)
-        dx = None if dx_back is None else np.array(reverse(dx_back, lengths))
+        dx_back, _ = back.pullback(d_back, None)
+        dx = None if dx_back is None else np.array(dx_back)
         if wanted > count:
             dx_rest, dmiddle = runs[1].pullback(d_ahead[count:], None)
             dstate = add(dstate, dmiddle)

@@ -1,6 +1,6 @@
 """What a recurrent model needs around its recurrence: layers that see one row.
 
-Layers without parameters compute in the dtype of their input; those with parameters in their own.
+`Dropout` computes in the dtype of its input; layers with parameters in their own.
 """
 
 from __future__ import annotations
@@ -254,97 +254,6 @@ class LayerNorm(Module):
         scale = (1 / np.sqrt(variance + self.eps))[:, None]
         centred *= scale
         return centred, scale
-
-
-class Activation(Module):
-    """y = f(x), where dx follows from dy and y alone; the y that `vjp` returns is read-only."""
-
-    pointwise = True
-
-    # Any: what has no axes NumPy turns into a scalar, and NumPy 1 a float32 one into float64.
-    def _forward(self, x: Array) -> Any:
-        raise NotImplementedError
-
-    def _backward(self, dy: Array, y: Array) -> Any:
-        raise NotImplementedError
-
-    def __call__(self, x: npt.ArrayLike) -> Array:
-        """Return y for x."""
-        x = as_float("x", x)
-        return np.asarray(self._forward(x), x.dtype)
-
-    def vjp(self, x: npt.ArrayLike) -> tuple[Array, Pullback]:
-        """Return y and the pullback from dy to dx; keeps y."""
-        y = self(x).view()
-        y.flags.writeable = False
-
-        def pullback(dy: npt.ArrayLike) -> Array:
-            return np.asarray(self._backward(as_shape("dy", dy, y.dtype, y.shape), y), y.dtype)
-
-        return y, once(pullback)
-
-
-class Identity(Activation):
-    """y = x."""
-
-    def _forward(self, x: Array) -> Any:
-        return x
-
-    def _backward(self, dy: Array, y: Array) -> Any:
-        return dy
-
-
-class Tanh(Activation):
-    """y = tanh(x)."""
-
-    def _forward(self, x: Array) -> Any:
-        return np.tanh(x)
-
-    def _backward(self, dy: Array, y: Array) -> Any:
-        return dy * (1 - y * y)
-
-
-class Sigmoid(Activation):
-    """y = 1 / (1 + exp(-x))."""
-
-    def _forward(self, x: Array) -> Any:
-        return sigmoid(x)
-
-    def _backward(self, dy: Array, y: Array) -> Any:
-        return dy * (y * (1 - y))
-
-
-class ReLU(Activation):
-    """y = max(x, 0)."""
-
-    def _forward(self, x: Array) -> Any:
-        return np.maximum(x, 0)
-
-    def _backward(self, dy: Array, y: Array) -> Any:
-        return dy * (y > 0)
-
-
-class Softmax(Activation):
-    """y = exp(x) / sum(exp(x)) along one axis."""
-
-    def __init__(self, axis: int = -1) -> None:
-        super().__init__()
-        self.axis, self.pointwise = axis, axis == -1
-
-    def _forward(self, x: Array) -> Any:
-        y = np.exp(x - x.max(axis=self.axis, keepdims=True))
-        y /= y.sum(axis=self.axis, keepdims=True)
-        return y
-
-    def _backward(self, dy: Array, y: Array) -> Any:
-        return y * (dy - (dy * y).sum(axis=self.axis, keepdims=True))
-
-
-def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)), without overflow, accurate to 4 ulp where it is nearly zero, too."""
-    z = np.exp(-np.abs(x))
-    y: Array = np.where(x >= 0, x.dtype.type(1), z) / (1 + z)
-    return y
 
 
 def _column_sums(rows: Array) -> Array:

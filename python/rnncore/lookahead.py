@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from .sequences import (
     add,
     check_frames,
     check_one_way,
-    reverse,
+    from_end,
     split_state,
 )
 from .stream import LookAhead, Stream
@@ -156,13 +157,13 @@ class Windowed(Composition):
         if self.forward is not None:
             runs[0] = self._side("past", self.forward, x, states[0], lengths, record)
         if self.backward is not None:
-            flipped = reverse(x, lengths)
-            runs[1] = self._side("future", self.backward, flipped, states[1], lengths, record)
+            side = partial(self._side, "future", self.backward)
+            runs[1] = from_end(lambda turned: side(turned, states[1], lengths, record), x, lengths)
         ahead, back = runs
         if ahead is not None and back is not None:
-            y, unmerge = merged(self.merge, ahead.y, reverse(back.y, lengths))
+            y, unmerge = merged(self.merge, ahead.y, back.y)
         else:
-            y = ahead.y if ahead else reverse(back.y, lengths) if back else x
+            y = ahead.y if ahead else back.y if back else x
             unmerge = _same_for_both
 
         def pullback(dy: Array, dstate: Tree) -> tuple[Any, Tree]:
@@ -171,10 +172,8 @@ class Windowed(Composition):
             dx, dahead = ahead.pullback(d_ahead, dlast[0]) if ahead else (None, None)
             if back is None:
                 return dx, (dahead, None)
-            dx_back, dback = back.pullback(reverse(d_back, lengths), dlast[1])
-            if dx_back is not None:
-                dx = add(dx, reverse(dx_back, lengths))
-            return dx, (dahead, dback)
+            dx_back, dback = back.pullback(d_back, dlast[1])
+            return add(dx, dx_back), (dahead, dback)
 
         return Run(y, tuple(run.state if run else None for run in runs), pullback)
 

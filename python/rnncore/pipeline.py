@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
+from .activations import Identity
 from .arrays import Array, as_array, as_float, as_integers
-from .layers import Dropout, Embedding, Identity
+from .layers import Dropout, Embedding
 from .module import Module
 from .sequences import Tree, agreed, mapped
 from .stream import Stream, fill

@@ -2,84 +2,77 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, as_shape
-from .kernels import State
+from .bidirectional import Bidirectional, Reversed, merged
 from .module import Module, once
-from .stack import Layers, Pullback
+from .sequences import Tree, agreed, split_state
+from .stack import Layers
 
 READINGS = ("last", "mean")
+#: From the gradient of a reading, and that of the state beside it, to the state's.
+_Unread: TypeAlias = Callable[[Array, Tree], Tree]
 
 
 class Readout(Module):
     """A recurrent layer of which each sequence's end is read, or its mean.
 
-    reading: "last", the states in which the directions of the last layer end (backward, that is the
-    first step), or "mean", the mean of y over a sequence's own steps.
+    layer: `RNN` or a relative, `Bidirectional`, `Reversed`. reading: "last", the outputs in which
+    the directions of the last layer end (backward, that is the first step), merged as a
+    `Bidirectional` merges them; or "mean", the mean of y over a sequence's own steps.
 
     Called as the layer is, with y `(B, D * H)`, or `(D * H,)` for one sequence: so that
-    `Chain(Readout(LSTM(8, 32)), Linear(32, 5))` classifies ragged sequences.
+    `Chain(Readout(LSTM(8, 32)), Linear(32, 5))` classifies ragged sequences. The state is the
+    layer's.
     """
 
     recurrent = True
 
-    def __init__(self, layer: Layers, reading: str = "last") -> None:
-        if not isinstance(layer, Layers):
-            raise TypeError(f"layer must be a recurrent layer, got {type(layer).__name__}")
+    def __init__(self, layer: Module, reading: str = "last") -> None:
+        _check_ends(layer)
         if reading not in READINGS:
             raise ValueError(f"reading must be 'last' or 'mean', got {reading!r}")
         super().__init__()
-        self.layer, self.reading = layer, reading
-        self.batch_first, self.dtype = layer.batch_first, layer.dtype
+        self.layer: Any = layer
+        self.reading = reading
+        self.batch_first = bool(agreed("batch_first", {"layer": layer}))
+        self.dtype = agreed("dtype", {"layer": layer})
 
     def __call__(
-        self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
-    ) -> tuple[Array, State]:
+        self, x: npt.ArrayLike, state: Tree = None, *, lengths: npt.ArrayLike | None = None
+    ) -> tuple[Array, Tree]:
         """Return the reading of whole sequences, and their final state."""
         y, final = self.layer(x, state, lengths=lengths)
         return self._read(y, final, lengths), final
 
     def vjp(
-        self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
-    ) -> tuple[tuple[Array, State], Pullback]:
+        self, x: npt.ArrayLike, state: Tree = None, *, lengths: npt.ArrayLike | None = None
+    ) -> tuple[tuple[Array, Tree], Callable[..., tuple[Any, Tree]]]:
         """As a call, and the way back: `pullback(dy, dstate=None) -> (dx, dstate)`."""
         (y, final), back = self.layer.vjp(x, state, lengths=lengths)
         reading = self._read(y, final, lengths)
 
-        def pullback(dy: npt.ArrayLike | None = None, dstate: State = None) -> tuple[Array, State]:
+        def pullback(dy: npt.ArrayLike | None = None, dstate: Tree = None) -> Any:
             if dy is None:
                 return back(None, dstate)
             d = as_shape("dy", dy, self.dtype, reading.shape)
             if self.reading == "last":
-                return back(None, self._into_state(d, final, dstate))
+                return back(None, _ending(self.layer, final)[1](d, dstate))
             d = np.expand_dims(d / self._steps(y, lengths), self._time(y))
             return back(np.broadcast_to(d, y.shape), dstate)
 
         return (reading, final), once(pullback)
 
-    def _read(self, y: Array, final: State, lengths: npt.ArrayLike | None) -> Array:
-        if self.reading == "mean":
-            mean: Array = y.sum(axis=self._time(y)) / self._steps(y, lengths)
-            return mean
-        ends = self._hidden(final)[-self.layer.directions :]  # (D, B, H)
-        return np.concatenate(list(ends), axis=-1)
-
-    def _into_state(self, d: Array, final: State, dstate: State) -> State:
-        """Return the gradient of the final state: `dstate`, and `d` where the reading is from."""
-        h = self._hidden(final)
-        given, dc = self.layer._state("dstate", dstate, h.shape)
-        dh = np.zeros_like(h) if given is None else np.array(given)
-        directions = self.layer.directions
-        dh[-directions:] += np.stack(np.split(d, directions, axis=-1))
-        return self.layer._join(dh, dc)
-
-    def _hidden(self, final: State) -> Array:
-        h: Array = final[0] if self.layer.has_cell_state else final
-        return h
+    def _read(self, y: Array, final: Tree, lengths: npt.ArrayLike | None) -> Array:
+        if self.reading == "last":
+            return _ending(self.layer, final)[0]
+        mean: Array = y.sum(axis=self._time(y)) / self._steps(y, lengths)
+        return mean
 
     def _time(self, y: Array) -> int:
         """The axis of time."""
@@ -91,3 +84,49 @@ class Readout(Module):
             return y.dtype.type(max(1, y.shape[self._time(y)]))
         steps = np.asarray(lengths).astype(y.dtype)
         return steps[:, None] if y.ndim == 3 else steps
+
+
+def _check_ends(layer: Module) -> None:
+    """Refuse a layer whose last output cannot be told from its state."""
+    if isinstance(layer, Bidirectional):
+        _check_ends(layer.forward)
+        _check_ends(layer.backward)
+    elif isinstance(layer, Reversed):
+        _check_ends(layer.layer)
+    elif not isinstance(layer, Layers):
+        raise TypeError(
+            "layer must be a recurrent layer, Bidirectional or Reversed, "
+            f"got {type(layer).__name__}"
+        )
+
+
+def _ending(layer: Any, final: Tree) -> tuple[Array, _Unread]:
+    """Return the last output, which is in the final state, and the way back into that."""
+    if isinstance(layer, Reversed):
+        return _ending(layer.layer, final)
+    if isinstance(layer, Bidirectional):
+        return _both_endings(layer, final)
+    h = final[0] if layer.has_cell_state else final
+    directions = layer.directions
+
+    def unread(dy: Array, dstate: Tree) -> Tree:
+        given, dc = layer._state("dstate", dstate, h.shape)
+        dh = np.zeros_like(h) if given is None else np.array(given)
+        dh[-directions:] += np.stack(np.split(dy, directions, axis=-1))
+        return layer._join(dh, dc)
+
+    return np.concatenate(list(h[-directions:]), axis=-1), unread
+
+
+def _both_endings(layer: Bidirectional, final: Tree) -> tuple[Array, _Unread]:
+    (ahead, unread_ahead), (behind, unread_behind) = (
+        _ending(part, own) for part, own in zip((layer.forward, layer.backward), final, strict=True)
+    )
+    y, unmerge = merged(layer.merge, ahead, behind)
+
+    def unread(dy: Array, dstate: Tree) -> Tree:
+        dahead, dbehind = split_state("dstate", dstate, "(forward, backward)", 2)
+        d_ahead, d_behind = unmerge(dy)
+        return unread_ahead(d_ahead, dahead), unread_behind(d_behind, dbehind)
+
+    return y, unread

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
+from .activations import sigmoid
 from .arrays import Array, as_array, as_shape, check_size, float_dtype
 from .cells import SIGMOID, TANH, Activation, Cell, chosen
 from .forest import Forest
 from .init import uniform
-from .layers import Linear, sigmoid
+from .layers import Linear
 from .module import Module, once
 from .order import Order
 from .regularisers import Masks, Regularisers

@@ -21,26 +21,19 @@ from .bridge import Bridge, Start, finals
 from .decoder import Decoder, DecoderState
 from .kernels import State
 from .module import Module, once
-from .sequences import agreed, reverse, run
+from .sequences import agreed, run
 
 
 class Seq2Seq(Module):
     """An encoder, a decoder, and a bridge between their states.
 
     encoder: any module `(x, state, lengths) -> (y, state)`, time-major, e.g. `Chain(Embedding(...),
-    LSTM(..., bidirectional=True))`. bridge: how its final state begins the decoder; None: not at
-    all, the decoder begins with zeros. reverse_source: the encoder reads each source from its end
-    (Sutskever et al. 2014); what it makes of a step still stands beside that step.
+    LSTM(..., bidirectional=True))`; one in `Reversed` reads each source from its end (Sutskever et
+    al. 2014). bridge: how its final state begins the decoder; None: not at all, the decoder begins
+    with zeros.
     """
 
-    def __init__(
-        self,
-        encoder: Module,
-        decoder: Decoder,
-        bridge: Bridge | None = None,
-        *,
-        reverse_source: bool = False,
-    ) -> None:
+    def __init__(self, encoder: Module, decoder: Decoder, bridge: Bridge | None = None) -> None:
         super().__init__()
         if not isinstance(encoder, Module) or not encoder.recurrent:
             raise TypeError(f"encoder must be a recurrent Module, got {type(encoder).__name__}")
@@ -54,7 +47,6 @@ class Seq2Seq(Module):
         if getattr(bridge, "cell_state", False) and not self.has_cell_state:
             raise ValueError("the decoder has no cell state: the bridge needs cell_state=False")
         self.encoder, self.decoder, self.bridge = encoder, decoder, bridge
-        self.reverse_source = bool(reverse_source)
 
     def __call__(
         self,
@@ -151,12 +143,8 @@ class Seq2Seq(Module):
         x = np.asarray(source)
         if x.ndim < 2:
             raise ValueError(f"source must have shape (S, B) or (S, B, features), got {x.shape}")
-        own = as_lengths(lengths, *x.shape[:2], name="source_lengths")
-        turn = self.reverse_source
-        (y, state), encoder_back = run(
-            self.encoder, record, reverse(x, own) if turn else source, lengths=own
-        )
-        y = reverse(y, own) if turn else y
+        own = as_lengths(lengths, x.shape[0], x.shape[1], "source_lengths")
+        (y, state), encoder_back = run(self.encoder, record, source, lengths=own)
         start, bridge_back, state_back = Start(), None, None
         if self.bridge is not None:
             layers, state_back = finals(self.encoder, state)
@@ -167,10 +155,7 @@ class Seq2Seq(Module):
             if bridge_back is not None and state_back is not None:
                 dh, dc = dstate if self.has_cell_state else (dstate, None)
                 dfinal = state_back(bridge_back(Start(dh, dc, dcontext)))
-            if dencoded is not None and turn:
-                dencoded = reverse(dencoded, own)
-            dsource, _ = encoder_back(dencoded, dfinal)
-            return reverse(dsource, own) if turn and dsource is not None else dsource
+            return encoder_back(dencoded, dfinal)[0]
 
         return y, own, start, pullback
 

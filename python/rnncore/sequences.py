@@ -246,6 +246,17 @@ def reverse(x: Array, lengths: Array | None) -> Array:
     return turned
 
 
+def from_end(run: Callable[[Array], Run], x: Array, lengths: Array | None) -> Run:
+    """Let `run` read each sequence from its end; outputs stand beside the frames that it read."""
+    turned = run(reverse(x, lengths))
+
+    def pullback(dy: Array, dstate: Tree) -> tuple[Any, Tree]:
+        dx, dfirst = turned.pullback(reverse(dy, lengths), dstate)
+        return None if dx is None else reverse(dx, lengths), dfirst
+
+    return Run(reverse(turned.y, lengths), turned.state, pullback)
+
+
 def mapped(function: Callable[[Array], Array], tree: Tree) -> Tree:
     """Apply a function to every array of a tree."""
     if tree is None:

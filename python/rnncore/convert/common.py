@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import layers
+from ..activations import Elementwise, ReLU, Sigmoid, Softmax, Tanh
 from ..arrays import Array
-from ..elementwise import Elementwise
 from ..kernels import Kernels
 from ..module import Module
 from ..recurrent import GRU, LSTM, RNN
@@ -145,8 +145,8 @@ def activation_layer(activation: Any) -> Module | None:
     name = activation if isinstance(activation, str) else activation[0]
     if name == "identity":
         return None
-    own = {"tanh": layers.Tanh, "sigmoid": layers.Sigmoid, "relu": layers.ReLU}
-    own["softmax"] = layers.Softmax  # type: ignore[assignment]
+    own: dict[str, type[Module]] = {"tanh": Tanh, "sigmoid": Sigmoid, "relu": ReLU}
+    own["softmax"] = Softmax
     return own[name]() if name in own else Elementwise(activation)
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array
-from ..bidirectional import Bidirectional
-from ..ends import Final, Reversed
+from ..bidirectional import Bidirectional, Reversed
 from ..layers import Dropout, Embedding, LayerNorm, Linear
 from ..module import Module
+from ..readout import Readout
 from ..reference import keras as oracle
 from ..reference.keras import KerasLayer
 from . import common
@@ -49,8 +49,8 @@ def from_keras(
     A file (h5py reads it, the extra "convert") holds a Sequential model or a Functional one without
     branches, of SimpleRNN, LSTM, GRU, Bidirectional, Dense, Embedding, LayerNormalization, Dropout
     and activations; it becomes a `Chain`, or the layer alone. A layer that returns its last output
-    only becomes a `Final`. Anything else raises `ValueError` naming it. lengths=True takes Masking
-    and mask_zero for granted: the caller gives `lengths` in the place of masks.
+    only becomes a `Readout`. Anything else raises `ValueError` naming it. lengths=True takes
+    Masking and mask_zero for granted: the caller gives `lengths` in the place of masks.
 
     What concerns training alone (initialisers, dropout inside of layers) is left behind. verify: as
     `from_torch`; the judge computes in Keras's letters.
@@ -216,7 +216,7 @@ def _single(layer: KerasLayer, options: dict[str, Any]) -> list[Module]:
         if config.get("go_backwards"):  # Keras leaves the outputs in the order they were made in
             raise refusal("rnncore", f"{layer.kind} {layer.name!r} with go_backwards=True")
         return [module]
-    return [Final(module)]
+    return [Readout(module)]
 
 
 def _bidirectional(layer: KerasLayer, options: dict[str, Any]) -> list[Module]:
@@ -238,7 +238,7 @@ def _bidirectional(layer: KerasLayer, options: dict[str, Any]) -> list[Module]:
             _recurrent(behind_kind, behind, [weights[1]], options),
             _MERGES[merge],
         )
-    return [module if ahead["return_sequences"] else Final(module)]
+    return [module if ahead["return_sequences"] else Readout(module)]
 
 
 def _recurrent(

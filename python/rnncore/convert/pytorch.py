@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import reference
+from ..activations import Activation
 from ..arrays import Array, load_arrays
 from ..bidirectional import Bidirectional
 from ..chain import Chain
-from ..layers import Activation, Dropout, Embedding, LayerNorm, Linear
+from ..layers import Dropout, Embedding, LayerNorm, Linear
 from ..module import Module
 from ..recurrent import GRUCell, LSTMCell, RNNCell
 from ..reference.sequence import forward

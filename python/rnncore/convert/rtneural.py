@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..activations import Elementwise, Identity, Softmax
 from ..arrays import Array, write_atomic
 from ..chain import Chain
-from ..elementwise import Elementwise
-from ..layers import Dropout, Identity, Linear, ReLU, Sigmoid, Softmax, Tanh
+from ..layers import Dropout, Linear
 from ..module import Module
 from ..recurrent import GRU, LSTM
 from ..reference.keras import KerasLayer
@@ -167,16 +167,14 @@ def _entry(kind: str, activation: str, width: int, weights: Sequence[Array]) -> 
 def _add_activation(layers: list[dict[str, Any]], part: Module) -> None:
     """Add an activation to the dense layer before it, or as an entry of its own."""
     width = layers[-1]["shape"][-1] if layers else 0
-    own = {Tanh: "tanh", ReLU: "relu", Sigmoid: "sigmoid", Softmax: "softmax"}
-    name = own.get(type(part), "")
+    name = "softmax" if isinstance(part, Softmax) and part.axis == -1 else ""
     if isinstance(part, Elementwise):
         chosen, alpha, _ = part.chosen
-        name = chosen if (chosen, alpha) == ("elu", 1) or chosen in own.values() else ""
         if chosen == "leaky_relu":
             layers.append(_entry("prelu", "", width, [np.full((1, width), alpha)]))
             return
-    if isinstance(part, Softmax) and part.axis != -1:
-        name = ""
+        if chosen in _ACTIVATIONS and (chosen != "elu" or alpha == 1):
+            name = chosen
     if not name:
         setting = getattr(part, "activation", getattr(part, "axis", ""))
         raise refusal("RTNeural", f"{type(part).__name__}({setting!r})")

@@ -8,22 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..activations import Elementwise
 from ..arrays import Array, as_array, as_shape, check_size
+from ..cells import Activation
 from ..forest import Forest
-from ..layers import Identity, Linear, Pullback, ReLU, Sigmoid, Tanh
+from ..layers import Linear, Pullback
 from ..module import Module, once
 from ..recursive import RecursiveNet
 from .margin import Derivation, hinge
 from .nodes import Guide, Merger, Nodes
 from .search import Found, Task
 from .spans import Brackets, Correct, Either, truths
-
-_ACTIVATIONS: dict[str, Callable[[], Module]] = {
-    "tanh": Tanh,
-    "relu": ReLU,
-    "sigmoid": Sigmoid,
-    "identity": Identity,
-}
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class Parser(Module):
         s = w . p                                 its score; a tree's is the sum of its merges'
 
     Parts: `net`, a `RecursiveNet` of arity two with inputs at leaves, and `scorer`, a `Linear`
-    without bias. nonlinearity: "tanh", "relu", "sigmoid" or "identity".
+    without bias. nonlinearity: an activation, as of `Elementwise`.
 
     As a function it scores given trees: `score = parser(x, forest)`, x `(leaves, input_size)` in
     the order of `forest.leaves`, score `(trees,)` in float64. `parse` finds trees, `margin` is the
@@ -60,14 +55,11 @@ class Parser(Module):
         self,
         input_size: int,
         hidden_size: int,
-        nonlinearity: str = "tanh",
+        nonlinearity: Activation = "tanh",
         *,
         dtype: npt.DTypeLike = "float32",
         seed: int | np.random.Generator | None = None,
     ) -> None:
-        if nonlinearity not in _ACTIVATIONS:
-            known = ", ".join(_ACTIVATIONS)
-            raise ValueError(f"nonlinearity must be one of {known}, got {nonlinearity!r}")
         super().__init__()
         rng = np.random.default_rng(seed)
         self.nonlinearity = nonlinearity
@@ -217,7 +209,7 @@ class Parser(Module):
 
     def _search(self, x: Array, task: Task, guide: Guide | None) -> tuple[Nodes, Found]:
         """Find the best trees of each sentence, among the nodes that the search has made."""
-        params, phi = self.net.params, _ACTIVATIONS[self.nonlinearity]()
+        params, phi = self.net.params, Elementwise(self.nonlinearity)
         merger = Merger(params["weight_hh"], params["bias_ih"], self.scorer.params["weight"], phi)
         alone = Forest(np.full(len(x), -1), np.arange(len(x) + 1))
         nodes = Nodes(merger, self.net(x, alone), guide, int(task.room.sum()))

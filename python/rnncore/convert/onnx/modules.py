@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ...activations import Elementwise, Softmax
 from ...arrays import Array
-from ...bidirectional import Bidirectional
-from ...elementwise import Elementwise
-from ...ends import Final, Reversed
-from ...layers import Dropout, Embedding, LayerNorm, Linear, Softmax
+from ...bidirectional import Bidirectional, Reversed
+from ...layers import Dropout, Embedding, LayerNorm, Linear
 from ...module import Module
+from ...readout import Readout
 from ...sequences import walk
 from .. import common
 from ..common import refusal
@@ -49,7 +49,7 @@ class Chained:
                 self._step(node)
             elif node.op != "Shape" and self.passed.intersection(node.inputs):
                 raise refusal("a chain", f"{node.where}, which begins a second branch")
-        has_time = not any(isinstance(module, Final) for module in self.modules)
+        has_time = not any(isinstance(module, Readout) for module in self.modules)
         if self.at != self.y or self.open is not None or (has_time and self.turned):
             raise refusal("a chain", f"the way that ends at {self.at}")
         return common.chain_of(self.modules)
@@ -110,7 +110,7 @@ class Chained:
         """The axis of directions is gone: the layer is whole."""
         if self.open is None:
             raise refusal("a chain", node.where)
-        self.modules.append(Final(self.open) if self.ending else self.open)
+        self.modules.append(Readout(self.open) if self.ending else self.open)
         self.open = None
 
     def _squeeze(self, node: Any) -> None:
@@ -143,7 +143,7 @@ class Chained:
         is_last = index is not None and not index.shape and index == -1
         if not is_last or not one_way or axis != (0 if self.time_major else 1):
             raise refusal("a chain", node.where)
-        self.modules[-1] = Final(self.modules[-1])
+        self.modules[-1] = Readout(self.modules[-1])
 
     def _product(self, node: Any) -> None:
         weight = self.constants.get(node.inputs[1])

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ...activations import Elementwise, Softmax
 from ...arrays import Array
-from ...elementwise import Elementwise
-from ...layers import LayerNorm, Softmax
+from ...layers import LayerNorm
 from ...sequences import reverse as reverse_within
 
 Operator = Callable[..., Any]

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from ... import layers
+from ...activations import Elementwise, Identity, ReLU, Sigmoid, Softmax, Tanh
 from ...arrays import Array, write_atomic
-from ...bidirectional import Bidirectional
+from ...bidirectional import Bidirectional, Reversed
 from ...chain import Chain
-from ...elementwise import Elementwise
-from ...ends import Final, Reversed
 from ...module import Module
+from ...readout import Readout
 from ...recurrent import GRU, LSTM, RNN
 from .. import common
 from ..common import Report, Verify, refusal
@@ -42,7 +42,7 @@ def to_onnx(
     """Write a module as an ONNX file (opset 17), replaced atomically.
 
     RNN, LSTM and GRU, stacked and in both directions, with peepholes, coupled gates, activations,
-    gate_clip and both kinds of GRU; Chain, Bidirectional, Reversed, Final, Linear, Embedding,
+    gate_clip and both kinds of GRU; Chain, Bidirectional, Reversed, Readout, Linear, Embedding,
     LayerNorm and activations. What ONNX cannot say raises `ValueError` naming it. Dropout and what
     else is active in training alone is left out.
 
@@ -95,18 +95,16 @@ class Writer(Graph):
         writers: dict[type[Module], Callable[[Any, str, str], str]] = {
             Bidirectional: self._bidirectional,
             Reversed: self._reversed,
-            Final: self._final,
+            Readout: self._readout,
             layers.Linear: self._linear,
             layers.Embedding: self._embedding,
             layers.LayerNorm: self._layer_norm,
-            layers.Softmax: lambda part, x, _: self.add("Softmax", x, axis=part.axis),
-            Elementwise: self._elementwise,
+            Softmax: lambda part, x, _: self.add("Softmax", x, axis=part.axis),
             layers.Dropout: lambda part, x, _: x,
-            layers.Identity: lambda part, x, _: x,
+            Identity: lambda part, x, _: x,
         }
         writers |= dict.fromkeys((RNN, LSTM, GRU), self._recurrent)
-        for kind, op in ((layers.Tanh, "Tanh"), (layers.Sigmoid, "Sigmoid"), (layers.ReLU, "Relu")):
-            writers[kind] = lambda part, x, _, op=op: self.add(op, x)  # type: ignore[misc]
+        writers |= dict.fromkeys((Elementwise, Tanh, Sigmoid, ReLU), self._elementwise)
         if type(module) not in writers:
             raise refusal("ONNX", type(module).__name__)
         return writers[type(module)](module, x, path)
@@ -216,7 +214,9 @@ class Writer(Graph):
             y = self.add("Div", y, self.array(self.dtype.type(2)))
         return str(y)
 
-    def _final(self, module: Final, x: str, path: str) -> str:
+    def _readout(self, module: Readout, x: str, path: str) -> str:
+        if module.reading != "last":
+            raise refusal("ONNX", f"Readout with reading={module.reading!r}")
         self.module(module.layer, x, f"{path}layer.")
         return self.ends[id(module.layer)]()
 

@@ -1,0 +1,29 @@
+"""Activations as layers."""
+
+import numpy as np
+import pytest
+from compare import assert_close
+from gradients import check_layer
+from rnncore import Elementwise, reference
+from rnncore.cells import ACTIVATIONS
+
+CONSTANTS = {"leaky_relu": (0.1,), "scaled_tanh": (1.7, 0.6), "affine": (0.7, -0.2), "elu": (0.6,)}
+
+
+@pytest.mark.parametrize("spec", [(name, *CONSTANTS.get(name, ())) for name in ACTIVATIONS])
+class TestElementwise:
+    def test_is_the_reference(self, rng, spec):
+        x = 3 * rng.standard_normal((4, 5))
+        y = Elementwise(spec)(x)
+        assert_close({"y": y}, {"y": reference.activation(spec)(x)}, 1e-12)
+        single = Elementwise(spec)(x.astype(np.float32))
+        assert single.dtype == np.float32
+        assert_close({"y": single}, {"y": y}, 2e-5)
+
+    def test_gradients(self, rng, spec):
+        check_layer(Elementwise(spec), rng.standard_normal((4, 5)))
+
+
+def test_elementwise_refuses_an_unknown_name():
+    with pytest.raises(ValueError, match=r"activation must be one of sigmoid, .*; got 'gelu'"):
+        Elementwise("gelu")
