@@ -78,7 +78,7 @@ def as_shape(
 
 
 def as_lengths(
-    lengths: npt.ArrayLike | None, steps: int, batch: int, *, name: str = "lengths"
+    lengths: npt.ArrayLike | None, steps: int, batch: int, name: str = "lengths"
 ) -> Array | None:
     """Return the lengths of sequences as integers `(batch,)` in 1..steps, or None."""
     if lengths is None:
