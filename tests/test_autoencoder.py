@@ -128,6 +128,13 @@ class TestAgainstTheReference:
         got = results(layer, x, None, lengths=LENGTHS)
         assert_close(got, wanted(FORMS[form][1], layer, x, trees, [-1] * 6), 1e-12)
 
+    @pytest.mark.parametrize("dtype", ["u1", "i2", "u8"])
+    def test_classes_of_any_integers(self, dtype: str) -> None:
+        rng = np.random.default_rng(5)
+        layer, x = made("plain", 3), rng.standard_normal((5, 5))
+        want = layer(x, [2, 3], targets=[1, 2])
+        assert layer(x, [2, 3], targets=np.array([1, 2], dtype)) == want
+
 
 class TestDifferences:
     @pytest.mark.parametrize("form", FORMS)

@@ -52,3 +52,13 @@ def test_ten_thousand_brackets() -> None:
 def test_names_what_is_wrong(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         brackets.read(["a", text])
+
+
+@pytest.mark.parametrize("label", ["a b", "a)", "", " "])
+def test_labels_that_would_be_read_as_something_else(label: str) -> None:
+    forest = Forest([2, 2, -1], [0, 3], ["x", "y", label])
+    assert brackets.write(forest) == ["( x y )"]
+    with pytest.raises(ValueError, match=r"the label of node 2 must be one word"):
+        brackets.write(forest, labelled=True)
+    with pytest.raises(ValueError, match=r"the label of node 0 must be one word"):
+        brackets.write(Forest([-1], [0, 1], [label]))

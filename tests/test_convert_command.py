@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rnncore import GRU, Chain, Linear, Tanh
+from rnncore import GRU, RNN, Chain, Linear, Tanh
 from rnncore.cli import main
 from rnncore.convert import from_onnx, from_rtneural, from_torch, to_rtneural
 
@@ -49,6 +49,21 @@ def test_of_torch_and_keras(tmp_path, model, capsys):
         "Embedding, LSTM, Dropout, LSTM, LayerNorm, Linear, Tanh, Softmax"
         in capsys.readouterr().out
     )
+
+
+def test_of_a_file_of_ours(tmp_path, rng, capsys):
+    """What it says of the model counts: the shapes are those of torch's layers."""
+    pytest.importorskip("onnx", reason="the package onnx reads and writes the format")
+    model = Chain(RNN(2, 4, nonlinearity="relu", seed=1), GRU(4, 3, reset_after=False, seed=2))
+    source, graph, back = (str(tmp_path / name) for name in ("m.safetensors", "m.onnx", "b.onnx"))
+    model.save(source)
+    assert main(["convert", source, graph]) == 0
+    x, states = np.ones((5, 2, 2), "f"), [np.zeros((1, 2, n), "f") for n in (4, 3)]
+    got = from_onnx(graph).run(x, np.array([5, 5], np.int32), *states)[0]
+    np.testing.assert_allclose(got, model(x)[0], atol=1e-6)
+    RNN(2, 4, nonlinearity="relu").save(source)
+    assert main(["convert", source, back, "--batch-first"]) == 2
+    assert "--batch-first is not for" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

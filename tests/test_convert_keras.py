@@ -182,6 +182,8 @@ def test_weights_that_do_not_fit_are_named(golden):
         from_keras(weights[:1])
     with pytest.raises(ValueError, match="got arrays of shapes none at all"):
         from_keras([])
+    with pytest.raises(TypeError, match=r"source must be what get_weights\(\) gives, .* got LSTM"):
+        from_keras(LSTM(3, 4))
     with pytest.raises(ValueError, match="make no lstm"):
         from_keras(weights, "lstm")
     with pytest.raises(ValueError, match="make no SimpleRNN, LSTM or GRU"):

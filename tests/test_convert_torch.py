@@ -119,6 +119,8 @@ def test_what_does_not_fit_is_named(golden):
         from_torch({n: a for n, a in state.items() if n != "weight_hh_l0"})
     with pytest.raises(TypeError, match="'weight_ih_l0' must be an array of floats, got int64"):
         from_torch(state | {"weight_ih_l0": np.zeros((20, 3), np.int64)})
+    with pytest.raises(TypeError, match=r"source must be a state_dict, .* got LSTM"):
+        from_torch(LSTM(3, 4))
     with pytest.raises(ValueError, match="pickles run code"):
         from_torch("model.pt")
     with pytest.raises(ValueError, match=r"cannot represent the entries net\.conv"):

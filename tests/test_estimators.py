@@ -18,6 +18,7 @@ from rnncore.estimators import (
 )
 from sklearn import __version__ as sklearn_version
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -393,6 +394,19 @@ class TestRefusals:
             SequenceLabeller(**SMALL).fit([np.ones((2, 1)), np.ones((3, 1))], y)
         with pytest.raises(ValueError, match=r"y must have shape \(2, 4\), .* got \(2,\)"):
             SequenceLabeller(**SMALL).fit(np.ones((2, 4, 1)), [0, 1])
+
+    def test_numbers(self):
+        with pytest.raises(ValueError, match="y must be numbers, got <U1"):
+            SequenceRegressor(**SMALL).fit(np.ones((2, 4, 1)), np.array(["a", "b"]))
+
+    @pytest.mark.parametrize("kind", ALL)
+    def test_a_fit_that_fails_is_no_fit(self, kind, ragged):
+        """What is left must not say with a new fit's labels or scales what an old one learnt."""
+        model = kind(**SMALL).fit(ragged, targets(kind, ragged))
+        with pytest.raises(ValueError, match="hidden_size must be"):
+            model.set_params(hidden_size=0).fit(ragged, targets(kind, ragged))
+        with pytest.raises(NotFittedError):
+            model.predict(ragged)
 
     def test_targets_keep_their_shape(self, ragged):
         model = SequenceRegressor(**SMALL).fit(ragged, np.arange(12))

@@ -93,8 +93,9 @@ class TestLevels:
             assert rows.tolist() == np.flatnonzero(forest.levels == height).tolist()
 
     def test_round_in_a_circle(self) -> None:
-        with pytest.raises(ValueError, match="circle: 2 nodes are their own ancestors"):
-            Forest.from_parents([[1, 0, 0, -1]]).levels  # noqa: B018
+        for parents, lost in ([1, 0, -1], 2), ([1, 0, 0, -1], 3), ([0, -1], 1):
+            with pytest.raises(ValueError, match=f"circle: no root is above {lost} nodes"):
+                Forest.from_parents([[-1, 0], parents])
 
 
 class TestNested:

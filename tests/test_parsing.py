@@ -425,6 +425,11 @@ ERRORS: list[tuple[Callable[[Parser], Any], type[Exception], str]] = [
         ValueError,
         "lengths must have one axis and be at least 1",
     ),
+    (
+        lambda p: p.margin(rows(3), [3], Forest.from_nested([((0, 1), 2)]), kappa=np.nan),
+        ValueError,
+        "kappa must be at least 0 and finite, got nan",
+    ),
     (lambda p: p.parse(rows(3), [1.5, 1.5]), TypeError, "lengths must be integers, got float64"),
     (lambda p: p.parse(rows(3), [3], width=2), ValueError, "width must be 1 with method='greedy'"),
     (lambda p: p.parse(rows(3), [3], method="beam", width=0), ValueError, "width must be at least"),

@@ -472,7 +472,7 @@ class TestRefusals:
                 r"parent\[2\] must be -1 or a row of its",
             ),
             (lambda: Forest.from_parents([[-1], []]), "tree 1 is empty"),
-            (lambda: Forest.from_parents([[1, 2, 1, -1]]).levels, "circle"),
+            (lambda: Forest.from_parents([[1, 2, 1, -1]]), "circle"),
             (lambda: Forest.from_nested([("a", ())]), "tree 0 holds an empty node"),
             (
                 lambda: TreeLSTM(3, 4)(np.zeros((3, 3), "f"), Forest.from_parents([[-1]])),

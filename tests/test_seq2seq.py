@@ -4,6 +4,7 @@ import copy
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,17 +12,21 @@ from compare import assert_close, assert_gradients_of, assert_same
 from rnncore import (
     GRU,
     LSTM,
+    Chain,
     ContextBridge,
     Decoder,
     Embedding,
     FinalBridge,
+    LatencyControlled,
     Linear,
     LinearBridge,
     LuongAttention,
     MeanSquaredError,
+    RowConvolution,
     Seq2Seq,
     SoftmaxCrossEntropy,
     TiedLinear,
+    Windowed,
     length_mask,
     shifted,
 )
@@ -274,6 +279,41 @@ class TestErrors:
             model.scheduled(source, target + 0.5, 1.0, np.random.default_rng(0))
         with pytest.raises(ValueError, match="rate must be in"):
             model.scheduled(source, target, 1.5, np.random.default_rng(0))
+
+    @pytest.mark.parametrize(
+        "encoder",
+        [
+            LatencyControlled([(GRU(E, H), GRU(E, H)), (GRU(2 * H, H), GRU(2 * H, H))], 2, 1),
+            Windowed(GRU(E, H), GRU(E, H), None, None),
+            Windowed(GRU(E, H), GRU(E, H), 1, 1),
+            RowConvolution(E, 1),
+        ],
+        ids=lambda encoder: type(encoder).__name__,
+    )
+    def test_name_states_that_no_bridge_reads(self, encoder: Any) -> None:
+        """A pair of states looks like h and c, and is not."""
+        decoder = Decoder(Embedding(V, E), LSTM(E, H), None, Linear(H, V))
+        model = Seq2Seq(encoder, decoder, LinearBridge(H, H))
+        x, (_, target) = np.ones((S, B, E), "float32"), tokens()
+        with pytest.raises(TypeError, match=r"a bridge cannot read the state|no state for the br"):
+            model(x, target)
+        Seq2Seq(encoder, decoder)(x, target)
+
+    def test_a_row_convolution_behind_an_encoder(self) -> None:
+        gru = GRU(E, H, dtype="float64", seed=0)
+        decoder = Decoder(
+            Embedding(V, E, dtype="float64", seed=2),
+            GRU(E, H, dtype="float64", seed=3),
+            None,
+            Linear(H, V, dtype="float64", seed=4),
+        )
+        x, (_, target) = np.random.default_rng(0).standard_normal((S, B, E)), tokens()
+        behind = Chain(gru, RowConvolution(H, 1, dtype="float64", seed=1))
+        models = [Seq2Seq(encoder, decoder, FinalBridge()) for encoder in (gru, behind)]
+        (want, want_back), (got, got_back) = (model.vjp(x, target) for model in models)
+        np.testing.assert_array_equal(got, want)
+        dx, want_dx = got_back(np.ones_like(got))[0], want_back(np.ones_like(want))[0]
+        np.testing.assert_array_equal(dx, want_dx)
 
     def test_name_bridges_that_do_not_reach(self) -> None:
         source, target = tokens()

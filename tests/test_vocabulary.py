@@ -32,6 +32,8 @@ class TestVocabulary:
         texts = ["banana", "bandana", "nab"]
         assert Vocabulary.of(texts).tokens == ("a", "n", "b", "d")
         assert Vocabulary.of(texts, least=2).tokens == ("a", "n", "b")
+        with pytest.raises(ValueError, match="most must be at least 1, got -1"):
+            Vocabulary.of(texts, most=-1)  # not all but the last
         assert Vocabulary.of(texts, most=2).tokens == ("a", "n")
         assert Vocabulary.of(["ba"]).tokens == ("a", "b")
         assert Vocabulary.of([]).tokens == ()

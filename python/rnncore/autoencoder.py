@@ -253,7 +253,7 @@ class RecursiveAutoencoder(Module):
             return np.full(forest.nodes, -1)
         if not self.num_classes:
             raise ValueError("targets need classes: build the autoencoder with num_classes")
-        targets = as_integers("targets", targets)
+        targets = as_integers("targets", targets).astype(np.int64)
         if targets.shape not in ((len(forest),), (forest.nodes,)):
             raise ValueError(
                 f"targets must have shape ({len(forest)},), one for each tree, or "

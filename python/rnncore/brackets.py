@@ -11,6 +11,7 @@ import numpy as np
 from .forest import Forest
 
 _TOKEN = re.compile(r"\(|\)|[^\s()]+")
+_WORD = re.compile(r"[^\s()]+")
 
 
 class Node(NamedTuple):
@@ -79,11 +80,15 @@ def _nodes(text: str, labelled: bool, number: int) -> Iterator[Node]:
 def write(forest: Forest, labelled: bool = False) -> list[str]:
     """Return each tree as a bracketed string; leaves are written as their labels, or "*".
 
-    With `labelled` inner nodes are, too: "(S (NP the cat) sat)".
+    With `labelled` inner nodes are, too: "(S (NP the cat) sat)". Raises `ValueError` for a label
+    that would be read as something else.
     """
     names = [
         "*" if label is None else str(label) for label in forest.labels or [None] * forest.nodes
     ]
+    for node, name in enumerate(names):
+        if (labelled or not forest.child_count[node]) and not _WORD.fullmatch(name):
+            raise ValueError(f"the label of node {node} must be one word, no bracket: {name!r}")
     return [_written(int(root), forest.children, names, labelled) for root in forest.roots]
 
 

@@ -18,7 +18,7 @@ from .bidirectional import Bidirectional, Reversed
 from .chain import Chain
 from .layers import Linear
 from .module import Module
-from .sequences import Tree, run
+from .sequences import Composition, Tree, run
 
 Seed = int | np.random.Generator | None
 #: Of each layer h and c `(B, W)`, or their gradients; None is zero, or not there.
@@ -41,6 +41,10 @@ def finals(encoder: Module, state: Tree) -> tuple[Finals, Callable[[Finals], Tre
         return _of_two(encoder, state)
     if isinstance(encoder, Reversed):
         return finals(encoder.layer, state)
+    if isinstance(encoder, Composition):
+        if state == ():  # a row convolution, behind others perhaps
+            return [], lambda gradients: ()
+        raise TypeError(f"a bridge cannot read the state of a {type(encoder).__name__}")
     h, c = state if isinstance(state, tuple) else (state, None)
     directions = getattr(encoder, "directions", 1)
     hs = _side_by_side(h, directions)

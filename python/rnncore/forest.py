@@ -56,6 +56,11 @@ class Forest:
             raise ValueError(
                 f"tree {wrong} must have one root, a parent of -1; it has {count[wrong]}"
             )
+        above = np.where(roots, np.arange(rows), self.parent)
+        for _ in range(int(sizes.max(initial=0)).bit_length()):
+            above = above[above]  # twice as far up
+        if lost := int(np.count_nonzero(~roots[above])):
+            raise ValueError(f"parents go round in a circle: no root is above {lost} nodes")
 
     @classmethod
     def from_parents(cls, parents: Iterable[npt.ArrayLike]) -> Forest:
@@ -167,8 +172,6 @@ class Forest:
             np.subtract.at(waiting, reached, 1)
             reached = np.unique(reached)
             ready = reached[waiting[reached] == 0]
-        if rest := self.nodes - sum(map(len, waves)):
-            raise ValueError(f"parents go round in a circle: {rest} nodes are their own ancestors")
         return waves
 
     @cached_property

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .stream import Stream
 
 #: What the metadata of a file calls the description of its model.
-_KEY = "rnncore"
+KEY = "rnncore"
 
 
 class Module(Configured):
@@ -114,10 +114,10 @@ class Module(Configured):
         It holds the parameters, what the constructors of the module and of its parts were given
         (but no seeds), and `metadata`, each value as JSON.
         """
-        if metadata and _KEY in metadata:
-            raise ValueError(f"metadata must not have an entry {_KEY!r}: the module's own is there")
+        if metadata and KEY in metadata:
+            raise ValueError(f"metadata must not have an entry {KEY!r}: the module's own is there")
         own = {"version": _core.info()["version"], "module": describe(self)}
-        save_arrays(path, self.params, {**(metadata or {}), _KEY: own})
+        save_arrays(path, self.params, {**(metadata or {}), KEY: own})
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Read the parameters from a safetensors file written by `save`."""
@@ -137,7 +137,7 @@ def load(
     Raises `FileNotFoundError`, or `ValueError` saying what is wrong with the file.
     """
     arrays, metadata = load_arrays(path)
-    own = metadata.get(_KEY)
+    own = metadata.get(KEY)
     if not isinstance(own, dict) or "module" not in own:
         raise ValueError(f"{os.fspath(path)} describes no module: its class is not known")
     try:

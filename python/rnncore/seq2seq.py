@@ -148,6 +148,8 @@ class Seq2Seq(Module):
         start, bridge_back, state_back = Start(), None, None
         if self.bridge is not None:
             layers, state_back = finals(self.encoder, state)
+            if not layers:
+                raise TypeError("the encoder has no state for the bridge: it must be None")
             start, bridge_back = run(self.bridge, record, layers)
 
         def pullback(dencoded: Array | None, dstate: State, dcontext: Array | None) -> Any:

@@ -41,6 +41,8 @@ class Vocabulary:
         """
         counts = Counter(chain.from_iterable(sequences))
         check_size("least", least)
+        if most is not None:
+            check_size("most", most)
         common = sorted(counts, key=lambda token: (-counts[token], token))
         return cls([token for token in common if counts[token] >= least][:most])
 

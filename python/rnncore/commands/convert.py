@@ -1,7 +1,8 @@
 """Convert a model between PyTorch, Keras, ONNX, RTNeural and rnncore, by the files' suffixes.
 
-From .safetensors (a PyTorch state_dict), .keras, .h5, .onnx and .json (RTNeural); to .safetensors
-(rnncore; plain layers have torch's names), .onnx and .json. What cannot be said is refused by name.
+From .safetensors (a model of ours, or a PyTorch state_dict), .keras, .h5, .onnx and .json
+(RTNeural); to .safetensors (ours; plain layers have torch's names), .onnx and .json. What cannot be
+said is refused by name.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..arrays import load_arrays
 from ..chain import Chain
+from ..module import KEY, load
 from . import options
 
 _PREFIX = "name of the layer, as encoder.lstm, in a .safetensors; several make a chain"
@@ -38,9 +41,7 @@ def run(args: argparse.Namespace) -> None:
     from .. import convert  # here, not above: no other command needs it
 
     readers: dict[str, Callable[[], Any]] = {
-        ".safetensors": lambda: convert.from_torch(
-            args.source, args.prefix, batch_first=args.batch_first, verify=args.verify
-        ),
+        ".safetensors": lambda: _read(args),
         ".keras": lambda: convert.from_keras(args.source, lengths=args.lengths, verify=args.verify),
         ".onnx": lambda: convert.from_onnx(args.source, verify=args.verify).module(),
         ".json": lambda: convert.from_rtneural(args.source, verify=args.verify),
@@ -61,3 +62,16 @@ def run(args: argparse.Namespace) -> None:
     layers = module.layers if isinstance(module, Chain) else [module]
     kinds = ", ".join(type(layer).__name__ for layer in layers)
     print(f"{args.out}: {kinds}; {numbers:,} parameters")
+
+
+def _read(args: argparse.Namespace) -> Any:
+    """Read a .safetensors: a file of ours says more of its model than the shapes do."""
+    from .. import convert
+
+    if args.prefix is None and KEY in load_arrays(args.source)[1]:
+        if args.batch_first:
+            raise ValueError(f"--batch-first is not for {args.source}, which says so itself")
+        return load(args.source)
+    return convert.from_torch(
+        args.source, args.prefix, batch_first=args.batch_first, verify=args.verify
+    )

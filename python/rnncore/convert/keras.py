@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,11 @@ def from_keras(
         from .keras_files import read_model
 
         layers = read_model(source, lengths)
+    elif not isinstance(source, Iterable):
+        raise TypeError(
+            "source must be what get_weights() gives, a list of arrays, or the path of a model; "
+            f"got {type(source).__name__}"
+        )
     else:
         options = {"activation": activation, "recurrent_activation": recurrent_activation}
         options |= {"reset_after": reset_after, "merge_mode": merge_mode}

@@ -89,6 +89,11 @@ def to_torch_state_dict(
 def _read(source: State | str | os.PathLike[str]) -> dict[str, Array]:
     if isinstance(source, Mapping):
         return {name: common.as_floats(repr(name), value) for name, value in source.items()}
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(
+            "source must be a state_dict, arrays by their names, or the path of a file; "
+            f"got {type(source).__name__}"
+        )
     if os.fspath(source).endswith((".pt", ".pth", ".bin", ".ckpt")):
         raise ValueError(
             f"{os.fspath(source)}: pickles run code and are not read; save the state_dict as "

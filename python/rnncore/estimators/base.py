@@ -72,6 +72,9 @@ class SequenceEstimator(BaseEstimator):
 
     def fit(self, X: Any, y: Any) -> Any:
         """Learn from sequences X and targets y, forgetting what was learnt before."""
+        self.__dict__.pop(
+            "network_", None
+        )  # a fit that fails leaves nothing that would mix with it
         x, targets = self._load(X, y, first=True)
         self._make_network(self._outputs(targets))
         return self._train(x, targets, self.max_iter, self.early_stopping)
@@ -85,7 +88,7 @@ class SequenceEstimator(BaseEstimator):
 
     def plot_history(self, path: str | os.PathLike[str]) -> None:
         """Save a picture of the losses in `history_`. Needs matplotlib: `rnncore[plot]`."""
-        check_is_fitted(self)
+        check_is_fitted(self, "network_")
         plot_history(self.history_, path, unit=self._unit)
 
     # What each kind of estimator says of itself.
@@ -212,7 +215,7 @@ class SequenceEstimator(BaseEstimator):
 
     def _infer(self, X: Any) -> tuple[Sequences, Array]:
         """Check X and return its sequences and the network's outputs, over them or all steps."""
-        check_is_fitted(self)
+        check_is_fitted(self, "network_")
         x = self._sequences(X, first=False)
         outputs = []
         for part in x.batches(AT_ONCE):

@@ -54,7 +54,7 @@ class Forecaster(Numbers):
             return super().score(X, y, sample_weight)
         if sample_weight is not None:
             raise ValueError("sample_weight must be None where y is None")
-        check_is_fitted(self)
+        check_is_fitted(self, "network_")
         if not self._series:
             raise ValueError("y must be given, as it was to fit")
         pairs = list(self._at_every_step(X))

@@ -40,6 +40,8 @@ class Numbers(RegressorMixin, SequenceEstimator):
         deep = y.shape[1:] if getattr(y, "ndim", 0) == 3 else None
         y = y if deep is None else y.reshape(len(y), -1)  # scikit-learn knows one axis of outputs
         y = validate_data(self, y=y, multi_output=True, y_numeric=True)
+        if y.dtype.kind not in "biuf":
+            raise ValueError(f"y must be numbers, got {y.dtype}")
         check_consistent_length(x.lengths, y)
         shape, rows = deep or y.shape[1:], y.reshape(len(y), -1)
         if first:

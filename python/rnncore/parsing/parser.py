@@ -167,6 +167,8 @@ class Parser(Module):
         merges as put the wrong one furthest ahead (Huang et al. 2012, "max-violation"): at the
         first wrong merge it is ahead.
         """
+        if not 0 <= kappa < np.inf:
+            raise ValueError(f"kappa must be at least 0 and finite, got {kappa}")
         x, task = self._task(x, lengths, method, width, adjacency)
         given = truths(correct, task.begin, task.edges)
         if isinstance(given[0], Brackets) and adjacency is not None:
