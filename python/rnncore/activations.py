@@ -38,7 +38,10 @@ _FUNCTIONS: dict[str, tuple[_Function, _Function]] = {
         lambda y, *_: _step(y, _SCALE, y + _SCALE * _INNER),
     ),
     "softsign": (lambda x, *_: x / (1 + np.abs(x)), lambda y, *_: (1 - np.abs(y)) ** 2),
-    "softplus": (lambda x, *_: np.logaddexp(x, 0), lambda y, *_: -np.expm1(-y)),
+    "softplus": (  # logaddexp warns of NaN
+        lambda x, *_: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
+        lambda y, *_: -np.expm1(-y),
+    ),
     "exponential": (lambda x, *_: np.exp(x), lambda y, *_: y),
 }
 
