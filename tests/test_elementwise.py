@@ -20,6 +20,10 @@ class TestElementwise:
         assert single.dtype == np.float32
         assert_close({"y": single}, {"y": y}, 2e-5)
 
+    def test_not_a_number_stays_one(self, spec):
+        x = np.array([0.5, np.nan, 2.0], np.float32)
+        assert np.isnan(Elementwise(spec)(x)).tolist() == [False, True, False]
+
     def test_gradients(self, rng, spec):
         check_layer(Elementwise(spec), rng.standard_normal((4, 5)))
 

@@ -26,7 +26,7 @@ _FUNCTIONS: dict[str, tuple[_Function, _Function]] = {
     "identity": (lambda x, *_: x, lambda y, *_: np.ones_like(y)),
     "affine": (lambda x, a, b: a * x + b, lambda y, a, _: np.full_like(y, a)),
     "leaky_relu": (lambda x, a, _: np.where(x > 0, x, a * x), lambda y, a, _: _step(y, 1, a)),
-    "thresholded_relu": (lambda x, a, _: np.where(x > a, x, 0), lambda y, *_: y > 0),
+    "thresholded_relu": (lambda x, a, _: np.where(x <= a, 0, x), lambda y, *_: y > 0),
     "scaled_tanh": (lambda x, a, b: a * np.tanh(b * x), lambda y, a, b: b * (a - y * y / a)),
     "hard_sigmoid": (
         lambda x, a, b: np.clip(a * x + b, 0, 1),
@@ -38,7 +38,10 @@ _FUNCTIONS: dict[str, tuple[_Function, _Function]] = {
         lambda y, *_: _step(y, _SCALE, y + _SCALE * _INNER),
     ),
     "softsign": (lambda x, *_: x / (1 + np.abs(x)), lambda y, *_: (1 - np.abs(y)) ** 2),
-    "softplus": (lambda x, *_: np.logaddexp(x, 0), lambda y, *_: -np.expm1(-y)),
+    "softplus": (  # logaddexp warns of NaN
+        lambda x, *_: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
+        lambda y, *_: -np.expm1(-y),
+    ),
     "exponential": (lambda x, *_: np.exp(x), lambda y, *_: y),
 }
 
