@@ -154,7 +154,7 @@ Results kernels_compute(const Problem& p, const Numbers& in, const Numbers& upst
   }
   for (const Weights<T>& w : of_gradients) weight_gradients.push_back(&w);
   const Chosen tanh{Activation::tanh, 0, 0}, sigmoid{Activation::sigmoid, 0, 0};
-  Passes<T> passes(*cell, {p.input, p.hidden, p.hidden}, {sigmoid, tanh, tanh, 0}, true, weights);
+  Passes<T> passes(*cell, {p.input, p.hidden, p.hidden}, {sigmoid, tanh, tanh, 0, 0}, true, weights);
   const Grid grid{p.time, p.batch, p.batch_first};
   const auto lengths = p.lengths();
   Record<T> record;

@@ -1,8 +1,7 @@
 // Tree-structured gated cells.
 #pragma once
 
-#include "../activations.hpp"
-#include "instant.hpp"
+#include "gru.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
@@ -108,37 +107,22 @@ struct ChildSumLstm {
 ///
 ///   z = sigmoid(W x + b + U h),  h = sum_k h_k,  r_k = sigmoid(W x + b + U h_k)
 ///   n = tanh(W x + b + U sum_k r_k h_k),  h' = (1 - z) n + z h
-struct ChildSumGru {
-  enum { r, z, n, slots }; // r: what all r_k have in common
-  using Rules = Fixed<Sigmoid, Tanh>;
+struct ChildSumGru : GruResetBefore {
   static constexpr Plan plan{.slots = slots,
                              .gates = 3,
                              .stages = 2,
                              .input = {{r, 3, {0, 1, 2}}},
                              .recurrent = {{0, {z, 1, {1}}}, {1, {n, 1, {2}}}},
                              .feed = Feed::sum,
-                             .offer = {r, 1, {0}},
+                             .offer = {r, 1, {0}}, // r: what all r_k have in common
                              .sees_h = true,
                              .direct = true};
+  using GruResetBefore::backward, GruResetBefore::forward; // of the second stage
 
   template <class V>
   static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
     s[z] = rules.gate(s[z]);
     t.middle = t.kept;
-  }
-  template <class V>
-  static RNNCORE_INLINE void forward(Stage<1>, const auto& rules, V (&s)[slots], Instant<V>& t) {
-    s[n] = rules.squash(s[n]);
-    t.h = fma(s[z], t.h_prev - rules.drop(s[n]), rules.drop(s[n]));
-  }
-
-  template <class V>
-  static RNNCORE_INLINE void backward(Stage<1>, const auto& rules, V (&s)[slots], const Instant<V>& t,
-                                      Gradient<V>& d) {
-    const V d_z = d.h * (t.h_prev - rules.drop(s[n]));
-    s[n] = rules.drop(d.h * (V(1) - s[z])) * rules.squash_slope(s[n]);
-    d.h = d.h * s[z];
-    s[z] = d_z * rules.gate_slope(s[z]);
   }
   template <class V>
   static RNNCORE_INLINE void backward(Stage<0>, const auto&, V (&)[slots], const Instant<V>&,
