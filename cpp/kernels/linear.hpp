@@ -65,6 +65,7 @@ void multiply_all(Share rows, Rows<const T> from, Index K, const Panels<T>& pane
                                        packed + column * K,
                                        panels.width(p),
                                        end - p,
+                                       panels.vectors.n,
                                        width * K,
                                        {nullptr, 0, c.rows, column},
                                        width,

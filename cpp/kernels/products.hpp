@@ -5,7 +5,7 @@
 //   add_rows   c (+)= sum_r B[r]       the biases' gradients
 //
 // A sum always runs in the same order, whatever tile it falls in: a row's result does not depend on the
-// rows around it.
+// rows around it. Where a matrix is narrow, a sum is that of a few strands that run side by side.
 #pragma once
 
 #include "layout.hpp"
@@ -20,6 +20,10 @@ constexpr int tile_rows(int n) {
   while (m < tallest && (m + 1) * n + min(m + 1, n) + 1 <= registers) ++m;
   return m;
 }
+
+/// Strands of a sum: with the vectors of the whole matrix beside each other, enough sums at once to hide
+/// the time that one addition takes.
+constexpr int strands(Index vectors) { return vectors == 1 ? 4 : vectors < 4 ? 2 : 1; }
 
 /// Rows found through pointers.
 template <class T>
@@ -77,7 +81,8 @@ struct Product {
   Index rows;
   const T* b; // packed: `width` vectors for every column of A
   Index width, panels;
-  Index b_step; // from panel to panel
+  Index vectors; // of all panels of the matrix, also those that are others' work
+  Index b_step;  // from panel to panel
   Target<T> c;
   Index c_step, tail; // lanes of the last vector of the last panel that exist in C
   Start start = Start::keep;
@@ -85,12 +90,12 @@ struct Product {
   Index bias_step = 0;
 };
 
-/// M rows of P panels: as many sums in registers as hide the time one takes.
-template <class T, class A, int P, int M, int N>
+/// M rows of P panels, in S strands: as many sums in registers as hide the time one takes.
+template <class T, class A, int S, int P, int M, int N>
 void multiply_tile(const Product<T, A>& p, Index panel, Index row) {
   constexpr Index L = lanes<T>;
   const Index tail = panel + P == p.panels ? p.tail : L;
-  Vec<T> sum[P][M][N];
+  Vec<T> sum[S][P][M][N];
   T* c[M];
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m) c[m] = p.c.at(row + m) + panel * p.c_step;
@@ -99,11 +104,14 @@ void multiply_tile(const Product<T, A>& p, Index panel, Index row) {
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m)
 #pragma GCC unroll 8
-      for (int n = 0; n < N; ++n)
-        sum[q][m][n] = p.start == Start::zero   ? Vec<T>(T(0))
-                       : p.start == Start::bias ? load(p.bias + (panel + q) * p.bias_step + n * L)
-                       : q + 1 < P || n + 1 < N ? load(c[m] + q * p.c_step + n * L)
-                                                : load(c[m] + q * p.c_step + n * L, tail);
+      for (int n = 0; n < N; ++n) {
+        sum[0][q][m][n] = p.start == Start::zero   ? Vec<T>(T(0))
+                          : p.start == Start::bias ? load(p.bias + (panel + q) * p.bias_step + n * L)
+                          : q + 1 < P || n + 1 < N ? load(c[m] + q * p.c_step + n * L)
+                                                   : load(c[m] + q * p.c_step + n * L, tail);
+#pragma GCC unroll 8
+        for (int s = 1; s < S; ++s) sum[s][q][m][n] = Vec<T>(T(0));
+      }
   const T* b[P];
 #pragma GCC unroll 8
   for (int q = 0; q < P; ++q) b[q] = p.b + (panel + q) * p.b_step;
@@ -111,8 +119,7 @@ void multiply_tile(const Product<T, A>& p, Index panel, Index row) {
     const T* a[M];
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) a[m] = p.a.at(segment, row + m);
-    const Index length = p.a.length(segment);
-    for (Index k = 0; k < length; ++k) {
+    const auto add = [&](int s, Index k) RNNCORE_HOT {
 #pragma GCC unroll 8
       for (int q = 0; q < P; ++q) {
         Vec<T> v[N];
@@ -123,10 +130,17 @@ void multiply_tile(const Product<T, A>& p, Index panel, Index row) {
         for (int m = 0; m < M; ++m) {
           const Vec<T> factor(a[m][k]);
 #pragma GCC unroll 8
-          for (int n = 0; n < N; ++n) sum[q][m][n] = fma(factor, v[n], sum[q][m][n]);
+          for (int n = 0; n < N; ++n) sum[s][q][m][n] = fma(factor, v[n], sum[s][q][m][n]);
         }
       }
-    }
+    };
+    const Index length = p.a.length(segment), even = length - length % S;
+    for (Index k = 0; k < even; k += S)
+#pragma GCC unroll 8
+      for (int s = 0; s < S; ++s) add(s, k + s);
+#pragma GCC unroll 8
+    for (int s = 0; s + 1 < S; ++s)
+      if (even + s < length) add(s, even + s);
   }
 #pragma GCC unroll 8
   for (int q = 0; q < P; ++q)
@@ -134,30 +148,45 @@ void multiply_tile(const Product<T, A>& p, Index panel, Index row) {
     for (int m = 0; m < M; ++m) {
       T* to = c[m] + q * p.c_step;
 #pragma GCC unroll 8
-      for (int n = 0; n + 1 < N; ++n) store(to + n * L, sum[q][m][n]);
-      store(to + (N - 1) * L, sum[q][m][N - 1], q + 1 < P ? L : tail);
+      for (int n = 0; n < N; ++n) {
+        Vec<T> all = sum[0][q][m][n];
+#pragma GCC unroll 8
+        for (int s = 1; s < S; ++s) all = all + sum[s][q][m][n];
+        n + 1 < N ? store(to + n * L, all) : store(to + n * L, all, q + 1 < P ? L : tail);
+      }
     }
 }
 
-template <class T, class A, int N, int M = tile_rows(N)>
+template <class T, class A, int S, int N, int M>
 RNNCORE_INLINE void multiply_rows(const Product<T, A>& p, Index panel, Index row, Index rows) {
-  if (rows == M) return multiply_tile<T, A, 1, M, N>(p, panel, row);
-  if constexpr (M > 1) multiply_rows<T, A, N, M - 1>(p, panel, row, rows);
+  if (rows == M) return multiply_tile<T, A, S, 1, M, N>(p, panel, row);
+  if constexpr (M > 1) multiply_rows<T, A, S, N, M - 1>(p, panel, row, rows);
 }
 
 /// A single row, several panels at a time.
-template <class T, class A, int N, int P = tallest / N>
+template <class T, class A, int S, int N, int P = tallest / (N * S)>
 RNNCORE_INLINE void multiply_row(const Product<T, A>& p, Index panel) {
-  for (; panel + P <= p.panels; panel += P) multiply_tile<T, A, P, 1, N>(p, panel, 0);
-  if constexpr (P > 1) multiply_row<T, A, N, P / 2>(p, panel);
+  for (; panel + P <= p.panels; panel += P) multiply_tile<T, A, S, P, 1, N>(p, panel, 0);
+  if constexpr (P > 1) multiply_row<T, A, S, N, P / 2>(p, panel);
+}
+
+template <class T, class A, int S, int N>
+RNNCORE_INLINE void multiply_panels(const Product<T, A>& p) {
+  if (p.rows == 1) return multiply_row<T, A, S, N>(p, 0);
+  constexpr int tall = S > 1 ? min(4, tile_rows(N * S)) : tile_rows(N);
+  const Parts tiles(p.rows, tall);
+  for (Index panel = 0; panel < p.panels; ++panel)
+    for (Index i = 0; i < tiles.count; ++i)
+      multiply_rows<T, A, S, N, tall>(p, panel, tiles.begin(i), tiles.size(i));
 }
 
 template <class T, class A, int N>
-RNNCORE_INLINE void multiply_panels(const Product<T, A>& p) {
-  if (p.rows == 1) return multiply_row<T, A, N>(p, 0);
-  const Parts tiles(p.rows, tile_rows(N));
-  for (Index panel = 0; panel < p.panels; ++panel)
-    for (Index i = 0; i < tiles.count; ++i) multiply_rows<T, A, N>(p, panel, tiles.begin(i), tiles.size(i));
+RNNCORE_INLINE void multiply_width(const Product<T, A>& p) {
+  if constexpr (N == 1)
+    if (strands(p.vectors) == 4) return multiply_panels<T, A, 4, N>(p);
+  if constexpr (N < 4)
+    if (strands(p.vectors) == 2) return multiply_panels<T, A, 2, N>(p);
+  multiply_panels<T, A, 1, N>(p);
 }
 
 template <class T, class A>
@@ -165,13 +194,13 @@ void multiply(const Product<T, A>& p) {
   static_assert(widest == 4);
   switch (p.width) {
   case 1:
-    return multiply_panels<T, A, 1>(p);
+    return multiply_width<T, A, 1>(p);
   case 2:
-    return multiply_panels<T, A, 2>(p);
+    return multiply_width<T, A, 2>(p);
   case 3:
-    return multiply_panels<T, A, 3>(p);
+    return multiply_width<T, A, 3>(p);
   case 4:
-    return multiply_panels<T, A, 4>(p);
+    return multiply_width<T, A, 4>(p);
   }
 }
 
