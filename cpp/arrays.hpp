@@ -95,6 +95,10 @@ py::object or_none(const Array<T>& array, bool given) {
   return given ? py::object(array) : py::none();
 }
 
+inline void make_read_only(const py::array& array) {
+  py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+}
+
 /// Calls shorter than a few microseconds keep the GIL: releasing it would cost as much.
 class ReleaseGil {
 public:

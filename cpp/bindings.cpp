@@ -19,8 +19,11 @@ void bind_layer(py::module_& m, const std::string& suffix) {
 
   py::class_<ForestTape<T>>(m, ("ForestTape" + suffix).c_str());
 
+  py::class_<Targets<T>>(m, ("Targets" + suffix).c_str());
+
   py::class_<Layer<T>>(m, ("Layer" + suffix).c_str())
       .def(py::init<const Settings&, const ParameterGroups&>(), py::arg("settings"), py::arg("params"))
+      .def("targets", &Layer<T>::targets, py::arg("gradients"))
       .def("forward", &Layer<T>::forward, py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"),
            py::arg("record"), py::arg("cell_states"), py::arg("masks"))
       .def("backward", &Layer<T>::backward, py::arg("tape"), py::arg("dy"), py::arg("dh"), py::arg("dc"),

@@ -169,12 +169,9 @@ py::dict Decoding<T>::backward(DecodingTape<T>& tape, const py::object& dy, cons
   if (lean_ || query_) d.through = zeros<T>({time, batch, n.top});
   for (Index l = 0; l < n.layers; ++l) d.x.push_back(zeros<T>({time, batch, l == 0 ? n.input : n.top}));
 
-  std::vector<std::vector<std::vector<Weights<T>>>> targets;
-  for (Index l = 0; l < n.layers; ++l)
-    targets.push_back(
-        layers_[l]->targets(gradients[std::size_t(l)].template cast<const ParameterGroups&>()));
   std::vector<const Weights<T>*> directions;
-  for (const auto& target : targets) directions.push_back(target.front().data());
+  for (Index l = 0; l < n.layers; ++l)
+    directions.push_back(gradients[std::size_t(l)].template cast<const Targets<T>&>().transitions.front());
   Index bytes = 0, l = 0;
   for (SteppedPasses<T>& walk : tape.walks) {
     BackwardArrays<T> arrays{};

@@ -162,15 +162,14 @@ py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, co
     if (arrays.lengths && keeps_c) zero_padding(grid, arrays.lengths, arrays.c, D * H);
     passes_.forward(arrays, tape ? &tape->record : nullptr, steps);
   }
+  if (records) make_read_only(y); // the way back reads it again
   return py::make_tuple(y, h, or_none(running_c, has_c), or_none(c, keeps_c),
                         tape ? py::cast(std::move(tape)) : py::none());
 }
 
 template <class T>
 py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const py::object& dh_object,
-                             const py::object& dc_object, const ParameterGroups& gradients, bool want_dx) {
-  if (gradients.groups.size() != parameters_.size())
-    throw py::value_error("gradients: a group for each direction");
+                             const py::object& dc_object, const Targets<T>& gradients, bool want_dx) {
   if (tape.record.parts.empty()) throw py::value_error("tape: has served already");
   const bool has_c = cell_.has_cell_state;
   const Index D = Index(parameters_.size()), B = tape.grid.batch, H = shape_.hidden, P = shape_.output;
@@ -178,9 +177,6 @@ py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const p
   if (!dy_object.is_none()) dy = of_shape<T>("dy", dy_object, {tape.y.shape(0), tape.y.shape(1), D * P});
   if (has_c) dc = copy_or_zeros<T>("dc", dc_object, {D, B, H});
   if (want_dx) dx = new_array<T>({tape.x.shape(0), tape.x.shape(1), shape_.input});
-  const auto weights = targets(gradients);
-  std::vector<const Weights<T>*> directions;
-  for (const auto& transitions : weights) directions.push_back(transitions.data());
 
   const BackwardArrays<T> arrays{tape.x.data(),
                                  const_cast<T*>(tape.y.data()), // read-only for everybody else
@@ -193,7 +189,7 @@ py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const p
                                  want_dx ? dx.mutable_data() : nullptr,
                                  nullptr,
                                  nullptr,
-                                 directions.data(),
+                                 gradients.transitions.data(),
                                  mask_arrays(tape.masks, tape.x.shape(0), tape.x.shape(1), B)};
   {
     const ReleaseGil release(tape.y.size() * (shape_.input + shape_.hidden) * cell_.packing.gates);
@@ -205,8 +201,12 @@ py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const p
 }
 
 template <class T>
-std::vector<std::vector<Weights<T>>> Layer<T>::targets(const ParameterGroups& gradients) const {
-  return pointers<T>(gradients.groups, cell_, shape_);
+Targets<T> Layer<T>::targets(const ParameterGroups& gradients) const {
+  if (gradients.groups.size() != parameters_.size())
+    throw py::value_error("gradients: a group for each direction");
+  Targets<T> targets{gradients.groups, pointers<T>(gradients.groups, cell_, shape_), {}};
+  for (const auto& direction : targets.directions) targets.transitions.push_back(direction.data());
+  return targets;
 }
 
 template <class T>
@@ -263,15 +263,13 @@ py::tuple Layer<T>::forward_forest(const py::object& x_object, const py::tuple& 
 
 template <class T>
 py::tuple Layer<T>::backward_forest(ForestTape<T>& tape, const py::object& dh_object,
-                                    const py::object& dc_object, const ParameterGroups& gradients) {
+                                    const py::object& dc_object, const Targets<T>& gradients) {
   const Index rows = tape.y.shape(0), H = shape_.hidden;
   const bool has_c = cell_.has_cell_state, any = cell_.any_arity;
   Array<T> dx = new_array<T>({tape.x.shape(0), shape_.input}), dc, d_offer;
   Array<T> dh = copy_or_zeros<T>("dh", dh_object, {rows, H});
   if (has_c) dc = copy_or_zeros<T>("dc", dc_object, {rows, H});
   if (any) d_offer = copy_or_zeros<T>("d_offer", py::none(), {rows, H});
-  const auto weights = targets(gradients);
-  const Weights<T>* transitions = weights.at(0).data();
   BackwardArrays<T> arrays{};
   arrays.x = tape.x.data();
   arrays.y = const_cast<T*>(tape.y.data());
@@ -281,7 +279,7 @@ py::tuple Layer<T>::backward_forest(ForestTape<T>& tape, const py::object& dh_ob
   if (any) arrays.offer = tape.offer.mutable_data();
   if (any) arrays.d_offer = d_offer.mutable_data();
   arrays.dx = dx.mutable_data();
-  arrays.weights = &transitions;
+  arrays.weights = gradients.transitions.data();
   arrays.masks = mask_arrays(tape.masks, 1, rows, rows);
   if (rows > 0) {
     if (tape.record.parts.empty()) throw py::value_error("tape: has served already");

@@ -21,6 +21,14 @@ struct ParameterGroups {
   Groups groups;
 };
 
+/// Where the gradients of a layer's parameters are added. Keeps their arrays alive.
+template <class T>
+struct Targets {
+  Groups arrays;
+  std::vector<std::vector<Weights<T>>> directions;
+  std::vector<const Weights<T>*> transitions; // of each direction the first
+};
+
 /// What the layer's cell is told to do.
 struct Settings {
   std::string cell;
@@ -72,7 +80,7 @@ public:
 
   /// (dx or None, dh0, dc0 or None); adds to `gradients`. A tape serves once.
   py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dh, const py::object& dc,
-                     const ParameterGroups& gradients, bool want_dx);
+                     const Targets<T>& gradients, bool want_dx);
 
   /// (h, c or None, tape or None) of all nodes. `order`: begin, wave, prev, edges or None, and whether x
   /// has rows for leaves alone; see `Forest`. `given`: None, or h and c (or None), arrays for all nodes
@@ -83,7 +91,10 @@ public:
   /// (dx, and the gradients of h and of c or None, all paths through later nodes included, before those of
   /// the nodes' own instants); adds to `gradients`.
   py::tuple backward_forest(ForestTape<T>& tape, const py::object& dh, const py::object& dc,
-                            const ParameterGroups& gradients);
+                            const Targets<T>& gradients);
+
+  /// Gradients are checked once, not with every call.
+  Targets<T> targets(const ParameterGroups& gradients) const;
 
   bool one_way() const { return parameters_.size() == 1; }
   Index gates() const { return cell_.packing.gates; }
@@ -93,8 +104,6 @@ public:
   const Shape& shape() const { return shape_; }
   bool has_cell_state() const { return cell_.has_cell_state; }
   Passes<T>& passes() { return passes_; }
-  /// Where gradients of the parameters go.
-  std::vector<std::vector<Weights<T>>> targets(const ParameterGroups& gradients) const;
 
 private:
   const Cell<T>& cell_;

@@ -36,8 +36,11 @@ class Settings:
         plain: bool,
     ) -> None: ...
 
+class TargetsF32: ...
+
 class LayerF32:
     def __init__(self, settings: Settings, params: Parameters) -> None: ...
+    def targets(self, gradients: Parameters) -> TargetsF32: ...
     def forward(
         self,
         x: Array,
@@ -54,7 +57,7 @@ class LayerF32:
         dy: Array | None,
         dh: Array | None,
         dc: Array | None,
-        gradients: Parameters,
+        gradients: TargetsF32,
         want_dx: bool,
     ) -> tuple[Array, Array, Array | None]: ...
     def forward_forest(
@@ -66,7 +69,7 @@ class LayerF32:
         record: bool,
     ) -> tuple[Array, Array | None, Any]: ...
     def backward_forest(
-        self, tape: Any, dh: Array | None, dc: Array | None, gradients: Parameters
+        self, tape: Any, dh: Array | None, dc: Array | None, gradients: TargetsF32
     ) -> tuple[Array, Array, Array | None]: ...
 
 class LayerF64(LayerF32): ...
@@ -149,7 +152,7 @@ class DecodingF32:
         tape: Any,
         dy: Array,
         dcontext: Array | None,
-        gradients: list[Parameters],
+        gradients: list[TargetsF32],
         dkeys: Array,
         dvalues: Array,
         dv: Array | None,

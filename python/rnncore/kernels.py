@@ -17,8 +17,8 @@ from .regularisers import Regularisers
 
 #: `h`, or `(h, c)` for an LSTM.
 State: TypeAlias = Any
-#: Of each layer the parameters, or their gradients, in the kernels' order.
-Groups: TypeAlias = list[_core.Parameters]
+#: Where the gradients of each layer go.
+Targets: TypeAlias = list[_core.TargetsF32]
 
 _LAYERS = {np.dtype("float32"): _core.LayerF32, np.dtype("float64"): _core.LayerF64}
 _PAIRS = {name: (f"{name}[0]", f"{name}[1]") for name in ("state", "dstate")}
@@ -83,7 +83,7 @@ class Kernels(Module):
     def _build(self) -> None:
         """Make the compiled layers; they watch the parameters, which never change identity."""
         self._layers = self._compiled(self.params)
-        self._grad_groups: Groups | None = None
+        self._targets: Targets | None = None
 
     def _compiled(self, params: Mapping[str, Array]) -> list[_core.LayerF32]:
         layer = _LAYERS[self.dtype]
@@ -93,7 +93,7 @@ class Kernels(Module):
             for width, group in zip(widths, self._groups(params), strict=True)
         ]
 
-    def _groups(self, arrays: Mapping[str, Array]) -> Groups:
+    def _groups(self, arrays: Mapping[str, Array]) -> list[_core.Parameters]:
         """Parameters or gradients as the compiled layers take them."""
         return [
             _core.Parameters(
@@ -105,14 +105,18 @@ class Kernels(Module):
             for layer in self._names
         ]
 
-    def _gradients(self) -> Groups:
+    def _gradients(self) -> Targets:
         """Where the compiled layers add their gradients: `grads`, which never change identity."""
-        if self._grad_groups is None:
-            self._grad_groups = self._groups(self.grads)
-        return self._grad_groups
+        if self._targets is None:
+            self._targets = self._targets_of(self.grads)
+        return self._targets
+
+    def _targets_of(self, grads: Mapping[str, Array]) -> Targets:
+        pairs = zip(self._layers, self._groups(grads), strict=True)
+        return [layer.targets(group) for layer, group in pairs]
 
     def __getstate__(self) -> dict[str, Any]:
-        compiled = ("_layers", "_grad_groups")
+        compiled = ("_layers", "_targets")
         return {name: value for name, value in vars(self).items() if name not in compiled}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -162,11 +162,7 @@ def once(pullback: Callable[..., Any]) -> Callable[..., Any]:
     del pullback
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            mine = held.pop()  # in one go: of two threads that come here at once, one has it
-        except IndexError:
-            message = "this pullback has already run; call vjp again for another"
-            raise RuntimeError(message) from None
+        mine = taken(held)
         try:
             return mine(*args, **kwargs)
         except BaseException:
@@ -174,3 +170,12 @@ def once(pullback: Callable[..., Any]) -> Callable[..., Any]:
             raise
 
     return run
+
+
+def taken(held: list[Any]) -> Any:
+    """What a pullback holds until it runs; `RuntimeError` if it has run already."""
+    try:
+        return held.pop()  # in one go: of two threads that come here at once, one has it
+    except IndexError:
+        message = "this pullback has already run; call vjp again for another"
+        raise RuntimeError(message) from None

@@ -135,7 +135,7 @@ class Recursive(Module):
                 None if upstream is None else as_shape(name, upstream, self.dtype, h.shape)
                 for name, upstream in (("dh", dh), ("dc", dc))
             )
-            gradients = self._groups(self.grads)
+            gradients = self._kernels.targets(self._groups(self.grads))
             dx, d_h, d_c = self._kernels.backward_forest(tape, d_h, d_c, gradients)
             if leaf_back is not None and d_c is not None:
                 d_leaves: Array = leaf_back(d_h[order.starts], d_c[order.starts])

@@ -12,13 +12,13 @@ import numpy.typing as npt
 from . import _core
 from .arrays import Array, as_array, as_lengths, as_shape, check_count, check_size
 from .init import RecurrentInit
-from .kernels import Groups, Kernels, State
-from .module import once
+from .kernels import Kernels, State, Targets
+from .module import taken
 from .regularisers import Masks, bernoulli, inverted, rate
 
 Pullback: TypeAlias = Callable[..., tuple[Array, State]]
-#: Where the gradients of a call go, and what to do once they are there.
-_Gradients: TypeAlias = Callable[[], tuple[Groups, Callable[[], None] | None]]
+#: Where the gradients of a call go if not to `grads`, and what to do once they are there.
+_Gradients: TypeAlias = Callable[[], tuple[Targets, Callable[[], None]]]
 
 
 class Layers(Kernels):
@@ -140,43 +140,42 @@ class Layers(Kernels):
         x, batched = self._input(x)
         if lengths is not None:
             lengths = self._lengths(lengths, x)
-        shape = self._state_shape(x, batched)
-        h0, c0 = self._initial(state, x, batched)
+        h0, c0 = (None, None) if state is None else self._initial(state, x, batched)
         layers, gradients = self._for_one_call()
-        record = self._remembered_steps(x)
-        finals, tapes, masks = [], [], []
+        record = self._remembered_steps(x) if self.checkpoint else 0
+        finals, calls = [], []
         for n, layer in enumerate(layers):
-            if n:
-                masks.append(inverted(self.rng, x.shape, self.dropout, self.dtype))
-                x = x if masks[-1] is None else x * masks[-1]
+            drop = inverted(self.rng, x.shape, self.dropout, self.dtype) if n else None
+            x = x if drop is None else x * drop
+            masks = self._masks(x) if self._masked else None
             h, c = self._of_layer(h0, n), self._of_layer(c0, n)
-            x, h, c, _, tape = layer.forward(x, h, c, lengths, record, False, self._masks(x))
+            x, h, c, _, tape = layer.forward(x, h, c, lengths, record, False, masks)
             finals.append((h, c))
-            tapes.append(tape)
-        x.flags.writeable = False
+            calls.append((layer, tape, drop))
         y, final = self._outputs(x, finals, batched)
+        shape, held = y.shape, [calls]
+        del x, h, c, tape, calls  # the pullback's alone
 
         def pullback(dy: npt.ArrayLike | None = None, dstate: State = None) -> tuple[Array, State]:
-            d = (
-                None
-                if dy is None
-                else self._batched(as_shape("dy", dy, self.dtype, y.shape), batched)
-            )
-            dh, dc = self._add_batch(self._state("dstate", dstate, shape), batched)
-            grads, add = gradients()
+            d = None if dy is None else as_shape("dy", dy, self.dtype, shape)
+            d = d if d is None else self._batched(d, batched)
+            dh, dc = (None, None) if dstate is None else self._final(dstate, shape, batched)
+            calls = taken(held)
+            grads, add = gradients() if gradients else (self._gradients(), None)
             initial = []
-            for n in reversed(range(self.num_layers)):
-                d, dh0, dc0 = layers[n].backward(
-                    tapes.pop(), d, self._of_layer(dh, n), self._of_layer(dc, n), grads[n], True
+            for n in range(self.num_layers - 1, -1, -1):
+                layer, tape, drop = calls[n]
+                d, dh0, dc0 = layer.backward(
+                    tape, d, self._of_layer(dh, n), self._of_layer(dc, n), grads[n], True
                 )
-                if n and masks[n - 1] is not None:
-                    d *= masks[n - 1]
+                if drop is not None:
+                    d *= drop
                 initial.append((dh0, dc0))
             if add:
                 add()
             return self._outputs(d, initial[::-1], batched)
 
-        return (y, final), once(pullback)
+        return (y, final), pullback
 
     def stages(self, batch: int) -> tuple[int, State, list[Any]]:
         """What a stream goes through: the width of its frames, a zero state, layers on it."""
@@ -196,11 +195,11 @@ class Layers(Kernels):
     def _build(self) -> None:
         super()._build()
         self._expected = self._regularisers.expected(self.dtype, self.directions * self.hidden_size)
+        self._masked = self._regularisers.masks
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            name: value for name, value in super().__getstate__().items() if name != "_expected"
-        }
+        derived = ("_expected", "_masked")
+        return {n: value for n, value in super().__getstate__().items() if n not in derived}
 
     def _remembered_steps(self, x: Array) -> int:
         """After how many steps a tape is cut, 0 for never."""
@@ -209,18 +208,16 @@ class Layers(Kernels):
 
     def _masks(self, x: Array) -> Masks | None:
         """Masks of one layer for a call with inputs like x."""
-        if not self._regularisers.masks:
-            return None
         batch = x.shape[0 if self.batch_first else 1]
         rows = (*x.shape[:2], self.directions * self.hidden_size)
         state = (self.directions, batch, self.output_size)
         return self._regularisers.draw(self.rng, self.dtype, state, rows)
 
-    def _for_one_call(self) -> tuple[list[_core.LayerF32], _Gradients]:
+    def _for_one_call(self) -> tuple[list[_core.LayerF32], _Gradients | None]:
         """The compiled layers, and where their gradients go: weight-drop has its own each time."""
         rate = self._regularisers.weight_drop
         if not rate:
-            return self._layers, lambda: (self._gradients(), None)
+            return self._layers, None
         params = self.params
         masks: dict[str, Array] = {
             name: bernoulli(self.rng, value.shape, 1 - rate, self.dtype) / self.dtype.type(1 - rate)
@@ -228,14 +225,14 @@ class Layers(Kernels):
             if name.startswith("weight_hh")
         }
 
-        def gradients() -> tuple[Groups, Callable[[], None] | None]:
+        def gradients() -> tuple[Targets, Callable[[], None]]:
             own = {name: np.zeros_like(mask) for name, mask in masks.items()}
 
             def add() -> None:
                 for name, mask in masks.items():
                     self.grads[name] += own[name] * mask
 
-            return self._groups({**self.grads, **own}), add
+            return self._targets_of({**self.grads, **own}), add
 
         dropped = {name: params[name] * mask for name, mask in masks.items()}
         return self._compiled({**params, **dropped}), gradients
@@ -253,15 +250,20 @@ class Layers(Kernels):
     def _lengths(self, lengths: npt.ArrayLike | None, x: Array) -> Array | None:
         return as_lengths(lengths, *x.shape[:2][:: -1 if self.batch_first else 1])
 
-    def _state_shape(self, x: Array, batched: bool) -> tuple[int, ...]:
+    def _state_shape(self, shape: tuple[int, ...], batched: bool) -> tuple[int, ...]:
+        """The shape of h for sequences of this shape."""
         layers = self.num_layers * self.directions
-        batch = (x.shape[0 if self.batch_first else 1],) if batched else ()
+        batch = (shape[0 if self.batch_first else 1],) if batched else ()
         return (layers, *batch, self.output_size)
 
     def _initial(self, state: State, x: Array, batched: bool) -> tuple[Any, Any]:
-        if state is None:
-            return None, None
-        return self._add_batch(self._state("state", state, self._state_shape(x, batched)), batched)
+        shape = self._state_shape(x.shape, batched)
+        return self._add_batch(self._state("state", state, shape), batched)
+
+    def _final(self, dstate: State, shape: tuple[int, ...], batched: bool) -> tuple[Any, Any]:
+        """Gradients of the final states of a call whose outputs have this shape."""
+        shape = self._state_shape(shape, batched)
+        return self._add_batch(self._state("dstate", dstate, shape), batched)
 
     def _add_batch(self, parts: tuple[Any, Any], batched: bool) -> tuple[Any, Any]:
         if batched:
@@ -279,7 +281,7 @@ class Layers(Kernels):
     ) -> tuple[Array, State]:
         """Join the layers' states, and drop the batch axis that the caller's arrays do not have."""
         state = parts[0]
-        if len(parts) > 1:
+        if self.num_layers > 1:
             h, c = zip(*parts, strict=True)
             state = np.concatenate(h), np.concatenate(c) if self.has_cell_state else None
         if not batched:
