@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -44,6 +45,26 @@ Array<T> of_shape(const char* name, const py::object& object, Extents shape) {
   if (array.ndim() != Index(shape.size()) || !std::equal(shape.begin(), shape.end(), array.shape()))
     throw py::value_error(std::string(name) + ": unexpected shape");
   return array;
+}
+
+/// Schedules number rows in 32 bits.
+inline void check_rows(const char* name, Index rows) {
+  if (rows > std::numeric_limits<int32_t>::max())
+    throw py::value_error(std::string(name) + " must have at most " +
+                          std::to_string(std::numeric_limits<int32_t>::max()) + " rows, got " +
+                          std::to_string(rows));
+}
+
+/// The input x of so many axes, the last of them `width` long: all others count rows.
+template <class T>
+Array<T> rows_of(const py::object& object, Index axes, Index width) {
+  if (!py::array_t<T>::check_(object)) return contiguous<T>(object);
+  const auto x = py::reinterpret_borrow<py::array>(object);
+  if (x.ndim() != axes || x.shape(axes - 1) != width) throw py::value_error("x: unexpected shape");
+  Index rows = 1; // of an empty array those of its sequences, or its steps
+  for (Index axis = 0; axis + 1 < axes; ++axis) rows *= std::max<Index>(1, x.shape(axis));
+  check_rows("x", rows); // before anything is copied
+  return contiguous<T>(object);
 }
 
 /// Arrays of this size and more have memory of our own.

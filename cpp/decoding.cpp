@@ -65,8 +65,8 @@ Decoding<T>::Decoding(const py::list& layers, const py::object& query, const py:
 }
 
 template <class T>
-void Decoding<T>::check(const DecodingSizes& n, const Memory<T>& memory, Index x_width) const {
-  if (x_width != n.input || n.fed > n.input) throw py::value_error("x: unexpected shape");
+void Decoding<T>::check(const DecodingSizes& n, const Memory<T>& memory) const {
+  if (n.fed > n.input) throw py::value_error("x: unexpected shape");
   if (memory.sources() != n.batch || n.query != (query_ ? query_->shape().hidden : n.top) ||
       (query_ && query_->shape().input != n.top) || (lean_ && lean_->shape().input != n.top) ||
       (combine_ && combine_->shape().input != n.value + n.top))
@@ -79,9 +79,8 @@ py::tuple Decoding<T>::forward(const py::object& memory_object, const py::object
                                const py::list& masks, bool record) {
   const auto& memory = memory_object.cast<const Memory<T>&>();
   std::unique_ptr<DecodingTape<T>> tape(new DecodingTape<T>);
-  tape->x = contiguous<T>(x);
-  if (tape->x.ndim() != 3) throw py::value_error("x: unexpected shape");
   const Shape bottom = layers_[0]->shape();
+  tape->x = rows_of<T>(x, 3, bottom.input);
   const Index time = tape->x.shape(0), batch = tape->x.shape(1), count = Index(layers_.size());
   const Index P = bottom.output, H = bottom.hidden, M = memory.value_size();
   const DecodingSizes n = tape->size = {time,
@@ -95,7 +94,7 @@ py::tuple Decoding<T>::forward(const py::object& memory_object, const py::object
                                         lean_ ? lean_->shape().hidden : 0,
                                         combine_ ? combine_->shape().hidden : M,
                                         combine_ != nullptr};
-  check(n, memory, tape->x.shape(2));
+  check(n, memory);
   Array<int64_t> lengths;
   if (!lengths_object.is_none()) lengths = of_shape<int64_t>("lengths", lengths_object, {batch});
   tape->memory = memory_object;

@@ -58,7 +58,7 @@ public:
                     const py::object& dv);
 
 private:
-  void check(const DecodingSizes& size, const Memory<T>& memory, Index x_width) const;
+  void check(const DecodingSizes& size, const Memory<T>& memory) const;
 
   const py::object keep_; // what the pointers point to
   std::vector<Layer<T>*> layers_;

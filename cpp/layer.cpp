@@ -124,8 +124,7 @@ template <class T>
 py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, const py::object& c0,
                             const py::object& lengths_object, const py::object& record, bool cell_states,
                             const py::object& masks) {
-  const Array<T> x = contiguous<T>(x_object);
-  if (x.ndim() != 3 || x.shape(2) != shape_.input) throw py::value_error("x: unexpected shape");
+  const Array<T> x = rows_of<T>(x_object, 3, shape_.input);
   const bool batch_first = settings_.batch_first;
   const Grid grid{x.shape(batch_first ? 1 : 0), x.shape(batch_first ? 0 : 1), batch_first};
   Array<int64_t> lengths = no_array<int64_t>();
@@ -212,12 +211,12 @@ Targets<T> Layer<T>::targets(const ParameterGroups& gradients) const {
 template <class T>
 py::tuple Layer<T>::forward_forest(const py::object& x_object, const py::tuple& order,
                                    const py::object& given, const py::object& masks, bool record) {
-  const Array<T> x = contiguous<T>(x_object);
-  if (x.ndim() != 2 || x.shape(1) != shape_.input) throw py::value_error("x: unexpected shape");
+  const Array<T> x = rows_of<T>(x_object, 2, shape_.input);
   const auto begin = contiguous<int64_t>(order[0]);
   const auto wave = contiguous<int32_t>(order[1]);
   const Index rows = wave.size(), H = shape_.hidden;
   const bool has_c = cell_.has_cell_state, any = cell_.any_arity, leaves_read = order[4].cast<bool>();
+  check_rows("wave", rows);
   const auto prev = contiguous<int32_t>(order[2]);
   Array<int32_t> edges;
   if (any) edges = of_shape<int32_t>("edges", order[3], {rows + 1});

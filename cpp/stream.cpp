@@ -103,6 +103,7 @@ private:
 template <class T>
 Stream<T>::Stream(const py::list& layers, Index batch, const py::object& check, const Stream* other)
     : batch_(batch), layers_(layers), check_(check) {
+  check_rows("batch", batch);
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const Stage<T>* known = other ? other->stages_.at(i).get() : nullptr;
     stages_.push_back(stage_of<T>(layers[i].cast<py::tuple>(), batch, known));
@@ -140,9 +141,8 @@ py::object Stream<T>::step(const py::object& given, const py::object& out) {
 
 template <class T>
 py::object Stream<T>::run(const py::object& given) {
-  const Array<T> x = contiguous<T>(given);
-  if (x.ndim() != 3 || x.shape(1) != batch_ || x.shape(2) != inputs_)
-    throw py::value_error("x: unexpected shape");
+  const Array<T> x = rows_of<T>(given, 3, inputs_);
+  if (x.shape(1) != batch_) throw py::value_error("x: unexpected shape");
   Array<T> y = new_array<T>({x.shape(0), batch_, outputs_});
   T* to = y.mutable_data();
   const Use use(*this);

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from .arrays import Array, as_indices, as_integers
 from .nested import nest, postorder
-from .order import NOBODY, Order, ranges
+from .order import NOBODY, Order, check_rows, ranges
 
 
 class Forest:
@@ -254,8 +254,10 @@ class Forest:
 
 def _kept(name: str, value: npt.ArrayLike) -> Array:
     """A copy that nobody writes to: much that is found out about a forest is remembered."""
-    kept = as_integers(name, value).astype(np.int64)
-    if kept.ndim != 1:
-        raise ValueError(f"{name} must have one axis, got {kept.shape}")
+    given = as_integers(name, value)
+    if given.ndim != 1:
+        raise ValueError(f"{name} must have one axis, got {given.shape}")
+    check_rows(name, given)
+    kept = given.astype(np.int64)
     kept.flags.writeable = False
     return kept

@@ -67,9 +67,10 @@ class Order:
         if (given := getattr(self, name)) is None:
             return
         given = as_integers(name, given)
-        kept = given.astype(dtype, order="C")
         if given.ndim != 1 and (name != "prev" or self.first is not None):
             raise ValueError(f"{name} must have one axis, got {given.shape}")
+        check_rows(name, given)
+        kept = given.astype(dtype, order="C")
         if (kept != given).any():
             raise ValueError(f"{name} must be numbers of nodes, got {given.max()}")
         kept.flags.writeable = False
@@ -88,6 +89,7 @@ class Order:
         first = None if first is None else as_integers("first", first)
         if prev.ndim != (2 if first is None else 1):
             raise ValueError(f"prev must have shape (arity, N), or (E,) with first: {prev.shape}")
+        check_rows("prev", prev)
         rows = prev.shape[1] if first is None else len(first) - 1
         if first is not None and not _rises(first, rows, len(prev)):
             raise ValueError(f"first must rise from 0 to {len(prev)}, got {first}")
@@ -151,6 +153,13 @@ class Order:
     def input_rows(self) -> Array:
         """The rows that have an input where inputs="leaves"."""
         return self.starts if self.leaves is None else self.leaves
+
+
+def check_rows(name: str, array: Array) -> None:
+    """Raise `ValueError` if the last axis has more entries than the kernels can number."""
+    most = np.iinfo(np.int32).max
+    if array.ndim and array.shape[-1] > most:
+        raise ValueError(f"{name} must have at most {most} entries, got {array.shape[-1]}")
 
 
 def _rises(numbers: Array, count: int, last: int) -> bool:
