@@ -382,6 +382,93 @@ def test_what_is_refused_leaves_the_state_as_it_was(change, message):
     stream.run(np.ones((2, 2, 3), "f4"))
 
 
+class Fails(Module):
+    """Refuses frames with a NaN, and otherwise passes them on."""
+
+    pointwise = True
+
+    def __call__(self, x):
+        if np.isnan(x).any():
+            raise ArithmeticError("a frame that this layer refuses")
+        return x
+
+
+class Amiss(GRU):
+    """Refuses them as well."""
+
+    def __call__(self, x, state=None, *, lengths=None):
+        Fails()(x)
+        return super().__call__(x, state, lengths=lengths)
+
+
+def chunks():
+    pairs = [(Amiss(WIDTH, 4, seed=0), GRU(WIDTH, 4, seed=1))]
+    return rnncore.LatencyControlled(pairs, 2, 1)
+
+
+FAILING = {
+    "last": lambda: Chain(LSTM(WIDTH, 4, seed=0), Fails()),
+    "middle": lambda: Chain(LSTM(WIDTH, 4, seed=0), Fails(), GRU(4, 2, seed=1)),
+    "nested": lambda: Chain(Chain(LSTM(WIDTH, 4, seed=0), Fails()), Tanh(), GRU(4, 2, seed=1)),
+    "before look-ahead": lambda: Chain(
+        GRU(WIDTH, 4, seed=0), RowConvolution(4, 2, seed=1), Fails(), GRU(4, 2, seed=2)
+    ),
+    "look-ahead": chunks,
+    "behind chunks": lambda: Chain(chunks(), Fails()),
+}
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_a_layer_that_fails_half_way_loses_nothing(name):
+    stream = FAILING[name]().stream(2)
+    x = np.random.default_rng(0).standard_normal((12, 2, WIDTH)).astype("f4")
+    want = np.concatenate([stream.run(x), stream.finish()])
+    stream.reset()
+    ready, wrong = [stream.run(x[:5])], x[5:].copy()
+    wrong[4] = np.nan
+    before = stream.snapshot()
+    with pytest.raises(ArithmeticError):
+        stream.run(wrong)
+    assert snapshots_agree(stream, before)
+    if not stream.looks_ahead:
+        with pytest.raises(ArithmeticError):
+            stream.step(wrong[4])
+        assert snapshots_agree(stream, before)
+    ready += [stream.run(x[5:]), stream.finish()]
+    same(np.concatenate(ready), want)
+
+
+def test_an_end_that_fails_loses_nothing():
+    failing = Fails()
+    stream = Chain(GRU(WIDTH, 4, seed=0), RowConvolution(4, 2, seed=1), failing).stream(2)
+    stream.run(np.ones((4, 2, WIDTH), "f4"))
+    before = stream.snapshot()
+    failing.__class__ = Backwards
+    with pytest.raises(AttributeError):
+        stream.finish()
+    failing.__class__ = Fails
+    assert snapshots_agree(stream, before)
+    assert stream.finish().shape == (2, 2, 4)
+
+
+def test_widths_that_do_not_fit_lose_nothing():
+    stream = Chain(LSTM(WIDTH, 4, seed=0), Tanh(), GRU(5, 2, seed=1)).stream()
+    before = stream.snapshot()
+    with pytest.raises(ValueError, match=r"x must have shape \(1, 5\)"):
+        stream.step(np.ones((1, WIDTH), "f4"))
+    with pytest.raises(ValueError, match="chunk must have 5 features, got 4"):
+        stream.run(np.ones((2, 1, WIDTH), "f4"))
+    assert snapshots_agree(stream, before)
+
+
+def test_deep_streams_keep_their_state_where_out_does_not_fit():
+    stream = PROMPT["deep"].stream()
+    before = stream.snapshot()
+    with pytest.raises(ValueError, match="out must be an array"):
+        stream.step(np.ones((1, WIDTH), "f4"), np.empty(1, "f4"))
+    assert snapshots_agree(stream, before)
+
+
 @pytest.mark.parametrize("change", ["join", "leave", "reset"])
 def test_rows_before_a_layer_that_looks_ahead_stay(change):
     stream = Chain(LSTM(WIDTH, 4, seed=0), RowConvolution(4, 2, seed=1)).stream(2)

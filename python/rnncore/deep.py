@@ -21,7 +21,7 @@ from .pipeline import Chained
 from .recurrent import GRU, LSTM, MGU, RNN, IndRNN, MinGRU, MinLSTM
 from .sequences import Tree
 from .stack import Pullback
-from .stream import Stream
+from .stream import Stream, Wholly
 
 #: What `cell` may be named.
 CELLS: dict[str, Callable[..., Any]] = {
@@ -266,7 +266,8 @@ class _DeepStream(Chained):
 
     def step(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
         """Take one frame of each row, return the outputs."""
-        return Stream.step(self, x, out)
+        with Wholly(self):
+            return Stream.step(self, x, out)
 
     def _array(self, name: str, x: npt.ArrayLike) -> Array:
         return as_array(name, x, self._model.dtype)
@@ -276,13 +277,14 @@ class _DeepStream(Chained):
 
     def _run(self, x: Array) -> Array:
         first, *layers, last = self._streams
-        seen = y = first._run(x)
-        outputs = []
-        for n, layer in enumerate(layers):
-            h = layer._run(self._model._inputs(n, y, seen))
-            y = h + y if n and self._model.residual else h
-            outputs.append(y)
-        return last._run(np.concatenate(outputs, axis=-1) if self._model.skip else y)
+        with Wholly(*layers):
+            seen = y = first._run(x)
+            outputs = []
+            for n, layer in enumerate(layers):
+                h = layer._run(self._model._inputs(n, y, seen))
+                y = h + y if n and self._model.residual else h
+                outputs.append(y)
+            return last._run(np.concatenate(outputs, axis=-1) if self._model.skip else y)
 
     def _finish(self) -> Array:
         return self._run(self._no_frames())

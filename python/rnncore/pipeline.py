@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from .arrays import Array, as_array, as_float, as_integers
 from .layers import Dropout, Embedding
 from .module import Module
 from .sequences import Tree, agreed, mapped
-from .stream import Stream, fill
+from .stream import Stream, Wholly, fill
 
 
 class Compiled(Stream):
@@ -113,23 +113,20 @@ class Chained(Stream):
         super().__init__(streams[0].batch, batch_first, single)
         self._streams, self._axes = streams, streams[0]._axes
         self.looks_ahead = any(stream.looks_ahead for stream in streams)
-        self._accepted: Array | None = None  # what the last step wrote to
+        # What a step may have to undo: the last stream does all of it or nothing.
+        self._kept = [stream for stream in streams[:-1] if not isinstance(stream, Pointwise)]
 
     def step(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
         """Take one frame of each row, return the outputs."""
         if self.looks_ahead:
             return super().step(x, out)
-        if out is None or out is self._accepted:
-            return self._step(x, out)
-        with self._wholly():  # the last stream may refuse it when the others have taken their step
-            y = self._step(x, out)
-        self._accepted = out
-        return y
-
-    def _step(self, x: npt.ArrayLike, out: Array | None) -> Array:
-        for stream in self._streams[:-1]:
-            x = stream.step(x)
-        return self._streams[-1].step(x, out)
+        *before, last = self._streams
+        if not before:  # nothing is allocated
+            return last.step(x, out)
+        with Wholly(*self._kept):
+            for stream in before:
+                x = stream.step(x)
+            return last.step(x, out)
 
     def refresh(self) -> None:
         """Take the weights as they are now."""
@@ -150,16 +147,18 @@ class Chained(Stream):
         return self._streams[0]._no_frames()
 
     def _run(self, x: Array) -> Array:
-        for stream in self._streams:
-            x = stream._run(x)
+        with Wholly(*self._kept):
+            for stream in self._streams:
+                x = stream._run(x)
         return x
 
     def _finish(self) -> Array:
-        y = self._streams[0]._finish()
-        for stream in self._streams[1:]:
-            y = stream._run(y)
-            if stream.looks_ahead:
-                y = np.concatenate((y, stream._finish()))
+        with Wholly(self):
+            y = self._streams[0]._finish()
+            for stream in self._streams[1:]:
+                y = stream._run(y)
+                if stream.looks_ahead:
+                    y = np.concatenate((y, stream._finish()))
         return y
 
     def _read(self) -> tuple[Tree, ...]:
@@ -173,7 +172,7 @@ class Chained(Stream):
         for stream, count in zip(self._streams, counts, strict=True):
             stream._write(tuple(entries[:count]), batch)
             entries = entries[count:]
-        self.batch, self._accepted = batch, None
+        self.batch = batch
 
     def _parts(self) -> Tree:
         return tuple(stream._parts() for stream in self._streams)
@@ -181,7 +180,17 @@ class Chained(Stream):
     def _put(self, parts: Tree, batch: int) -> None:
         for stream, own in zip(self._streams, parts, strict=True):
             stream._put(own, batch)
-        self.batch, self._accepted = batch, None
+        self.batch = batch
+
+    def _undo(self) -> Callable[[], None]:
+        undo, batch = [stream._undo() for stream in self._streams], self.batch
+
+        def back() -> None:
+            for part in undo:
+                part()
+            self.batch = batch
+
+        return back
 
 
 def chained(layers: Sequence[Module], batch: int, single: bool = False) -> Stream:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ class Stream:
     Outputs are those of one call over whole sequences, to the bit, however time is cut. Recurrent
     and linear layers keep the weights that they had when the stream was made until `refresh`; other
     layers read theirs as they are. Streams of one module share its packed weights, and may run side
-    by side in several threads, each of them in one.
+    by side in several threads, each of them in one. A call that raises leaves the state as it was.
     """
 
     #: Whether outputs wait for later frames: then `run` may return fewer than it was given.
@@ -75,7 +76,7 @@ class Stream:
 
     @state.setter
     def state(self, state: Tree) -> None:
-        with self._wholly():
+        with Wholly(self):
             self._write((state,) if self._single and state is not None else state, self.batch)
 
     def reset(self, rows: npt.ArrayLike | None = None) -> None:
@@ -94,7 +95,7 @@ class Stream:
             new = np.zeros((*part.shape[:-2], count, part.shape[-1]), part.dtype)
             return np.concatenate((part, new), axis=-2)
 
-        with self._wholly():
+        with Wholly(self):
             self._write(mapped(longer, self._read()), self.batch + check_count("count", count))
 
     def leave(self, rows: npt.ArrayLike) -> None:
@@ -102,7 +103,7 @@ class Stream:
         left = np.delete(np.arange(self.batch), self._rows(rows))
         if not len(left):
             raise ValueError(f"rows {rows!r} are all that there are: one has to stay")
-        with self._wholly():
+        with Wholly(self):
             self._write(mapped(lambda part: part[..., left, :], self._read()), len(left))
 
     def snapshot(self) -> dict[str, Array]:
@@ -117,21 +118,11 @@ class Stream:
             raise ValueError(f"snapshot must hold {', '.join(mine)}; got {', '.join(snapshot)}")
         parts = (snapshot[name] for name in mine if name != "batch")
         batch = check_count("batch", int(snapshot["batch"]))
-        with self._wholly():
+        with Wholly(self):
             self._put(mapped(lambda _: next(parts), self._parts()), batch)
 
     def refresh(self) -> None:
         """Take the weights as they are now."""
-
-    @contextmanager
-    def _wholly(self) -> Iterator[None]:
-        """Undo a change that fails half way."""
-        parts, batch = self._parts(), self.batch
-        try:
-            yield
-        except BaseException:
-            self._put(parts, batch)
-            raise
 
     def _rows(self, rows: npt.ArrayLike) -> Array:
         """Return numbers of rows, given as such or as a mask, or refuse them."""
@@ -151,6 +142,7 @@ class Stream:
         raise NotImplementedError
 
     def _run(self, x: Array) -> Array:
+        """Take frames, all of them or none."""
         raise NotImplementedError
 
     def _finish(self) -> Array:
@@ -171,6 +163,10 @@ class Stream:
 
     def _put(self, parts: Tree, batch: int) -> None:
         self._write(parts, batch)
+
+    def _undo(self) -> Callable[[], None]:
+        """Return what takes the stream back to where it stands now."""
+        return partial(self._put, self._parts(), self.batch)
 
     def _frames(self, name: str, x: Array) -> Array:
         """Return frames `(n, B, ...)`; those of a single row may lack its axis. A step's n is 1."""
@@ -215,14 +211,16 @@ class LookAhead(Stream):
         before = x[:0] if self._pending is None else self._pending
         if before.shape[2:] != x.shape[2:]:
             raise ValueError(f"chunk must have {before.shape[2]} features, got {x.shape[2]}")
-        y, self._pending = self._settled(np.concatenate((before, x)), False)
+        with Wholly(self):
+            y, self._pending = self._settled(np.concatenate((before, x)), False)
         return y
 
     def _finish(self) -> Array:
         if self._finished:
             raise RuntimeError("this stream is finished: reset it, or make another one")
         pending = self._no_frames() if self._pending is None else self._pending
-        y, self._pending = self._settled(pending, True)
+        with Wholly(self):
+            y, self._pending = self._settled(pending, True)
         self._finished = True
         return y
 
@@ -242,6 +240,24 @@ class LookAhead(Stream):
         state, pending, finished = parts
         self._write(state, batch)
         self._pending, self._finished = np.copy(pending), bool(finished)
+
+    def _undo(self) -> Callable[[], None]:
+        return partial(vars(self).update, vars(self).copy())  # nothing in it is ever written to
+
+
+class Wholly:
+    """Leaves streams as they were where a change of them fails half way."""
+
+    def __init__(self, *streams: Stream) -> None:
+        self._undo = [stream._undo() for stream in streams]
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, error: type[BaseException] | None, *_: Any) -> None:
+        if error is not None:
+            for undo in self._undo:
+                undo()
 
 
 def fill(name: str, live: Tree, given: Tree) -> None:
