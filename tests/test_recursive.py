@@ -205,6 +205,47 @@ def assert_differences(layer: Any, x: np.ndarray, forest: Forest, rng: Any) -> N
     assert_gradients_of(loss, [(x, dx), *params])
 
 
+class TestLeaves:
+    """Leaves have nothing to forget: the kernels leave their forget gates out."""
+
+    @pytest.mark.parametrize("arity", [1, 2, 3, 4, 5])
+    @pytest.mark.parametrize("cell", CELLS)
+    def test_inputs_at_leaves_alone_are_zeros_elsewhere(self, cell: str, arity: int) -> None:
+        if cell == "tensor net" and arity > 2:
+            pytest.skip("its products grow with the cube of the arity")
+        rng = np.random.default_rng(11)
+        forest = random_trees(rng, 9, 30, arity)
+        layers = [
+            make(cell, 4, 17, arity, inputs=inputs, dtype="float64", seed=0)
+            for inputs in ("all", "leaves")
+        ]
+        every = np.zeros((forest.nodes, 4))
+        every[forest.leaves] = rng.standard_normal((len(forest.leaves), 4))
+        order = forest.bottom_up(None if cell in SUMS else arity)
+        upstream = [rng.standard_normal((forest.nodes, 17)) for _ in range(2)]
+        want, got = (
+            results(layer, x, order, upstream)
+            for layer, x in zip(layers, (every, every[forest.leaves]), strict=True)
+        )
+        want["dx"] = want["dx"][forest.leaves]
+        assert_close(got, want, 1e-12)
+
+    @pytest.mark.parametrize("arity", [2, 5])
+    @pytest.mark.parametrize("cell", ["tree lstm", "child-sum"])
+    def test_what_they_leave_out_is_never_read(self, cell: str, arity: int) -> None:
+        """The memory of a call all of whose gates were NaN serves the next one."""
+        rng = np.random.default_rng(12)
+        x = rng.standard_normal((240, 4)).astype("f")
+        before = Forest.from_parents([[*range(1, 12), -1]] * 20)
+        after = Forest.from_parents([[2, 2, -1]] * 80)
+        upstream = [rng.standard_normal((240, 8)).astype("f") for _ in range(2)]
+        used, fresh = (make(cell, 4, 8, arity, seed=0) for _ in range(2))
+        places = None if cell in SUMS else arity
+        results(used, np.full_like(x, np.nan), before.bottom_up(places), upstream)
+        order = after.bottom_up(places)
+        assert_same(results(used, x, order, upstream), results(fresh, x, order, upstream))
+
+
 class TestDropout:
     def test_a_tree_drops_the_same_units_everywhere(self) -> None:
         """Behind its masks a recursive net with the identity for weights shows what passed them."""

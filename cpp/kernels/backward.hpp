@@ -22,7 +22,8 @@ class BackwardPass : public Pass<T> {
 
 public:
   BackwardPass(const Recipe<T>& recipe, const Backward<T>& pass, const Team& team)
-      : Base(recipe.plan, pass, team), b_(pass), instants_(recipe.backward[pass.choices != nullptr]) {
+      : Base(recipe.plan, pass, team), b_(pass), instants_(recipe.backward[pass.choices != nullptr]),
+        leaf_(recipe.leaf_backward[pass.choices != nullptr]) {
     const Index H = b_.shape.hidden, P = b_.shape.output, emitted = at_.emits() ? rows_ : 0;
     const bool apart = masked() || this->forest(); // gradients of what is fed from those of h
     take(dy_, rows_);
@@ -150,14 +151,16 @@ private:
 
   void step(Index level, Index stage, Index first, Index rows) {
     enter(level);
-    instants_[stage](at_, span_, {chunk_.rows, first, rows, mine_.panels});
+    const bool leaves = this->forest() && first < this->among(b_.schedule.leaves);
+    span_.adds = this->forest() && !leaves;
+    (leaves && leaf_ ? leaf_ : instants_[stage])(at_, span_, {chunk_.rows, first, rows, mine_.panels});
     if (!plan_.multiplies(stage)) return;
     wait(); // the products read the gradients of all gates
     if (stage > 0) {
       const Target<T> middle{d_middle_ + first * b_.shape.hidden, b_.shape.hidden, nullptr, 0};
       products_back(stage, 0, first, rows, middle, Start::zero);
     } else if (this->forest()) {
-      if (first >= this->among(b_.schedule.leaves)) scatter(first, rows);
+      if (!leaves) scatter(first, rows);
     } else if (level == 0 && masked()) {
       products_back(stage, 0, first, rows, fed_target(first), Start::zero);
       unmask(first, rows);
@@ -235,7 +238,6 @@ private:
     span.dc = dc_;
     span.dc_prev = dc_prev_;
     span.d_offer = d_offer_prev_;
-    span.adds = this->forest();
     span.d_middle = {d_middle_, b_.shape.hidden};
     span.d_units = b_.gradients + at_.unit(level);
     return span;
@@ -274,8 +276,10 @@ private:
     Start start = b_.add_dx ? Start::keep : Start::zero;
     for_each_input(at_, 0, [&](const Window& window, Index i) {
       const Term term{0, 0, &window, gates(0), b_.packed_transposed + at_.input_transposed(0, i)};
-      multiply_back(term, 0, this->readers(), at_.inputs, Share(team_, at_.inputs.count()),
-                    {nullptr, 0, dx_, 0}, start);
+      const Share rows = this->readers(i);
+      if (rows.begin < rows.end)
+        multiply_back(term, rows.begin, rows.end - rows.begin, at_.inputs, Share(team_, at_.inputs.count()),
+                      {nullptr, 0, dx_ + rows.begin, 0}, start);
       start = Start::keep;
     });
   }
@@ -311,11 +315,11 @@ private:
   Index block_of(const Window& window) const { return max(1, block_columns / at_.columns(window, 0)); }
 
   void weight_gradients() {
-    const Share all(chunk_.rows), readers(this->readers());
+    const Share all(chunk_.rows);
     const Share followers = Share::of(this->among(b_.schedule.leaves), chunk_.rows);
     for (Index level = 0; level < b_.shape.depth; ++level) {
       for_each_input(at_, level, [&](const Window& window, Index i) {
-        outer_of(level, window, level == 0 ? x_ : this->fed(), level == 0 ? readers : all,
+        outer_of(level, window, level == 0 ? x_ : this->fed(), level == 0 ? this->readers(i) : all,
                  at_.input_columns(level), at_.input(level, i));
       });
       for_each_recurrence(at_, [&](const Window& window, Index k, Index i, Index) {
@@ -323,16 +327,28 @@ private:
             plan_.recurrent[i].stage > 0 ? this->middle(level) : this->before(level) + k * rows_;
         outer_of(level, window, rows, followers, at_.fed_columns(), at_.recurrent(level, k, i));
       });
-      for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p)
-        add_rows(gates(level) + at_.gates(p, chunk_.rows), chunk_.rows, at_.row(p),
-                 b_.gradients + at_.bias(level) + at_.gates(p, 1), !first_chunk());
+      bias_gradient(level);
     }
     if (at_.emits()) emission_gradient();
+  }
+
+  /// What leaves skip is theirs neither.
+  void bias_gradient(Index level) {
+    const Index first = plan_.leaves_skip ? this->among(b_.schedule.leaves) : 0;
+    for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) {
+      const Index row = at_.row(p), all = first ? at_.columns(plan_.input[0], p) : row;
+      const T* from = gates(level) + at_.gates(p, chunk_.rows);
+      T* to = b_.gradients + at_.bias(level) + at_.gates(p, 1);
+      add_rows(from, chunk_.rows, row, all, to, !first_chunk());
+      if (first)
+        add_rows(from + first * row + all, chunk_.rows - first, row, row - all, to + all, !first_chunk());
+    }
   }
 
   /// Rows are copied tile by tile where many panels read them, in blocks that stay in the core's own cache.
   void outer_of(Index level, const Window& w, const T* const* a, Share rows, Index columns, Index matrix) {
     const Index count = rows.end - rows.begin;
+    if (count == 0 && !first_chunk()) return;
     a += rows.begin;
     const Parts tiles(columns, tile_rows(int(at_.columns(w, 0) / L)));
     if (at_.hidden.count() < least_copied) {
@@ -382,6 +398,7 @@ private:
 
   const Backward<T>& b_;
   const Instants<T>* const instants_; // by stage
+  const Instants<T> leaf_;            // or null: the same
   Index at_level_ = -1;               // the transition at hand,
   Span<T> span_;                      // what its instants are given,
   Term terms_[2 * most_arity + 1];    // and the products after them

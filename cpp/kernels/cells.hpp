@@ -41,11 +41,19 @@ constexpr Instants<T> backward_of() {
 }
 
 template <class C, class T>
-constexpr Recipe<T> recipe = {C::plan,
-                              {{forward_of<C, T, false, 0>(), forward_of<C, T, false, 1>()},
-                               {forward_of<C, T, true, 0>(), forward_of<C, T, true, 1>()}},
-                              {{backward_of<C, T, false, 0>(), backward_of<C, T, false, 1>()},
-                               {backward_of<C, T, true, 0>(), backward_of<C, T, true, 1>()}}};
+constexpr Recipe<T> recipe = [] {
+  Recipe<T> recipe{C::plan,
+                   {{forward_of<C, T, false, 0>(), forward_of<C, T, false, 1>()},
+                    {forward_of<C, T, true, 0>(), forward_of<C, T, true, 1>()}},
+                   {{backward_of<C, T, false, 0>(), backward_of<C, T, false, 1>()},
+                    {backward_of<C, T, true, 0>(), backward_of<C, T, true, 1>()}}};
+  if constexpr (requires { typename C::Leaf; })
+    for (Index chosen = 0; chosen < 2; ++chosen) {
+      recipe.leaf_forward[chosen] = RNNCORE_LEVEL::recipe<typename C::Leaf, T>.forward[chosen][0];
+      recipe.leaf_backward[chosen] = RNNCORE_LEVEL::recipe<typename C::Leaf, T>.backward[chosen][0];
+    }
+  return recipe;
+}();
 
 /// A cell's functions: the engine's, told which cell it is.
 template <class C, class T>
@@ -121,7 +129,6 @@ constexpr Cell<T> cells[] = {
     line<MinimalGated, T>("mgu"),
     line<MinGru, T>("min_gru"),
     line<MinLstm, T>("min_lstm"),
-    line<TreeLstm<1>, T>("tree_lstm_1"),
     line<TreeLstm<2>, T>("tree_lstm_2"),
     line<TreeLstm<3>, T>("tree_lstm_3"),
     line<TreeLstm<4>, T>("tree_lstm_4"),

@@ -18,7 +18,8 @@ class ForwardPass : public Pass<T> {
 
 public:
   ForwardPass(const Recipe<T>& recipe, const Forward<T>& pass, const Team& team)
-      : Base(recipe.plan, pass, team), f_(pass), instants_(recipe.forward[pass.choices != nullptr]) {
+      : Base(recipe.plan, pass, team), f_(pass), instants_(recipe.forward[pass.choices != nullptr]),
+        leaf_(recipe.leaf_forward[pass.choices != nullptr]) {
     take(work_tape_, f_.tape ? 0 : rows_ * at_.tape());
   }
 
@@ -105,15 +106,16 @@ private:
     Window filled = plan_.input[0];
     filled.count = level == 0 ? plan_.input[0].count + plan_.input[1].count : 0; // one after the other
     const Index readers = this->readers();
-    const Extent all{chunk_.rows, 0, readers, mine_.panels};
     for (Index i = 0; level == 0 && readers && i < 2; ++i) {
+      const Share rows = this->readers(i);
+      const Extent all{chunk_.rows, rows.begin, rows.end - rows.begin, mine_.panels};
       const Term term{0, plan_.input + i, x_, f_.shape.input, f_.packed + at_.input(level, i)};
       at_.hidden.for_each_run(mine_.panels.begin, mine_.panels.end, [&](Index p, Index end) {
         auto product = product_of(term, p, end, all);
         product.start = Start::bias;
         product.bias = f_.packed + at_.bias(level) + at_.gates(p, 1) + at_.window(*term.window, p);
         product.bias_step = at_.row(p);
-        if (term.window->count) multiply(product);
+        if (term.window->count && all.rows) multiply(product);
       });
     }
     for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) {
@@ -154,7 +156,7 @@ private:
       extent.panels.begin = g;
       extent.panels.end = min(g + group_, mine_.panels.end);
       if (continues) products(stage, extent);
-      instants_[stage](at_, span_, extent);
+      (continues || !leaf_ ? instants_[stage] : leaf_)(at_, span_, extent);
     }
     wait(); // the next stage or wave reads whole rows
   }
@@ -205,6 +207,7 @@ private:
 
   const Forward<T>& f_;
   const Instants<T>* const instants_; // by stage
+  const Instants<T> leaf_;            // or null: the same
   Index at_level_ = -1;               // the transition at hand,
   Span<T> span_;                      // what its instants are given,
   Term terms_[2 * most_arity + 1];    // and its products

@@ -49,6 +49,7 @@ template <class T>
 struct Recipe {
   const Plan& plan;
   Instants<T> forward[2][2], backward[2][2];
+  Instants<T> leaf_forward[2] = {}, leaf_backward[2] = {}; // of what continues nothing, if it has its own
 };
 
 /// The rules for some hidden units of one row.
@@ -77,11 +78,11 @@ struct Place {
   RNNCORE_INLINE T* slot(Index row, Index j) const { return gates + row * row_step + j * slot_step; }
 };
 
-/// f(place) for each vector of hidden units of some panels of gates with so many slots.
+/// f(place) for each vector of hidden units of some panels of gates.
 template <class T, class F>
-RNNCORE_INLINE void for_each_place(const Layout<T>& at, Index slots, Share panels, T* gates, Index rows,
-                                   F f) {
+RNNCORE_INLINE void for_each_place(const Layout<T>& at, Share panels, T* gates, Index rows, F f) {
   constexpr Index L = lanes<T>;
+  const Index slots = at.plan.slots;
   Index column = at.hidden.first(panels.begin) * L;
   gates += slots * rows * column;
   for (Index p = panels.begin; p < panels.end; ++p) {
@@ -179,13 +180,12 @@ RNNCORE_INLINE void forward_one(const Span<T>& span, const Place<T>& at, Index r
 
 template <class C, class T, bool chosen, Index S>
 void forward_instants(const Layout<T>& at, const Span<T>& span, const Extent& extent) {
-  for_each_place(at, C::slots, extent.panels, span.gates, extent.chunk_rows,
-                 [&](const Place<T>& place) RNNCORE_HOT {
-                   Instant<Vec<T>> t;
-                   load_units<C>(span.units + place.column, at.hidden.padded(), t.unit);
-                   for (Index r = extent.first; r < extent.first + extent.rows; ++r)
-                     forward_one<C, T, chosen, S>(span, place, r, t);
-                 });
+  for_each_place(at, extent.panels, span.gates, extent.chunk_rows, [&](const Place<T>& place) RNNCORE_HOT {
+    Instant<Vec<T>> t;
+    load_units<C>(span.units + place.column, at.hidden.padded(), t.unit);
+    for (Index r = extent.first; r < extent.first + extent.rows; ++r)
+      forward_one<C, T, chosen, S>(span, place, r, t);
+  });
 }
 
 /// Loads what the way back through an instant needs, goes it, and leaves the gradients in s and d.
@@ -264,19 +264,18 @@ RNNCORE_INLINE void add_units(const Gradient<Vec<T>>& d, Index padded, T* to) {
 template <class C, class T, bool chosen, Index S>
 void backward_instants(const Layout<T>& at, const Span<T>& span, const Extent& extent) {
   const Index padded = at.hidden.padded();
-  for_each_place(at, C::slots, extent.panels, span.gates, extent.chunk_rows,
-                 [&](const Place<T>& place) RNNCORE_HOT {
-                   Instant<Vec<T>> t;
-                   Gradient<Vec<T>> d;
-                   load_units<C>(span.units + place.column, padded, t.unit);
-                   for (Index k = 0; k < C::plan.units; ++k) d.unit[k] = Vec<T>(T(0));
-                   for (Index r = extent.first; r < extent.first + extent.rows; ++r) {
-                     Vec<T> s[C::slots];
-                     gradient_of<C, T, chosen, S>(span, place, r, t, s, d);
-                     store_gradients<C, T, chosen, S>(span, place, r, s, d);
-                   }
-                   add_units<C>(d, padded, span.d_units + place.column);
-                 });
+  for_each_place(at, extent.panels, span.gates, extent.chunk_rows, [&](const Place<T>& place) RNNCORE_HOT {
+    Instant<Vec<T>> t;
+    Gradient<Vec<T>> d;
+    load_units<C>(span.units + place.column, padded, t.unit);
+    for (Index k = 0; k < C::plan.units; ++k) d.unit[k] = Vec<T>(T(0));
+    for (Index r = extent.first; r < extent.first + extent.rows; ++r) {
+      Vec<T> s[C::slots];
+      gradient_of<C, T, chosen, S>(span, place, r, t, s, d);
+      store_gradients<C, T, chosen, S>(span, place, r, s, d);
+    }
+    add_units<C>(d, padded, span.d_units + place.column);
+  });
 }
 
 } // namespace rnncore::RNNCORE_LEVEL

@@ -117,6 +117,7 @@ enum class Feed { each, sum, pairs };
 struct Plan {
   Index slots, gates, recurrent_gates = gates, stages = 1, units = 0;
   Window input[2] = {};
+  bool leaves_skip = false; // the second of these: what continues nothing has nothing to forget
   Recurrence recurrent[2] = {};
   bool has_cell_state = false;
   Index branches = 0; // predecessors whose cell states an instant takes one by one

@@ -16,11 +16,9 @@ template <class T>
 T normalise(const Layout<T>& at, const Norm& norm, T* gates, Index chunk_rows, Index row) {
   const T n = T(norm.count * at.shape.hidden);
   const auto for_each = [&](auto f) {
-    for_each_place(at, at.plan.slots, Share(at.hidden.count()), gates, chunk_rows,
-                   [&](const Place<T>& place) {
-                     for (Index j = norm.begin; j < norm.begin + norm.count; ++j)
-                       f(place.slot(row, j), place.valid);
-                   });
+    for_each_place(at, Share(at.hidden.count()), gates, chunk_rows, [&](const Place<T>& place) {
+      for (Index j = norm.begin; j < norm.begin + norm.count; ++j) f(place.slot(row, j), place.valid);
+    });
   };
   Vec<T> sum(T(0)), squares(T(0));
   for_each([&](T* x, Index valid) { sum = sum + first_lanes(load(x), valid); });
@@ -52,7 +50,7 @@ void normalised_backward(const Layout<T>& at, const Span<T>& span, const Extent&
   const Index padded = at.hidden.padded();
   for (Index r = extent.first; r < extent.first + extent.rows; ++r) {
     const auto for_each = [&](auto f) {
-      for_each_place(at, C::slots, Share(at.hidden.count()), span.gates, extent.chunk_rows,
+      for_each_place(at, Share(at.hidden.count()), span.gates, extent.chunk_rows,
                      [&](const Place<T>& place) {
                        Instant<Vec<T>> t;
                        Gradient<Vec<T>> d;

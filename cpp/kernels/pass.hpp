@@ -91,6 +91,11 @@ protected:
   }
   /// Nodes of the chunk that see an input.
   Index readers() const { return call_.shape.input ? among(call_.schedule.readers) : 0; }
+  /// The readers of the chunk that an input product is for.
+  Share readers(Index window) const {
+    const Index leaves = window > 0 && plan_.leaves_skip ? among(call_.schedule.leaves) : 0;
+    return Share::of(min(leaves, readers()), readers());
+  }
   /// Nodes of the chunk that are among the first `n` of all.
   Index among(Index n) const { return max(0, min(n - chunk_.node, chunk_.rows)); }
 

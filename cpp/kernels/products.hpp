@@ -309,12 +309,12 @@ void outer(const Outer<T, A>& p) {
   p.tail < lanes<T> ? outer_panel<T, A, true>(p) : outer_panel<T, A, false>(p);
 }
 
-/// c (columns, whole vectors) = the sum of `rows` rows that lie one after the other, or added to it.
+/// c (columns, whole vectors) = the sum of `rows` rows, or added to it.
 template <class T>
-void add_rows(const T* b, Index rows, Index columns, T* c, bool add) {
+void add_rows(const T* b, Index rows, Index stride, Index columns, T* c, bool add) {
   for (Index j = 0; j < columns; j += lanes<T>) {
     Vec<T> sum(T(0));
-    for (Index row = 0; row < rows; ++row) sum = sum + load(b + row * columns + j);
+    for (Index row = 0; row < rows; ++row) sum = sum + load(b + row * stride + j);
     store(c + j, add ? load(c + j) + sum : sum);
   }
 }

@@ -298,9 +298,8 @@ class TreeLSTM(Recursive):
 
     def __init__(self, input_size: int, hidden_size: int, arity: int = 2, **options: Any) -> None:
         self.arity = _check_arity(arity, 5)
-        cell = Cell(
-            f"tree_lstm_{arity}", "ifgo", has_cell_state=True, arity=arity, extra_gates=arity - 1
-        )
+        name = f"tree_lstm_{arity}" if arity > 1 else "lstm"
+        cell = Cell(name, "ifgo", has_cell_state=True, arity=arity, extra_gates=arity - 1)
         super().__init__(cell, input_size, hidden_size, **options)
 
 

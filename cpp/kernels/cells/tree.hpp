@@ -2,44 +2,57 @@
 #pragma once
 
 #include "gru.hpp"
+#include "lstm.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
-/// Long short-term memory with a place for each child (Tai et al. 2015, eq. 9 to 14):
+/// Long short-term memory with places for several children (Tai et al. 2015, eq. 9 to 14):
 ///
 ///   i, o = sigmoid(W x + b + sum_k U_k h_k),  g = tanh(the same sum)
 ///   f_k = sigmoid(W x + b + sum_l U_kl h_l)   with the same W and b for every k
 ///   c' = i g + sum_k f_k c_k,  h' = o tanh(c')
+///
+/// A leaf, with nothing to forget, is an LSTM of the first slots; only where the others are more than a
+/// product fills is a forget gate among those.
 template <Index children>
 struct TreeLstm {
-  static constexpr Index i = 0, f = 1, g = f + children, o = g + 1, slots = o + 1;
+  using Leaf = Lstm<Gates{.forget = (children > widest)}>;
   using Rules = Fixed<Sigmoid, Tanh>;
+  static constexpr Index i = Leaf::i, g = Leaf::g, o = Leaf::o, slots = 3 + children;
+  static constexpr auto f = [](Index k) { return k < Leaf::slots - 3 ? Leaf::f : 3 + k; };
   static constexpr Plan plan = [] {
-    Plan plan{
-        .slots = slots, .gates = 4, .recurrent_gates = slots, .has_cell_state = true, .branches = children};
-    const Index first = slots <= 4 ? slots : slots > 6 ? 4 : 3; // a product fills up to four slots
-    for (Index slot = 0; slot < slots; ++slot) {
-      const Index window = slot >= first, at = slot - window * first;
+    Plan plan{.slots = slots,
+              .gates = 4,
+              .recurrent_gates = slots,
+              .leaves_skip = true,
+              .has_cell_state = true,
+              .branches = children};
+    const auto fill = [&](Index slot, Index x_gate, Index h_gate) {
+      const Index window = slot >= Leaf::slots, begin = window * Leaf::slots;
       Window &input = plan.input[window], &recurrent = plan.recurrent[window].window;
-      input.begin = recurrent.begin = window * first;
-      input.count = recurrent.count = at + 1;
-      input.gate[at] = slot == i ? 0 : slot == g ? 2 : slot == o ? 3 : 1;
-      recurrent.gate[at] = slot;
-    }
+      input.begin = recurrent.begin = begin;
+      input.count = ++recurrent.count;
+      input.gate[slot - begin] = x_gate;
+      recurrent.gate[slot - begin] = h_gate;
+    };
+    fill(i, 0, 0);
+    for (Index k = 0; k < children; ++k) fill(f(k), 1, 1 + k);
+    fill(g, 2, 1 + children);
+    fill(o, 3, 2 + children);
     return plan;
   }();
 
   template <class V>
   static RNNCORE_INLINE V cell(const auto& rules, const V (&s)[slots], const Instant<V>& t) {
     V sum = s[i] * rules.drop(s[g]);
-    for (Index k = 0; k < children; ++k) sum = fma(s[f + k], t.branch[k], sum);
+    for (Index k = 0; k < children; ++k) sum = fma(s[f(k)], t.branch[k], sum);
     return rules.clip(sum);
   }
 
   template <class V>
   static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
     s[i] = rules.gate(s[i]);
-    for (Index k = 0; k < children; ++k) s[f + k] = rules.gate(s[f + k]);
+    for (Index k = 0; k < children; ++k) s[f(k)] = rules.gate(s[f(k)]);
     s[g] = rules.squash(s[g]);
     s[o] = rules.gate(s[o]);
     t.c = cell(rules, s, t);
@@ -56,8 +69,8 @@ struct TreeLstm {
     s[g] = rules.drop(dc * s[i]) * rules.squash_slope(s[g]);
     s[i] = d_i * rules.gate_slope(s[i]);
     for (Index k = 0; k < children; ++k) {
-      d.branch[k] = dc * s[f + k];
-      s[f + k] = dc * t.branch[k] * rules.gate_slope(s[f + k]);
+      d.branch[k] = dc * s[f(k)];
+      s[f(k)] = dc * t.branch[k] * rules.gate_slope(s[f(k)]);
     }
   }
 };
@@ -67,11 +80,12 @@ struct TreeLstm {
 ///   i, o = sigmoid(W x + b + U sum_k h_k),  g = tanh(the same sum),  f_k = sigmoid(W x + b + U h_k)
 ///   c' = i g + sum_k f_k c_k,  h' = o tanh(c')
 struct ChildSumLstm {
-  enum { f, i, g, o, slots }; // f: what all f_k have in common
+  enum { i, g, o, f, slots }; // f: what all f_k have in common
   using Rules = Fixed<Sigmoid, Tanh>;
   static constexpr Plan plan{.slots = slots,
                              .gates = 4,
-                             .input = {{f, 4, {1, 0, 2, 3}}},
+                             .input = {{i, 3, {0, 2, 3}}, {f, 1, {1}}},
+                             .leaves_skip = true,
                              .recurrent = {{0, {i, 3, {0, 2, 3}}}},
                              .has_cell_state = true,
                              .feed = Feed::sum,
