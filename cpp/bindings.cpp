@@ -88,6 +88,11 @@ void bind_elementwise(py::module_& m, const char* name, void (*function)(const T
   });
 }
 
+py::object call_under(Hold& hold, const py::function& function, const py::args& arguments) {
+  const Hold::Use use(hold);
+  return function(*arguments);
+}
+
 py::dict info() {
   py::dict d;
   d["version"] = RNNCORE_VERSION;
@@ -112,6 +117,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
            py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("output_size"),
            py::arg("arity"), py::arg("batch_first"), py::arg("activations"), py::arg("cell_clip"),
            py::arg("gate_clip"), py::arg("plain"));
+  py::class_<Hold>(m, "Hold").def(py::init<>()).def("__call__", &call_under, py::arg("function"));
   bind_layer<float>(m, "F32");
   bind_layer<double>(m, "F64");
   bind_linear<float>(m, "F32");

@@ -5,11 +5,42 @@
 #include "dispatch.hpp"
 
 namespace rnncore {
+namespace {
+
+thread_local Hold* held_by = nullptr;
+
+uint64_t next_watch() {
+  static std::atomic<uint64_t> last{0};
+  return last.fetch_add(1, std::memory_order_relaxed);
+}
+
+} // namespace
+
+Hold::Use::Use(Hold& hold) : outer_(std::exchange(held_by, &hold)) {}
+
+Hold::Use::~Use() { held_by = outer_; }
+
+Hold* Hold::current() { return held_by; }
+
+std::shared_ptr<const void> Hold::find(uint64_t watch) const {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [seen, snapshot] : seen_)
+    if (seen == watch) return snapshot;
+  return nullptr;
+}
+
+void Hold::keep(uint64_t watch, std::shared_ptr<const void> snapshot) {
+  const std::lock_guard lock(mutex_);
+  for (auto& [seen, kept] : seen_)
+    if (seen == watch) return kept.swap(snapshot);
+  seen_.emplace_back(watch, std::move(snapshot));
+}
 
 template <class T>
 WatchedWeights<T>::WatchedWeights(const Packing<T>& packing, Shape shape,
                                   std::vector<Weights<const T>> weights)
-    : packing_(packing), shape_(shape), weights_(std::move(weights)), sizes_(packing.sizes(shape)) {}
+    : watch_(next_watch()), packing_(packing), shape_(shape), weights_(std::move(weights)),
+      sizes_(packing.sizes(shape)) {}
 
 template <class T>
 uint64_t WatchedWeights<T>::fingerprint() const {
@@ -34,6 +65,17 @@ uint64_t WatchedWeights<T>::fingerprint() const {
 
 template <class T>
 std::shared_ptr<const Snapshot<T>> WatchedWeights<T>::snapshot(bool transposed) {
+  Hold* const hold = Hold::current();
+  if (!hold) return look(transposed);
+  auto seen = std::static_pointer_cast<const Snapshot<T>>(hold->find(watch_));
+  if (seen && (seen->transposed.bytes() || !transposed)) return seen;
+  seen = look(transposed);
+  hold->keep(watch_, seen);
+  return seen;
+}
+
+template <class T>
+std::shared_ptr<const Snapshot<T>> WatchedWeights<T>::look(bool transposed) {
   const std::lock_guard lock(mutex_);
   const uint64_t now = fingerprint();
   const bool stale = !current_ || current_->fingerprint != now;

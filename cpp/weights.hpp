@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "api.hpp"
@@ -17,6 +18,32 @@ struct Snapshot {
   Buffer packed, transposed;
 };
 
+/// A thread under a hold looks at each layer's weights once and goes on with what it saw. A search would
+/// read all of them again for every token.
+class Hold {
+public:
+  /// Puts the calling thread under a hold, for as long as it lives.
+  class Use {
+  public:
+    explicit Use(Hold& hold);
+    Use(const Use&) = delete;
+    ~Use();
+
+  private:
+    Hold* const outer_;
+  };
+
+  /// The one that the calling thread is under, or null.
+  static Hold* current();
+
+  std::shared_ptr<const void> find(uint64_t watch) const;
+  void keep(uint64_t watch, std::shared_ptr<const void> snapshot);
+
+private:
+  mutable std::mutex mutex_;
+  std::vector<std::pair<uint64_t, std::shared_ptr<const void>>> seen_;
+};
+
 /// Watches weights that somebody else owns and may write to at any time. Every use takes their
 /// fingerprint, which costs one read of them; only a changed one packs them anew.
 template <class T>
@@ -25,12 +52,15 @@ public:
   /// `weights`: of each transition.
   WatchedWeights(const Packing<T>& packing, Shape shape, std::vector<Weights<const T>> weights);
 
-  /// The weights as they are now, with the transposed ones that backward needs if asked for.
+  /// The weights as they are now, or as the thread's hold has seen them, with the transposed ones that
+  /// backward needs if asked for.
   std::shared_ptr<const Snapshot<T>> snapshot(bool transposed);
 
 private:
+  std::shared_ptr<const Snapshot<T>> look(bool transposed);
   uint64_t fingerprint() const;
 
+  const uint64_t watch_; // unlike an address never given again
   const Packing<T>& packing_;
   const Shape shape_;
   const std::vector<Weights<const T>> weights_;

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import rnncore
-from rnncore import search
+from rnncore import _core, search
 from rnncore.curves import plot_attention
 from rnncore.search import Hypothesis
+from seq2seq_models import S, V, luong
 
 BOS, EOS, VOCABULARY, STEPS = 0, 1, 5, 3
 KEYS = {"bos": BOS, "eos": EOS, "max_length": 4}
@@ -474,3 +475,31 @@ def test_a_picture_of_the_weights(tmp_path: Path) -> None:
     assert (tmp_path / "weights.png").stat().st_size > 0
     with pytest.raises(ValueError, match="weights must have shape"):
         plot_attention(found.attention, source, target[1:], tmp_path / "weights.png")
+
+
+def test_a_search_keeps_the_weights_that_it_began_with() -> None:
+    model, source = luong("float32", "general"), np.arange(2 * S).reshape(S, 2) % V
+    keys = {"bos": BOS, "eos": EOS, "max_length": 6, "min_length": 4}
+    before = search.greedy(model, source, **keys)
+    first = {name: param.copy() for name, param in model.params.items()}
+
+    def meddle(log_probs: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        for name in ("decoder.rnn.weight_hh_l0", "decoder.head.weight"):
+            model.params[name][:] = -first[name]
+        return log_probs
+
+    during = search.greedy(model, source, rescore=meddle, **keys)
+    after = search.greedy(model, source, **keys)
+    assert [h.log_prob for h in during] == [h.log_prob for h in before]
+    assert [h.log_prob for h in after] != [h.log_prob for h in before]
+
+
+def test_a_hold_is_the_calls_own() -> None:
+    linear, x, hold = rnncore.Linear(3, 2, seed=0), np.ones((1, 3), np.float32), _core.Hold()
+    y = hold(linear, x)
+    linear.params["weight"][:] = 0
+    np.testing.assert_array_equal(hold(linear, x), y)
+    np.testing.assert_array_equal(linear(x)[0], linear.params["bias"])
+    with pytest.raises(ValueError, match="x must"):
+        hold(linear, x[:, :2])
+    np.testing.assert_array_equal(linear(x)[0], linear.params["bias"])  # no longer under it

@@ -11,6 +11,9 @@ Array = npt.NDArray[Any]
 class Parameters:
     def __init__(self, groups: list[list[list[Array | None]]]) -> None: ...
 
+class Hold:
+    def __call__(self, function: Callable[..., Any], *args: Any) -> Any: ...
+
 Chosen = tuple[str, float, float]
 
 class TapeF32:

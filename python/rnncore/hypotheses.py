@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import _core
 from .arrays import Array, as_indices, as_integers, as_lengths, as_shape, check_size
 
 
@@ -141,7 +142,9 @@ class Search:
         self._lengths = np.full(self.count, shape[0]) if given is None else given
         self._forced = rules.forced(self.count)
         self.sources = np.repeat(np.arange(self.count), copies)  # (R,)
-        self.state = model.start(source, lengths)
+        #: The model's weights are looked at once; rescoring may do whatever it likes meanwhile.
+        self._hold = _core.Hold()
+        self.state = self._hold(model.start, source, lengths)
         if copies > 1:
             self.state = self.state.take(self.sources)
         self.tokens = np.empty((len(self), 0), np.intp)
@@ -159,7 +162,7 @@ class Search:
         """Return the log-probabilities `(R, V)` of the next token, by the rules."""
         length = self.tokens.shape[1]
         last = self.tokens[:, -1] if length else np.full(len(self), self.rules.bos)
-        logits, self.state = self.model.decoder.step(last, self.state)
+        logits, self.state = self._hold(self.model.decoder.step, last, self.state)
         if self.rules.eos >= logits.shape[1]:
             raise ValueError(f"eos must be in 0..{logits.shape[1] - 1}, got {self.rules.eos}")
         if self._forced is not None and not length:
