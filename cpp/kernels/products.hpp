@@ -21,9 +21,9 @@ constexpr int tile_rows(int n) {
   return m;
 }
 
-/// Strands of a sum: with the vectors of the whole matrix beside each other, enough sums at once to hide
-/// the time that one addition takes.
-constexpr int strands(Index vectors) { return vectors == 1 ? 4 : vectors < 4 ? 2 : 1; }
+/// Strands of a sum: two where the whole matrix has too few vectors beside each other to hide the time that
+/// one addition takes.
+constexpr int strands(Index vectors) { return vectors < 3 ? 2 : 1; }
 
 /// Rows found through pointers.
 template <class T>
@@ -164,7 +164,7 @@ RNNCORE_INLINE void multiply_rows(const Product<T, A>& p, Index panel, Index row
 }
 
 /// A single row, several panels at a time.
-template <class T, class A, int S, int N, int P = tallest / (N * S)>
+template <class T, class A, int S, int N, int P = (S > 1 ? 2 : tallest) / N>
 RNNCORE_INLINE void multiply_row(const Product<T, A>& p, Index panel) {
   for (; panel + P <= p.panels; panel += P) multiply_tile<T, A, S, P, 1, N>(p, panel, 0);
   if constexpr (P > 1) multiply_row<T, A, S, N, P / 2>(p, panel);
@@ -173,7 +173,7 @@ RNNCORE_INLINE void multiply_row(const Product<T, A>& p, Index panel) {
 template <class T, class A, int S, int N>
 RNNCORE_INLINE void multiply_panels(const Product<T, A>& p) {
   if (p.rows == 1) return multiply_row<T, A, S, N>(p, 0);
-  constexpr int tall = S > 1 ? min(4, tile_rows(N * S)) : tile_rows(N);
+  constexpr int tall = S > 1 ? min(4, tile_rows(N * S)) : tile_rows(N); // narrow ones are rarely tall
   const Parts tiles(p.rows, tall);
   for (Index panel = 0; panel < p.panels; ++panel)
     for (Index i = 0; i < tiles.count; ++i)
@@ -182,9 +182,7 @@ RNNCORE_INLINE void multiply_panels(const Product<T, A>& p) {
 
 template <class T, class A, int N>
 RNNCORE_INLINE void multiply_width(const Product<T, A>& p) {
-  if constexpr (N == 1)
-    if (strands(p.vectors) == 4) return multiply_panels<T, A, 4, N>(p);
-  if constexpr (N < 4)
+  if constexpr (N < 3)
     if (strands(p.vectors) == 2) return multiply_panels<T, A, 2, N>(p);
   multiply_panels<T, A, 1, N>(p);
 }
