@@ -207,7 +207,10 @@ MODELS: dict[str, tuple[list[Module], Call]] = {
     "Tanh": ([rnncore.Tanh()], _sequence()),
     "TreeGRU": ([rnncore.TreeGRU(3, 4, variational_dropout=0.5)], _forest),
     "TiedLinear": ([_tied_linear()], _ids),
-    "TreeLSTM": ([rnncore.TreeLSTM(3, 4, 3, bias=False)], _forest),
+    "TreeLSTM": (
+        [rnncore.TreeLSTM(3, 4, 3, bias=False), rnncore.TreeLSTM(3, 4, layer_norm="gate")],
+        _forest,
+    ),
     "Windowed": (
         [
             rnncore.Windowed(rnncore.GRU(3, 4), None, past=1),

@@ -1,6 +1,7 @@
 """Recursive layers: against the reference, differences, and the sequence layers to the bit."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,11 @@ CELLS: dict[str, tuple[Any, trees.TreeCell]] = {
     "recursive net": (RecursiveNet, trees.RecursiveNet()),
     "tensor net": (RecursiveTensorNet, trees.RecursiveTensorNet()),
     "tree lstm": (TreeLSTM, trees.TreeLSTM()),
+    "normalised": (partial(TreeLSTM, layer_norm=True), trees.NormalisedTreeLSTM()),
+    "normalised by gate": (
+        partial(TreeLSTM, layer_norm="gate"),
+        trees.NormalisedTreeLSTM(each_gate=True),
+    ),
     "child-sum": (ChildSumTreeLSTM, trees.ChildSumTreeLSTM()),
     "tree gru": (TreeGRU, trees.TreeGRU()),
 }
@@ -34,9 +40,16 @@ SUMS = ("child-sum", "tree gru")
 
 
 def make(cell: str, width: int, hidden: int, arity: int, **options: Any) -> Any:
-    """The layer; those that take any number of children have no arity."""
+    """The layer; those that take any number of children have no arity.
+
+    Gains of one would make chains of normalised sums chaotic, and rows of a kind alike.
+    """
     places = () if cell in SUMS else (arity,)
-    return CELLS[cell][0](width, hidden, *places, **options)
+    layer = CELLS[cell][0](width, hidden, *places, **options)
+    if "norm" in layer.params:
+        norm = layer.params["norm"]
+        norm[...] = np.random.default_rng(0).uniform(-0.5, 0.5, norm.shape)
+    return layer
 
 
 def places(layer: Any, order: Order) -> list[list[int | None]]:
@@ -167,7 +180,7 @@ class TestDifferences:
         assert_gradients_of(loss, [(x, dx), *params])
 
     @pytest.mark.parametrize("inputs", ["all", "leaves"])
-    @pytest.mark.parametrize("cell", ["tree lstm", "child-sum"])
+    @pytest.mark.parametrize("cell", ["tree lstm", "normalised", "child-sum"])
     def test_gradients_through_a_leaf_module_agree(self, cell: str, inputs: str) -> None:
         rng = np.random.default_rng(7)
         forest = random_trees(rng, 6, 12, 3)
@@ -185,7 +198,7 @@ class TestDifferences:
         if cell == "recursive net":
             variational, recurrent = max(rates), 0.0
         options = {"variational_dropout": variational, "recurrent_dropout": recurrent}
-        layer = make(cell, 4, 6, 3, dtype="float64", seed=0, **options)
+        layer = make(cell, 4, 9, 3, dtype="float64", seed=0, **options)
         assert_differences(layer, rng.standard_normal((forest.nodes, 4)), forest, rng)
 
 
@@ -404,7 +417,15 @@ class TestBothWays:
 
 class TestToTheBit:
     @pytest.mark.parametrize("dtype", ["float64", "float32"])
-    @pytest.mark.parametrize(("tree", "chain"), [(TreeLSTM, LSTM), (RecursiveNet, RNN)])
+    @pytest.mark.parametrize(
+        ("tree", "chain"),
+        [
+            (TreeLSTM, LSTM),
+            (RecursiveNet, RNN),
+            (partial(TreeLSTM, layer_norm=True), partial(LSTM, layer_norm=True)),
+        ],
+        ids=["lstm", "rnn", "lstm, normalised"],
+    )
     def test_a_chain_is_the_sequence_layer(self, tree: Any, chain: Any, dtype: str) -> None:
         rng = np.random.default_rng(3)
         steps, hidden = 50, 33
@@ -492,6 +513,7 @@ class TestRefusals:
         ("make", "message"),
         [
             (lambda: TreeLSTM(3, 4, 6), "arity must be at most 5, got 6"),
+            (lambda: TreeLSTM(3, 4, layer_norm="all"), "layer_norm must be False, True or 'gate'"),
             (lambda: TreeLSTM(3, 4, inputs="some"), "inputs must be 'all' or 'leaves'"),
             (lambda: TreeGRU(3, 4, leaf_module=True), "leaf_module is for Tree-LSTMs"),
             (

@@ -250,9 +250,11 @@ RNNCORE_INLINE void store_gradients(const Span<T>& span, const Place<T>& at, Ind
     return;
   }
   if (C::plan.direct || (chosen && span.keep_h)) put(span.direct[r], d.h);
-  if constexpr (C::plan.branches > 0)
+  if constexpr (S > 0)
+    return;
+  else if constexpr (C::plan.branches > 0)
     for (Index k = 0; k < C::plan.branches; ++k) put(span.dc_prev[k * span.branch_step + r], d.branch[k]);
-  else if constexpr (C::plan.has_cell_state && S == 0)
+  else if constexpr (C::plan.has_cell_state)
     put(span.dc_prev[r], d.c);
 }
 

@@ -126,7 +126,7 @@ struct Plan {
   bool sees_h = false; // instants read the old h, not only products do
   bool direct = false; // the old h reaches the new one past the product, too
   Index norms = 0;
-  Norm norm[9] = {};
+  Norm norm[13] = {};
 
   /// Whether a stage has a product.
   RNNCORE_INLINE constexpr bool multiplies(Index stage) const {

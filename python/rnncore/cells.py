@@ -137,7 +137,7 @@ class Cell:
         name, count = self.units
         if name == "norm":
             units = np.zeros((count, hidden_size))
-            units[: 2 * self.gates] = units[-2] = 1
+            units[: 2 * self.gates + self.extra_gates] = units[-2] = 1
             return units
         if name == "weight_hh":
             return rng.uniform(0, 1, (count, hidden_size))
@@ -223,8 +223,7 @@ def lstm(
     depth: Depth,
 ) -> Cell:
     """The variants of Greff et al. 2017, with projection, normalisation and clipping."""
-    if layer_norm not in (False, True, "gate"):
-        raise ValueError(f"layer_norm must be False, True or 'gate', got {layer_norm!r}")
+    norm = norm_of(layer_norm)
     if not 0 <= proj_size < hidden_size:
         raise ValueError(f"proj_size must be in 0..{hidden_size - 1}, got {proj_size}")
     if len(activations) != 3:
@@ -245,8 +244,8 @@ def lstm(
     exclusive(proj_size=bool(proj_size), layer_norm=bool(layer_norm), transition_depth=deep)
     names = "".join(g for g in "ifgo" if g not in [name[0] for name in missing])
     name, units = "lstm", ("", 0)
-    if layer_norm:
-        name, units = "lstm_norm_gate" if layer_norm == "gate" else "lstm_norm", ("norm", 14)
+    if norm:
+        name, units = "lstm" + norm, ("norm", 14)
     elif missing:
         name = f"lstm_no_{missing[0]}_gate"
     else:
@@ -267,6 +266,27 @@ def lstm(
         transitions=depth.transition_depth,
         shortcut=depth.shortcut,
     )
+
+
+def tree_lstm(arity: int, layer_norm: bool | str) -> Cell:
+    """The N-ary Tree-LSTM; with one child it is the LSTM."""
+    norm = norm_of(layer_norm)
+    return Cell(
+        (f"tree_lstm_{arity}" if arity > 1 else "lstm") + norm,
+        "ifgo",
+        has_cell_state=True,
+        has_biases=not norm,
+        units=("norm", 13 + arity) if norm else ("", 0),
+        arity=arity,
+        extra_gates=arity - 1,
+    )
+
+
+def norm_of(layer_norm: bool | str) -> str:
+    """What layer normalisation adds to the name of a cell."""
+    if layer_norm not in (False, True, "gate"):
+        raise ValueError(f"layer_norm must be False, True or 'gate', got {layer_norm!r}")
+    return "_norm_gate" if layer_norm == "gate" else "_norm" if layer_norm else ""
 
 
 def exclusive(**options: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from . import _core
+from . import _core, cells
 from .activations import sigmoid
 from .arrays import Array, as_array, as_shape, check_size, float_dtype
 from .cells import SIGMOID, TANH, Activation, Cell, chosen
@@ -63,7 +63,10 @@ class Recursive(Module):
         self.rng = np.random.default_rng(seed)
         bound = hidden_size**-0.5
         shapes = self._shapes(bias, leaf_module and inputs == "leaves")
-        super().__init__({n: uniform(self.rng, s, bound, self.dtype) for n, s in shapes.items()})
+        params = {n: uniform(self.rng, s, bound, self.dtype) for n, s in shapes.items()}
+        if cell.normalises:
+            params["norm"] = cell.first_units(self.rng, hidden_size).astype(self.dtype)
+        super().__init__(params)
         self.leaf = (
             LeafModule(input_size, hidden_size, self.dtype, self.rng) if leaf_module else None
         )
@@ -81,7 +84,7 @@ class Recursive(Module):
         else:
             several = (cell.arity,) if cell.arity > 1 else ()
             shapes["weight_hh"] = (*several, recurrent, hidden)
-        if bias:
+        if bias and cell.has_biases:
             shapes["bias_ih"] = (rows,)
         return shapes
 
@@ -94,8 +97,8 @@ class Recursive(Module):
 
     @staticmethod
     def _groups(arrays: Any) -> Any:
-        names = ("weight_ih", "weight_hh", "bias_ih")
-        return _core.Parameters([[[*map(arrays.get, names), None, None, None]]])
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "norm", "weight_hr")
+        return _core.Parameters([[[*map(arrays.get, names)]]])
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_kernels"}
@@ -294,13 +297,24 @@ class TreeLSTM(Recursive):
     one, where it is the LSTM, `(4 H, H)`. Children that there are not count as zero. arity: 1 to 5.
     With leaf_module=True the states of leaves are those of a `LeafModule`, and with inputs="leaves"
     there is no `weight_ih`. Options: those of `Recursive`.
+
+    layer_norm=True: W x and sum_l U_l h_l are normalised, each over all its rows, and so is c
+    before tanh (Ba et al. 2016, eq. 20 to 22); "gate": each gate by itself. In place of `bias_ih`
+    there is `norm (13 + arity, H)`: the gains of W x for i, f, g, o, those of the sum for its rows,
+    the biases of i, f, g, o; gain and bias of c.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, arity: int = 2, **options: Any) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        arity: int = 2,
+        *,
+        layer_norm: bool | str = False,
+        **options: Any,
+    ) -> None:
         self.arity = _check_arity(arity, 5)
-        name = f"tree_lstm_{arity}" if arity > 1 else "lstm"
-        cell = Cell(name, "ifgo", has_cell_state=True, arity=arity, extra_gates=arity - 1)
-        super().__init__(cell, input_size, hidden_size, **options)
+        super().__init__(cells.tree_lstm(arity, layer_norm), input_size, hidden_size, **options)
 
 
 class ChildSumTreeLSTM(Recursive):

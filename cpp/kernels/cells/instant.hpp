@@ -5,7 +5,7 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
-constexpr Index most_units = 14, most_branches = 5;
+constexpr Index most_units = 18, most_branches = 5;
 
 /// The state before and after; `middle` passes from one stage of the instant to the next. `unit`: the
 /// numbers that each hidden unit has of its own.

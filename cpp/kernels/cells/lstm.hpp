@@ -88,37 +88,54 @@ struct Lstm {
 
 /// With layer normalisation (Ba et al. 2016, eq. 20 to 22): LN(W x) and LN(U h) in place of W x and U h,
 /// each gate with gains of its own, and h' = o tanh(LN(c')). `per_gate`: each gate has its own mean and
-/// deviation, else the four share theirs.
-template <bool per_gate>
+/// deviation, else all share theirs. With places for several children there is a forget gate for each, as
+/// in a `TreeLstm`: U h is summed over all places before it is normalised.
+template <bool per_gate, Index children = 1>
 struct NormalisedLstm {
-  enum { i, f, g, o, from_h, c = 2 * from_h, m, slots }; // gates of x, the same of h, c', tanh(LN(c'))
-  enum { gain_x, gain_h = 4, bias = 8, gain_c = 12, bias_c };
+  static constexpr Index i = 0, f = 1, g = f + children, o = g + 1, rows = o + 1; // of U h
+  static constexpr Index from_h = 4, c = from_h + rows, m = c + 1, slots = m + 1; // c', tanh(LN(c'))
+  static constexpr Index gain_x = 0, gain_h = 4, bias = gain_h + rows, gain_c = bias + 4,
+                         bias_c = gain_c + 1;
   using Rules = Fixed<Sigmoid, Tanh>;
   static constexpr Plan plan = [] {
     Plan plan{.slots = slots,
               .gates = 4,
+              .recurrent_gates = rows,
               .stages = 2,
               .units = bias_c + 1,
-              .input = {{i, 4, {0, 1, 2, 3}}},
-              .recurrent = {{0, {from_h, 4, {0, 1, 2, 3}}}},
-              .has_cell_state = true};
-    const Index each = per_gate ? 1 : 4;
-    for (Index slot = 0; slot < c; slot += each) plan.norm[plan.norms++] = {0, slot, each};
+              .input = {{0, 4, {0, 1, 2, 3}}},
+              .has_cell_state = true,
+              .branches = children > 1 ? children : 0};
+    for (Index row = 0; row < rows; ++row) {
+      Window& window = plan.recurrent[row / 4].window;
+      if (window.count == 0) window.begin = from_h + row;
+      window.gate[window.count++] = row;
+    }
+    for (Index slot = 0; slot < 4; slot += per_gate ? 1 : 4)
+      plan.norm[plan.norms++] = {0, slot, per_gate ? 1 : 4};
+    for (Index row = 0; row < rows; row += per_gate ? 1 : rows)
+      plan.norm[plan.norms++] = {0, from_h + row, per_gate ? 1 : rows};
     plan.norm[plan.norms++] = {1, c, 1};
     return plan;
   }();
 
+  /// Which gate of x goes with a row of U h.
+  static constexpr Index of_x(Index row) { return row == i ? 0 : row < g ? 1 : row == g ? 2 : 3; }
   template <class V>
-  static RNNCORE_INLINE V sum(Index gate, const V (&s)[slots], const Instant<V>& t) {
-    return fma(t.unit[gain_x + gate], s[gate],
-               fma(t.unit[gain_h + gate], s[from_h + gate], t.unit[bias + gate]));
+  static RNNCORE_INLINE V c_prev(const Instant<V>& t, Index k) {
+    return children > 1 ? t.branch[k] : t.c_prev;
+  }
+  template <class V>
+  static RNNCORE_INLINE V sum(Index row, const V (&s)[slots], const Instant<V>& t) {
+    const Index x = of_x(row);
+    return fma(t.unit[gain_x + x], s[x], fma(t.unit[gain_h + row], s[from_h + row], t.unit[bias + x]));
   }
 
   template <class V>
   static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
-    const V update = rules.gate(sum(i, s, t)) * rules.drop(rules.squash(sum(g, s, t)));
-    t.c = rules.clip(fma(rules.gate(sum(f, s, t)), t.c_prev, update));
-    s[c] = t.c;
+    V sum_c = rules.gate(sum(i, s, t)) * rules.drop(rules.squash(sum(g, s, t)));
+    for (Index k = 0; k < children; ++k) sum_c = fma(rules.gate(sum(f + k, s, t)), c_prev(t, k), sum_c);
+    t.c = s[c] = rules.clip(sum_c);
   }
   template <class V>
   static RNNCORE_INLINE void forward(Stage<1>, const auto& rules, V (&s)[slots], Instant<V>& t) {
@@ -137,20 +154,33 @@ struct NormalisedLstm {
   template <class V>
   static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
                                       Gradient<V>& d) {
-    const V v_i = rules.gate(sum(i, s, t)), v_f = rules.gate(sum(f, s, t)), v_o = rules.gate(sum(o, s, t));
-    const V v_g = rules.squash(sum(g, s, t)), dc = rules.unclip(d.c + s[c], t.c);
-    const auto back = [&](Index gate, V d_sum) {
-      d.unit[gain_x + gate] = fma(d_sum, s[gate], d.unit[gain_x + gate]);
-      d.unit[gain_h + gate] = fma(d_sum, s[from_h + gate], d.unit[gain_h + gate]);
-      d.unit[bias + gate] = d.unit[bias + gate] + d_sum;
-      s[gate] = d_sum * t.unit[gain_x + gate];
-      s[from_h + gate] = d_sum * t.unit[gain_h + gate];
+    const V v_i = rules.gate(sum(i, s, t)), v_g = rules.squash(sum(g, s, t)),
+            v_o = rules.gate(sum(o, s, t));
+    const V dc = rules.unclip(d.c + s[c], t.c);
+    const auto back = [&](Index row, V d_sum) {
+      d.unit[gain_h + row] = fma(d_sum, s[from_h + row], d.unit[gain_h + row]);
+      s[from_h + row] = d_sum * t.unit[gain_h + row];
     };
-    back(i, dc * rules.drop(v_g) * rules.gate_slope(v_i));
-    back(f, dc * t.c_prev * rules.gate_slope(v_f));
-    back(g, rules.drop(dc * v_i) * rules.squash_slope(v_g));
-    back(o, d.h * s[m] * rules.gate_slope(v_o));
-    d.c = dc * v_f;
+    const auto back_to_x = [&](Index x, V d_sum) {
+      d.unit[gain_x + x] = fma(d_sum, s[x], d.unit[gain_x + x]);
+      d.unit[bias + x] = d.unit[bias + x] + d_sum;
+      s[x] = d_sum * t.unit[gain_x + x];
+    };
+    const auto shut = [&](Index row, V d_sum) {
+      back(row, d_sum);
+      back_to_x(of_x(row), d_sum);
+    };
+    V d_forget(0); // of what all children's gates have in common
+    for (Index k = 0; k < children; ++k) {
+      const V v_f = rules.gate(sum(f + k, s, t)), d_f = dc * c_prev(t, k) * rules.gate_slope(v_f);
+      back(f + k, d_f);
+      d_forget = d_forget + d_f;
+      (children > 1 ? d.branch[k] : d.c) = dc * v_f;
+    }
+    back_to_x(1, d_forget);
+    shut(i, dc * rules.drop(v_g) * rules.gate_slope(v_i));
+    shut(g, rules.drop(dc * v_i) * rules.squash_slope(v_g));
+    shut(o, d.h * s[m] * rules.gate_slope(v_o));
   }
 };
 

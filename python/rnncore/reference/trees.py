@@ -15,6 +15,7 @@ import numpy as np
 from ..arrays import Array
 from .activations import SIGMOID, TANH, Activation
 from .cells import Params
+from .lstm import normalised, normalised_back
 
 Saved: TypeAlias = tuple[Array, ...]
 #: For each place the row of the predecessor, or None.
@@ -123,6 +124,72 @@ class TreeLSTM:
     def _rows(h: Array) -> list[int]:
         """The gate of each block of sums: i, then f for every predecessor, g, o."""
         return [0, *[1] * len(h), 2, 3]
+
+
+@dataclass(frozen=True)
+class NormalisedTreeLSTM:
+    """The same with layer normalisation (Ba et al. 2016, eq. 20 to 22).
+
+        i, o, f_k = sigma(v LN(W x) + w LN(sum_l U_l h_l) + b)    g = tau(the same)
+        c = i g + sum_k f_k c_k    h = o tau(v_c LN(c) + b_c)
+
+    params["norm"] (13 + arity, H) has the rows v for i, f, g, o, w for i, f_1, f_2, ..., g, o, b
+    for i, f, g, o, then v_c and b_c. LN goes over all rows of a product, or over those of a gate.
+    """
+
+    each_gate: bool = False
+    sigma: Activation = SIGMOID
+    tau: Activation = TANH
+
+    def forward(self, x: Array, h: Array, c: Array, params: Params) -> tuple[Array, Array, Saved]:
+        """(x, h, c) -> h', c'."""
+        v, w, b, (v_c, b_c) = self._norm(params)
+        u = params["weight_hh"].reshape(len(h), -1, h.shape[1])
+        x_hat, x_scale = self._normalised(params["weight_ih"] @ x, 4)
+        h_hat, h_scale = self._normalised(np.einsum("kgh,kh->g", u, h), len(w))
+        rows = TreeLSTM._rows(h)
+        a = (v * x_hat + b)[rows] + w * h_hat
+        i, f, g, o = self.sigma(a[0]), self.sigma(a[1:-2]), self.tau(a[-2]), self.sigma(a[-1])
+        c_new = i * g + (f * c).sum(axis=0)
+        c_hat, c_scale = normalised(c_new[None])
+        m = self.tau(v_c * c_hat[0] + b_c)
+        hats = x_hat, x_scale, h_hat, h_scale, c_hat, c_scale
+        return o * m, c_new, (x, h, c, i, f, g, o, m, *hats)
+
+    def backward(
+        self, dh: Array, dc: Array, saved: Saved, params: Params, grads: Params
+    ) -> tuple[Array, Array, Array]:
+        """dh', dc' -> dx, dh, dc."""
+        x, h, c, i, f, g, o, m, x_hat, x_scale, h_hat, h_scale, c_hat, c_scale = saved
+        v, w, _, (v_c, _) = self._norm(params)
+        dv, dw, db, d_c = self._norm(grads)
+        d_m = dh * o * self.tau.slope(m)
+        d_c += [d_m * c_hat[0], d_m]
+        dc = dc + normalised_back((d_m * v_c)[None], c_hat, c_scale)[0]
+        d_i, d_o = dc * g * self.sigma.slope(i), dh * m * self.sigma.slope(o)
+        d_f, d_g = dc * c * self.sigma.slope(f), dc * i * self.tau.slope(g)
+        da = np.array([d_i, *d_f, d_g, d_o])
+        da_x = np.array([d_i, d_f.sum(axis=0), d_g, d_o])
+        dv += da_x * x_hat
+        db += da_x
+        dw += da * h_hat
+        dx_sum = normalised_back((da_x * v).reshape(1, -1), x_hat.reshape(1, -1), x_scale)[0]
+        dh_sum = normalised_back((da * w).reshape(1, -1), h_hat.reshape(1, -1), h_scale)[0]
+        u = params["weight_hh"].reshape(len(h), -1, h.shape[1])
+        grads["weight_ih"] += np.outer(dx_sum, x)
+        grads["weight_hh"] += np.einsum("g,kh->kgh", dh_sum, h).reshape(grads["weight_hh"].shape)
+        return params["weight_ih"].T @ dx_sum, np.einsum("kgh,g->kh", u, dh_sum), dc * f
+
+    def _normalised(self, a: Array, gates: int) -> tuple[Array, Array]:
+        """LN(a), a row for each gate, and what was divided by."""
+        y, scale = normalised(a[None], gates if self.each_gate else 1)
+        return y.reshape(gates, -1), scale
+
+    @staticmethod
+    def _norm(arrays: Params) -> tuple[Array, Array, Array, Array]:
+        """v (4, H), w (3 + arity, H), b (4, H), and v_c with b_c (2, H)."""
+        norm = arrays["norm"]
+        return norm[:4], norm[4:-6], norm[-6:-2], norm[-2:]
 
 
 @dataclass(frozen=True)
@@ -268,7 +335,8 @@ def forward(
     cell: TreeCell, params: Params, x: Array, before: Sequence[Places], order: Sequence[int]
 ) -> tuple[Array, Array, list[Saved]]:
     """Return h and c of every node, and what each saved, by node."""
-    gates = {TreeLSTM: 4, ChildSumTreeLSTM: 4, TreeGRU: 3}.get(type(cell), 1)
+    fours = dict.fromkeys((TreeLSTM, NormalisedTreeLSTM, ChildSumTreeLSTM), 4)
+    gates = {**fours, TreeGRU: 3}.get(type(cell), 1)
     size = len(params["weight_ih"]) // gates
     h, c = np.zeros((2, len(x), size), x.dtype)
     saved: list[Saved] = [()] * len(x)
