@@ -71,7 +71,7 @@ constexpr double selu_scale = 1.0507009873554805, selu_alpha = 1.673263242354377
 /// exp(min(x, 0)) - 1
 template <class T>
 RNNCORE_INLINE Vec<T> expm1_below(Vec<T> x) {
-  const ExpParts<T> e = exp_parts(select_le(x, Vec<T>(T(0)), x, Vec<T>(T(0))));
+  const ExpParts<Vec<T>> e = exp_parts(select_le(x, Vec<T>(T(0)), x, Vec<T>(T(0))));
   return fma(e.scale, e.fraction, e.scale - Vec<T>(T(1)));
 }
 

@@ -1,6 +1,8 @@
 // A cell over some rows and hidden units: what is loaded before an instant and stored after it.
 #pragma once
 
+#include <type_traits>
+
 #include "activations.hpp"
 #include "cells/instant.hpp"
 
@@ -52,15 +54,6 @@ struct Recipe {
   Instants<T> leaf_forward[2] = {}, leaf_backward[2] = {}; // of what continues nothing, if it has its own
 };
 
-/// The rules for some hidden units of one row.
-template <class C, class T, bool chosen>
-RNNCORE_INLINE auto rules_of(const Span<T>& s, Index row, Index column, Index valid) {
-  if constexpr (chosen)
-    return ByChoice<T>{*s.choices, s.update ? load(s.update[row] + column, valid) : Vec<T>(T(1))};
-  else
-    return typename C::Rules{};
-}
-
 template <class T>
 RNNCORE_INLINE Vec<T> first_lanes(Vec<T> v, Index n) {
   if (n >= lanes<T>) return v;
@@ -78,6 +71,38 @@ struct Place {
   RNNCORE_INLINE T* slot(Index row, Index j) const { return gates + row * row_step + j * slot_step; }
 };
 
+/// One vector of hidden units of one row: what an instant is computed for.
+template <class T>
+struct Spot {
+  using V = Vec<T>;
+
+  Place<T> place;
+  Index row;
+
+  RNNCORE_INLINE V slot(Index j) const { return load(place.slot(row, j)); }
+  RNNCORE_INLINE void set_slot(Index j, V v) const { store(place.slot(row, j), v); }
+  RNNCORE_INLINE V from(const T* numbers) const { return load(numbers + place.column, place.valid); }
+  RNNCORE_INLINE V from(const T* const* rows) const { return from(rows[row]); }
+  RNNCORE_INLINE V from(Rows<const T> rows) const { return from(rows.base + row * rows.stride); }
+  RNNCORE_INLINE void put(T* numbers, V v, bool add = false) const {
+    store(numbers + place.column, add ? from(numbers) + v : v, place.valid);
+  }
+  RNNCORE_INLINE void put(T* const* rows, V v, bool add = false) const { put(rows[row], v, add); }
+};
+
+/// Two of them, computed side by side.
+template <class T>
+struct Spots {
+  using V = Pair<T>;
+
+  Spot<T> a, b;
+
+  RNNCORE_INLINE V slot(Index j) const { return {a.slot(j), b.slot(j)}; }
+  RNNCORE_INLINE void set_slot(Index j, V v) const { a.set_slot(j, v.a), b.set_slot(j, v.b); }
+  RNNCORE_INLINE V from(const T* const* rows) const { return {a.from(rows), b.from(rows)}; }
+  RNNCORE_INLINE void put(T* const* rows, V v) const { a.put(rows, v.a), b.put(rows, v.b); }
+};
+
 /// f(place) for each vector of hidden units of some panels of gates.
 template <class T, class F>
 RNNCORE_INLINE void for_each_place(const Layout<T>& at, Share panels, T* gates, Index rows, F f) {
@@ -93,14 +118,39 @@ RNNCORE_INLINE void for_each_place(const Layout<T>& at, Share panels, T* gates, 
   }
 }
 
+/// f(spot or two of them) for all vectors of some panels and rows.
+template <class T, class F>
+RNNCORE_INLINE void for_each_pair(const Layout<T>& at, T* gates, const Extent& extent, F f) {
+  const Index end = extent.first + extent.rows;
+  Spot<T> single; // left over from the last place
+  bool waits = false;
+  for_each_place(at, extent.panels, gates, extent.chunk_rows, [&](const Place<T>& place) RNNCORE_HOT {
+    Index r = extent.first;
+    if (waits) f(Spots<T>{single, {place, r++}});
+    for (; r + 1 < end; r += 2) f(Spots<T>{{place, r}, {place, r + 1}});
+    waits = r < end;
+    if (waits) single = {place, r};
+  });
+  if (waits) f(single);
+}
+
+/// The rules by which an instant goes.
+template <class C, class T, bool chosen>
+RNNCORE_INLINE auto rules_of(const Span<T>& s, const auto& at) {
+  if constexpr (chosen)
+    return ByChoice<T>{*s.choices, s.update ? at.from(s.update) : Vec<T>(T(1))};
+  else
+    return typename C::Rules{};
+}
+
 template <class C, class V>
 RNNCORE_INLINE void load_units(const auto* from, Index padded, V (&to)[most_units]) {
   for (Index k = 0; k < C::plan.units; ++k) to[k] = load(from + k * padded);
 }
 
-template <class C, class T>
-RNNCORE_INLINE void load_slots(const Place<T>& place, Index row, Vec<T> (&s)[C::slots]) {
-  for (Index j = 0; j < C::slots; ++j) s[j] = load(place.slot(row, j));
+template <class C, class V>
+RNNCORE_INLINE void load_slots(const auto& at, V (&s)[C::slots]) {
+  for (Index j = 0; j < C::slots; ++j) s[j] = at.slot(j);
 }
 
 /// f(place) for each predecessor of a row, of which there may be any number.
@@ -117,145 +167,147 @@ RNNCORE_INLINE const T* const* carried(const Span<T>& span) {
 
 /// sum_k gate(x + offer_k) carried_k, where x is what all predecessors' gates have in common.
 template <class C, class T>
-RNNCORE_INLINE Vec<T> kept_of(const Span<T>& span, const Place<T>& at, Index r, const auto& rules,
-                              Vec<T> x) {
+RNNCORE_INLINE Vec<T> kept_of(const Span<T>& span, const Spot<T>& at, const auto& rules, Vec<T> x) {
   Vec<T> sum(T(0));
-  for_each_edge(span, r, [&](Index e) RNNCORE_HOT {
-    const Vec<T> gate = rules.gate(x + load(span.offer[e] + at.column, at.valid));
-    sum = fma(gate, load(carried<C>(span)[e] + at.column, at.valid), sum);
+  for_each_edge(span, at.row, [&](Index e) RNNCORE_HOT {
+    const Vec<T> gate = rules.gate(x + at.from(span.offer[e]));
+    sum = fma(gate, at.from(carried<C>(span)[e]), sum);
   });
   return sum;
 }
 
 /// The way back: adds to what each predecessor carried and offered; returns the gradient of x.
 template <class C, class T>
-RNNCORE_INLINE Vec<T> unkeep(const Span<T>& span, const Place<T>& at, Index r, const auto& rules, Vec<T> x,
+RNNCORE_INLINE Vec<T> unkeep(const Span<T>& span, const Spot<T>& at, const auto& rules, Vec<T> x,
                              Vec<T> d_kept) {
-  const auto add = [&](T* to, Vec<T> v)
-                       RNNCORE_HOT { store(to + at.column, load(to + at.column, at.valid) + v, at.valid); };
   Vec<T> dx(T(0));
-  for_each_edge(span, r, [&](Index e) RNNCORE_HOT {
-    const Vec<T> gate = rules.gate(x + load(span.offer[e] + at.column, at.valid));
-    const Vec<T> d = d_kept * load(carried<C>(span)[e] + at.column, at.valid) * rules.gate_slope(gate);
-    add((C::plan.has_cell_state ? span.dc_prev : span.direct)[e], d_kept * gate);
-    add(span.d_offer[e], d);
+  for_each_edge(span, at.row, [&](Index e) RNNCORE_HOT {
+    const Vec<T> gate = rules.gate(x + at.from(span.offer[e]));
+    const Vec<T> d = d_kept * at.from(carried<C>(span)[e]) * rules.gate_slope(gate);
+    at.put((C::plan.has_cell_state ? span.dc_prev : span.direct)[e], d_kept * gate, true);
+    at.put(span.d_offer[e], d, true);
     dx = dx + d;
   });
   return dx;
 }
 
-template <class C, class T, bool chosen, Index S>
-RNNCORE_INLINE void forward_one(const Span<T>& span, const Place<T>& at, Index r, Instant<Vec<T>>& t) {
-  using V = Vec<T>;
+template <class C, class T, bool chosen, Index S, class At>
+RNNCORE_INLINE void forward_one(const Span<T>& span, const At& at, Instant<typename At::V>& t) {
+  using V = typename At::V;
   constexpr bool is_last = S + 1 == C::plan.stages;
-  const Index column = at.column, valid = at.valid;
   V s[C::slots];
-  load_slots<C>(at, r, s);
-  const auto rules = rules_of<C, T, chosen>(span, r, column, valid);
-  if (C::plan.sees_h || (chosen && span.keep_h)) t.h_prev = load(span.h_prev[r] + column, valid);
+  load_slots<C>(at, s);
+  const auto rules = rules_of<C, T, chosen>(span, at);
+  if (C::plan.sees_h || (chosen && span.keep_h)) t.h_prev = at.from(span.h_prev);
   if constexpr (C::plan.offer.count > 0) {
-    if constexpr (S == 0) t.kept = kept_of<C>(span, at, r, rules, s[C::plan.offer.begin]);
+    if constexpr (S == 0) t.kept = kept_of<C>(span, at, rules, s[C::plan.offer.begin]);
   } else if constexpr (C::plan.has_cell_state) {
-    t.c_prev = load(span.c_prev[r] + column, valid);
-    for (Index k = 0; k < C::plan.branches; ++k)
-      t.branch[k] = load(span.c_prev[k * span.branch_step + r] + column, valid);
+    t.c_prev = at.from(span.c_prev);
+    for (Index k = 0; k < C::plan.branches; ++k) t.branch[k] = at.from(span.c_prev + k * span.branch_step);
   }
   C::forward(Stage<S>{}, rules, s, t);
   if (span.keep_gates || !is_last)
-    for (Index j = 0; j < C::slots; ++j) store(at.slot(r, j), s[j]);
+    for (Index j = 0; j < C::slots; ++j) at.set_slot(j, s[j]);
   if (chosen && is_last && span.keep_h) {
-    const V keep = load(span.keep_h[r] + column, valid);
+    const V keep = at.from(span.keep_h);
     t.h = fma(keep, t.h_prev, (V(1) - keep) * t.h);
   }
   if (chosen && C::plan.has_cell_state && span.keep_c) {
-    const V keep = load(span.keep_c[r] + column, valid);
+    const V keep = at.from(span.keep_c);
     t.c = fma(keep, t.c_prev, (V(1) - keep) * t.c);
   }
-  if constexpr (C::plan.has_cell_state && S == 0) store(span.c[r] + column, t.c, valid);
+  if constexpr (C::plan.has_cell_state && S == 0) at.put(span.c, t.c);
   if constexpr (is_last)
-    store(span.h[r] + column, t.h, valid);
+    at.put(span.h, t.h);
   else if constexpr (C::plan.recurrent[1].stage > 0)
-    store(span.middle[r] + column, t.middle, valid);
+    at.put(span.middle, t.middle);
 }
+
+/// Whether instants go two by two: those that nothing but their own numbers belongs to. (On the way back,
+/// where chains are shorter and more is loaded, this gains nothing.)
+template <class C, bool chosen>
+constexpr bool in_pairs = !chosen && C::plan.units == 0 && C::plan.offer.count == 0;
 
 template <class C, class T, bool chosen, Index S>
 void forward_instants(const Layout<T>& at, const Span<T>& span, const Extent& extent) {
-  for_each_place(at, extent.panels, span.gates, extent.chunk_rows, [&](const Place<T>& place) RNNCORE_HOT {
-    Instant<Vec<T>> t;
-    load_units<C>(span.units + place.column, at.hidden.padded(), t.unit);
-    for (Index r = extent.first; r < extent.first + extent.rows; ++r)
-      forward_one<C, T, chosen, S>(span, place, r, t);
-  });
+  if constexpr (in_pairs<C, chosen>) {
+    for_each_pair(at, span.gates, extent, [&](const auto& spots) RNNCORE_HOT {
+      Instant<typename std::decay_t<decltype(spots)>::V> t;
+      forward_one<C, T, chosen, S>(span, spots, t);
+    });
+  } else {
+    for_each_place(at, extent.panels, span.gates, extent.chunk_rows,
+                   [&](const Place<T>& place) RNNCORE_HOT {
+                     Instant<Vec<T>> t;
+                     load_units<C>(span.units + place.column, at.hidden.padded(), t.unit);
+                     for (Index r = extent.first; r < extent.first + extent.rows; ++r)
+                       forward_one<C, T, chosen, S>(span, Spot<T>{place, r}, t);
+                   });
+  }
 }
 
 /// Loads what the way back through an instant needs, goes it, and leaves the gradients in s and d.
 template <class C, class T, bool chosen, Index S>
-RNNCORE_INLINE void gradient_of(const Span<T>& span, const Place<T>& at, Index r, Instant<Vec<T>>& t,
+RNNCORE_INLINE void gradient_of(const Span<T>& span, const Spot<T>& at, Instant<Vec<T>>& t,
                                 Vec<T> (&s)[C::slots], Gradient<Vec<T>>& d) {
   using V = Vec<T>;
   constexpr bool is_last = S + 1 == C::plan.stages;
-  const Index column = at.column, valid = at.valid;
-  load_slots<C>(at, r, s);
-  if (C::plan.sees_h || (chosen && span.keep_h)) t.h_prev = load(span.h_prev[r] + column, valid);
-  d.h = load(span.dh[r] + column, valid);
-  if ((is_last || !C::plan.direct) && span.dy) d.h = d.h + load(span.dy[r] + column, valid);
-  const auto rules = rules_of<C, T, chosen>(span, r, column, valid);
+  load_slots<C>(at, s);
+  if (C::plan.sees_h || (chosen && span.keep_h)) t.h_prev = at.from(span.h_prev);
+  d.h = at.from(span.dh);
+  if ((is_last || !C::plan.direct) && span.dy) d.h = d.h + at.from(span.dy);
+  const auto rules = rules_of<C, T, chosen>(span, at);
   V kept_h, kept_c;
   if (chosen && span.keep_h) {
-    const V keep = load(span.keep_h[r] + column, valid);
+    const V keep = at.from(span.keep_h);
     kept_h = keep * d.h;
     d.h = (V(1) - keep) * d.h;
   }
   if constexpr (C::plan.has_cell_state) {
-    if constexpr (C::plan.offer.count == 0) t.c_prev = load(span.c_prev[r] + column, valid);
-    for (Index k = 0; k < C::plan.branches; ++k)
-      t.branch[k] = load(span.c_prev[k * span.branch_step + r] + column, valid);
-    t.c = load(span.c[r] + column, valid);
-    d.c = load(span.dc[r] + column, valid);
+    if constexpr (C::plan.offer.count == 0) t.c_prev = at.from(span.c_prev);
+    for (Index k = 0; k < C::plan.branches; ++k) t.branch[k] = at.from(span.c_prev + k * span.branch_step);
+    t.c = at.from(span.c);
+    d.c = at.from(span.dc);
     if constexpr (chosen && C::plan.stages == 1)
       if (span.keep_c) {
-        const V keep = load(span.keep_c[r] + column, valid);
+        const V keep = at.from(span.keep_c);
         kept_c = keep * d.c;
         d.c = (V(1) - keep) * d.c;
         t.c = C::cell(rules, s, t);
       }
   }
-  if constexpr (!is_last && C::plan.recurrent[1].stage > 0)
-    d.middle = load(span.d_middle.base + r * span.d_middle.stride + column, valid);
+  if constexpr (!is_last && C::plan.recurrent[1].stage > 0) d.middle = at.from(span.d_middle);
   C::backward(Stage<S>{}, rules, s, t, d);
   if constexpr (C::plan.offer.count > 0 && S == 0) {
     V& x = s[C::plan.offer.begin];
-    x = unkeep<C>(span, at, r, rules, x, d.kept);
+    x = unkeep<C>(span, at, rules, x, d.kept);
   }
   if (chosen && span.keep_h) d.h = C::plan.direct ? d.h + kept_h : kept_h;
   if (chosen && span.keep_c) d.c = d.c + kept_c;
 }
 
 template <class C, class T, bool chosen, Index S>
-RNNCORE_INLINE void store_gradients(const Span<T>& span, const Place<T>& at, Index r,
-                                    const Vec<T> (&s)[C::slots], const Gradient<Vec<T>>& d) {
+RNNCORE_INLINE void store_gradients(const Span<T>& span, const Spot<T>& at, const Vec<T> (&s)[C::slots],
+                                    const Gradient<Vec<T>>& d) {
   // Of an earlier stage only its own window: the others' slots may still be read by other threads.
   constexpr bool all = S + 1 == C::plan.stages || C::plan.norms > 0;
   constexpr Window own = C::plan.recurrent[S].window;
   constexpr Index begin = all ? 0 : C::plan.offer.count ? C::plan.offer.begin : own.begin;
   constexpr Index end = all ? Index(C::slots) : own.begin + own.count;
-  for (Index j = begin; j < end; ++j) store(at.slot(r, j), s[j]);
-  const auto put = [&](T* to, Vec<T> v) RNNCORE_HOT {
-    to += at.column;
-    store(to, span.adds ? load(to, at.valid) + v : v, at.valid);
-  };
+  for (Index j = begin; j < end; ++j) at.set_slot(j, s[j]);
   if constexpr (C::plan.offer.count > 0) {
     if constexpr (C::plan.direct && S + 1 == C::plan.stages)
-      for_each_edge(span, r, [&](Index e) RNNCORE_HOT { put(span.direct[e], d.h); });
+      for_each_edge(span, at.row, [&](Index e) RNNCORE_HOT { at.put(span.direct[e], d.h, span.adds); });
     return;
   }
-  if (C::plan.direct || (chosen && span.keep_h)) put(span.direct[r], d.h);
+  if (C::plan.direct || (chosen && span.keep_h)) at.put(span.direct, d.h, span.adds);
   if constexpr (S > 0)
     return;
   else if constexpr (C::plan.branches > 0)
-    for (Index k = 0; k < C::plan.branches; ++k) put(span.dc_prev[k * span.branch_step + r], d.branch[k]);
+    for (Index k = 0; k < C::plan.branches; ++k)
+      at.put(span.dc_prev + k * span.branch_step, d.branch[k], span.adds);
   else if constexpr (C::plan.has_cell_state)
-    put(span.dc_prev[r], d.c);
+    at.put(span.dc_prev, d.c, span.adds);
 }
 
 template <class C, class T>
@@ -272,9 +324,10 @@ void backward_instants(const Layout<T>& at, const Span<T>& span, const Extent& e
     load_units<C>(span.units + place.column, padded, t.unit);
     for (Index k = 0; k < C::plan.units; ++k) d.unit[k] = Vec<T>(T(0));
     for (Index r = extent.first; r < extent.first + extent.rows; ++r) {
+      const Spot<T> spot{place, r};
       Vec<T> s[C::slots];
-      gradient_of<C, T, chosen, S>(span, place, r, t, s, d);
-      store_gradients<C, T, chosen, S>(span, place, r, s, d);
+      gradient_of<C, T, chosen, S>(span, spot, t, s, d);
+      store_gradients<C, T, chosen, S>(span, spot, s, d);
     }
     add_units<C>(d, padded, span.d_units + place.column);
   });

@@ -57,9 +57,10 @@ void normalised_backward(const Layout<T>& at, const Span<T>& span, const Extent&
                        load_units<C>(span.units + place.column, padded, t.unit);
                        for (Index k = 0; k < plan.units; ++k) d.unit[k] = Vec<T>(T(0));
                        Vec<T> y[C::slots], s[C::slots];
-                       load_slots<C>(place, r, y);
-                       gradient_of<C, T, chosen, S>(span, place, r, t, s, d);
-                       f(place, y, s, d);
+                       const Spot<T> spot{place, r};
+                       load_slots<C>(spot, y);
+                       gradient_of<C, T, chosen, S>(span, spot, t, s, d);
+                       f(spot, y, s, d);
                      });
     };
     Vec<T> dy[plan.norms], along[plan.norms]; // sums of dy and of dy y
@@ -69,9 +70,9 @@ void normalised_backward(const Layout<T>& at, const Span<T>& span, const Extent&
         for (Index j = 0; plan.norm[k].stage == S && j < plan.norm[k].count; ++j)
           f(k, plan.norm[k].begin + j);
     };
-    for_each([&](const Place<T>& place, const auto& y, const auto& s, const auto&) {
+    for_each([&](const Spot<T>& spot, const auto& y, const auto& s, const auto&) {
       normed([&](Index k, Index j) {
-        const Vec<T> own = first_lanes(s[j], place.valid);
+        const Vec<T> own = first_lanes(s[j], spot.place.valid);
         dy[k] = dy[k] + own;
         along[k] = fma(own, y[j], along[k]);
       });
@@ -81,12 +82,12 @@ void normalised_backward(const Layout<T>& at, const Span<T>& span, const Extent&
       dy[k] = Vec<T>(sum_of(dy[k]) / n);
       along[k] = Vec<T>(sum_of(along[k]) / n);
     }
-    for_each([&](const Place<T>& place, const auto& y, auto& s, const auto& d) {
+    for_each([&](const Spot<T>& spot, const auto& y, auto& s, const auto& d) {
       normed([&](Index k, Index j) {
         s[j] = (s[j] - fma(y[j], along[k], dy[k])) * Vec<T>(span.scales[r * plan.norms + k]);
       });
-      store_gradients<C, T, chosen, S>(span, place, r, s, d);
-      add_units<C>(d, padded, span.d_units + place.column);
+      store_gradients<C, T, chosen, S>(span, spot, s, d);
+      add_units<C>(d, padded, span.d_units + spot.place.column);
     });
   }
 }

@@ -12,6 +12,7 @@ namespace rnncore::RNNCORE_LEVEL {
 
 template <class T>
 struct Vec {
+  using Number = T;
   using Packet = typename Eigen::internal::packet_traits<T>::type;
   static constexpr int lanes = Eigen::internal::unpacket_traits<Packet>::size;
 
@@ -118,25 +119,6 @@ RNNCORE_INLINE Vec<T> select_le(Vec<T> a, Vec<T> b, Vec<T> when_le, Vec<T> other
   return Eigen::internal::pselect(Eigen::internal::pcmp_le(a.p, b.p), when_le.p, otherwise.p);
 }
 
-/// A square of numbers in registers. (The attribute that GCC ignores is the vector's alignment.)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wignored-attributes"
-template <class T>
-using Square = Eigen::internal::PacketBlock<typename Vec<T>::Packet, lanes<T>>;
-#pragma GCC diagnostic pop
-
-template <class T>
-RNNCORE_INLINE Square<T> load_square(const T* from, Index stride) {
-  Square<T> square;
-  for (int i = 0; i < lanes<T>; ++i) square.packet[i] = load(from + i * stride).p;
-  return square;
-}
-
-template <class T>
-RNNCORE_INLINE void transpose(Square<T>& square) {
-  Eigen::internal::ptranspose(square);
-}
-
 /// What exp needs to know of a floating-point type. `q` is the polynomial, highest power first, with
 /// expm1(r) = r + r^2 q(r) for |r| <= ln(2) / 2, near-minimax by Chebyshev interpolation.
 template <class T>
@@ -173,25 +155,56 @@ struct Exponential<double> {
                                  0.5};
 };
 
-/// exp(x) = scale * (1 + fraction) for x <= 0. Kept apart so that expm1 loses nothing to cancellation.
+/// 2^n for numbers whose low bits are n + bias.
 template <class T>
-struct ExpParts {
-  Vec<T> scale, fraction;
+RNNCORE_INLINE Vec<T> power_of_two(Vec<T> rounded) {
+  using Bits = typename Exponential<T>::Bits;
+  typedef Bits Vector __attribute__((vector_size(sizeof(typename Vec<T>::Packet))));
+  return typename Vec<T>::Packet(Vector(rounded.p) << Exponential<T>::mantissa);
+}
+
+/// Two vectors that go through the same operations side by side: while one waits for a result, the other
+/// has work.
+template <class T>
+struct Pair {
+  using Number = T;
+
+  Vec<T> a, b;
+
+  Pair() = default;
+  RNNCORE_INLINE Pair(Vec<T> first, Vec<T> second) : a(first), b(second) {}
+  RNNCORE_INLINE Pair(T value) : a(value), b(value) {}
+
+  friend RNNCORE_INLINE Pair operator+(Pair x, Pair y) { return {x.a + y.a, x.b + y.b}; }
+  friend RNNCORE_INLINE Pair operator-(Pair x, Pair y) { return {x.a - y.a, x.b - y.b}; }
+  friend RNNCORE_INLINE Pair operator*(Pair x, Pair y) { return {x.a * y.a, x.b * y.b}; }
+  friend RNNCORE_INLINE Pair operator/(Pair x, Pair y) { return {x.a / y.a, x.b / y.b}; }
+  friend RNNCORE_INLINE Pair operator-(Pair x) { return {-x.a, -x.b}; }
 };
 
 template <class T>
-RNNCORE_INLINE ExpParts<T> exp_parts(Vec<T> x) {
-  using E = Exponential<T>;
-  typedef typename E::Bits Bits __attribute__((vector_size(sizeof(typename Vec<T>::Packet))));
-  x = at_least(x, Vec<T>(E::lowest));
-  // The low bits of `rounded` are n + bias with n = round(x / ln 2): shifted, they are 2^n.
-  const Vec<T> rounded = fma(x, Vec<T>(T(1.4426950408889634074)), Vec<T>(E::round + E::bias));
-  const Vec<T> n = rounded - Vec<T>(E::round + E::bias);
-  const Vec<T> scale = typename Vec<T>::Packet(Bits(rounded.p) << E::mantissa);
-  const Vec<T> r = fma(n, Vec<T>(-E::ln2_low), fma(n, Vec<T>(-E::ln2_high), x));
-  Vec<T> q = E::q[0];
-  for (std::size_t i = 1; i < sizeof(E::q) / sizeof(T); ++i) q = fma(q, r, Vec<T>(E::q[i]));
-  return {scale, fma(r * r, q, r)};
+RNNCORE_INLINE Pair<T> fma(Pair<T> x, Pair<T> y, Pair<T> z) {
+  return {fma(x.a, y.a, z.a), fma(x.b, y.b, z.b)};
+}
+template <class T>
+RNNCORE_INLINE Pair<T> minus_abs(Pair<T> x) {
+  return {minus_abs(x.a), minus_abs(x.b)};
+}
+template <class T>
+RNNCORE_INLINE Pair<T> with_sign(Pair<T> x, Pair<T> y) {
+  return {with_sign(x.a, y.a), with_sign(x.b, y.b)};
+}
+template <class T>
+RNNCORE_INLINE Pair<T> at_least(Pair<T> x, Pair<T> bound) {
+  return {at_least(x.a, bound.a), at_least(x.b, bound.b)};
+}
+template <class T>
+RNNCORE_INLINE Pair<T> select_le(Pair<T> x, Pair<T> y, Pair<T> when_le, Pair<T> otherwise) {
+  return {select_le(x.a, y.a, when_le.a, otherwise.a), select_le(x.b, y.b, when_le.b, otherwise.b)};
+}
+template <class T>
+RNNCORE_INLINE Pair<T> power_of_two(Pair<T> rounded) {
+  return {power_of_two(rounded.a), power_of_two(rounded.b)};
 }
 
 /// The sum of all lanes.
@@ -200,28 +213,67 @@ RNNCORE_INLINE T sum_of(Vec<T> v) {
   return Eigen::internal::predux(v.p);
 }
 
-/// exp(x) for x <= 0
+/// A square of numbers in registers. (The attribute that GCC ignores is the vector's alignment.)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wignored-attributes"
 template <class T>
-RNNCORE_INLINE Vec<T> exp_below(Vec<T> x) {
-  const ExpParts<T> e = exp_parts(x);
+using Square = Eigen::internal::PacketBlock<typename Vec<T>::Packet, lanes<T>>;
+#pragma GCC diagnostic pop
+
+template <class T>
+RNNCORE_INLINE Square<T> load_square(const T* from, Index stride) {
+  Square<T> square;
+  for (int i = 0; i < lanes<T>; ++i) square.packet[i] = load(from + i * stride).p;
+  return square;
+}
+
+template <class T>
+RNNCORE_INLINE void transpose(Square<T>& square) {
+  Eigen::internal::ptranspose(square);
+}
+
+/// exp(x) = scale * (1 + fraction) for x <= 0. Kept apart so that expm1 loses nothing to cancellation. As
+/// below, V is a vector or a pair of them.
+template <class V>
+struct ExpParts {
+  V scale, fraction;
+};
+
+template <class V>
+RNNCORE_INLINE ExpParts<V> exp_parts(V x) {
+  using E = Exponential<typename V::Number>;
+  x = at_least(x, V(E::lowest));
+  // The low bits of `rounded` are n + bias with n = round(x / ln 2).
+  const V rounded = fma(x, V(typename V::Number(1.4426950408889634074)), V(E::round + E::bias));
+  const V n = rounded - V(E::round + E::bias);
+  const V r = fma(n, V(-E::ln2_low), fma(n, V(-E::ln2_high), x));
+  V q = V(E::q[0]);
+  for (std::size_t i = 1; i < sizeof(E::q) / sizeof(E::q[0]); ++i) q = fma(q, r, V(E::q[i]));
+  return {power_of_two(rounded), fma(r * r, q, r)};
+}
+
+/// exp(x) for x <= 0
+template <class V>
+RNNCORE_INLINE V exp_below(V x) {
+  const ExpParts<V> e = exp_parts(x);
   return fma(e.scale, e.fraction, e.scale);
 }
 
 /// 1 / (1 + exp(-x)), from exp(-|x|) so that neither end overflows. 4 ulp; below the smallest normal
 /// number the result is zero.
-template <class T>
-RNNCORE_INLINE Vec<T> sigmoid(Vec<T> x) {
-  const Vec<T> one(1);
-  const Vec<T> small = exp_below(minus_abs(x));
-  return select_le(x, Vec<T>(0), small, one) / (one + small);
+template <class V>
+RNNCORE_INLINE V sigmoid(V x) {
+  const V one(1);
+  const V small = exp_below(minus_abs(x));
+  return select_le(x, V(0), small, one) / (one + small);
 }
 
 /// (1 - exp(-2|x|)) / (1 + exp(-2|x|)) with the sign of x. 4 ulp.
-template <class T>
-RNNCORE_INLINE Vec<T> tanh(Vec<T> x) {
-  const Vec<T> one(1), two(2);
-  const ExpParts<T> e = exp_parts(minus_abs(x) * two);
-  const Vec<T> size = fma(minus_abs(e.scale), e.fraction, one - e.scale); // 1 - exp(-2|x|)
+template <class V>
+RNNCORE_INLINE V tanh(V x) {
+  const V one(1), two(2), negative = minus_abs(x);
+  const ExpParts<V> e = exp_parts(negative + negative);
+  const V size = fma(minus_abs(e.scale), e.fraction, one - e.scale); // 1 - exp(-2|x|)
   return with_sign(size / (two - size), x);
 }
 
