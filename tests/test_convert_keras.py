@@ -192,6 +192,11 @@ def test_weights_that_do_not_fit_are_named(golden):
         from_keras(weights, reset_after=False)
     with pytest.raises(ValueError, match="cell must be one of rnn, lstm, gru"):
         from_keras(weights, "mgu")
+    for bias in (np.zeros(7, "f4"), np.zeros((1, 12), "f4")):
+        with pytest.raises(
+            ValueError, match=r"expected \(3, 12\), \(4, 12\) and a bias \(12,\) or"
+        ):
+            from_keras([*weights[:2], bias])
     with pytest.raises(TypeError, match="array 1 must be an array of floats, got int64"):
         from_keras([weights[0], np.zeros((4, 12), np.int64)])
 
@@ -207,9 +212,14 @@ def test_files_that_are_none_are_named(tmp_path):
         archive.writestr("config.json", "{}")
     with pytest.raises(ValueError, match=r"it has no model\.weights\.h5"):
         from_keras(tmp_path / "empty.keras")
-    path = changed(tmp_path, "tagger.keras", lambda layers, _: layers[2].pop("config"))
-    with pytest.raises(ValueError, match="is not a readable Keras model"):
-        from_keras(path)
+    for change in (
+        lambda layers, _: layers[2].pop("config"),
+        lambda layers, _: layers[2]["config"].pop("activation"),
+        lambda layers, _: layers[2]["config"].update(activation=[[]]),
+    ):
+        path = changed(tmp_path, "tagger.keras", change)
+        with pytest.raises(ValueError, match=r"changed\.keras is not a readable Keras model"):
+            from_keras(path)
 
 
 def test_without_h5py_the_extra_is_named(monkeypatch, tmp_path):
