@@ -232,6 +232,18 @@ class TestRefusals:
             patch.setattr(onnx.checker, "check_model", lambda *_: None)
             self.refused(proto, "weights in float16")
 
+    def test_dtypes_that_there_are_not(self, rng):
+        proto, _ = recurrent(rng, "RNN", {})
+        proto.graph.input[0].type.tensor_type.elem_type = 99
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(onnx.checker, "check_model", lambda *_: None)
+            self.refused(proto, "the input X: numbers of ONNX's type 99")
+        x = {"x": np.zeros(2, np.float32)}
+        self.refused(
+            graph_of([helper.make_node("Cast", ["x"], ["y"], to=99)], x, {"y": (2,)}),
+            "Cast 0: numbers of ONNX's type 99",
+        )
+
 
 def test_bad_inputs_are_named(rng):
     proto, inputs = recurrent(rng, "LSTM", {}, ragged=True)
@@ -246,6 +258,8 @@ def test_bad_inputs_are_named(rng):
         model.run(x, ends, Z=x)
     with pytest.raises(ValueError, match="got 3 in order"):
         model.run(x, ends, ends)
+    with pytest.raises(ValueError, match="given twice are X"):
+        model.run(x, X=x, sequence_lens=ends)
     for wrong in ([6, 1, 1], [-1, 1, 1]):
         with pytest.raises(ValueError, match=r"LSTM 0: sequence_lens must be \(3,\) .* 0\.\.5"):
             model.run(x, wrong)

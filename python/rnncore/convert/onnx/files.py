@@ -70,7 +70,7 @@ def described(onnx: Any, value: Any) -> Input:
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type"):
         raise refusal("rnncore", f"the input {value.name}, which is no tensor")
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    dtype = _dtype(onnx, f"the input {value.name}", kind.elem_type)
     if not kind.HasField("shape"):
         return Input(dtype, None)
     sizes = [
@@ -78,6 +78,14 @@ def described(onnx: Any, value: Any) -> Input:
         for size in kind.shape.dim
     ]
     return Input(dtype, tuple(sizes))
+
+
+def _dtype(onnx: Any, where: str, kind: int) -> np.dtype[Any]:
+    try:
+        dtype: np.dtype[Any] = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind))
+    except KeyError as error:
+        raise refusal("rnncore", f"{where}: numbers of ONNX's type {kind}") from error
+    return dtype
 
 
 def attributes_of(onnx: Any, where: str, node: Any) -> Iterator[tuple[str, Any]]:
@@ -93,7 +101,7 @@ def attributes_of(onnx: Any, where: str, node: Any) -> Iterator[tuple[str, Any]]
         elif isinstance(value, (onnx.GraphProto, onnx.SparseTensorProto)):
             raise refusal("rnncore", f"{where}: the attribute {attribute.name}")
         if node.op_type == "Cast" and attribute.name == "to":
-            value = onnx.helper.tensor_dtype_to_np_dtype(value)
+            value = _dtype(onnx, where, value)
         yield attribute.name, value
 
 

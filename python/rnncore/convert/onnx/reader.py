@@ -99,11 +99,14 @@ class OnnxModel:
         given = dict(zip(self.inputs, inputs, strict=False)) | named
         unknown = [name for name in named if name not in self.inputs]
         missing = [name for name in self.inputs if name not in given]
-        if len(inputs) > len(self.inputs) or unknown or missing:
+        twice = [name for name in list(self.inputs)[: len(inputs)] if name in named]
+        if len(inputs) > len(self.inputs) or unknown or missing or twice:
+            faults = {"missing": missing, "unknown": unknown, "given twice": twice}
             raise ValueError(
-                f"this model takes the inputs {', '.join(self.inputs)}; got {len(inputs)} in "
-                f"order, missing are {', '.join(missing) or 'none'}, "
-                f"unknown are {', '.join(unknown) or 'none'}"
+                f"this model takes the inputs {', '.join(self.inputs)}; got {len(inputs)} in order"
+                + "".join(
+                    f", {w} are {', '.join(names or ['none'])}" for w, names in faults.items()
+                )
             )
         values = dict(self._constants)
         for name, value in given.items():

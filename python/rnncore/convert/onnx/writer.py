@@ -17,6 +17,8 @@ from ...chain import Chain
 from ...module import Module
 from ...readout import Readout
 from ...recurrent import GRU, LSTM, RNN
+from ...sequences import agreed
+from ...tied import TiedLinear
 from .. import common
 from ..common import Report, Verify, refusal
 from .files import import_onnx
@@ -51,19 +53,21 @@ def to_onnx(
     `lengths=False` and `state=False` leave them out; then they are full and zero.
 
     verify: True, or an input x: compare with ONNX Runtime, or with our own reader where that is not
-    installed or, as for float64, lacks a kernel. ONNX Runtime runs float32 only.
+    installed or, as for float64, lacks a kernel. ONNX Runtime runs float32 only. A pair (x, y):
+    compare the file, run by our own reader, with y.
     """
+    agreed("batch_first", {type(module).__name__: module})
     onnx, arrays = import_onnx(), list(module.params.values())
     if not arrays:
         raise refusal("ONNX", "a module without parameters: the width of its input is not known")
     graph = Writer(onnx, common.dtype_of(arrays, None), lengths and module.recurrent, state)
-    y = graph.module(module, "x", "")
+    name = graph.module(module, "x", "")
     graph.declare_ends(module)
-    proto = graph.proto(y)
-    write_atomic(path, proto.SerializeToString())
+    proto = graph.proto(name)
     if verify is not None and verify is not False:
-        x, _ = common.input_and_output(verify, lambda: common.random_input(module))
-        _verify(module, proto, x, report)
+        x, y = common.input_and_output(verify, lambda: common.random_input(module))
+        _verify(module, proto, x, y, report)
+    write_atomic(path, proto.SerializeToString())
 
 
 class Writer(Graph):
@@ -97,6 +101,7 @@ class Writer(Graph):
             Reversed: self._reversed,
             Readout: self._readout,
             layers.Linear: self._linear,
+            TiedLinear: self._linear,
             layers.Embedding: self._embedding,
             layers.LayerNorm: self._layer_norm,
             Softmax: lambda part, x, _: self.add("Softmax", x, axis=part.axis),
@@ -221,10 +226,9 @@ class Writer(Graph):
         return self.ends[id(module.layer)]()
 
     def _linear(self, module: layers.Linear, x: str, path: str) -> str:
-        y = self.add("MatMul", x, self.array(module.params["weight"].T, f"{path}weight"))
-        if module.bias:
-            y = self.add("Add", y, self.array(module.params["bias"], f"{path}bias"))
-        return str(y)
+        weight, bias = module._pair("params")
+        y = self.add("MatMul", x, self.array(weight.T, f"{path}weight"))
+        return str(y if bias is None else self.add("Add", y, self.array(bias, f"{path}bias")))
 
     def _embedding(self, module: layers.Embedding, x: str, path: str) -> str:
         return str(self.add("Gather", self.array(module.params["weight"], f"{path}weight"), x))
@@ -272,14 +276,15 @@ def _attributes(kind: str, layer: Any) -> dict[str, Any]:
     return attributes
 
 
-def _verify(module: Any, proto: Any, x: Array, report: Report) -> None:
-    """Compare a module's outputs with what the file says, at full length and from zero."""
-    ours = module(x)
-    y, state = ours if module.recurrent else (ours, None)
+def _verify(module: Any, proto: Any, x: Array, told: Any, report: Report) -> None:
+    """Compare a module's outputs, or those told, with what the file says from zero, full length."""
     model = OnnxModel(proto)
     inputs = model.neutral(x, is_batch_first(module))
+    y, state = module(x) if module.recurrent else (module(x), None)
     outputs = (y, *_leaves(state))[: len(model.outputs)]
-    if y.dtype == np.float32 and is_installed():
+    if told is not None:
+        common.check("the outputs given", model.run(**inputs)[:1], [np.asarray(told)], report)
+    elif y.dtype == np.float32 and is_installed():
         judge(outputs, proto, inputs, report)
     else:
         common.check("our own reader", outputs, model.run(**inputs), report)
