@@ -1,13 +1,14 @@
 """ONNX read: the standard's own node tests, every attribute against ONNX Runtime's answers."""
 
 import importlib
+import math
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from compare import assert_close
+from compare import assert_close, assert_same
 from rnncore import RNN, Softmax, reference
 from rnncore.convert import from_onnx, to_onnx
 
@@ -175,6 +176,52 @@ def test_a_model_with_its_surroundings(rng):
     np.testing.assert_allclose(p.sum(axis=-1), 1, atol=1e-6)
     for mine, theirs in zip((p, y), run_by_runtime(proto, {"ids": ids}), strict=True):
         assert_close({"y": mine}, {"y": theirs}, 2e-5)
+
+
+@pytest.mark.parametrize(
+    ("op", "others", "options", "formula"),
+    [
+        ("Celu", [], {"alpha": 0.5}, lambda x: np.where(x > 0, x, 0.5 * np.expm1(x / 0.5))),
+        ("Erf", [], {}, np.vectorize(math.erf)),
+        ("Gelu", [], {}, lambda x: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2),
+        (
+            *("Gelu", [], {"approximate": "tanh"}),
+            lambda x: x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
+        ),
+        ("HardSwish", [], {}, lambda x: x * np.clip(x / 6 + 0.5, 0, 1)),
+        ("Mish", [], {}, lambda x: x * np.tanh(np.log1p(np.exp(x)))),
+        ("Max", [[0.5], [-1.0]], {}, lambda x: np.maximum(x, 0.5)),
+        ("Min", [[0.5]], {}, lambda x: np.minimum(x, 0.5)),
+        ("Sum", [[0.5], [1.0]], {}, lambda x: x + 1.5),
+        ("PRelu", [[0.5]], {}, lambda x: np.where(x < 0, 0.5 * x, x)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_operators_against_their_formulas(rng, op, others, options, formula):
+    x = (4 * rng.standard_normal((5, 3))).astype(np.float32)
+    constants = {f"c{at}": np.array(value, np.float32) for at, value in enumerate(others)}
+    node = helper.make_node(op, ["x", *constants], ["y"], **options)
+    proto = graph_of([node], {"x": x}, {"y": (5, 3)}, constants, opset=20)
+    (y,) = from_onnx(proto).run(x)
+    assert y.dtype == np.float32
+    assert_close({"y": y}, {"y": formula(x.astype(np.float64))}, 2e-5)
+
+
+@pytest.mark.parametrize("step", [1, 2, -1, -2])
+def test_slices_from_and_to_anywhere(step):
+    """Ends beyond either side are moved onto it, as the standard says step by step."""
+    x = np.arange(5.0, dtype=np.float32)
+    for start in range(-8, 9):
+        for end in range(-8, 9):
+            first, last = (at + 5 if at < 0 else at for at in (start, end))
+            low, high = (0, 4) if step < 0 else (0, 5)
+            last = min(max(last, -1 if step < 0 else 0), 5)
+            want = x[[*range(min(max(first, low), high), last, step)]]
+            given = ([start], [end], [0], [step])
+            constants = {f"c{at}": np.array(v) for at, v in enumerate(given)}
+            node = helper.make_node("Slice", ["x", *constants], ["y"])
+            (y,) = from_onnx(graph_of([node], {"x": x}, {"y": want.shape}, constants)).run(x)
+            assert_same({"y": y}, {"y": want})
 
 
 def test_versions_of_an_operator(rng):
