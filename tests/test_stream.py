@@ -535,6 +535,23 @@ def test_streams_that_look_ahead():
     assert stream.run(np.zeros((5, 1, 3), "f4")).shape == (3, 1, 4)
 
 
+def test_windows_keep_no_more_frames_than_they_see():
+    table = rnncore.Embedding(9, WIDTH, seed=0)
+    parts = (Chain(table, GRU(WIDTH, 4, seed=1)), Chain(table, LSTM(WIDTH, 4, seed=2)))
+    model = rnncore.Windowed(*parts, past=3, future=2)
+    x = np.random.default_rng(0).integers(0, 9, (60, 2))
+    stream, ready = model.stream(2), []
+    for frame in x:
+        ready.append(stream.run(frame[None]))
+        assert len(stream.snapshot()["0"]) <= 3 + 2
+    same(np.concatenate([*ready, stream.finish()]), model(x)[0])
+    for state in ((np.zeros((1, 2, 4), "f4"), None), (None, np.zeros((1, 2, 4), "f4"))):
+        with pytest.raises(ValueError, match="must hold None for a side that is limited"):
+            stream.state = state
+    with pytest.raises(TypeError, match="Windowed cannot run as a stream: it reads sequences from"):
+        rnncore.Windowed(*parts, past=3, future=None).stream()
+
+
 class Mine(Module):
     """Somebody's own layer."""
 
