@@ -139,7 +139,13 @@ def kind(at, name):
         ("tagger", settings(2, novelty=3), "LSTM 'first' with novelty=3"),
         ("tagger", settings(5, axis=1), "LayerNormalization 'layer_normalization' with axis=1"),
         ("tagger", kind(3, "Conv1D"), "the Keras layer Conv1D"),
+        ("tagger", lambda layers, _: layers[2].update(module="mine"), "LSTM 'first' of the module"),
         ("classifier", settings(1, merge_mode=None), "with merge_mode=None"),
+        (
+            "classifier",
+            lambda layers, _: layers[1]["config"]["layer"].update(module="mine.layers"),
+            "of the module 'mine.layers'",
+        ),
         ("classifier", kind(4, "ReLU"), None),
         ("functional", lambda layers, _: layers.pop(1), "a Keras model with branches"),
         ("tagger", lambda _, config: config.update(class_name="Mine"), "of class 'Mine'"),

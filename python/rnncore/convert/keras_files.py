@@ -152,13 +152,22 @@ def _described(
     for entry in described:
         kind, own = entry["class_name"], entry["config"]
         name = own.get("name", kind)
+        _check_origin(kind, name, entry)
         arrays = find(kind, name)
         if kind == "TimeDistributed":  # every layer here treats the time steps alike
             _check_settings(kind, own, lengths)
+            _check_origin(kind, name, own["layer"])
             kind, own = own["layer"]["class_name"], own["layer"]["config"]
             if kind != "Dense":
                 raise refusal("rnncore", f"TimeDistributed {name!r} of {kind}")
         yield from _layer(kind, name, own, version, lengths, arrays)
+
+
+def _check_origin(kind: str, name: str, entry: dict[str, Any]) -> None:
+    """Refuse a class of somebody's own, which may have the name of one of Keras's."""
+    module = entry.get("module") or "keras"  # older files do not tell
+    if module.split(".")[0] not in ("keras", "tf_keras", "tensorflow"):
+        raise refusal("rnncore", f"{kind} {name!r} of the module {module!r}")
 
 
 def _check_line(layers: list[dict[str, Any]], config: dict[str, Any]) -> None:
@@ -237,6 +246,7 @@ def _both(name: str, config: dict[str, Any], version: int, lengths: bool) -> dic
     parts = []
     for part, backwards in ((ahead, False), (behind, True)):
         kind, own = part["class_name"], part["config"]
+        _check_origin(kind, name, part)
         if kind not in CELLS:
             raise refusal("rnncore", f"Bidirectional {name!r} of {kind}")
         _check_settings(kind, own, lengths)
