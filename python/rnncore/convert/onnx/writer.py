@@ -220,10 +220,18 @@ class Writer(Graph):
         return str(y)
 
     def _readout(self, module: Readout, x: str, path: str) -> str:
-        if module.reading != "last":
-            raise refusal("ONNX", f"Readout with reading={module.reading!r}")
-        self.module(module.layer, x, f"{path}layer.")
-        return self.ends[id(module.layer)]()
+        y = self.module(module.layer, x, f"{path}layer.")
+        if module.reading == "last":
+            return self.ends[id(module.layer)]()
+        time = 1 if module.batch_first else 0
+        total = self.add("ReduceSum", y, self.indices(time), keepdims=0)  # past the end are zeros
+        if self.has_lengths:
+            steps = self.add("Unsqueeze", "lengths", self.indices(1))
+        else:
+            steps = self.add("Shape", y, start=time, end=time + 1)
+            steps = self.add("Max", steps, self.indices(1))  # without steps the mean is zero
+        kind = self.onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
+        return str(self.add("Div", total, self.add("Cast", steps, to=kind)))
 
     def _linear(self, module: layers.Linear, x: str, path: str) -> str:
         weight, bias = module._pair("params")
