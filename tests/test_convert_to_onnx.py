@@ -59,6 +59,12 @@ MODELS = {
     "both_mean": lambda **o: Bidirectional(LSTM(3, 4, **o), GRU(3, 4, 2, **o), "mean"),
     "both_concat": lambda **o: Bidirectional(RNN(3, 4, **o), GRU(3, 2, **o)),
     "reversed": lambda **o: Reversed(LSTM(3, 4, **o)),
+    "deep": lambda **o: DeepRNN(3, 4, input_depth=2, output_depth=2, bidirectional=True, **o),
+    "deep_lstm": lambda **o: DeepRNN(3, 4, cell="lstm", num_layers=2, output_depth=3, **o),
+    "deep_residual": lambda **o: DeepRNN(3, 4, cell="lstm", num_layers=3, residual=True, **o),
+    "deep_skip": lambda **o: DeepRNN(
+        3, 4, cell="gru", num_layers=3, skip=True, bidirectional=True, output_depth=2, **o
+    ),
     "final": lambda **o: Readout(LSTM(3, 4, 2, bidirectional=True, **o)),
     "mean": lambda **o: Readout(LSTM(3, 4, 2, bidirectional=True, **o), "mean"),
     "mean_both": lambda **o: Readout(Bidirectional(RNN(3, 4, **o), GRU(3, 4, **o), "mul"), "mean"),
@@ -319,7 +325,8 @@ def test_without_onnx_runtime_reading_has_no_judge(tmp_path, monkeypatch):
         (GRU(3, 4, transition_depth=2), "GRU with transition_depth=2"),
         (RNN(3, 4, nonlinearity="exponential"), "RNN with the activation 'exponential'"),
         (MGU(3, 4), "MGU"),
-        (Chain(Linear(3, 3), DeepRNN(3, 4)), "DeepRNN"),
+        (Chain(Linear(3, 3), DeepRNN(3, 4, transition_depth=2)), "RNN with transition_depth=2"),
+        (Chain(Linear(3, 3), DeepRNN(3, 4, cell="mgu")), "MGU"),
         (RowConvolution(3, 2), "RowConvolution"),
         (Chain(Tanh()), "a module without parameters"),
     ],

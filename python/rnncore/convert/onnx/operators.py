@@ -240,6 +240,11 @@ def _reduce(function: Operator) -> Operator:
     return reduce
 
 
+def _range(start: Array, limit: Array, delta: Array) -> Array:
+    ends: Any = (start.item(), limit.item(), delta.item())
+    return np.arange(*ends, dtype=start.dtype)
+
+
 def _reverse_sequence(
     x: Array, lengths: Array, *, batch_axis: int = 1, time_axis: int = 0
 ) -> Array:
@@ -272,6 +277,7 @@ OPERATORS: dict[str, Operator] = {
     "Identity": lambda x: x,
     "LayerNormalization": _layer_normalization,
     "LeakyRelu": _slope("leaky_relu", 0.01),
+    "Less": lambda a, b: np.less(a, b),
     "LogSoftmax": _log_softmax,
     "MatMul": lambda a, b: np.matmul(a, b),
     "Max": lambda *parts: reduce(np.maximum, parts),
@@ -281,6 +287,7 @@ OPERATORS: dict[str, Operator] = {
     "Neg": lambda x: -x,
     "PRelu": lambda x, slope: np.where(x < 0, slope * x, x),
     "Pow": lambda a, b: np.power(a, b).astype(a.dtype),
+    "Range": _range,
     "ReduceMax": _reduce(np.max),
     "ReduceMean": _reduce(np.mean),
     "ReduceSum": _reduce(np.sum),

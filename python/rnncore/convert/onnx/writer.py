@@ -14,6 +14,7 @@ from ...activations import Elementwise, Identity, ReLU, Sigmoid, Softmax, Tanh
 from ...arrays import Array, write_atomic
 from ...bidirectional import Bidirectional, Reversed
 from ...chain import Chain
+from ...deep import DeepRNN
 from ...module import Module
 from ...readout import Readout
 from ...recurrent import GRU, LSTM, RNN
@@ -44,9 +45,9 @@ def to_onnx(
     """Write a module as an ONNX file (opset 17), replaced atomically.
 
     RNN, LSTM and GRU, stacked and in both directions, with peepholes, coupled gates, activations,
-    gate_clip and both kinds of GRU; Chain, Bidirectional, Reversed, Readout, Linear, Embedding,
-    LayerNorm and activations. What ONNX cannot say raises `ValueError` naming it. Dropout and what
-    else is active in training alone is left out.
+    gate_clip and both kinds of GRU; Chain, Bidirectional, Reversed, DeepRNN, Readout, Linear,
+    Embedding, LayerNorm and activations. What ONNX cannot say raises `ValueError` naming it.
+    Dropout and what else is active in training alone is left out.
 
     Inputs are `x` with free batch and time, int32 `lengths (B,)` and the initial states `h0` and
     `c0`, outputs `y`, `h` and `c`; states of a layer within are named by where it stands, "1.h0".
@@ -98,6 +99,7 @@ class Writer(Graph):
             return x
         writers: dict[type[Module], Callable[[Any, str, str], str]] = {
             Bidirectional: self._bidirectional,
+            DeepRNN: self._deep,
             Reversed: self._reversed,
             Readout: self._readout,
             layers.Linear: self._linear,
@@ -116,15 +118,8 @@ class Writer(Graph):
 
     def _recurrent(self, layer: Any, x: str, path: str) -> str:
         """RNN, LSTM or GRU: a node for each of the stacked layers."""
-        common.check_representable("ONNX", layer, _FEATURES)
-        if layer.batch_first:
-            x = self.add("Transpose", x, perm=[1, 0, 2])
-        parts = self._initial_states(layer, path)
-        finals: list[list[str]] = []
-        for n in range(layer.num_layers):
-            x, *last = self._node(layer, n, x, [names[n] for names in parts], path)
-            finals.append(last)
-        self._final_states(layer, finals, path)
+        y, finals = self._stacked(layer, x, self._initial_states(layer, layer, path), path)
+        self._final_states(layer, layer, finals, path)
         width = layer.directions * layer.hidden_size
 
         def end() -> str:
@@ -132,30 +127,78 @@ class Writer(Graph):
             return str(self.add("Reshape", turned, self.indices(0, width)))
 
         self.ends[id(layer)] = end
-        return self.add("Transpose", x, perm=[1, 0, 2]) if layer.batch_first else x
+        return y
 
-    def _initial_states(self, layer: Any, path: str) -> list[list[str]]:
-        """Declare h0, and c0 of an LSTM, and cut them into those of each layer."""
+    def _stacked(
+        self, layer: Any, x: str, states: list[list[str]], path: str
+    ) -> tuple[str, list[list[str]]]:
+        """Add the nodes of stacked layers; return the name of y and those of the final states."""
+        common.check_representable("ONNX", layer, _FEATURES)
+        if layer.batch_first:
+            x = self.add("Transpose", x, perm=[1, 0, 2])
+        finals: list[list[str]] = []
+        for n in range(layer.num_layers):
+            x, *last = self._node(layer, n, x, [names[n] for names in states], path)
+            finals.append(last)
+        return self.add("Transpose", x, perm=[1, 0, 2]) if layer.batch_first else x, finals
+
+    def _deep(self, module: DeepRNN, x: str, path: str) -> str:
+        """The nets around the recurrent layers, what passes them by, and one state for them all."""
+        first = module.layers[0]
+        states = self._initial_states(module, first, path)
+        finals: list[list[str]] = []
+        seen = y = self.module(module.input, x, f"{path}input.")
+        outputs = []
+        for n, layer in enumerate(module.layers):
+            given = self.add("Concat", y, seen, axis=-1) if n and module.skip else y
+            own = [names[len(finals) : len(finals) + layer.num_layers] for names in states]
+            h, last = self._stacked(layer, given, own, f"{path}recurrent.{n}.")
+            finals += last
+            y = self.add("Add", h, y) if n and module.residual else h
+            outputs.append(y)
+        self._final_states(module, first, finals, path)
+        y = self.add("Concat", *outputs, axis=-1) if module.skip else y
+        after = self.module(module.output, y, f"{path}output.")
+        return after if after == y else self._inside(after, module.batch_first)
+
+    def _inside(self, y: str, batch_first: bool) -> str:
+        """Put zeros past the ends of the sequences."""
+        if not self.has_lengths:
+            return y
+        time = 1 if batch_first else 0
+        steps = self.add("Shape", y, start=time, end=time + 1)
+        zero, one = (self.array(np.array(n, np.int64)) for n in (0, 1))
+        places = self.add("Range", zero, self.add("Squeeze", steps, self.indices(0)), one)
+        ends = self.add("Cast", "lengths", to=self.onnx.TensorProto.INT64)
+        if batch_first:
+            ends = self.add("Unsqueeze", ends, self.indices(1))
+        else:
+            places = self.add("Unsqueeze", places, self.indices(1))
+        mask = self.add("Unsqueeze", self.add("Less", places, ends), self.indices(2))
+        return str(self.add("Where", mask, y, self.array(self.dtype.type(0))))
+
+    def _initial_states(self, whole: Any, layer: Any, path: str) -> list[list[str]]:
+        """Declare h0, and c0 of an LSTM, of all layers, and cut them into those of each."""
         kinds = "hc" if layer.has_cell_state else "h"
         if not self.has_state:
-            return [[""] * layer.num_layers for _ in kinds]
-        rows, parts = layer.num_layers * layer.directions, []
+            return [[""] * whole.num_layers for _ in kinds]
+        rows, parts = whole.num_layers * whole.directions, []
         for kind in kinds:
             name = f"{path}{kind}0"
             shape = (rows, "batch", layer.hidden_size)
             self.inputs.append(self.declare(name, layer.dtype, shape))
-            if layer.num_layers == 1:
+            if whole.num_layers == 1:
                 parts.append([name])
             else:
-                sizes = self.indices(*(layer.directions,) * layer.num_layers)
-                parts.append(self.add("Split", name, sizes, outputs=layer.num_layers, axis=0))
+                sizes = self.indices(*(whole.directions,) * whole.num_layers)
+                parts.append(self.add("Split", name, sizes, outputs=whole.num_layers, axis=0))
         return parts
 
-    def _final_states(self, layer: Any, finals: list[list[str]], path: str) -> None:
+    def _final_states(self, whole: Any, layer: Any, finals: list[list[str]], path: str) -> None:
         """Name the final states of all layers as outputs."""
         if not self.has_state:
             return
-        shape = (layer.num_layers * layer.directions, "batch", layer.hidden_size)
+        shape = (whole.num_layers * whole.directions, "batch", layer.hidden_size)
         for kind, parts in zip("hc", zip(*finals, strict=True), strict=False):
             name = path + kind
             self.nodes.append(
