@@ -224,6 +224,29 @@ def test_slices_from_and_to_anywhere(step):
             assert_same({"y": y}, {"y": want})
 
 
+def test_little_files_do_not_take_all_memory():
+    make, x = helper.make_node, {"x": np.zeros(1, np.float32)}
+    big = {"shape": np.array([1 << 40])}
+    zero, one = (np.array(n, np.int64) for n in (0, 1))
+    for node, arrays in (
+        (make("ConstantOfShape", ["shape"], ["y"]), big),
+        (make("Expand", ["x", "shape"], ["y"]), big),
+        (make("Range", ["a", "n", "b"], ["y"]), {"a": zero, "n": one << 40, "b": one}),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"{node.op_type} 0: an array of shape \(1099511627776"
+        ):
+            from_onnx(graph_of([node], x, {"y": (None,)}, arrays)).run(**x)
+    doubled = [make("Concat", [f"c{n}"] * 2, [f"c{n + 1}"], axis=0) for n in range(60)]
+    proto = graph_of(doubled, x, {"c60": (None,)}, {"c0": np.zeros(1 << 20, np.int8)})
+    with pytest.raises(ValueError, match="has more than 268435456 numbers"):
+        from_onnx(proto)
+    proto, _ = recurrent(np.random.default_rng(0), "RNN", {})
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1 << 40
+    with pytest.raises(ValueError, match="has more than"):
+        from_onnx(proto)._sizes(False)
+
+
 def test_versions_of_an_operator(rng):
     x = rng.standard_normal((2, 1, 3)).astype(np.float32)
     make = helper.make_node

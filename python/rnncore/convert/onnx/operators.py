@@ -20,6 +20,9 @@ from ...sequences import reverse as reverse_within
 
 Operator = Callable[..., Any]
 
+#: What a node makes out of little may have so many numbers at most.
+MOST = 1 << 28
+
 
 def _axes(given: Array | None, axes: Sequence[int] | None) -> tuple[int, ...] | None:
     if given is not None:
@@ -196,12 +199,20 @@ def _gather(x: Array, indices: Array, *, axis: int = 0) -> Array:
 
 
 def _expand(x: Array, shape: Array) -> Array:
-    return np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(map(int, shape))))
+    wanted = np.broadcast_shapes(x.shape, tuple(map(int, shape)))
+    return np.broadcast_to(x, affordable(wanted))
 
 
 def _constant_of_shape(shape: Array, *, value: Any = None) -> Array:
     fill = np.zeros(1, np.float32) if value is None else value
-    return np.full(tuple(map(int, shape)), fill[0], fill.dtype)
+    return np.full(affordable(tuple(map(int, shape))), fill[0], fill.dtype)
+
+
+def affordable(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape that a few bytes of a file asked for, or raise before it takes all memory."""
+    if math.prod(shape) > MOST:
+        raise ValueError(f"an array of shape {shape} has more than {MOST} numbers")
+    return shape
 
 
 def _cast(x: Array, *, to: Any, saturate: int = 1) -> Array:
@@ -242,6 +253,7 @@ def _reduce(function: Operator) -> Operator:
 
 def _range(start: Array, limit: Array, delta: Array) -> Array:
     ends: Any = (start.item(), limit.item(), delta.item())
+    affordable((abs(int((ends[1] - ends[0]) / ends[2])) if ends[2] else 0,))
     return np.arange(*ends, dtype=start.dtype)
 
 
