@@ -247,6 +247,17 @@ def test_little_files_do_not_take_all_memory():
         from_onnx(proto)._sizes(False)
 
 
+def test_inputs_and_outputs_need_not_tell_their_shapes(rng):
+    proto, inputs = recurrent(rng, "GRU", {}, held=False)
+    want = from_onnx(proto).run(**inputs)
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.ClearField("shape")
+    model = from_onnx(proto)
+    assert not any(value.type.tensor_type.HasField("shape") for value in proto.graph.output)
+    for got, before in zip(model.run(**inputs), want, strict=True):
+        assert_same({"y": got}, {"y": before})
+
+
 def test_versions_of_an_operator(rng):
     x = rng.standard_normal((2, 1, 3)).astype(np.float32)
     make = helper.make_node

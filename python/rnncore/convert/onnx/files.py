@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,13 +35,28 @@ def load(source: Any) -> Any:
             if not os.path.isfile(source):
                 raise FileNotFoundError(f"no such model file: {os.fspath(source)}")
             proto = onnx.load(os.fspath(source))
-        onnx.checker.check_model(proto)
+        with _shapes(proto.graph):
+            onnx.checker.check_model(proto)
     except (FileNotFoundError, ImportError):
         raise
     except Exception as error:  # protobuf's and onnx's own, which share no base
         name = "this" if isinstance(source, onnx.ModelProto) else os.fspath(source)
         raise ValueError(f"{name} is not a readable ONNX model: {error}") from error
     return proto
+
+
+@contextmanager
+def _shapes(graph: Any) -> Iterator[None]:
+    """Give a shape, for a while, to inputs and outputs without one: the checker alone wants it."""
+    kinds = [value.type.tensor_type for value in (*graph.input, *graph.output)]
+    bare = [kind for kind in kinds if kind.elem_type and not kind.HasField("shape")]
+    for kind in bare:
+        kind.shape.SetInParent()
+    try:
+        yield
+    finally:
+        for kind in bare:
+            kind.ClearField("shape")
 
 
 @dataclass(frozen=True)
