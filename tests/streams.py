@@ -52,6 +52,13 @@ PROMPT: dict[str, Module] = _layers() | {
 DELAYED: dict[str, Module] = {
     "row convolution": rnncore.RowConvolution(WIDTH, 2, seed=1),
     "no future": rnncore.RowConvolution(WIDTH, 0, seed=1),
+    "windows": rnncore.Windowed(GRU(WIDTH, 4, seed=1), LSTM(WIDTH, 4, seed=2), 2, 1),
+    "windows back": rnncore.Windowed(LSTM(WIDTH, 4, seed=1), None, 2),
+    "windows ahead": rnncore.Windowed(None, LSTM(WIDTH, 4, seed=1), future=2),
+    "all back": rnncore.Windowed(
+        Chain(LSTM(WIDTH, 4, seed=1)), GRU(WIDTH, 4, seed=2), None, 2, "sum"
+    ),
+    "all back alone": rnncore.Windowed(GRU(WIDTH, 4, seed=1), None),
     "chunks": rnncore.LatencyControlled([(GRU(WIDTH, 4, seed=1), LSTM(WIDTH, 4, seed=2))], 3, 2),
     "both": Chain(
         GRU(WIDTH, 4, seed=1),

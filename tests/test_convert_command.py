@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rnncore import GRU, RNN, Chain, Linear, Tanh
+from rnncore.arrays import save_arrays
 from rnncore.cli import main
 from rnncore.convert import from_onnx, from_rtneural, from_torch, to_rtneural
 
@@ -82,3 +83,12 @@ def test_failures_are_one_line(tmp_path, model, capsys, source, out, what):
     assert said.count("\n") == 1
     assert what in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.json"]
+
+
+def test_numbers_of_another_kind_are_a_line_too(tmp_path, capsys):
+    source = tmp_path / "m.safetensors"
+    save_arrays(source, {"weight_ih_l0": np.zeros((4, 2), "i4"), "weight_hh_l0": np.eye(4)})
+    assert main(["convert", str(source), str(tmp_path / "m.json")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "m.safetensors: 'weight_ih_l0' must be an array of floats, got int32" in said

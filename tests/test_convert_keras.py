@@ -139,7 +139,13 @@ def kind(at, name):
         ("tagger", settings(2, novelty=3), "LSTM 'first' with novelty=3"),
         ("tagger", settings(5, axis=1), "LayerNormalization 'layer_normalization' with axis=1"),
         ("tagger", kind(3, "Conv1D"), "the Keras layer Conv1D"),
+        ("tagger", lambda layers, _: layers[2].update(module="mine"), "LSTM 'first' of the module"),
         ("classifier", settings(1, merge_mode=None), "with merge_mode=None"),
+        (
+            "classifier",
+            lambda layers, _: layers[1]["config"]["layer"].update(module="mine.layers"),
+            "of the module 'mine.layers'",
+        ),
         ("classifier", kind(4, "ReLU"), None),
         ("functional", lambda layers, _: layers.pop(1), "a Keras model with branches"),
         ("tagger", lambda _, config: config.update(class_name="Mine"), "of class 'Mine'"),
@@ -192,6 +198,11 @@ def test_weights_that_do_not_fit_are_named(golden):
         from_keras(weights, reset_after=False)
     with pytest.raises(ValueError, match="cell must be one of rnn, lstm, gru"):
         from_keras(weights, "mgu")
+    for bias in (np.zeros(7, "f4"), np.zeros((1, 12), "f4")):
+        with pytest.raises(
+            ValueError, match=r"expected \(3, 12\), \(4, 12\) and a bias \(12,\) or"
+        ):
+            from_keras([*weights[:2], bias])
     with pytest.raises(TypeError, match="array 1 must be an array of floats, got int64"):
         from_keras([weights[0], np.zeros((4, 12), np.int64)])
 
@@ -207,9 +218,14 @@ def test_files_that_are_none_are_named(tmp_path):
         archive.writestr("config.json", "{}")
     with pytest.raises(ValueError, match=r"it has no model\.weights\.h5"):
         from_keras(tmp_path / "empty.keras")
-    path = changed(tmp_path, "tagger.keras", lambda layers, _: layers[2].pop("config"))
-    with pytest.raises(ValueError, match="is not a readable Keras model"):
-        from_keras(path)
+    for change in (
+        lambda layers, _: layers[2].pop("config"),
+        lambda layers, _: layers[2]["config"].pop("activation"),
+        lambda layers, _: layers[2]["config"].update(activation=[[]]),
+    ):
+        path = changed(tmp_path, "tagger.keras", change)
+        with pytest.raises(ValueError, match=r"changed\.keras is not a readable Keras model"):
+            from_keras(path)
 
 
 def test_without_h5py_the_extra_is_named(monkeypatch, tmp_path):

@@ -1,13 +1,14 @@
 """ONNX read: the standard's own node tests, every attribute against ONNX Runtime's answers."""
 
 import importlib
+import math
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from compare import assert_close
+from compare import assert_close, assert_same
 from rnncore import RNN, Softmax, reference
 from rnncore.convert import from_onnx, to_onnx
 
@@ -177,6 +178,86 @@ def test_a_model_with_its_surroundings(rng):
         assert_close({"y": mine}, {"y": theirs}, 2e-5)
 
 
+@pytest.mark.parametrize(
+    ("op", "others", "options", "formula"),
+    [
+        ("Celu", [], {"alpha": 0.5}, lambda x: np.where(x > 0, x, 0.5 * np.expm1(x / 0.5))),
+        ("Erf", [], {}, np.vectorize(math.erf)),
+        ("Gelu", [], {}, lambda x: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2),
+        (
+            *("Gelu", [], {"approximate": "tanh"}),
+            lambda x: x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
+        ),
+        ("HardSwish", [], {}, lambda x: x * np.clip(x / 6 + 0.5, 0, 1)),
+        ("Mish", [], {}, lambda x: x * np.tanh(np.log1p(np.exp(x)))),
+        ("Max", [[0.5], [-1.0]], {}, lambda x: np.maximum(x, 0.5)),
+        ("Min", [[0.5]], {}, lambda x: np.minimum(x, 0.5)),
+        ("Sum", [[0.5], [1.0]], {}, lambda x: x + 1.5),
+        ("PRelu", [[0.5]], {}, lambda x: np.where(x < 0, 0.5 * x, x)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_operators_against_their_formulas(rng, op, others, options, formula):
+    x = (4 * rng.standard_normal((5, 3))).astype(np.float32)
+    constants = {f"c{at}": np.array(value, np.float32) for at, value in enumerate(others)}
+    node = helper.make_node(op, ["x", *constants], ["y"], **options)
+    proto = graph_of([node], {"x": x}, {"y": (5, 3)}, constants, opset=20)
+    (y,) = from_onnx(proto).run(x)
+    assert y.dtype == np.float32
+    assert_close({"y": y}, {"y": formula(x.astype(np.float64))}, 2e-5)
+
+
+@pytest.mark.parametrize("step", [1, 2, -1, -2])
+def test_slices_from_and_to_anywhere(step):
+    """Ends beyond either side are moved onto it, as the standard says step by step."""
+    x = np.arange(5.0, dtype=np.float32)
+    for start in range(-8, 9):
+        for end in range(-8, 9):
+            first, last = (at + 5 if at < 0 else at for at in (start, end))
+            low, high = (0, 4) if step < 0 else (0, 5)
+            last = min(max(last, -1 if step < 0 else 0), 5)
+            want = x[[*range(min(max(first, low), high), last, step)]]
+            given = ([start], [end], [0], [step])
+            constants = {f"c{at}": np.array(v) for at, v in enumerate(given)}
+            node = helper.make_node("Slice", ["x", *constants], ["y"])
+            (y,) = from_onnx(graph_of([node], {"x": x}, {"y": want.shape}, constants)).run(x)
+            assert_same({"y": y}, {"y": want})
+
+
+def test_little_files_do_not_take_all_memory():
+    make, x = helper.make_node, {"x": np.zeros(1, np.float32)}
+    big = {"shape": np.array([1 << 40])}
+    zero, one = (np.array(n, np.int64) for n in (0, 1))
+    for node, arrays in (
+        (make("ConstantOfShape", ["shape"], ["y"]), big),
+        (make("Expand", ["x", "shape"], ["y"]), big),
+        (make("Range", ["a", "n", "b"], ["y"]), {"a": zero, "n": one << 40, "b": one}),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"{node.op_type} 0: an array of shape \(1099511627776"
+        ):
+            from_onnx(graph_of([node], x, {"y": (None,)}, arrays)).run(**x)
+    doubled = [make("Concat", [f"c{n}"] * 2, [f"c{n + 1}"], axis=0) for n in range(60)]
+    proto = graph_of(doubled, x, {"c60": (None,)}, {"c0": np.zeros(1 << 20, np.int8)})
+    with pytest.raises(ValueError, match="has more than 268435456 numbers"):
+        from_onnx(proto)
+    proto, _ = recurrent(np.random.default_rng(0), "RNN", {})
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1 << 40
+    with pytest.raises(ValueError, match="has more than"):
+        from_onnx(proto)._sizes(False)
+
+
+def test_inputs_and_outputs_need_not_tell_their_shapes(rng):
+    proto, inputs = recurrent(rng, "GRU", {}, held=False)
+    want = from_onnx(proto).run(**inputs)
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.ClearField("shape")
+    model = from_onnx(proto)
+    assert not any(value.type.tensor_type.HasField("shape") for value in proto.graph.output)
+    for got, before in zip(model.run(**inputs), want, strict=True):
+        assert_same({"y": got}, {"y": before})
+
+
 def test_versions_of_an_operator(rng):
     x = rng.standard_normal((2, 1, 3)).astype(np.float32)
     make = helper.make_node
@@ -232,6 +313,18 @@ class TestRefusals:
             patch.setattr(onnx.checker, "check_model", lambda *_: None)
             self.refused(proto, "weights in float16")
 
+    def test_dtypes_that_there_are_not(self, rng):
+        proto, _ = recurrent(rng, "RNN", {})
+        proto.graph.input[0].type.tensor_type.elem_type = 99
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(onnx.checker, "check_model", lambda *_: None)
+            self.refused(proto, "the input X: numbers of ONNX's type 99")
+        x = {"x": np.zeros(2, np.float32)}
+        self.refused(
+            graph_of([helper.make_node("Cast", ["x"], ["y"], to=99)], x, {"y": (2,)}),
+            "Cast 0: numbers of ONNX's type 99",
+        )
+
 
 def test_bad_inputs_are_named(rng):
     proto, inputs = recurrent(rng, "LSTM", {}, ragged=True)
@@ -246,6 +339,8 @@ def test_bad_inputs_are_named(rng):
         model.run(x, ends, Z=x)
     with pytest.raises(ValueError, match="got 3 in order"):
         model.run(x, ends, ends)
+    with pytest.raises(ValueError, match="given twice are X"):
+        model.run(x, X=x, sequence_lens=ends)
     for wrong in ([6, 1, 1], [-1, 1, 1]):
         with pytest.raises(ValueError, match=r"LSTM 0: sequence_lens must be \(3,\) .* 0\.\.5"):
             model.run(x, wrong)

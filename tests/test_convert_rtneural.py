@@ -124,7 +124,19 @@ def test_what_we_lack_is_refused_by_name(tmp_path, change, what):
         from_rtneural(path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"in_shape": [1], "layers": [{}]}', "\x00"])
+_NUMBER = '{"in_shape": [1], "layers": [{"type": "dense", "weights": [0.5, 0.5]}]}'
+_NARROW = [[[0.0] * 3], [[0.0] * 3], [[0.0] * 3]]  # a bias of one row
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", '{"in_shape": [1], "layers": [{}]}', "\x00", "[" * 100_000, _NUMBER),
+        '{"in_shape": [1e999], "layers": []}',
+        json.dumps({"in_shape": [1], "layers": [{"type": "gru", "weights": _NARROW}]}),
+    ],
+    ids=range(9),
+)
 def test_a_file_that_is_none_is_named(tmp_path, text):
     (tmp_path / "model.json").write_text(text)
     with pytest.raises(ValueError, match=r"model\.json cannot be read as an RTNeural model"):

@@ -27,6 +27,7 @@ from rnncore import (
     Sigmoid,
     Softmax,
     Tanh,
+    TiedLinear,
 )
 from rnncore.convert import from_onnx, to_onnx
 from rnncore.sequences import walk
@@ -58,7 +59,15 @@ MODELS = {
     "both_mean": lambda **o: Bidirectional(LSTM(3, 4, **o), GRU(3, 4, 2, **o), "mean"),
     "both_concat": lambda **o: Bidirectional(RNN(3, 4, **o), GRU(3, 2, **o)),
     "reversed": lambda **o: Reversed(LSTM(3, 4, **o)),
+    "deep": lambda **o: DeepRNN(3, 4, input_depth=2, output_depth=2, bidirectional=True, **o),
+    "deep_lstm": lambda **o: DeepRNN(3, 4, cell="lstm", num_layers=2, output_depth=3, **o),
+    "deep_residual": lambda **o: DeepRNN(3, 4, cell="lstm", num_layers=3, residual=True, **o),
+    "deep_skip": lambda **o: DeepRNN(
+        3, 4, cell="gru", num_layers=3, skip=True, bidirectional=True, output_depth=2, **o
+    ),
     "final": lambda **o: Readout(LSTM(3, 4, 2, bidirectional=True, **o)),
+    "mean": lambda **o: Readout(LSTM(3, 4, 2, bidirectional=True, **o), "mean"),
+    "mean_both": lambda **o: Readout(Bidirectional(RNN(3, 4, **o), GRU(3, 4, **o), "mul"), "mean"),
     "final_both": lambda **o: Readout(
         Bidirectional(RNN(3, 4, **o), Reversed(GRU(3, 4, **o)), "sum")
     ),
@@ -239,6 +248,20 @@ class TestModule:
         with pytest.raises(ValueError, match="a chain cannot represent RNN 0, whose weights"):
             from_onnx(proto).module()
 
+    def test_a_bias_that_is_an_input_is_not_dropped(self, rng):
+        """All zeros, which the trial takes for it, would hide it."""
+        x, bias = np.zeros((5, 3), np.float32), np.zeros(4, np.float32)
+        array = rng.standard_normal((3, 4)).astype(np.float32)
+        nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["y"])]
+        graph = from_onnx(graph_of(nodes, {"x": x, "b": bias}, {"y": (5, 4)}, {"w": array}))
+        with pytest.raises(ValueError, match="a chain cannot represent Gemm 0, whose bias is b"):
+            graph.module()
+        nodes = [helper.make_node("LayerNormalization", ["x", "g"], ["y"])]
+        gain = np.ones(3, np.float32)
+        graph = from_onnx(graph_of(nodes, {"x": x, "g": gain}, {"y": (5, 3)}))
+        with pytest.raises(ValueError, match="a chain cannot represent LayerNormalization"):
+            graph.module()
+
 
 def test_conversions_check_themselves(tmp_path, rng):
     found = []
@@ -256,6 +279,32 @@ def test_conversions_check_themselves(tmp_path, rng):
     from_onnx(path, verify=True, report=found.append)
     assert found[-1].judge.startswith("ONNX Runtime")
     assert found[-1].difference <= 2e-5 * found[-1].largest
+
+
+def test_given_outputs_are_compared_with(tmp_path, rng):
+    model, found = LSTM(3, 4, seed=1), []
+    x = rng.standard_normal((6, 2, 3)).astype(np.float32)
+    y, _ = model(x)
+    path = written(tmp_path, model, verify=(x, y), report=found.append)
+    assert [check.judge for check in found] == ["the outputs given"]
+    path.unlink()
+    with pytest.raises(ValueError, match="does not agree"):
+        to_onnx(model, path, verify=(x, y + 1), report=found.append)
+    assert not path.exists()
+
+
+def test_tied_weights(tmp_path, rng):
+    table = Embedding(7, 3, seed=1)
+    model = scrambled(Chain(table, LSTM(3, 3, seed=2), TiedLinear(table)), rng)
+    ids = rng.integers(7, size=(6, 2))
+    (y,) = from_onnx(written(tmp_path, model, lengths=False, state=False)).run(ids)
+    assert_close({"y": y}, {"y": model(ids)[0]}, 2e-5)
+
+
+def test_layers_of_both_layouts_are_refused(tmp_path):
+    model = Chain(GRU(3, 4), GRU(4, 4, batch_first=True))
+    with pytest.raises(ValueError, match="all layers must have the same batch_first"):
+        to_onnx(model, tmp_path / "model.onnx")
 
 
 def test_without_onnx_runtime_reading_has_no_judge(tmp_path, monkeypatch):
@@ -276,9 +325,9 @@ def test_without_onnx_runtime_reading_has_no_judge(tmp_path, monkeypatch):
         (GRU(3, 4, transition_depth=2), "GRU with transition_depth=2"),
         (RNN(3, 4, nonlinearity="exponential"), "RNN with the activation 'exponential'"),
         (MGU(3, 4), "MGU"),
-        (Chain(Linear(3, 3), DeepRNN(3, 4)), "DeepRNN"),
+        (Chain(Linear(3, 3), DeepRNN(3, 4, transition_depth=2)), "RNN with transition_depth=2"),
+        (Chain(Linear(3, 3), DeepRNN(3, 4, cell="mgu")), "MGU"),
         (RowConvolution(3, 2), "RowConvolution"),
-        (Readout(GRU(3, 4), "mean"), "Readout with reading='mean'"),
         (Chain(Tanh()), "a module without parameters"),
     ],
     ids=lambda value: value.replace(" ", "_") if isinstance(value, str) else "",

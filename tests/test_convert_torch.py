@@ -127,6 +127,17 @@ def test_what_does_not_fit_is_named(golden):
         from_torch({f"net.{n}": a for n, a in state.items()} | {"net.conv": x}, "net")
     with pytest.raises(ValueError, match="does not agree"):
         from_torch(state, verify=(x, np.zeros((6, 2, 5))), report=lambda check: None)
+    far = {"weight_ih_l999999999": state["weight_ih_l0"]}  # no time is spent on those in between
+    with pytest.raises(ValueError, match="unknown 'weight_ih_l999999999'"):
+        from_torch(state | far)
+
+
+def test_other_entries_need_not_be_floats(golden, tmp_path):
+    state, x, y = case_of(golden, "lstm")
+    whole = {f"rnn.{n}": a for n, a in state.items()} | {"norm.num_batches_tracked": np.array(3)}
+    assert_close({"y": from_torch(whole, "rnn")(x)[0]}, {"y": y}, 2e-5)
+    save_arrays(tmp_path / "m.safetensors", whole)
+    assert_close({"y": from_torch(tmp_path / "m.safetensors", "rnn")(x)[0]}, {"y": y}, 2e-5)
 
 
 @pytest.mark.parametrize(

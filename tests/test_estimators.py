@@ -358,6 +358,10 @@ class TestRefusals:
             ({"n_iter_no_change": 0}, "n_iter_no_change must be at least 1, got 0"),
             ({"learning_rate": -1.0}, "lr must be at least 0, got -1.0"),
             ({"dropout": 1.5}, "dropout must be in"),
+            (
+                {"early_stopping": True, "validation_fraction": 2},
+                "validation_fraction must be between 0 and 1, got 2",
+            ),
             ({"reading": "steps"}, "reading must be 'last' or 'mean', got 'steps'"),
         ],
     )

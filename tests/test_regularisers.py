@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cases import Case, Numbers
 from compare import assert_gradient_along, assert_same
-from rnncore import GRU, LSTM, MGU, RNN, IndRNN, MinGRU, MinLSTM
+from rnncore import GRU, LSTM, MGU, RNN, IndRNN, LSTMCell, MinGRU, MinLSTM
 
 
 def has_recurrent_weights(cell: str) -> bool:
@@ -176,5 +176,7 @@ class TestRefusals:
             layer(3, 4, **options)
 
     def test_unknown_keywords(self) -> None:
-        with pytest.raises(TypeError, match="zonout"):
-            LSTM(3, 4, zonout=0.1)
+        for layer in (LSTM, MGU, LSTMCell):
+            message = f"{layer.__name__} has no keyword 'zonout'; its own are .*zoneout"
+            with pytest.raises(TypeError, match=message):
+                layer(3, 4, zonout=0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeAlias
 
@@ -48,6 +49,7 @@ class Kernels(Module):
             raise TypeError(f"bias must be True or False, got {bias!r}")
         self.hidden_size, self.bias, self.batch_first = hidden_size, bool(bias), bool(batch_first)
         self.dtype = float_dtype(dtype)
+        _check_keywords(type(self), variant)
         self.cell, self._regularisers = self._variant(**variant)
         self.output_size = self.cell.output_size(hidden_size)
         shapes: dict[str, tuple[int, ...]] = {}
@@ -143,6 +145,19 @@ class Kernels(Module):
 
     def _join(self, h: Array, c: Array | None) -> State:
         return (h, c) if self.has_cell_state else h
+
+
+def _check_keywords(layer: type[Kernels], given: Mapping[str, Any]) -> None:
+    """Refuse what is neither a keyword that only this kind of layer has nor a regulariser."""
+    if not given:
+        return
+    found = (inspect.signature(f).parameters.values() for f in (layer._variant, Regularisers.of))
+    known = [p.name for own in found for p in own if p.default is not p.empty]
+    for name in given:
+        if name not in known:
+            raise TypeError(
+                f"{layer.__name__} has no keyword {name!r}; its own are {', '.join(known)}"
+            )
 
 
 class Vanilla(Kernels):

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from .arrays import Array, check_count
 from .bidirectional import Bidirectional, merged
+from .lookahead import no_frames
 from .module import Module
 from .sequences import (
     Composition,
@@ -21,7 +22,6 @@ from .sequences import (
     from_end,
     mapped,
     split_state,
-    walk,
 )
 from .stream import LookAhead, Stream
 
@@ -212,10 +212,4 @@ class _Chunks(LookAhead):
         self._state = tuple(split_state("state", own, self._model._entries, len(self._state)))
 
     def _no_frames(self) -> Array:
-        if self._axes == 1:
-            return np.zeros((0, self.batch), np.intp)
-        for module in walk(self._model.layers[0].forward):
-            for name in ("input_size", "in_features"):
-                if hasattr(module, name):
-                    return np.zeros((0, self.batch, getattr(module, name)), self._model.dtype)
-        raise RuntimeError("no frames have come: their width is not known")
+        return no_frames(self._model, self.batch)

@@ -6,7 +6,7 @@ Frame t is done after a bounded number of further frames, where `Bidirectional` 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,9 @@ from .sequences import (
     check_frames,
     check_one_way,
     from_end,
+    mapped,
     split_state,
+    walk,
 )
 from .stream import LookAhead, Stream
 
@@ -151,6 +153,12 @@ class Windowed(Composition):
         self.merge = check_merge(merge)
         self.forward, self.backward = forward, backward
 
+    def stream(self, batch: int = 1) -> Stream:
+        """Return a stream; each output comes `future` frames after its own."""
+        if self.backward is not None and self.future is None:
+            return super().stream(batch)
+        return _Views(self, batch)
+
     def _run(self, x: Array, state: Tree, lengths: Array | None, record: bool) -> Run:
         states = split_state("state", state, "(forward, backward)", 2)
         runs: list[Run | None] = [None, None]
@@ -200,17 +208,114 @@ class Windowed(Composition):
         return _windows(part, reach, x, lengths, record)
 
 
+class _Views(LookAhead):
+    """The stream of a windowed net.
+
+    The first `_seen` of the frames that are kept have had their outputs, and are past of others.
+    """
+
+    def __init__(self, model: Windowed, batch: int) -> None:
+        super().__init__(batch, model.batch_first)
+        self._model, self._axes = model, 1 if model._indices else 2
+        self._sides = [
+            None if part is None else Part(part, model.batch_first)
+            for part in (model.forward, model.backward)
+        ]
+        self._kept = model.past or 0 if model.forward else 0
+        self._waits = model.future or 0 if model.backward else 0
+        self._seen, self._state = 0, None
+
+    def _array(self, name: str, x: npt.ArrayLike) -> Array:
+        return self._model._array(name, x)
+
+    def _no_frames(self) -> Array:
+        return no_frames(self._model, self.batch)
+
+    def _settled(self, pending: Array, last: bool) -> tuple[Array, Array]:
+        seen, count = self._seen, len(pending)
+        ready = count if last else max(count - self._waits, seen)
+        ahead, back = self._ahead(pending[:ready], seen), self._back(pending[seen:], count - ready)
+        if ahead is None or back is None:
+            y = back if ahead is None else ahead
+        else:
+            y, _ = merged(self._model.merge, ahead, back)
+        self._seen = min(ready, self._kept)
+        return np.asarray(y), pending[ready - self._seen :]
+
+    def _ahead(self, x: Array, seen: int) -> Array | None:
+        """The forward layer's outputs for the frames after those seen."""
+        part, past = self._sides[0], self._model.past
+        if part is None:
+            return None
+        if past is not None:
+            return _windows(part, past, x, None, False, seen).y[seen:]
+        run = part.run(x, self._state, None, False)
+        self._state = run.state
+        return run.y
+
+    def _back(self, x: Array, later: int) -> Array | None:
+        """The backward layer's outputs for all frames but the `later` ones."""
+        part, future = self._sides[1], self._model.future
+        if part is None or future is None:
+            return None
+        return _windows(part, future, x[::-1], None, False, later).y[later:][::-1]
+
+    def _read(self) -> tuple[Tree, ...]:
+        if self._model.past is None:
+            self._ahead(self._no_frames(), 0)  # None becomes zeros
+        return ((mapped(np.copy, self._state), None),)
+
+    def _write(self, state: Sequence[Tree] | None, batch: int) -> None:
+        self._check_rows(batch)
+        own = None if state is None else state[0]
+        ahead, back = split_state("state", own, "(forward, backward)", 2)
+        carries = self._model.forward is not None and self._model.past is None
+        if back is not None or (ahead is not None and not carries):
+            raise ValueError("state must hold None for a side that is limited or not there")
+        self._state = ahead
+
+    def reset(self, rows: npt.ArrayLike | None = None) -> None:
+        """Start again, with all rows: they wait for the same frames."""
+        super().reset(rows)
+        self._seen = 0
+
+    def _parts(self) -> Tree:
+        return super()._parts(), np.array(self._seen)
+
+    def _put(self, parts: Tree, batch: int) -> None:
+        rest, seen = parts
+        super()._put(rest, batch)
+        self._seen = int(seen)
+
+
+def no_frames(model: Composition, batch: int) -> Array:
+    """Frames `(0, batch, ...)` as the model's first layer takes them."""
+    if model._indices:
+        return np.zeros((0, batch), np.intp)
+    for module in walk(model):
+        for name in ("input_size", "in_features"):
+            if hasattr(module, name):
+                return np.zeros((0, batch, getattr(module, name)), model.dtype)
+    raise RuntimeError("no frames have come: their width is not known")
+
+
 def _same_for_both(dy: Array) -> tuple[Array, Array]:
     return dy, dy
 
 
-def _windows(part: Part, past: int, x: Array, lengths: Array | None, record: bool) -> Run:
-    """Give each frame of x `(T, B, ...)` the output after it and the `past` frames before it."""
+def _windows(
+    part: Part, past: int, x: Array, lengths: Array | None, record: bool, first: int = 0
+) -> Run:
+    """Give each frame of x `(T, B, ...)` the output after it and the `past` frames before it.
+
+    Those before the `first` one are only seen: their outputs are zero.
+    """
     empty = part.run(x[:0], None, None, False).y
     y = np.zeros((*x.shape[:2], *empty.shape[2:]), empty.dtype)
     alive = np.ones(x.shape[:2], bool)
     if lengths is not None:
         alive = np.arange(len(x))[:, None] < lengths
+    alive[:first] = False
     ends, rows = np.nonzero(alive)
     blocks = []
     for at in _blocks(len(ends), past + 1):

@@ -56,7 +56,10 @@ def run(args: argparse.Namespace) -> None:
         if path.suffix not in known:
             raise ValueError(f"{name} must end in {', '.join(known)}, got {path}")
     options.check_writable(args.out)
-    module = readers[args.source.suffix]()
+    try:
+        module = readers[args.source.suffix]()
+    except TypeError as error:  # arrays of a dtype that no model has: the file's fault, not ours
+        raise ValueError(f"{args.source}: {error}") from error
     writers[args.out.suffix](module)
     numbers = sum(array.size for array in module.params.values())
     layers = module.layers if isinstance(module, Chain) else [module]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -112,6 +113,18 @@ def random_input(module: Module, steps: int = 7, batch: int = 3) -> Array:
         if isinstance(part, layers.LayerNorm):
             return rng.standard_normal((*axes, *part.normalized_shape)).astype(part.dtype)
     return rng.standard_normal((*axes, 4)).astype(np.float32)
+
+
+@contextmanager
+def readable(unless: str, *more: type[Exception]) -> Iterator[None]:
+    """Make one `ValueError` of all that a damaged file raises on the walk through what it holds."""
+    damage: tuple[type[Exception], ...]
+    damage = (LookupError, TypeError, AttributeError, OverflowError, RecursionError, *more)
+    try:
+        yield
+    except damage as error:
+        said = str(error) if isinstance(error, ValueError) else repr(error)
+        raise ValueError(f"{unless}: {said}") from error
 
 
 def regate(rows: Array, source: str, target: str) -> Array:

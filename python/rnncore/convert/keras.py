@@ -56,9 +56,11 @@ def from_keras(
     `from_torch`; the judge computes in Keras's letters.
     """
     if isinstance(source, (str, os.PathLike)):
-        from .keras_files import read_model
+        from . import keras_files
 
-        layers = read_model(source, lengths)
+        with keras_files.readable(source):
+            layers = keras_files.read_model(source, lengths)
+            module = from_layers(layers, batch_first, dtype)
     elif not isinstance(source, Iterable):
         raise TypeError(
             "source must be what get_weights() gives, a list of arrays, or the path of a model; "
@@ -68,10 +70,7 @@ def from_keras(
         options = {"activation": activation, "recurrent_activation": recurrent_activation}
         options |= {"reset_after": reset_after, "merge_mode": merge_mode}
         layers = [_from_weights(source, cell, options)]
-    arrays = [array for layer in layers for array in layer.weights]
-    if not arrays:
-        raise refusal("rnncore", "a Keras model without weights")
-    module = from_layers(layers, batch_first, common.dtype_of(arrays, dtype))
+        module = from_layers(layers, batch_first, dtype)
     verify_layers(module, layers, batch_first, verify, report)
     return module
 
@@ -89,9 +88,14 @@ def verify_layers(
         common.verify_module(module, verify, judge, report)
 
 
-def from_layers(layers: Sequence[KerasLayer], batch_first: bool, dtype: Any) -> Any:
-    """Return the modules of layers one after the other."""
-    options = {"batch_first": batch_first, "dtype": dtype}
+def from_layers(
+    layers: Sequence[KerasLayer], batch_first: bool, dtype: npt.DTypeLike | None
+) -> Any:
+    """Return the modules of layers one after the other, in this dtype or the widest of theirs."""
+    arrays = [array for layer in layers for array in layer.weights]
+    if not arrays:
+        raise refusal("rnncore", "a Keras model without weights")
+    options = {"batch_first": batch_first, "dtype": common.dtype_of(arrays, dtype)}
     modules = [module for layer in layers for module in _modules(layer, options)]
     return common.chain_of(modules)
 
@@ -255,11 +259,7 @@ def _recurrent(
         chosen = {"activations": pair if kind == "GRU" else (*pair, squash)}
     if kind == "GRU":
         chosen["reset_after"] = config["reset_after"]
-    for weights in directions:
-        axes = [array.ndim for array in weights]
-        if axes not in ([2, 2], [2, 2, 1], [2, 2, 2]) or len(axes) != len(directions[0]):
-            raise ValueError(f"{kind} has arrays of {axes} axes, expected [2, 2] or [2, 2, 1]")
-    size, columns = directions[0][0].shape
+    size, columns = _sizes(kind, directions)
     layer = CLASSES[cell](
         size,
         columns // len(gates),
@@ -275,6 +275,25 @@ def _recurrent(
             for name, array in _rows(*weights).items()
         }
     return common.filled(layer, params)  # type: ignore[no-any-return]
+
+
+def _sizes(kind: str, directions: list[list[Array]]) -> tuple[int, int]:
+    """The shape of the kernels; raises `ValueError` where other arrays do not go with it."""
+    for weights in directions:
+        axes = [array.ndim for array in weights]
+        if axes not in ([2, 2], [2, 2, 1], [2, 2, 2]) or len(axes) != len(directions[0]):
+            raise ValueError(f"{kind} has arrays of {axes} axes, expected [2, 2] or [2, 2, 1]")
+    size, columns = directions[0][0].shape
+    shapes = [[array.shape for array in weights] for weights in directions]
+    recurrent = (columns // len(CELLS[kind][1]), columns)
+    for found in shapes:
+        biases = ((columns,), (2, columns))
+        if found[:2] != [(size, columns), recurrent] or not set(found[2:]) <= set(biases):
+            raise ValueError(
+                f"{kind} has arrays of shapes {', '.join(map(str, found))}; with that kernel, "
+                f"expected {(size, columns)}, {recurrent} and a bias {biases[0]} or {biases[1]}"
+            )
+    return size, columns
 
 
 def _rows(kernel: Array, recurrent: Array, bias: Array | None = None) -> dict[str, Array]:

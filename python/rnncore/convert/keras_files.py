@@ -10,12 +10,14 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Array
 from ..reference.keras import KerasLayer
+from . import common
 from .common import as_floats, refusal
 from .keras import CELLS, activation_name
 
@@ -35,22 +37,24 @@ _TRAINING = ("_initializer", "_regularizer", "_constraint")
 _ACTIVATIONS = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu", "Softmax": "softmax"}
 
 
-#: What a damaged file makes h5py, zipfile, json and the walk through the configuration raise.
+#: What a damaged file makes h5py, zipfile and json raise.
 _DAMAGE = (
-    *(KeyError, TypeError, AttributeError, IndexError, OSError, RuntimeError, OverflowError),
-    *(EOFError, UnicodeError, zipfile.BadZipFile, zlib.error, json.JSONDecodeError),
+    *(OSError, RuntimeError, EOFError, UnicodeError, zipfile.BadZipFile, zlib.error),
+    json.JSONDecodeError,
 )
+
+
+def readable(path: str | os.PathLike[str]) -> AbstractContextManager[None]:
+    """Make one `ValueError` of all that a damaged file raises, while it is read and understood."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no such model file: {os.fspath(path)}")
+    return common.readable(f"{os.fspath(path)} is not a readable Keras model", *_DAMAGE)
 
 
 def read_model(path: str | os.PathLike[str], lengths: bool) -> list[KerasLayer]:
     """Read the layers of a saved model, in order."""
     name = os.fspath(path)
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"no such model file: {name}")
-    try:
-        return _read_zip(name, lengths) if zipfile.is_zipfile(path) else _read_h5(name, lengths)
-    except _DAMAGE as error:
-        raise ValueError(f"{name} is not a readable Keras model: {error!r}") from error
+    return _read_zip(name, lengths) if zipfile.is_zipfile(path) else _read_h5(name, lengths)
 
 
 def _read_h5(name: str, lengths: bool) -> list[KerasLayer]:
@@ -148,13 +152,22 @@ def _described(
     for entry in described:
         kind, own = entry["class_name"], entry["config"]
         name = own.get("name", kind)
+        _check_origin(kind, name, entry)
         arrays = find(kind, name)
         if kind == "TimeDistributed":  # every layer here treats the time steps alike
             _check_settings(kind, own, lengths)
+            _check_origin(kind, name, own["layer"])
             kind, own = own["layer"]["class_name"], own["layer"]["config"]
             if kind != "Dense":
                 raise refusal("rnncore", f"TimeDistributed {name!r} of {kind}")
         yield from _layer(kind, name, own, version, lengths, arrays)
+
+
+def _check_origin(kind: str, name: str, entry: dict[str, Any]) -> None:
+    """Refuse a class of somebody's own, which may have the name of one of Keras's."""
+    module = entry.get("module") or "keras"  # older files do not tell
+    if module.split(".")[0] not in ("keras", "tf_keras", "tensorflow"):
+        raise refusal("rnncore", f"{kind} {name!r} of the module {module!r}")
 
 
 def _check_line(layers: list[dict[str, Any]], config: dict[str, Any]) -> None:
@@ -233,6 +246,7 @@ def _both(name: str, config: dict[str, Any], version: int, lengths: bool) -> dic
     parts = []
     for part, backwards in ((ahead, False), (behind, True)):
         kind, own = part["class_name"], part["config"]
+        _check_origin(kind, name, part)
         if kind not in CELLS:
             raise refusal("rnncore", f"Bidirectional {name!r} of {kind}")
         _check_settings(kind, own, lengths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -88,7 +89,7 @@ def to_torch_state_dict(
 
 def _read(source: State | str | os.PathLike[str]) -> dict[str, Array]:
     if isinstance(source, Mapping):
-        return {name: common.as_floats(repr(name), value) for name, value in source.items()}
+        return {name: np.asarray(value) for name, value in source.items()}
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(
             "source must be a state_dict, arrays by their names, or the path of a file; "
@@ -99,8 +100,7 @@ def _read(source: State | str | os.PathLike[str]) -> dict[str, Array]:
             f"{os.fspath(source)}: pickles run code and are not read; save the state_dict as "
             ".safetensors, or give it as a mapping of names to arrays"
         )
-    arrays, _ = load_arrays(source)
-    return {name: common.as_floats(repr(name), array) for name, array in arrays.items()}
+    return load_arrays(source)[0]
 
 
 def _only_prefix(state: dict[str, Array]) -> str:
@@ -127,7 +127,11 @@ def _layer(
     options: dict[str, Any],
 ) -> Module:
     start = prefix if not prefix or prefix.endswith(".") else f"{prefix}."
-    own = {name[len(start) :]: array for name, array in state.items() if name.startswith(start)}
+    own = {
+        name[len(start) :]: common.as_floats(repr(name), array)
+        for name, array in state.items()  # others, such as counters, need not be floats
+        if name.startswith(start)
+    }
     if not own:
         raise ValueError(f"no entry begins with {start!r}; there are {', '.join(state)}")
     dtype = common.dtype_of(own.values(), dtype)
@@ -180,7 +184,7 @@ def _recurrent(
         common_options["proj_size"] = len(projection)
     if is_cell:
         return common.filled(_CELLS[kind](size, hidden, **common_options), own)  # type: ignore[no-any-return]
-    layers = 1 + max(int(match[3]) for match in map(_RECURRENT.fullmatch, own) if match)
+    layers = len(list(itertools.takewhile(lambda n: f"weight_ih_l{n}" in own, itertools.count())))
     layer = common.CLASSES[kind](
         size,
         hidden,

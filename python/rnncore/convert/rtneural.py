@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,9 @@ def from_rtneural(
     Dense, LSTM, GRU and activations, and prelu with one slope; other layers (conv1d, batchnorm)
     raise `ValueError` naming them. verify: as `from_keras`.
     """
-    layers = _read(path)
-    module = from_layers(layers, False, np.dtype(dtype))
+    with _readable(path):
+        layers = _read(path)
+        module = from_layers(layers, False, np.dtype(dtype))
     verify_layers(module, layers, False, verify, report)
     return module
 
@@ -76,20 +78,18 @@ def to_rtneural(
     verify_layers(module, _read(path), _batch_first(module), verify, report)
 
 
+def _readable(path: str | os.PathLike[str]) -> AbstractContextManager[None]:
+    return common.readable(f"{os.fspath(path)} cannot be read as an RTNeural model", ValueError)
+
+
 def _read(path: str | os.PathLike[str]) -> list[KerasLayer]:
-    name = os.fspath(path)
-    try:
-        model = json.loads(Path(path).read_text(encoding="utf-8"))
-        width = int(model["in_shape"][-1])
-        layers: list[KerasLayer] = []
-        for at, entry in enumerate(model["layers"]):
-            layers += _described(f"layer {at}", entry)
-    except (KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{name} cannot be read as an RTNeural model: {error!r}") from error
-    except ValueError as error:
-        raise ValueError(f"{name} cannot be read as an RTNeural model: {error}") from error
+    model = json.loads(Path(path).read_text(encoding="utf-8"))
+    width = int(model["in_shape"][-1])
+    layers: list[KerasLayer] = []
+    for at, entry in enumerate(model["layers"]):
+        layers += _described(f"layer {at}", entry)
     if not layers or not layers[0].weights or len(layers[0].weights[0]) != width:
-        raise ValueError(f"{name}: the first layer does not read the {width} numbers of in_shape")
+        raise ValueError(f"the first layer does not read the {width} numbers of in_shape")
     return layers
 
 

@@ -169,6 +169,10 @@ class SequenceEstimator(BaseEstimator):
         loss, model = self._loss(), self._learner()
         rows = held_out = np.arange(count)
         if early_stopping:
+            if not 0 < self.validation_fraction < 1:
+                raise ValueError(
+                    f"validation_fraction must be between 0 and 1, got {self.validation_fraction}"
+                )
             rows, held_out = self._split(count, self._strata(targets))
         self._optimiser.lr = self.learning_rate
 

@@ -29,7 +29,8 @@ class Forecaster(Numbers):
     many steps (None: never). `predict(X)` returns the steps after each series, `(N, horizon, I)`.
 
     `fit(X, y)` learns other values that follow each sequence: `(N,)`, `(N, horizon)` or `(N,
-    horizon, K)`, and `predict` returns such. Inputs and targets are standardised inside.
+    horizon, K)`, and `predict` returns such; the parameters `horizon` and `window` are for series
+    alone. Inputs and targets are standardised inside.
 
     The other parameters: `SequenceEstimator`. Early stopping on series alone validates on the last
     of their pieces. A bidirectional network would see what it is to tell: it needs y.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,13 +35,28 @@ def load(source: Any) -> Any:
             if not os.path.isfile(source):
                 raise FileNotFoundError(f"no such model file: {os.fspath(source)}")
             proto = onnx.load(os.fspath(source))
-        onnx.checker.check_model(proto)
+        with _shapes(proto.graph):
+            onnx.checker.check_model(proto)
     except (FileNotFoundError, ImportError):
         raise
     except Exception as error:  # protobuf's and onnx's own, which share no base
         name = "this" if isinstance(source, onnx.ModelProto) else os.fspath(source)
         raise ValueError(f"{name} is not a readable ONNX model: {error}") from error
     return proto
+
+
+@contextmanager
+def _shapes(graph: Any) -> Iterator[None]:
+    """Give a shape, for a while, to inputs and outputs without one: the checker alone wants it."""
+    kinds = [value.type.tensor_type for value in (*graph.input, *graph.output)]
+    bare = [kind for kind in kinds if kind.elem_type and not kind.HasField("shape")]
+    for kind in bare:
+        kind.shape.SetInParent()
+    try:
+        yield
+    finally:
+        for kind in bare:
+            kind.ClearField("shape")
 
 
 @dataclass(frozen=True)
@@ -70,7 +86,7 @@ def described(onnx: Any, value: Any) -> Input:
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type"):
         raise refusal("rnncore", f"the input {value.name}, which is no tensor")
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    dtype = _dtype(onnx, f"the input {value.name}", kind.elem_type)
     if not kind.HasField("shape"):
         return Input(dtype, None)
     sizes = [
@@ -78,6 +94,14 @@ def described(onnx: Any, value: Any) -> Input:
         for size in kind.shape.dim
     ]
     return Input(dtype, tuple(sizes))
+
+
+def _dtype(onnx: Any, where: str, kind: int) -> np.dtype[Any]:
+    try:
+        dtype: np.dtype[Any] = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind))
+    except KeyError as error:
+        raise refusal("rnncore", f"{where}: numbers of ONNX's type {kind}") from error
+    return dtype
 
 
 def attributes_of(onnx: Any, where: str, node: Any) -> Iterator[tuple[str, Any]]:
@@ -93,7 +117,7 @@ def attributes_of(onnx: Any, where: str, node: Any) -> Iterator[tuple[str, Any]]
         elif isinstance(value, (onnx.GraphProto, onnx.SparseTensorProto)):
             raise refusal("rnncore", f"{where}: the attribute {attribute.name}")
         if node.op_type == "Cast" and attribute.name == "to":
-            value = onnx.helper.tensor_dtype_to_np_dtype(value)
+            value = _dtype(onnx, where, value)
         yield attribute.name, value
 
 

@@ -31,7 +31,7 @@ class Graph:
     def array(self, value: Any, name: str = "") -> str:
         """Add a constant; return its name."""
         name = name or f"constant_{len(self.arrays)}"
-        self.arrays.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.arrays.append(self.onnx.numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
     def indices(self, *values: int) -> str:

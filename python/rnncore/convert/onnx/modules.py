@@ -154,8 +154,14 @@ class Chained:
             if not plain or node.attributes.get("transA"):
                 raise refusal("a chain", node.where)
             weight = weight.T if node.attributes.get("transB") else weight
-        bias = self.constants.get((*node.inputs, "", "")[2])
-        self.modules.append(_linear(weight.T, bias))
+        self.modules.append(_linear(weight.T, self._third(node)))
+
+    def _third(self, node: Any) -> Array | None:
+        """The bias of a node, None without one; what is computed cannot be a parameter."""
+        name = (*node.inputs, "", "")[2]
+        if name and name not in self.constants:
+            raise refusal("a chain", f"{node.where}, whose bias is {name}")
+        return self.constants.get(name)
 
     def _add(self, node: Any) -> None:
         """The bias of a product."""
@@ -166,11 +172,12 @@ class Chained:
         self.modules[-1] = _linear(last.params["weight"], bias)
 
     def _layer_norm(self, node: Any) -> None:
-        weight = self.constants[node.inputs[1]]
-        bias = self.constants.get((*node.inputs, "", "")[2], np.zeros_like(weight))
+        weight = self.constants.get(node.inputs[1])
         axis = node.attributes.get("axis", -1)
-        if axis != -weight.ndim:
+        if weight is None or axis != -weight.ndim:
             raise refusal("a chain", node.where)
+        bias = self._third(node)
+        bias = np.zeros_like(weight) if bias is None else bias
         layer = LayerNorm(weight.shape, node.attributes.get("epsilon", 1e-5), dtype=weight.dtype)
         self.modules.append(common.filled(layer, {"weight": weight, "bias": bias}))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from ...layers import LayerNorm
 from ...sequences import reverse as reverse_within
 
 Operator = Callable[..., Any]
+
+#: What a node makes out of little may have so many numbers at most.
+MOST = 1 << 28
 
 
 def _axes(given: Array | None, axes: Sequence[int] | None) -> tuple[int, ...] | None:
@@ -37,6 +41,25 @@ def _slope(name: str, default: float) -> Operator:
 
 def _hard_sigmoid(x: Array, *, alpha: float = 0.2, beta: float = 0.5) -> Array:
     return Elementwise(("hard_sigmoid", alpha, beta))(x)
+
+
+def _celu(x: Array, *, alpha: float = 1.0) -> Array:
+    a = x.dtype.type(alpha)
+    y: Array = np.maximum(x, 0) + np.minimum(a * np.expm1(np.minimum(x, 0) / a), 0)
+    return y
+
+
+def _erf(x: Array) -> Array:
+    return np.array([math.erf(value) for value in x.flat], x.dtype).reshape(x.shape)
+
+
+def _gelu(x: Array, *, approximate: str = "none") -> Array:
+    if approximate == "tanh":
+        inner = np.tanh(x.dtype.type(math.sqrt(2 / math.pi)) * (x + 0.044715 * x * x * x))
+    else:
+        inner = _erf(x * x.dtype.type(math.sqrt(0.5)))
+    y: Array = x * (1 + inner) / 2
+    return y
 
 
 def _selu(x: Array, *, alpha: float = 1.67326319, gamma: float = 1.05070102) -> Array:
@@ -146,8 +169,10 @@ def _slice(
     index = [slice(None)] * x.ndim
     for axis, start, end, step in zip(along, first, last, every, strict=True):
         size = x.shape[axis]
-        # Past the front going back, and only there, Python's end is None.
-        stop = None if step < 0 and end < -size else end
+        if step < 0:  # in ONNX what is past the front begins with the first, or ends with it
+            start, stop = max(start, -size), None if end < -size else end
+        else:
+            stop = end
         index[axis] = slice(start, stop, step)
     return x[tuple(index)]
 
@@ -174,12 +199,20 @@ def _gather(x: Array, indices: Array, *, axis: int = 0) -> Array:
 
 
 def _expand(x: Array, shape: Array) -> Array:
-    return np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(map(int, shape))))
+    wanted = np.broadcast_shapes(x.shape, tuple(map(int, shape)))
+    return np.broadcast_to(x, affordable(wanted))
 
 
 def _constant_of_shape(shape: Array, *, value: Any = None) -> Array:
     fill = np.zeros(1, np.float32) if value is None else value
-    return np.full(tuple(map(int, shape)), fill[0], fill.dtype)
+    return np.full(affordable(tuple(map(int, shape))), fill[0], fill.dtype)
+
+
+def affordable(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape that a few bytes of a file asked for, or raise before it takes all memory."""
+    if math.prod(shape) > MOST:
+        raise ValueError(f"an array of shape {shape} has more than {MOST} numbers")
+    return shape
 
 
 def _cast(x: Array, *, to: Any, saturate: int = 1) -> Array:
@@ -218,6 +251,12 @@ def _reduce(function: Operator) -> Operator:
     return reduce
 
 
+def _range(start: Array, limit: Array, delta: Array) -> Array:
+    ends: Any = (start.item(), limit.item(), delta.item())
+    affordable((abs(int((ends[1] - ends[0]) / ends[2])) if ends[2] else 0,))
+    return np.arange(*ends, dtype=start.dtype)
+
+
 def _reverse_sequence(
     x: Array, lengths: Array, *, batch_axis: int = 1, time_axis: int = 0
 ) -> Array:
@@ -230,6 +269,7 @@ OPERATORS: dict[str, Operator] = {
     "Abs": lambda x: np.abs(x),
     "Add": lambda a, b: a + b,
     "Cast": _cast,
+    "Celu": _celu,
     "Clip": _clip,
     "Concat": lambda *parts, axis: np.concatenate(parts, axis),
     "ConstantOfShape": _constant_of_shape,
@@ -237,20 +277,29 @@ OPERATORS: dict[str, Operator] = {
     "Dropout": _dropout,
     "Elu": _slope("elu", 1.0),
     "Equal": lambda a, b: np.equal(a, b),
+    "Erf": _erf,
     "Exp": _unary("exponential"),
     "Expand": _expand,
     "Flatten": _flatten,
     "Gather": _gather,
+    "Gelu": _gelu,
     "Gemm": _gemm,
     "HardSigmoid": _hard_sigmoid,
+    "HardSwish": lambda x: x * np.clip(x / 6 + x.dtype.type(0.5), 0, 1),
     "Identity": lambda x: x,
     "LayerNormalization": _layer_normalization,
     "LeakyRelu": _slope("leaky_relu", 0.01),
+    "Less": lambda a, b: np.less(a, b),
     "LogSoftmax": _log_softmax,
     "MatMul": lambda a, b: np.matmul(a, b),
+    "Max": lambda *parts: reduce(np.maximum, parts),
+    "Min": lambda *parts: reduce(np.minimum, parts),
+    "Mish": lambda x: x * np.tanh(Elementwise("softplus")(x)),
     "Mul": lambda a, b: a * b,
     "Neg": lambda x: -x,
+    "PRelu": lambda x, slope: np.where(x < 0, slope * x, x),
     "Pow": lambda a, b: np.power(a, b).astype(a.dtype),
+    "Range": _range,
     "ReduceMax": _reduce(np.max),
     "ReduceMean": _reduce(np.mean),
     "ReduceSum": _reduce(np.sum),
@@ -268,6 +317,7 @@ OPERATORS: dict[str, Operator] = {
     "Sqrt": lambda x: np.sqrt(x),
     "Squeeze": _squeeze,
     "Sub": lambda a, b: a - b,
+    "Sum": lambda *parts: reduce(np.add, parts),
     "Tanh": _unary("tanh"),
     "ThresholdedRelu": _slope("thresholded_relu", 1.0),
     "Transpose": lambda x, *, perm=None: np.transpose(x, perm),

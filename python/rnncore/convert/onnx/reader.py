@@ -18,7 +18,7 @@ from ..common import TOLERANCE, Report, Verify, check, output, random_input, ref
 from .files import attributes_of, constant_of, described, import_onnx, load
 from .judge import as_inputs, judge, random_inputs
 from .modules import Chained, is_batch_first
-from .operators import EARLIER, OPERATORS, OUTPUTS
+from .operators import EARLIER, OPERATORS, OUTPUTS, affordable
 from .recurrent import Recurrent, product
 
 Function = Callable[..., tuple[Array, ...]]
@@ -99,11 +99,14 @@ class OnnxModel:
         given = dict(zip(self.inputs, inputs, strict=False)) | named
         unknown = [name for name in named if name not in self.inputs]
         missing = [name for name in self.inputs if name not in given]
-        if len(inputs) > len(self.inputs) or unknown or missing:
+        twice = [name for name in list(self.inputs)[: len(inputs)] if name in named]
+        if len(inputs) > len(self.inputs) or unknown or missing or twice:
+            faults = {"missing": missing, "unknown": unknown, "given twice": twice}
             raise ValueError(
-                f"this model takes the inputs {', '.join(self.inputs)}; got {len(inputs)} in "
-                f"order, missing are {', '.join(missing) or 'none'}, "
-                f"unknown are {', '.join(unknown) or 'none'}"
+                f"this model takes the inputs {', '.join(self.inputs)}; got {len(inputs)} in order"
+                + "".join(
+                    f", {w} are {', '.join(names or ['none'])}" for w, names in faults.items()
+                )
             )
         values = dict(self._constants)
         for name, value in given.items():
@@ -131,8 +134,13 @@ class OnnxModel:
         """How many steps and rows the first input has; 7 and 3 where that is left open."""
         described = next(iter(self.inputs.values()))
         sizes = (*(described.shape or ()), None, None)[:2]
-        steps, batch = sizes[:: -1 if batch_first else 1]
-        return steps if isinstance(steps, int) else 7, batch if isinstance(batch, int) else 3
+        steps, batch = affordable(
+            tuple(
+                size if isinstance(size, int) else usual
+                for size, usual in zip(sizes[:: -1 if batch_first else 1], (7, 3), strict=True)
+            )
+        )
+        return steps, batch
 
     def neutral(self, x: npt.ArrayLike, batch_first: bool) -> dict[str, Array]:
         """Inputs with x as the first, lengths that are full, and states that are zero."""
@@ -143,7 +151,7 @@ class OnnxModel:
             shape = described.shape or ()
             fill = steps if described.dtype.kind in "iu" else 0
             sizes = [size if isinstance(size, int) else batch for size in shape]
-            inputs[other] = np.full(sizes, fill, described.dtype)
+            inputs[other] = np.full(affordable(tuple(sizes)), fill, described.dtype)
         return inputs
 
     def _add(self, onnx: Any, node: Any, where: str, opset: int) -> None:
@@ -159,6 +167,8 @@ class OnnxModel:
         ready = Node(node.op_type, where, function, *names, attributes)
         if all(not name or name in self._constants for name in ready.inputs):
             ready.run(self._constants)
+            for name in filter(None, ready.outputs):
+                affordable(self._constants[name].shape)
         else:
             self._nodes.append(ready)
 

@@ -14,9 +14,12 @@ from ...activations import Elementwise, Identity, ReLU, Sigmoid, Softmax, Tanh
 from ...arrays import Array, write_atomic
 from ...bidirectional import Bidirectional, Reversed
 from ...chain import Chain
+from ...deep import DeepRNN
 from ...module import Module
 from ...readout import Readout
 from ...recurrent import GRU, LSTM, RNN
+from ...sequences import agreed
+from ...tied import TiedLinear
 from .. import common
 from ..common import Report, Verify, refusal
 from .files import import_onnx
@@ -42,28 +45,30 @@ def to_onnx(
     """Write a module as an ONNX file (opset 17), replaced atomically.
 
     RNN, LSTM and GRU, stacked and in both directions, with peepholes, coupled gates, activations,
-    gate_clip and both kinds of GRU; Chain, Bidirectional, Reversed, Readout, Linear, Embedding,
-    LayerNorm and activations. What ONNX cannot say raises `ValueError` naming it. Dropout and what
-    else is active in training alone is left out.
+    gate_clip and both kinds of GRU; Chain, Bidirectional, Reversed, DeepRNN, Readout, Linear,
+    Embedding, LayerNorm and activations. What ONNX cannot say raises `ValueError` naming it.
+    Dropout and what else is active in training alone is left out.
 
     Inputs are `x` with free batch and time, int32 `lengths (B,)` and the initial states `h0` and
     `c0`, outputs `y`, `h` and `c`; states of a layer within are named by where it stands, "1.h0".
     `lengths=False` and `state=False` leave them out; then they are full and zero.
 
     verify: True, or an input x: compare with ONNX Runtime, or with our own reader where that is not
-    installed or, as for float64, lacks a kernel. ONNX Runtime runs float32 only.
+    installed or, as for float64, lacks a kernel. ONNX Runtime runs float32 only. A pair (x, y):
+    compare the file, run by our own reader, with y.
     """
+    agreed("batch_first", {type(module).__name__: module})
     onnx, arrays = import_onnx(), list(module.params.values())
     if not arrays:
         raise refusal("ONNX", "a module without parameters: the width of its input is not known")
     graph = Writer(onnx, common.dtype_of(arrays, None), lengths and module.recurrent, state)
-    y = graph.module(module, "x", "")
+    name = graph.module(module, "x", "")
     graph.declare_ends(module)
-    proto = graph.proto(y)
-    write_atomic(path, proto.SerializeToString())
+    proto = graph.proto(name)
     if verify is not None and verify is not False:
-        x, _ = common.input_and_output(verify, lambda: common.random_input(module))
-        _verify(module, proto, x, report)
+        x, y = common.input_and_output(verify, lambda: common.random_input(module))
+        _verify(module, proto, x, y, report)
+    write_atomic(path, proto.SerializeToString())
 
 
 class Writer(Graph):
@@ -94,9 +99,11 @@ class Writer(Graph):
             return x
         writers: dict[type[Module], Callable[[Any, str, str], str]] = {
             Bidirectional: self._bidirectional,
+            DeepRNN: self._deep,
             Reversed: self._reversed,
             Readout: self._readout,
             layers.Linear: self._linear,
+            TiedLinear: self._linear,
             layers.Embedding: self._embedding,
             layers.LayerNorm: self._layer_norm,
             Softmax: lambda part, x, _: self.add("Softmax", x, axis=part.axis),
@@ -111,15 +118,8 @@ class Writer(Graph):
 
     def _recurrent(self, layer: Any, x: str, path: str) -> str:
         """RNN, LSTM or GRU: a node for each of the stacked layers."""
-        common.check_representable("ONNX", layer, _FEATURES)
-        if layer.batch_first:
-            x = self.add("Transpose", x, perm=[1, 0, 2])
-        parts = self._initial_states(layer, path)
-        finals: list[list[str]] = []
-        for n in range(layer.num_layers):
-            x, *last = self._node(layer, n, x, [names[n] for names in parts], path)
-            finals.append(last)
-        self._final_states(layer, finals, path)
+        y, finals = self._stacked(layer, x, self._initial_states(layer, layer, path), path)
+        self._final_states(layer, layer, finals, path)
         width = layer.directions * layer.hidden_size
 
         def end() -> str:
@@ -127,30 +127,78 @@ class Writer(Graph):
             return str(self.add("Reshape", turned, self.indices(0, width)))
 
         self.ends[id(layer)] = end
-        return self.add("Transpose", x, perm=[1, 0, 2]) if layer.batch_first else x
+        return y
 
-    def _initial_states(self, layer: Any, path: str) -> list[list[str]]:
-        """Declare h0, and c0 of an LSTM, and cut them into those of each layer."""
+    def _stacked(
+        self, layer: Any, x: str, states: list[list[str]], path: str
+    ) -> tuple[str, list[list[str]]]:
+        """Add the nodes of stacked layers; return the name of y and those of the final states."""
+        common.check_representable("ONNX", layer, _FEATURES)
+        if layer.batch_first:
+            x = self.add("Transpose", x, perm=[1, 0, 2])
+        finals: list[list[str]] = []
+        for n in range(layer.num_layers):
+            x, *last = self._node(layer, n, x, [names[n] for names in states], path)
+            finals.append(last)
+        return self.add("Transpose", x, perm=[1, 0, 2]) if layer.batch_first else x, finals
+
+    def _deep(self, module: DeepRNN, x: str, path: str) -> str:
+        """The nets around the recurrent layers, what passes them by, and one state for them all."""
+        first = module.layers[0]
+        states = self._initial_states(module, first, path)
+        finals: list[list[str]] = []
+        seen = y = self.module(module.input, x, f"{path}input.")
+        outputs = []
+        for n, layer in enumerate(module.layers):
+            given = self.add("Concat", y, seen, axis=-1) if n and module.skip else y
+            own = [names[len(finals) : len(finals) + layer.num_layers] for names in states]
+            h, last = self._stacked(layer, given, own, f"{path}recurrent.{n}.")
+            finals += last
+            y = self.add("Add", h, y) if n and module.residual else h
+            outputs.append(y)
+        self._final_states(module, first, finals, path)
+        y = self.add("Concat", *outputs, axis=-1) if module.skip else y
+        after = self.module(module.output, y, f"{path}output.")
+        return after if after == y else self._inside(after, module.batch_first)
+
+    def _inside(self, y: str, batch_first: bool) -> str:
+        """Put zeros past the ends of the sequences."""
+        if not self.has_lengths:
+            return y
+        time = 1 if batch_first else 0
+        steps = self.add("Shape", y, start=time, end=time + 1)
+        zero, one = (self.array(np.array(n, np.int64)) for n in (0, 1))
+        places = self.add("Range", zero, self.add("Squeeze", steps, self.indices(0)), one)
+        ends = self.add("Cast", "lengths", to=self.onnx.TensorProto.INT64)
+        if batch_first:
+            ends = self.add("Unsqueeze", ends, self.indices(1))
+        else:
+            places = self.add("Unsqueeze", places, self.indices(1))
+        mask = self.add("Unsqueeze", self.add("Less", places, ends), self.indices(2))
+        return str(self.add("Where", mask, y, self.array(self.dtype.type(0))))
+
+    def _initial_states(self, whole: Any, layer: Any, path: str) -> list[list[str]]:
+        """Declare h0, and c0 of an LSTM, of all layers, and cut them into those of each."""
         kinds = "hc" if layer.has_cell_state else "h"
         if not self.has_state:
-            return [[""] * layer.num_layers for _ in kinds]
-        rows, parts = layer.num_layers * layer.directions, []
+            return [[""] * whole.num_layers for _ in kinds]
+        rows, parts = whole.num_layers * whole.directions, []
         for kind in kinds:
             name = f"{path}{kind}0"
             shape = (rows, "batch", layer.hidden_size)
             self.inputs.append(self.declare(name, layer.dtype, shape))
-            if layer.num_layers == 1:
+            if whole.num_layers == 1:
                 parts.append([name])
             else:
-                sizes = self.indices(*(layer.directions,) * layer.num_layers)
-                parts.append(self.add("Split", name, sizes, outputs=layer.num_layers, axis=0))
+                sizes = self.indices(*(whole.directions,) * whole.num_layers)
+                parts.append(self.add("Split", name, sizes, outputs=whole.num_layers, axis=0))
         return parts
 
-    def _final_states(self, layer: Any, finals: list[list[str]], path: str) -> None:
+    def _final_states(self, whole: Any, layer: Any, finals: list[list[str]], path: str) -> None:
         """Name the final states of all layers as outputs."""
         if not self.has_state:
             return
-        shape = (layer.num_layers * layer.directions, "batch", layer.hidden_size)
+        shape = (whole.num_layers * whole.directions, "batch", layer.hidden_size)
         for kind, parts in zip("hc", zip(*finals, strict=True), strict=False):
             name = path + kind
             self.nodes.append(
@@ -215,16 +263,23 @@ class Writer(Graph):
         return str(y)
 
     def _readout(self, module: Readout, x: str, path: str) -> str:
-        if module.reading != "last":
-            raise refusal("ONNX", f"Readout with reading={module.reading!r}")
-        self.module(module.layer, x, f"{path}layer.")
-        return self.ends[id(module.layer)]()
+        y = self.module(module.layer, x, f"{path}layer.")
+        if module.reading == "last":
+            return self.ends[id(module.layer)]()
+        time = 1 if module.batch_first else 0
+        total = self.add("ReduceSum", y, self.indices(time), keepdims=0)  # past the end are zeros
+        if self.has_lengths:
+            steps = self.add("Unsqueeze", "lengths", self.indices(1))
+        else:
+            steps = self.add("Shape", y, start=time, end=time + 1)
+            steps = self.add("Max", steps, self.indices(1))  # without steps the mean is zero
+        kind = self.onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
+        return str(self.add("Div", total, self.add("Cast", steps, to=kind)))
 
     def _linear(self, module: layers.Linear, x: str, path: str) -> str:
-        y = self.add("MatMul", x, self.array(module.params["weight"].T, f"{path}weight"))
-        if module.bias:
-            y = self.add("Add", y, self.array(module.params["bias"], f"{path}bias"))
-        return str(y)
+        weight, bias = module._pair("params")
+        y = self.add("MatMul", x, self.array(weight.T, f"{path}weight"))
+        return str(y if bias is None else self.add("Add", y, self.array(bias, f"{path}bias")))
 
     def _embedding(self, module: layers.Embedding, x: str, path: str) -> str:
         return str(self.add("Gather", self.array(module.params["weight"], f"{path}weight"), x))
@@ -272,14 +327,15 @@ def _attributes(kind: str, layer: Any) -> dict[str, Any]:
     return attributes
 
 
-def _verify(module: Any, proto: Any, x: Array, report: Report) -> None:
-    """Compare a module's outputs with what the file says, at full length and from zero."""
-    ours = module(x)
-    y, state = ours if module.recurrent else (ours, None)
+def _verify(module: Any, proto: Any, x: Array, told: Any, report: Report) -> None:
+    """Compare a module's outputs, or those told, with what the file says from zero, full length."""
     model = OnnxModel(proto)
     inputs = model.neutral(x, is_batch_first(module))
+    y, state = module(x) if module.recurrent else (module(x), None)
     outputs = (y, *_leaves(state))[: len(model.outputs)]
-    if y.dtype == np.float32 and is_installed():
+    if told is not None:
+        common.check("the outputs given", model.run(**inputs)[:1], [np.asarray(told)], report)
+    elif y.dtype == np.float32 and is_installed():
         judge(outputs, proto, inputs, report)
     else:
         common.check("our own reader", outputs, model.run(**inputs), report)
