@@ -1,5 +1,6 @@
 """The trainer: what it learns from, when it stops, and that a resumed run is the same run."""
 
+import math
 import signal
 import subprocess
 import sys
@@ -255,6 +256,12 @@ class TestFit:
     def test_validates_at_whole_intervals(self) -> None:
         with pytest.raises(ValueError, match="validate_every must be at least 1, got 0"):
             quiet_fit(trainer_of(text_batches()), 1, validate_every=0)
+
+    @pytest.mark.parametrize("bound", [0.0, -1.0, math.nan])
+    def test_a_bound_of_gradients_is_positive(self, bound: float) -> None:
+        model, x = Counter(), np.ones((1, 1))
+        with pytest.raises(ValueError, match="clip_norm must be positive, or None for no bound"):
+            Trainer(model, MeanSquaredError(), SGD(model), [(x, x)], clip_norm=bound)
 
     def test_batches_must_be_readable_again(self) -> None:
         with pytest.raises(TypeError, match="only once"):

@@ -134,6 +134,8 @@ class Trainer:
             raise TypeError(
                 "batches can be read only once: give a list, or a function that makes it"
             )
+        if clip_norm is not None and not clip_norm > 0:  # zero would let nothing be learnt
+            raise ValueError(f"clip_norm must be positive, or None for no bound, got {clip_norm}")
         self.model, self.loss, self.optimiser, self.batches = model, loss, optimiser, batches
         self.validate, self.clip_norm, self.metadata = validate, clip_norm, dict(metadata or {})
         self.progress = Progress()
