@@ -250,14 +250,29 @@ struct Attention {
   void (*backward)(const LookBack<T>&, Index row, Index begin, Index end, T* work);
 };
 
-/// The kernels of one precision, and the activations by themselves for tests and measurements.
+/// y = (x - mean) / sqrt(variance + epsilon) * weight + bias, mean and variance being the row's.
+template <class T>
+struct LayerNorm {
+  Index width;
+  const T *weight, *bias; // (width)
+  T epsilon;
+};
+
+/// What sees one number, or one row of `width`, at a time; y may be x.
+template <class T>
+struct Pointwise {
+  void (*activate)(const Chosen&, const T* x, T* y, Index n);
+  void (*softmax)(const T* x, T* y, Index rows, Index width);
+  void (*layer_norm)(const LayerNorm<T>&, const T* x, T* y, Index rows);
+};
+
+/// The kernels of one precision.
 template <class T>
 struct Kernels {
   Index count;
   const Cell<T>* cells;
   Linear<T> linear;
-  void (*sigmoid)(const T* x, T* y, Index n);
-  void (*tanh)(const T* x, T* y, Index n);
+  Pointwise<T> pointwise;
 };
 
 struct Bytes {

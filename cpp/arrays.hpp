@@ -90,7 +90,7 @@ Array<T> new_array(const Index* begin, const Index* end) {
   for (const Index* extent = begin; extent < end; ++extent) bytes *= std::size_t(*extent);
   if (bytes >= large) return new_large_array<T>(begin, end, bytes);
   const auto& numpy = py::detail::npy_api::get();
-  Py_intptr_t extents[4];
+  Py_intptr_t extents[64]; // the most axes that NumPy has
   std::copy(begin, end, extents);
   PyObject* array = numpy.PyArray_NewFromDescr_(numpy.PyArray_Type_, py::dtype::of<T>().release().ptr(),
                                                 int(end - begin), extents, nullptr, nullptr, 0, nullptr);
@@ -101,6 +101,27 @@ Array<T> new_array(const Index* begin, const Index* end) {
 template <class T>
 Array<T> new_array(Extents shape) {
   return new_array<T>(shape.begin(), shape.end());
+}
+
+/// Where results of this shape go: `out`, if it is given and fits.
+template <class T>
+Array<T> results(const py::object& out, const Index* begin, const Index* end) {
+  if (out.is_none()) return new_array<T>(begin, end);
+  if (Array<T>::check_(out)) {
+    const auto array = py::reinterpret_borrow<Array<T>>(out);
+    if (array.writeable() && std::equal(begin, end, array.shape(), array.shape() + array.ndim()))
+      return array;
+  }
+  std::string shape;
+  for (const Index* n = begin; n < end; ++n) shape += (n > begin ? ", " : "") + std::to_string(*n);
+  throw py::value_error("out must be a contiguous array to write to, of " +
+                        py::str(py::dtype::of<T>()).template cast<std::string>() + " and shape (" + shape +
+                        (end - begin == 1 ? ",)" : ")"));
+}
+
+inline bool apart(const void* a, std::size_t a_bytes, const void* b, std::size_t b_bytes) {
+  const auto first = reinterpret_cast<std::uintptr_t>(a), second = reinterpret_cast<std::uintptr_t>(b);
+  return first + a_bytes <= second || second + b_bytes <= first;
 }
 
 /// Where a parameter, or the gradient of one, lies; null for None. Nothing may be copied here.

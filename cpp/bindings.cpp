@@ -6,6 +6,7 @@
 #include "dispatch.hpp"
 #include "layer.hpp"
 #include "linear.hpp"
+#include "pointwise.hpp"
 #include "stream.hpp"
 #include "threads.hpp"
 
@@ -45,6 +46,24 @@ void bind_linear(py::module_& m, const std::string& suffix) {
 }
 
 template <class T>
+void bind_pointwise(py::module_& m, const std::string& suffix) {
+  py::class_<PointwiseLayer<T>>(m, ("Pointwise" + suffix).c_str())
+      .def("forward", &PointwiseLayer<T>::forward, py::arg("x"), py::arg("out") = py::none());
+  py::class_<ActivationLayer<T>, PointwiseLayer<T>>(m, ("Activation" + suffix).c_str())
+      .def(py::init<const std::string&, double, double>(), py::arg("name"), py::arg("alpha"),
+           py::arg("beta"));
+  py::class_<SoftmaxLayer<T>, PointwiseLayer<T>>(m, ("Softmax" + suffix).c_str()).def(py::init<>());
+  py::class_<NormLayer<T>, PointwiseLayer<T>>(m, ("Norm" + suffix).c_str())
+      .def(py::init<const py::object&, const py::object&, double>(), py::arg("weight"), py::arg("bias"),
+           py::arg("epsilon"));
+
+  py::class_<TableLayer<T>>(m, ("Table" + suffix).c_str())
+      .def(py::init<Index, Index, const py::object&>(), py::arg("count"), py::arg("width"),
+           py::arg("weight"))
+      .def_property_readonly("count", &TableLayer<T>::count);
+}
+
+template <class T>
 void bind_memory(py::module_& m, const std::string& suffix) {
   py::class_<Memory<T>>(m, ("Memory" + suffix).c_str())
       .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&, double>(),
@@ -71,21 +90,12 @@ void bind_decoding(py::module_& m, const std::string& suffix) {
 template <class T>
 void bind_stream(py::module_& m, const std::string& suffix) {
   py::class_<Stream<T>>(m, ("Stream" + suffix).c_str())
-      .def(py::init<const py::list&, Index, const py::object&, const Stream<T>*>(), py::arg("layers"),
-           py::arg("batch"), py::arg("check"), py::arg("other"))
+      .def(py::init<const py::list&, Index, Index, const py::object&, const Stream<T>*>(),
+           py::arg("layers"), py::arg("batch"), py::arg("width"), py::arg("check"), py::arg("other"))
       .def("step", &Stream<T>::step, py::arg("x"), py::arg("out") = py::none())
       .def("run", &Stream<T>::run, py::arg("x"))
       .def("repeat", &Stream<T>::repeat, py::arg("x"), py::arg("times"))
       .def("refresh", &Stream<T>::refresh);
-}
-
-template <class T>
-void bind_elementwise(py::module_& m, const char* name, void (*function)(const T*, T*, Index)) {
-  m.def(name, [function](const Array<T>& x) {
-    Array<T> y(std::vector<Index>(x.shape(), x.shape() + x.ndim()));
-    function(x.data(), y.mutable_data(), x.size());
-    return y;
-  });
 }
 
 py::object call_under(Hold& hold, const py::function& function, const py::args& arguments) {
@@ -122,16 +132,14 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_layer<double>(m, "F64");
   bind_linear<float>(m, "F32");
   bind_linear<double>(m, "F64");
+  bind_pointwise<float>(m, "F32");
+  bind_pointwise<double>(m, "F64");
   bind_stream<float>(m, "F32");
   bind_stream<double>(m, "F64");
   bind_memory<float>(m, "F32");
   bind_memory<double>(m, "F64");
   bind_decoding<float>(m, "F32");
   bind_decoding<double>(m, "F64");
-  bind_elementwise<float>(m, "sigmoid_f32", kernels().float32->sigmoid);
-  bind_elementwise<float>(m, "tanh_f32", kernels().float32->tanh);
-  bind_elementwise<double>(m, "sigmoid_f64", kernels().float64->sigmoid);
-  bind_elementwise<double>(m, "tanh_f64", kernels().float64->tanh);
   m.def("info", &info);
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads);

@@ -7,6 +7,7 @@
 namespace rnncore {
 
 constexpr Team one_thread{0, 1, [](void*) {}, nullptr};
+constexpr Chosen sigmoid{Activation::sigmoid, 0, 0}, tanh{Activation::tanh, 0, 0};
 
 template <class T>
 T* row_of(Rows<T> rows, Index row) {
@@ -147,13 +148,13 @@ private:
     maps_.lean.forward(wave, h, lean_);
     for (Index i = 0; i < wave.n; ++i) {
       T* inner = row_of(lean_, wave.rows[i]);
-      kernels_of<T>().tanh(inner, inner, n_.lean);
+      kernels_of<T>().pointwise.activate(tanh, inner, inner, n_.lean);
     }
     T* const p = tape_.centre.mutable_data();
     maps_.point.forward(wave, fixed(lean_), {p, 1});
     for (Index i = 0; i < wave.n; ++i) {
       T* at = p + wave.rows[i];
-      kernels_of<T>().sigmoid(at, at, 1);
+      kernels_of<T>().pointwise.activate(sigmoid, at, at, 1);
       *at *= T(look_.lengths[wave.sequences[i]]);
     }
   }
@@ -165,7 +166,7 @@ private:
     maps_.combine.forward(wave, fixed(contexts_), out_);
     for (Index i = 0; i < wave.n; ++i) {
       T* o = row_of(out_, wave.rows[i]);
-      kernels_of<T>().tanh(o, o, n_.fed);
+      kernels_of<T>().pointwise.activate(tanh, o, o, n_.fed);
     }
   }
 

@@ -1,6 +1,7 @@
 #include "layer.hpp"
 
 #include "dispatch.hpp"
+#include "pointwise.hpp"
 
 namespace rnncore {
 namespace {
@@ -52,15 +53,6 @@ std::vector<std::vector<Weights<T>>> pointers(const Groups& groups,
   return result;
 }
 
-Activation activation(const std::string& name) {
-  constexpr const char* names[] = {
-      "sigmoid",     "tanh",         "relu", "identity", "affine",   "leaky_relu", "thresholded_relu",
-      "scaled_tanh", "hard_sigmoid", "elu",  "selu",     "softsign", "softplus",   "exponential"};
-  for (std::size_t i = 0; i < std::size(names); ++i)
-    if (name == names[i]) return Activation(i);
-  throw std::invalid_argument("no activation named '" + name + "'");
-}
-
 /// The shape, with the transitions that the parameters show.
 Shape with_transitions(Shape shape, const Groups& groups) {
   shape.depth = Index(groups.at(0).size());
@@ -87,11 +79,8 @@ Settings::Settings(std::string name, Index input, Index hidden, Index output, In
                    bool plain_)
     : cell(std::move(name)), shape{input, hidden, output}, batch_first(batch_first_), plain(plain_) {
   if (arity > 0) shape.arity = arity;
-  const auto chosen = [&](std::size_t i) {
-    const auto& [kind, alpha, beta] = activations[i];
-    return Chosen{activation(kind), alpha, beta};
-  };
-  choices = {chosen(0), chosen(1), chosen(2), cell_clip, gate_clip};
+  const auto of = [&](std::size_t i) { return std::apply(chosen, activations[i]); };
+  choices = {of(0), of(1), of(2), cell_clip, gate_clip};
 }
 
 template <class T>

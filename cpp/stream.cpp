@@ -17,18 +17,20 @@ public:
     weights_ = other ? other->weights_ : passes_.weights();
   }
 
-  Shape shape() const override { return passes_.shape(); }
+  Index inputs() const override { return shape().input; }
   Index width() const override { return shape().output; }
   Index work() const override { return gates_ * shape().hidden * (shape().input + shape().output); }
-  void run(Index time, const T* x, T* y) override {
+  void run(Index time, Frames<T> x, T* y) override {
     arrays_.grid.time = time;
-    arrays_.x = x;
+    arrays_.x = x.rows;
     arrays_.y = y;
     passes_.forward(arrays_, nullptr, 0, &weights_);
   }
   void refresh() override { weights_ = passes_.weights(); }
 
 private:
+  Shape shape() const { return passes_.shape(); }
+
   Passes<T>& passes_;
   const Index gates_;
   ForwardArrays<T> arrays_{};
@@ -41,10 +43,10 @@ public:
   LinearStage(LinearLayer<T>& layer, Index batch, const LinearStage* other)
       : layer_(layer), batch_(batch), weights_(other ? other->weights_ : layer.snapshot(false)) {}
 
-  Shape shape() const override { return layer_.shape(); }
-  Index width() const override { return shape().hidden; }
-  Index work() const override { return shape().hidden * shape().input; }
-  void run(Index time, const T* x, T* y) override { layer_.multiply(*weights_, time * batch_, x, y); }
+  Index inputs() const override { return layer_.shape().input; }
+  Index width() const override { return layer_.shape().hidden; }
+  Index work() const override { return width() * inputs(); }
+  void run(Index time, Frames<T> x, T* y) override { layer_.multiply(*weights_, time * batch_, x.rows, y); }
   void refresh() override { weights_ = layer_.snapshot(false); }
 
 private:
@@ -54,33 +56,114 @@ private:
 };
 
 template <class T>
-std::unique_ptr<Stage<T>> stage_of(const py::tuple& given, Index batch, const Stage<T>* other) {
-  if (py::isinstance<LinearLayer<T>>(given[0]))
-    return std::make_unique<LinearStage<T>>(given[0].cast<LinearLayer<T>&>(), batch,
-                                            dynamic_cast<const LinearStage<T>*>(other));
-  return std::make_unique<RecurrentStage<T>>(given[0].cast<Layer<T>&>(), batch, given[1], given[2],
-                                             given[3], dynamic_cast<const RecurrentStage<T>*>(other));
-}
+class PointwiseStage final : public Stage<T> {
+public:
+  PointwiseStage(const PointwiseLayer<T>& layer, Index batch, Index width)
+      : layer_(layer), batch_(batch), width_(layer.width() ? layer.width() : width) {}
 
-/// Where results of this shape go: `out`, if it is given and fits.
+  Index inputs() const override { return width_; }
+  Index width() const override { return width_; }
+  Index work() const override { return 8 * width_; }
+  void run(Index time, Frames<T> x, T* y) override { layer_.run(time * batch_, width_, x.rows, y); }
+
+private:
+  const PointwiseLayer<T>& layer_;
+  const Index batch_, width_;
+};
+
 template <class T>
-Array<T> results(const py::object& out, const Index* begin, const Index* end) {
-  if (out.is_none()) return new_array<T>(begin, end);
-  if (Array<T>::check_(out)) {
-    const auto array = py::reinterpret_borrow<Array<T>>(out);
-    if (array.writeable() && std::equal(begin, end, array.shape(), array.shape() + array.ndim()))
-      return array;
+class TableStage final : public Stage<T> {
+public:
+  TableStage(const TableLayer<T>& layer, Index batch) : layer_(layer), batch_(batch) {}
+
+  Index inputs() const override { return 0; }
+  Index width() const override { return layer_.width(); }
+  Index work() const override { return width(); }
+  void run(Index time, Frames<T> x, T* y) override { layer_.look_up(x.numbers, time * batch_, y); }
+
+private:
+  const TableLayer<T>& layer_;
+  const Index batch_;
+};
+
+template <class T>
+std::unique_ptr<Stage<T>> stage_of(const py::tuple& given, Index batch, Index width, const Stage<T>* other);
+
+/// Layers that hand on more than their outputs: with each output its input, with the outputs of all what
+/// the first one saw.
+template <class T>
+class DeepStage final : public Stage<T> {
+public:
+  DeepStage(const py::tuple& given, Index batch, const DeepStage* other)
+      : batch_(batch), residual_(given[1].cast<bool>()), skip_(given[2].cast<bool>()) {
+    for (const auto& layer : given[0].cast<py::list>()) {
+      const Stage<T>* known = other ? other->layers_.at(layers_.size()).get() : nullptr;
+      layers_.push_back(stage_of<T>(layer.cast<py::tuple>(), batch, 0, known));
+    }
   }
-  std::string shape;
-  for (const Index* n = begin; n < end; ++n) shape += (n > begin ? ", " : "") + std::to_string(*n);
-  throw py::value_error("out must be a contiguous array to write to, of " +
-                        py::str(py::dtype::of<T>()).template cast<std::string>() + " and shape (" + shape +
-                        (end - begin == 1 ? ",)" : ")"));
-}
 
+  Index inputs() const override { return layers_.at(0)->inputs(); }
+  Index width() const override { return skip_ ? own() * Index(layers_.size()) : own(); }
+  Index work() const override {
+    Index sum = 0;
+    for (const auto& layer : layers_) sum += layer->work();
+    return sum;
+  }
+  void run(Index time, Frames<T> x, T* y) override {
+    const Index rows = time * batch_;
+    T* before = nullptr;
+    for (std::size_t n = 0; n < layers_.size(); ++n) {
+      T* const to = room(outputs_[n % 2], rows * own());
+      layers_[n]->run(time, n == 0 ? x : Frames<T>{skip_ ? joined(rows, before, x.rows) : before}, to);
+      for (Index i = 0; n > 0 && residual_ && i < rows * own(); ++i) to[i] += before[i];
+      if (skip_) columns(rows, to, own(), y + Index(n) * own(), width());
+      before = to;
+    }
+    if (!skip_) std::copy_n(before, rows * own(), y);
+  }
+  void refresh() override {
+    for (const auto& layer : layers_) layer->refresh();
+  }
+
+private:
+  Index own() const { return layers_.at(0)->width(); }
+  static T* room(Buffer& buffer, Index size) {
+    return static_cast<T*>(buffer.reserve(std::size_t(size) * sizeof(T)));
+  }
+  static void columns(Index rows, const T* from, Index width, T* to, Index stride) {
+    for (Index r = 0; r < rows; ++r) std::copy_n(from + r * width, width, to + r * stride);
+  }
+  /// Both, side by side.
+  const T* joined(Index rows, const T* before, const T* seen) {
+    const Index both = own() + inputs();
+    T* const to = room(joined_, rows * both);
+    columns(rows, before, own(), to, both);
+    columns(rows, seen, inputs(), to + own(), both);
+    return to;
+  }
+
+  const Index batch_;
+  const bool residual_, skip_;
+  std::vector<std::unique_ptr<Stage<T>>> layers_;
+  Buffer outputs_[2], joined_;
+};
+
+/// `width`: of what it takes, if the layer does not say.
 template <class T>
-bool apart(const T* a, Index n, const T* b, Index m) {
-  return a + n <= b || b + m <= a;
+std::unique_ptr<Stage<T>> stage_of(const py::tuple& given, Index batch, Index width,
+                                   const Stage<T>* other) {
+  const py::object layer = given[0];
+  if (py::isinstance<py::list>(layer))
+    return std::make_unique<DeepStage<T>>(given, batch, dynamic_cast<const DeepStage<T>*>(other));
+  if (py::isinstance<PointwiseLayer<T>>(layer))
+    return std::make_unique<PointwiseStage<T>>(layer.cast<const PointwiseLayer<T>&>(), batch, width);
+  if (py::isinstance<TableLayer<T>>(layer))
+    return std::make_unique<TableStage<T>>(layer.cast<const TableLayer<T>&>(), batch);
+  if (py::isinstance<LinearLayer<T>>(layer))
+    return std::make_unique<LinearStage<T>>(layer.cast<LinearLayer<T>&>(), batch,
+                                            dynamic_cast<const LinearStage<T>*>(other));
+  return std::make_unique<RecurrentStage<T>>(layer.cast<Layer<T>&>(), batch, given[1], given[2], given[3],
+                                             dynamic_cast<const RecurrentStage<T>*>(other));
 }
 
 } // namespace
@@ -101,24 +184,31 @@ private:
 };
 
 template <class T>
-Stream<T>::Stream(const py::list& layers, Index batch, const py::object& check, const Stream* other)
-    : batch_(batch), layers_(layers), check_(check) {
+Stream<T>::Stream(const py::list& layers, Index batch, Index width, const py::object& check,
+                  const Stream* other)
+    : batch_(batch), inputs_(width), layers_(layers), check_(check), outputs_(width) {
   check_rows("batch", batch);
   for (std::size_t i = 0; i < layers.size(); ++i) {
+    const auto given = layers[i].cast<py::tuple>();
     const Stage<T>* known = other ? other->stages_.at(i).get() : nullptr;
-    stages_.push_back(stage_of<T>(layers[i].cast<py::tuple>(), batch, known));
-    const Index takes = stages_[i]->shape().input, gets = i ? stages_[i - 1]->width() : takes;
-    if (takes != gets)
-      throw py::value_error("layers do not fit: one gives " + std::to_string(gets) +
-                            " features, the next takes " + std::to_string(takes));
-    work_ += stages_.back()->work();
+    stages_.push_back(stage_of<T>(given, batch, outputs_, known));
+    if (stages_[i]->inputs() != outputs_)
+      throw py::value_error("layers do not fit: one gives " + std::to_string(outputs_) +
+                            " features, the next takes " + std::to_string(stages_[i]->inputs()));
+    outputs_ = stages_[i]->width();
+    work_ += stages_[i]->work();
   }
-  inputs_ = stages_.at(0)->shape().input;
-  outputs_ = stages_.back()->width();
+  const py::object first = layers[0].cast<py::tuple>()[0];
+  if (py::isinstance<TableLayer<T>>(first)) table_ = &first.cast<const TableLayer<T>&>();
 }
 
 template <class T>
 bool Stream<T>::fits(const py::object& x) const {
+  if (table_) {
+    if (!Array<int64_t>::check_(x)) return false;
+    const auto numbers = py::reinterpret_borrow<Array<int64_t>>(x);
+    return numbers.ndim() <= 1 && numbers.size() == batch_ && table_->holds(numbers.data(), batch_);
+  }
   if (!Array<T>::check_(x)) return false;
   const auto array = py::reinterpret_borrow<Array<T>>(x);
   return array.ndim() == 2 ? array.shape(0) == batch_ && array.shape(1) == inputs_
@@ -129,47 +219,56 @@ template <class T>
 py::object Stream<T>::step(const py::object& given, const py::object& out) {
   const py::object object = fits(given) ? given : check_(given);
   if (!fits(object)) throw py::value_error("x: unexpected shape");
-  const auto x = py::reinterpret_borrow<Array<T>>(object);
+  const auto x = py::reinterpret_borrow<py::array>(object);
   const Index shape[] = {batch_, outputs_};
-  Array<T> y = results<T>(out, shape + (x.ndim() == 1), shape + 2);
+  Array<T> y = results<T>(out, shape + (x.ndim() == (table_ ? 0 : 1)), shape + 2);
   T* to = y.mutable_data();
   const Use use(*this);
   const ReleaseGil release(batch_ * work_);
-  go(1, x.data(), to);
+  go(1, x, to);
   return y;
 }
 
 template <class T>
 py::object Stream<T>::run(const py::object& given) {
-  const Array<T> x = rows_of<T>(given, 3, inputs_);
-  if (x.shape(1) != batch_) throw py::value_error("x: unexpected shape");
-  Array<T> y = new_array<T>({x.shape(0), batch_, outputs_});
+  const py::array x =
+      table_ ? py::array(contiguous<int64_t>(given)) : py::array(rows_of<T>(given, 3, inputs_));
+  const Index time = x.ndim() < 2 ? 0 : x.shape(0);
+  if (x.ndim() < 2 || x.shape(1) != batch_) throw py::value_error("x: unexpected shape");
+  Array<T> y = new_array<T>({time, batch_, outputs_});
   T* to = y.mutable_data();
   const Use use(*this);
-  const ReleaseGil release(x.shape(0) * batch_ * work_);
-  go(x.shape(0), x.data(), to);
+  const ReleaseGil release(time * batch_ * work_);
+  go(time, x, to);
   return y;
 }
 
 template <class T>
 void Stream<T>::repeat(const py::object& given, Index times) {
   if (!fits(given)) throw py::value_error("x: unexpected shape");
-  const auto x = py::reinterpret_borrow<Array<T>>(given);
+  const auto x = py::reinterpret_borrow<py::array>(given);
   const Use use(*this);
   Buffer y(std::size_t(batch_ * outputs_) * sizeof(T));
-  for (Index i = 0; i < times; ++i) go(1, x.data(), y.template as<T>());
+  for (Index i = 0; i < times; ++i) go(1, x, y.template as<T>());
 }
 
+/// x has been checked.
 template <class T>
-void Stream<T>::go(Index time, const T* x, T* y) {
-  const Index rows = time * batch_;
+void Stream<T>::go(Index time, const py::array& x, T* y) {
+  const void* read = x.data();
+  std::size_t bytes = std::size_t(x.size()) * (table_ ? sizeof(int64_t) : sizeof(T)); // needs no GIL
+  Frames<T> frames{table_ ? nullptr : static_cast<const T*>(read),
+                   table_ ? static_cast<const int64_t*>(read) : nullptr};
   for (std::size_t i = 0; i < stages_.size(); ++i) {
-    const Index width = stages_[i]->width(), last = i + 1 == stages_.size();
-    const bool direct = last && apart<T>(x, rows * stages_[i]->shape().input, y, rows * width);
-    T* to = direct ? y : static_cast<T*>(between_[i % 2].reserve(std::size_t(rows * width) * sizeof(T)));
-    stages_[i]->run(time, x, to);
-    if (last && !direct) std::copy_n(to, rows * width, y);
-    x = to;
+    const Index size = time * batch_ * stages_[i]->width();
+    const std::size_t given = std::size_t(size) * sizeof(T);
+    const bool last = i + 1 == stages_.size(), direct = last && apart(read, bytes, y, given);
+    T* to = direct ? y : static_cast<T*>(between_[i % 2].reserve(given));
+    stages_[i]->run(time, frames, to);
+    if (last && !direct) std::copy_n(to, size, y);
+    frames = {to};
+    read = to;
+    bytes = given;
   }
 }
 

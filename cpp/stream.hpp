@@ -5,30 +5,41 @@
 
 #include "layer.hpp"
 #include "linear.hpp"
+#include "pointwise.hpp"
 
 namespace rnncore {
+
+/// What a stage reads: rows, or numbers of the rows of a table.
+template <class T>
+struct Frames {
+  const T* rows;
+  const int64_t* numbers = nullptr;
+};
 
 /// One of the layers that a stream goes through.
 template <class T>
 class Stage {
 public:
   virtual ~Stage() = default;
-  virtual Shape shape() const = 0;
-  virtual Index width() const = 0; // of y
-  virtual Index work() const = 0;  // products of a row
-  /// x (time, B, I) to y (time, B, O).
-  virtual void run(Index time, const T* x, T* y) = 0;
-  virtual void refresh() = 0;
+  virtual Index inputs() const = 0; // features that it takes
+  virtual Index width() const = 0;  // and that it gives
+  virtual Index work() const = 0;   // products of a row
+  /// x (time, B, I) to y (time, B, O), which are apart.
+  virtual void run(Index time, Frames<T> x, T* y) = 0;
+  virtual void refresh() {}
 };
 
 template <class T>
 class Stream {
 public:
   /// `layers`: for each stage a compiled layer in one direction, its states h (B, P) and c (B, H) or None,
-  /// which are read and written where they are, and its masks; or a linear layer and three Nones.
-  /// `check` makes of anything an array (B, I) or, if B is one, (I), or raises. `other`: a stream of the
-  /// same layers whose weights this one takes; None for those of now.
-  Stream(const py::list& layers, Index batch, const py::object& check, const Stream* other);
+  /// which are read and written where they are, and its masks; or another layer and three Nones; or a list
+  /// of such, whether each but the first adds its input to its output, whether each sees the first one's
+  /// input as well and the outputs of all go on, and None. `width`: of x, that is not said by layers for
+  /// any width; 0 where the first is a table, and x are numbers. `check` makes of anything an array (B, I)
+  /// or, if B is one, (I), or raises; of numbers (B) or (). `other`: a stream of the same layers whose
+  /// weights this one takes; None for those of now.
+  Stream(const py::list& layers, Index batch, Index width, const py::object& check, const Stream* other);
 
   /// x (B, I), or (I) if B is one, to y (B, O) or (O): `out`, or a new array.
   py::object step(const py::object& x, const py::object& out);
@@ -42,13 +53,14 @@ public:
 private:
   class Use;
   bool fits(const py::object& x) const;
-  void go(Index time, const T* x, T* y);
+  void go(Index time, const py::array& x, T* y);
 
-  const Index batch_;
+  const Index batch_, inputs_;
   const py::list layers_; // kept alive
   const py::object check_;
+  const TableLayer<T>* table_ = nullptr; // where x are numbers
   std::vector<std::unique_ptr<Stage<T>>> stages_;
-  Index inputs_, outputs_, work_ = 0;
+  Index outputs_, work_ = 0;
   Buffer between_[2]; // what one stage hands to the next
   std::atomic_flag used_ = ATOMIC_FLAG_INIT;
 };

@@ -40,6 +40,8 @@ PROMPT: dict[str, Module] = _layers() | {
     "nested": Chain(
         Chain(MGU(WIDTH, 5)), Chain(LSTM(5, 4), Chain(Linear(4, 4), rnncore.Sigmoid()))
     ),
+    "in front": Chain(rnncore.Tanh(), rnncore.Elementwise(("elu", 0.5)), GRU(WIDTH, 4, seed=1)),
+    "no width": Chain(rnncore.Elementwise("softplus"), Chain(rnncore.Softmax()), rnncore.Tanh()),
     "nothing": Chain(Dropout()),
     "text": text.CharModel(text.Vocabulary("abc"), text.CharConfig(hidden=9, layers=2), seed=1),
     "deep": DeepRNN(
@@ -47,6 +49,14 @@ PROMPT: dict[str, Module] = _layers() | {
     ),
     "residual": DeepRNN(WIDTH, 5, cell="lstm", num_layers=3, residual=True, seed=1),
     "skip": DeepRNN(WIDTH, 5, cell="gru", num_layers=3, skip=True, seed=1),
+    "both": DeepRNN(
+        WIDTH, 5, cell="mgu", num_layers=3, residual=True, skip=True, input_depth=2, seed=1
+    ),
+    "deep in a chain": Chain(
+        Linear(WIDTH, 4, seed=1),
+        Chain(DeepRNN(4, 5, cell="lstm", num_layers=2, residual=True, seed=2), LayerNorm(5)),
+        RNN(5, 2, seed=3),
+    ),
 }
 
 DELAYED: dict[str, Module] = {
@@ -60,7 +70,7 @@ DELAYED: dict[str, Module] = {
     ),
     "all back alone": rnncore.Windowed(GRU(WIDTH, 4, seed=1), None),
     "chunks": rnncore.LatencyControlled([(GRU(WIDTH, 4, seed=1), LSTM(WIDTH, 4, seed=2))], 3, 2),
-    "both": Chain(
+    "one after the other": Chain(
         GRU(WIDTH, 4, seed=1),
         rnncore.RowConvolution(4, 2, seed=1),
         rnncore.LatencyControlled([(GRU(4, 3, seed=1), GRU(4, 3, seed=2))], 2, 1),

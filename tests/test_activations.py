@@ -19,10 +19,10 @@ Function = Callable[[Array], Array]
 BOUND = 4
 
 FUNCTIONS: dict[tuple[str, str], Function] = {
-    ("sigmoid", "float32"): _core.sigmoid_f32,
-    ("sigmoid", "float64"): _core.sigmoid_f64,
-    ("tanh", "float32"): _core.tanh_f32,
-    ("tanh", "float64"): _core.tanh_f64,
+    ("sigmoid", "float32"): _core.ActivationF32("sigmoid", 0, 0).forward,
+    ("sigmoid", "float64"): _core.ActivationF64("sigmoid", 0, 0).forward,
+    ("tanh", "float32"): _core.ActivationF32("tanh", 0, 0).forward,
+    ("tanh", "float64"): _core.ActivationF64("tanh", 0, 0).forward,
 }
 LIMITS = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 

@@ -54,7 +54,7 @@ def recurrent_chain():
 def test_chain_is_its_layers(rng):
     first, second = Linear(5, 4, dtype="float64"), Linear(4, 3, dtype="float64")
     chain, x = Chain(first, Tanh(), second), rng.standard_normal((2, 5))
-    np.testing.assert_array_equal(chain(x), second(np.tanh(first(x))))
+    np.testing.assert_array_equal(chain(x), second(Tanh()(first(x))))
     assert list(chain.params) == ["0.weight", "0.bias", "2.weight", "2.bias"]
     assert chain.params["2.weight"] is second.params["weight"]
     assert (len(chain), chain[2]) == (3, second)

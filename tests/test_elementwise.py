@@ -28,6 +28,16 @@ class TestElementwise:
         check_layer(Elementwise(spec), rng.standard_normal((4, 5)))
 
 
+@pytest.mark.parametrize("name", ["elu", "selu", "softplus", "exponential"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_made_of_exponentials_over_the_whole_range(name, dtype):
+    most = float(np.log(np.finfo(dtype).max)) - 1e-3
+    x = np.concatenate([np.linspace(-most, most, 10001), np.linspace(-2, 2, 10001)]).astype(dtype)
+    y, true = Elementwise(name)(x), reference.activation(name)(x.astype(np.longdouble))
+    limits = np.finfo(dtype)
+    assert (abs(y - true) <= 8 * limits.eps * abs(true) + limits.tiny).all()
+
+
 def test_elementwise_refuses_an_unknown_name():
     with pytest.raises(ValueError, match=r"activation must be one of sigmoid, .*; got 'gelu'"):
         Elementwise("gelu")

@@ -1,8 +1,6 @@
 // Activations, each with its slope in terms of its value; and the rules by which a cell applies them.
 #pragma once
 
-#include <cmath>
-
 #include "simd.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
@@ -75,13 +73,22 @@ RNNCORE_INLINE Vec<T> expm1_below(Vec<T> x) {
   return fma(e.scale, e.fraction, e.scale - Vec<T>(T(1)));
 }
 
-/// Number by number, for what nobody needs fast.
-template <class T, class F>
-RNNCORE_INLINE Vec<T> one_by_one(Vec<T> x, F f) {
-  alignas(64) T numbers[lanes<T>];
-  store(numbers, x);
-  for (T& number : numbers) number = f(number);
-  return load(numbers);
+/// exp(x), as exp(x / 2)^2: neither end overflows on the way.
+template <class T>
+RNNCORE_INLINE Vec<T> exp_of(Vec<T> x) {
+  const Vec<T> most(T(-Exponential<T>::lowest) / 2 + 1), half = x * Vec<T>(T(0.5));
+  const Vec<T> root = exp_below(select_le(most, half, most, half));
+  return root * root;
+}
+
+/// log(1 + z) for 0 <= z <= 1, as 2 artanh(z / (2 + z)) by its series.
+template <class T>
+RNNCORE_INLINE Vec<T> log1p_of(Vec<T> z) {
+  constexpr int terms = sizeof(T) == 4 ? 8 : 16; // the argument is at most 1/3
+  const Vec<T> twice = z / fma(z, Vec<T>(T(0.5)), Vec<T>(T(1))), square = twice * twice * Vec<T>(T(0.25));
+  Vec<T> sum(T(0));
+  for (int k = terms - 1; k >= 0; --k) sum = fma(sum, square, Vec<T>(T(1) / T(2 * k + 1)));
+  return twice * sum;
 }
 
 /// x > 0 ? above : below
@@ -121,9 +128,9 @@ template <class T>
   case Activation::softsign:
     return x / (one - minus_abs(x));
   case Activation::softplus:
-    return one_by_one(x, [](T a) { return (a > 0 ? a : T(0)) + std::log1p(std::exp(a > 0 ? -a : a)); });
+    return Relu::value(x) + log1p_of(exp_below(minus_abs(x)));
   case Activation::exponential:
-    return one_by_one(x, [](T a) { return std::exp(a); });
+    return exp_of(x);
   }
   return x;
 }

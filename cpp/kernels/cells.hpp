@@ -13,6 +13,7 @@
 #include "linear.hpp"
 #include "normalised.hpp"
 #include "pack.hpp"
+#include "pointwise.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
@@ -151,23 +152,8 @@ constexpr Linear<T> linear = {{1, 1, 0, linear_sizes<T>, linear_pack<T>, linear_
                               linear_forward<T>,
                               linear_backward<T>};
 
-template <class T, Vec<T> (*function)(Vec<T>)>
-void elementwise(const T* x, T* y, Index n) {
-  for (Index i = 0; i < n; i += lanes<T>) store(y + i, function(load(x + i, n - i)), n - i);
-}
-
 template <class T>
-Vec<T> sigmoid_of(Vec<T> x) {
-  return sigmoid(x);
-}
-
-template <class T>
-Vec<T> tanh_of(Vec<T> x) {
-  return tanh(x);
-}
-
-template <class T>
-constexpr Kernels<T> kernels = {sizeof(cells<T>) / sizeof(Cell<T>), cells<T>, linear<T>,
-                                elementwise<T, sigmoid_of<T>>, elementwise<T, tanh_of<T>>};
+constexpr Kernels<T> kernels = {
+    sizeof(cells<T>) / sizeof(Cell<T>), cells<T>, linear<T>, {activate<T>, softmax<T>, layer_norm<T>}};
 
 } // namespace rnncore::RNNCORE_LEVEL

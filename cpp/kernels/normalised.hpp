@@ -5,6 +5,8 @@
 //   dx = (dy - mean(dy) - y mean(dy y)) / sqrt(variance + epsilon)
 #pragma once
 
+#include <cmath>
+
 #include "instants.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {

@@ -3,58 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from . import _core
 from .arrays import Array, as_float, as_shape
+from .cells import SIGMOID, Chosen, chosen
 from .cells import Activation as Name
-from .cells import chosen
 from .layers import Pullback
 from .module import Module, once
 
-#: From x or y, alpha and beta, which not every activation has.
-_Function: TypeAlias = Callable[[Array, float, float], Any]
+#: Slopes from y, alpha and beta, which not every activation has.
+_Slope: TypeAlias = Callable[[Array, float, float], Any]
 _SCALE, _INNER = 1.0507009873554805, 1.6732632423543772
 
-#: y = f(x), and the slope of f where its value is y.
-_FUNCTIONS: dict[str, tuple[_Function, _Function]] = {
-    "sigmoid": (lambda x, *_: sigmoid(x), lambda y, *_: y * (1 - y)),
-    "tanh": (lambda x, *_: np.tanh(x), lambda y, *_: 1 - y * y),
-    "relu": (lambda x, *_: np.maximum(x, 0), lambda y, *_: y > 0),
-    "identity": (lambda x, *_: x, lambda y, *_: np.ones_like(y)),
-    "affine": (lambda x, a, b: a * x + b, lambda y, a, _: np.full_like(y, a)),
-    "leaky_relu": (lambda x, a, _: np.where(x > 0, x, a * x), lambda y, a, _: _step(y, 1, a)),
-    "thresholded_relu": (lambda x, a, _: np.where(x <= a, 0, x), lambda y, *_: y > 0),
-    "scaled_tanh": (lambda x, a, b: a * np.tanh(b * x), lambda y, a, b: b * (a - y * y / a)),
-    "hard_sigmoid": (
-        lambda x, a, b: np.clip(a * x + b, 0, 1),
-        lambda y, a, _: a * ((y > 0) & (y < 1)),
-    ),
-    "elu": (lambda x, a, _: np.where(x > 0, x, a * _below(x)), lambda y, a, _: _step(y, 1, y + a)),
-    "selu": (
-        lambda x, *_: _SCALE * np.where(x > 0, x, _INNER * _below(x)),
-        lambda y, *_: _step(y, _SCALE, y + _SCALE * _INNER),
-    ),
-    "softsign": (lambda x, *_: x / (1 + np.abs(x)), lambda y, *_: (1 - np.abs(y)) ** 2),
-    "softplus": (  # logaddexp warns of NaN
-        lambda x, *_: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
-        lambda y, *_: -np.expm1(-y),
-    ),
-    "exponential": (lambda x, *_: np.exp(x), lambda y, *_: y),
+#: The slope of f where its value is y.
+_SLOPES: dict[str, _Slope] = {
+    "sigmoid": lambda y, *_: y * (1 - y),
+    "tanh": lambda y, *_: 1 - y * y,
+    "relu": lambda y, *_: y > 0,
+    "identity": lambda y, *_: np.ones_like(y),
+    "affine": lambda y, a, _: np.full_like(y, a),
+    "leaky_relu": lambda y, a, _: _step(y, 1, a),
+    "thresholded_relu": lambda y, *_: y > 0,
+    "scaled_tanh": lambda y, a, b: b * (a - y * y / a),
+    "hard_sigmoid": lambda y, a, _: a * ((y > 0) & (y < 1)),
+    "elu": lambda y, a, _: _step(y, 1, y + a),
+    "selu": lambda y, *_: _step(y, _SCALE, y + _SCALE * _INNER),
+    "softsign": lambda y, *_: (1 - np.abs(y)) ** 2,
+    "softplus": lambda y, *_: -np.expm1(-y),
+    "exponential": lambda y, *_: y,
 }
 
 
+@lru_cache(256)
+def activation(chosen: Chosen, dtype: np.dtype[Any]) -> _core.PointwiseF32:
+    """Return the compiled activation; one number has the same bits wherever it stands."""
+    make = _core.ActivationF32 if dtype == np.float32 else _core.ActivationF64
+    return make(*chosen)
+
+
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)), without overflow, accurate to 4 ulp where it is nearly zero, too."""
-    z = np.exp(-np.abs(x))
-    y: Array = np.where(x >= 0, x.dtype.type(1), z) / (1 + z)
-    return y
-
-
-def _below(x: Array) -> Any:
-    return np.expm1(np.minimum(x, 0))
+    """1 / (1 + exp(-x)), of a float32 or float64 array."""
+    return activation(SIGMOID, x.dtype).forward(x)
 
 
 def _step(y: Array, above: Any, below: Any) -> Any:
@@ -66,17 +60,22 @@ class Activation(Module):
 
     pointwise = True
 
-    # Any: what has no axes NumPy turns into a scalar, and NumPy 1 a float32 one into float64.
-    def _forward(self, x: Array) -> Any:
+    def _kernels(self, dtype: np.dtype[Any]) -> _core.PointwiseF32:
+        """Return the compiled function of rows of this dtype."""
         raise NotImplementedError
 
+    # Any: what has no axes NumPy turns into a scalar, and NumPy 1 a float32 one into float64.
     def _backward(self, dy: Array, y: Array) -> Any:
         raise NotImplementedError
+
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> tuple[None, None, list[Any]]:
+        """What a stream goes through: frames of any width, no state, the compiled layer."""
+        return None, None, [(self._kernels(dtype), None, None, None)]
 
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Return y for x."""
         x = as_float("x", x)
-        return np.asarray(self._forward(x), x.dtype)
+        return self._kernels(x.dtype).forward(x)
 
     def vjp(self, x: npt.ArrayLike) -> tuple[Array, Pullback]:
         """Return y and the pullback from dy to dx; keeps y."""
@@ -100,20 +99,27 @@ class Elementwise(Activation):
         self.activation = activation
         self.chosen = chosen("activation", activation)
 
-    def _forward(self, x: Array) -> Any:
-        name, *constants = self.chosen
-        return _FUNCTIONS[name][0](x, *constants)
+    def _kernels(self, dtype: np.dtype[Any]) -> _core.PointwiseF32:
+        return activation(self.chosen, dtype)
 
     def _backward(self, dy: Array, y: Array) -> Any:
         name, *constants = self.chosen
-        return dy * _FUNCTIONS[name][1](y, *constants)
+        return dy * _SLOPES[name](y, *constants)
 
 
 class Identity(Elementwise):
-    """y = x."""
+    """y = x, which is returned as it is."""
 
     def __init__(self) -> None:
         super().__init__("identity")
+
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> tuple[None, None, list[Any]]:
+        """What a stream goes through: nothing."""
+        return None, None, []
+
+    def __call__(self, x: npt.ArrayLike) -> Array:
+        """Return x."""
+        return as_float("x", x)
 
 
 class Tanh(Elementwise):
@@ -137,6 +143,12 @@ class ReLU(Elementwise):
         super().__init__("relu")
 
 
+_SOFTMAX = {
+    np.dtype("float32"): _core.SoftmaxF32(),
+    np.dtype("float64"): _core.SoftmaxF64(),
+}
+
+
 class Softmax(Activation):
     """y = exp(x) / sum(exp(x)) along one axis."""
 
@@ -144,10 +156,19 @@ class Softmax(Activation):
         super().__init__()
         self.axis, self.pointwise = axis, axis == -1
 
-    def _forward(self, x: Array) -> Any:
-        y = np.exp(x - x.max(axis=self.axis, keepdims=True))
-        y /= y.sum(axis=self.axis, keepdims=True)
-        return y
+    def _kernels(self, dtype: np.dtype[Any]) -> _core.PointwiseF32:
+        return _SOFTMAX[dtype]
+
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> tuple[None, None, list[Any]]:
+        """What a stream goes through: frames of any width, no state, the compiled layer."""
+        if not self.pointwise:
+            raise TypeError(f"Softmax cannot run as a stream over axis {self.axis}")
+        return super().stages(batch, dtype)
+
+    def __call__(self, x: npt.ArrayLike) -> Array:
+        """Return y for x."""
+        x = as_float("x", x)
+        return super().__call__(x.swapaxes(self.axis, -1)).swapaxes(self.axis, -1)
 
     def _backward(self, dy: Array, y: Array) -> Any:
         return y * (dy - (dy * y).sum(axis=self.axis, keepdims=True))

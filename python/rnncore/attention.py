@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core, init
+from .activations import activation
 from .arrays import Array, as_array, as_lengths, as_shape, check_size, float_dtype
+from .cells import SIGMOID, TANH
 from .layers import Linear
 from .losses import length_mask
 from .module import Module, once
@@ -22,16 +24,6 @@ from .sequences import run, run_rows
 
 Seed = int | np.random.Generator | None
 SCORES = ("dot", "general", "concat")
-
-# NumPy's own need not give a number the same bits wherever in an array it stands.
-_TANH: dict[Any, Callable[[Array], Array]] = {
-    np.dtype("float32"): _core.tanh_f32,
-    np.dtype("float64"): _core.tanh_f64,
-}
-_SIGMOID: dict[Any, Callable[[Array], Array]] = {
-    np.dtype("float32"): _core.sigmoid_f32,
-    np.dtype("float64"): _core.sigmoid_f64,
-}
 
 
 class Memory(NamedTuple):
@@ -205,7 +197,7 @@ class Attention(Module):
     def merge(self, contexts: Array, record: bool = False) -> tuple[Array, Any]:
         """Return tanh(W_c [context; h]) of contexts `(..., M + Q)` with h beside them."""
         sums, back = run(self.combine, record, contexts)
-        y = _TANH[self.dtype](sums)
+        y = activation(TANH, self.dtype).forward(sums)
         return y, lambda dy: back(dy * (1 - y * y))
 
     def fed_size(self, feeds: bool) -> int:
@@ -224,9 +216,9 @@ class Attention(Module):
         if self.position is None or self.centre is None:
             return None, None
         sums, position_back = run_rows(self.position, record, query, mask)
-        inner = _TANH[self.dtype](sums)
+        inner = activation(TANH, self.dtype).forward(sums)
         sums, centre_back = run_rows(self.centre, record, inner, mask)
-        share = _SIGMOID[self.dtype](sums[..., 0])
+        share = activation(SIGMOID, self.dtype).forward(sums[..., 0])
         lengths = (memory.lengths if source is None else memory.lengths[source]).astype(self.dtype)
 
         def pullback(d: Array) -> Array:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from .module import Module, once
-from .pipeline import chained
+from .pipeline import chained, stages_of
 from .stream import Stream
 
 Pullback: TypeAlias = Callable[..., Any]
@@ -33,10 +33,15 @@ class Chain(Module):
         return ((str(at), layer) for at, layer in enumerate(self.layers))
 
     def stream(self, batch: int = 1) -> Stream:
-        """Return a stream; recurrent and linear layers that are neighbours run as one."""
+        """Return a stream; neighbours that the compiled core has run as one."""
         if type(self).__call__ is not Chain.__call__:
             return super().stream(batch)
         return chained(self.layers, batch)
+
+    def stages(self, batch: int, dtype: Any) -> tuple[int | None, Any, list[Any]]:
+        """What a stream goes through, if all layers say it."""
+        width, states, stages = stages_of(self.layers, batch, dtype)
+        return width, states if self.recurrent else None, stages
 
     def __len__(self) -> int:
         return len(self.layers)

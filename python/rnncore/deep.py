@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -17,11 +17,8 @@ from .kernels import State
 from .layers import Dropout, Linear
 from .losses import length_mask
 from .module import Module, once
-from .pipeline import Chained
 from .recurrent import GRU, LSTM, MGU, RNN, IndRNN, MinGRU, MinLSTM
-from .sequences import Tree
 from .stack import Pullback
-from .stream import Stream, Wholly
 
 #: What `cell` may be named.
 CELLS: dict[str, Callable[..., Any]] = {
@@ -136,9 +133,19 @@ class DeepRNN(Module):
         yield from ((f"recurrent.{n}", layer) for n, layer in enumerate(self.layers))
         yield "output", self.output
 
-    def stream(self, batch: int = 1) -> Stream:
-        """Return a stream."""
-        return _DeepStream(self, batch)
+    def stages(self, batch: int, dtype: Any) -> tuple[int, State, list[Any]]:
+        """What a stream goes through: the width of its frames, a zero state, layers on it."""
+        parts = [layer.stages(batch, dtype) for layer in self.layers]
+        state = self._joined([own for _, own, _ in parts])
+        layers = [stage for _, _, stages in parts for stage in stages]
+        if len(parts) > 1:  # each has one, which works on its part of the state of all
+            for n, own in enumerate(self._split(state)):
+                h, c = own if isinstance(own, tuple) else (own, None)
+                layers[n] = (layers[n][0], h[0], None if c is None else c[0], layers[n][3])
+        if self.residual or self.skip:
+            layers = [(layers, self.residual, self.skip, None)]
+        first, last = (net.stages(batch, dtype)[2] for net in (self.input, self.output))
+        return self.input_size, state, [*first, *layers, *last]
 
     def __call__(
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
@@ -254,48 +261,3 @@ class DeepRNN(Module):
         if isinstance(states[0], tuple):
             return tuple(np.concatenate(parts) for parts in zip(*states, strict=True))
         return np.concatenate(states)
-
-
-class _DeepStream(Chained):
-    """The layers' streams, and what else passes from one to the next."""
-
-    def __init__(self, model: DeepRNN, batch: int) -> None:
-        parts = (model.input, *model.layers, model.output)
-        super().__init__([part.stream(batch) for part in parts], model.batch_first, single=True)
-        self._model = model
-
-    def step(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
-        """Take one frame of each row, return the outputs."""
-        with Wholly(self):
-            return Stream.step(self, x, out)
-
-    def _array(self, name: str, x: npt.ArrayLike) -> Array:
-        return as_array(name, x, self._model.dtype)
-
-    def _no_frames(self) -> Array:
-        return np.zeros((0, self.batch, self._model.input_size), self._model.dtype)
-
-    def _run(self, x: Array) -> Array:
-        first, *layers, last = self._streams
-        with Wholly(*layers):
-            seen = y = first._run(x)
-            outputs = []
-            for n, layer in enumerate(layers):
-                h = layer._run(self._model._inputs(n, y, seen))
-                y = h + y if n and self._model.residual else h
-                outputs.append(y)
-            return last._run(np.concatenate(outputs, axis=-1) if self._model.skip else y)
-
-    def _finish(self) -> Array:
-        return self._run(self._no_frames())
-
-    def _read(self) -> tuple[Tree, ...]:
-        return (self._model._joined(list(super()._read())),)
-
-    def _write(self, state: Sequence[Tree] | None, batch: int) -> None:
-        entries = self._model._split(None if state is None else state[0])
-        for stream, entry in zip(self._streams[1:-1], entries, strict=True):
-            stream._write((entry,), batch)
-        for stream in (self._streams[0], self._streams[-1]):
-            stream._write(None, batch)
-        self.batch = batch

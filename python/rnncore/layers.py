@@ -29,7 +29,24 @@ Seed = int | np.random.SeedSequence | np.random.Generator | None
 Pullback = Callable[..., Any]
 
 
-class Linear(Module):
+class _Compiled(Module):
+    """A layer with a part in the compiled core that watches its parameters."""
+
+    _kernels: Any
+
+    def _build(self) -> None:
+        """Make the compiled part; the parameters never change identity."""
+        raise NotImplementedError
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_kernels"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._build()
+
+
+class Linear(_Compiled):
     """y = x W^T + b over the last axis: `(..., in_features)` to `(..., out_features)`.
 
     Parameters: `weight (out_features, in_features)` and, with `bias`, `bias (out_features,)`; at
@@ -55,15 +72,13 @@ class Linear(Module):
         super().__init__(
             {name: init.uniform(rng, shape, bound, self.dtype) for name, shape in shapes.items()}
         )
-
         self._build()
 
     def _build(self) -> None:
-        """Make the compiled layer; it watches the parameters, which never change identity."""
         make = _core.LinearF32 if self.dtype == np.float32 else _core.LinearF64
         self._kernels = make(self.in_features, self.out_features, *self._pair("params"))
 
-    def stages(self, batch: int) -> tuple[int, None, list[Any]]:
+    def stages(self, batch: int, dtype: Any) -> tuple[int, None, list[Any]]:
         """What a stream goes through: the width of its frames, no state, the compiled layer."""
         return self.in_features, None, [(self._kernels, None, None, None)]
 
@@ -72,17 +87,11 @@ class Linear(Module):
         arrays = getattr(self, of)
         return arrays["weight"], arrays.get("bias")
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_kernels"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._build()
-
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Return y for x."""
         rows, shape = self._rows(x)
-        return self._kernels.forward(rows).reshape(*shape, self.out_features)
+        y: Array = self._kernels.forward(rows)
+        return y.reshape(*shape, self.out_features)
 
     def vjp(self, x: npt.ArrayLike) -> tuple[Array, Pullback]:
         """Return y and the pullback from dy to dx; keeps x, and reads the weights again."""
@@ -103,7 +112,7 @@ class Linear(Module):
         return x.reshape(-1, self.in_features), x.shape[:-1]
 
 
-class Embedding(Module):
+class Embedding(_Compiled):
     """Rows of a table: integers of any shape `(...)` to `(..., embedding_dim)`.
 
     Parameter: `weight (num_embeddings, embedding_dim)`, at first standard normal, torch's default.
@@ -126,6 +135,15 @@ class Embedding(Module):
         rng = np.random.default_rng(seed)
         shape = (num_embeddings, embedding_dim)
         super().__init__({"weight": init.normal(rng, shape, dtype=self.dtype)})
+        self._build()
+
+    def _build(self) -> None:
+        make = _core.TableF32 if self.dtype == np.float32 else _core.TableF64
+        self._kernels = make(self.num_embeddings, self.embedding_dim, self.params["weight"])
+
+    def stages(self, batch: int, dtype: Any) -> tuple[int, None, list[Any]]:
+        """What a stream goes through; 0 says that frames are numbers."""
+        return 0, None, [(self._kernels, None, None, None)]
 
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Return the rows that x names."""
@@ -175,6 +193,10 @@ class Dropout(Module):
         self.p = float(p)
         self.rng = np.random.default_rng(seed)
 
+    def stages(self, batch: int, dtype: Any) -> tuple[None, None, list[Any]]:
+        """What a stream goes through: nothing."""
+        return None, None, []
+
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Return x."""
         return as_float("x", x)
@@ -196,7 +218,7 @@ class Dropout(Module):
         return drop(x), once(pullback)
 
 
-class LayerNorm(Module):
+class LayerNorm(_Compiled):
     """y = (x - mean) / sqrt(variance + eps) * weight + bias (Ba et al. 2016, equation 4).
 
     Mean and (biased) variance are taken over the last axes, whose shape is `normalized_shape`, and
@@ -219,22 +241,36 @@ class LayerNorm(Module):
         take_room(self.normalized_shape)
         ones = np.ones(self.normalized_shape, self.dtype)
         super().__init__({"weight": ones, "bias": np.zeros_like(ones)})
+        self._build()
+
+    def _build(self) -> None:
+        make = _core.NormF32 if self.dtype == np.float32 else _core.NormF64
+        weight, bias = self.params["weight"], self.params["bias"]
+        self._kernels = make(weight.reshape(-1), bias.reshape(-1), self.eps)
+
+    def stages(self, batch: int, dtype: Any) -> tuple[int, None, list[Any]]:
+        """What a stream goes through: the width of its frames, no state, the compiled layer."""
+        if not self.pointwise:
+            raise TypeError(f"LayerNorm cannot run as a stream over axes {self.normalized_shape}")
+        return self.normalized_shape[0], None, [(self._kernels, None, None, None)]
 
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Return y for x."""
-        return self.vjp(x)[0]
-
-    def vjp(self, x: npt.ArrayLike) -> tuple[Array, Pullback]:
-        """Return y and the pullback from dy to dx; keeps the normalised x."""
         x = as_array("x", x, self.dtype)
         if x.shape[-len(self.normalized_shape) :] != self.normalized_shape:
             raise ValueError(f"x must end with axes {self.normalized_shape}, got shape {x.shape}")
+        y: Array = self._kernels.forward(x.reshape(-1, math.prod(self.normalized_shape)))
+        return y.reshape(x.shape)
+
+    def vjp(self, x: npt.ArrayLike) -> tuple[Array, Pullback]:
+        """Return y and the pullback from dy to dx; keeps x."""
+        y, x = self(x), as_array("x", x, self.dtype)
         shape, size = x.shape, math.prod(self.normalized_shape)
-        normal, scale = self._normalise(x.reshape(-1, size))
-        weight, bias = self.params["weight"], self.params["bias"]
+        weight = self.params["weight"]
 
         def pullback(dy: npt.ArrayLike) -> Array:
             dy = as_shape("dy", dy, self.dtype, shape).reshape(-1, size)
+            normal, scale = self._normalise(x.reshape(-1, size))
             self.grads["weight"] += np.einsum("ij,ij->j", dy, normal).reshape(weight.shape)
             self.grads["bias"] += _column_sums(dy).reshape(weight.shape)
             dx = dy * weight.reshape(-1)
@@ -244,8 +280,6 @@ class LayerNorm(Module):
             dx *= scale
             return dx.reshape(shape)
 
-        y = normal.reshape(shape) * weight
-        y += bias
         return y, once(pullback)
 
     def _normalise(self, rows: Array) -> tuple[Array, Array]:

@@ -11,33 +11,38 @@ import numpy.typing as npt
 
 from . import _core
 from .activations import Identity
-from .arrays import Array, as_array, as_float, as_integers
+from .arrays import Array, as_array, as_float, as_indices, as_integers
 from .layers import Dropout, Embedding
 from .module import Module
-from .sequences import Tree, agreed, mapped
+from .sequences import Tree, agreed, mapped, walk
 from .stream import Stream, Wholly, fill
 
 
 class Compiled(Stream):
-    """Recurrent and linear layers, one after the other, in one call of the compiled core."""
+    """Layers that say what they do, one after the other, in one call of the compiled core."""
 
     def __init__(
-        self, modules: Sequence[Any], batch: int, batch_first: bool = False, single: bool = False
+        self,
+        modules: Sequence[Any],
+        batch: int,
+        batch_first: bool = False,
+        single: bool = False,
     ) -> None:
         super().__init__(batch, batch_first, single)
-        self._modules, self.dtype = modules, modules[0].dtype
+        self._modules, (self.dtype,) = modules, _dtypes(modules)
         self._core: Any = None
         self._prepare(batch)
 
     def _prepare(self, batch: int) -> None:
         """Make states for so many rows, and the compiled stream that works on them."""
-        widths, states, stages = zip(*(m.stages(batch) for m in self._modules), strict=True)
-        check = partial(_frame, self.dtype, batch, widths[0])
+        width, states, stages = stages_of(self._modules, batch, self.dtype)
+        self._width: int = width or 0
+        self._numbers = None if width else stages[0][0].count
+        self._axes = 2 if width else 1
+        check = partial(self._frame, batch)
         make = _core.StreamF32 if self.dtype == np.float32 else _core.StreamF64
-        layers = [stage for own in stages for stage in own]
-        self._core, self.batch = make(layers, batch, check, self._core), batch
-        self._width: int = widths[0]
-        self._live = tuple(state for state in states if state is not None)
+        self._core = make(stages, batch, self._width, check, self._core)
+        self.batch, self._live = batch, states
         # Nothing in between: a step may take half a microsecond.
         self.step = self._core.step  # type: ignore[method-assign]
 
@@ -50,13 +55,26 @@ class Compiled(Stream):
         self._core.repeat(x, times)
 
     def _array(self, name: str, x: npt.ArrayLike) -> Array:
-        return as_array(name, x, self.dtype)
+        if self._numbers is None:
+            return as_array(name, x, self.dtype)
+        return as_indices(name, x, self._numbers).astype(np.int64, copy=False)
+
+    def _frame(self, batch: int, x: npt.ArrayLike) -> Array:
+        """Return x as the compiled stream takes it, or raise saying what is wrong with it."""
+        array, features = self._array("x", x), () if self._width == 0 else (self._width,)
+        shape = (batch, *features)
+        if array.shape != shape and (batch > 1 or array.shape != features):
+            either = f" or {features}" if batch == 1 else ""
+            raise ValueError(f"x must have shape {shape}{either}, got {array.shape}")
+        return np.asarray(array, order="C")
 
     def _no_frames(self) -> Array:
+        if self._numbers is not None:
+            return np.zeros((0, self.batch), np.int64)
         return np.zeros((0, self.batch, self._width), self.dtype)
 
     def _run(self, x: Array) -> Array:
-        if x.shape[2] != self._width:
+        if self._numbers is None and x.shape[2] != self._width:
             raise ValueError(f"chunk must have {self._width} features, got {x.shape[2]}")
         y: Array = self._core.run(x)
         return y
@@ -70,28 +88,48 @@ class Compiled(Stream):
         fill("state", self._live, state)
 
 
-def _frame(dtype: np.dtype[Any], batch: int, width: int, x: npt.ArrayLike) -> Array:
-    """Return x as the compiled stream takes it, or raise saying what is wrong with it."""
-    array = as_array("x", x, dtype)
-    if array.shape != (batch, width) and (batch > 1 or array.shape != (width,)):
-        either = f" or ({width},)" if batch == 1 else ""
-        raise ValueError(f"x must have shape ({batch}, {width}){either}, got {array.shape}")
-    return np.ascontiguousarray(array)
-
-
 class Pointwise(Stream):
-    """A layer that sees one row at a time, and has no state."""
+    """Layers that see one row at a time, and have no state; how wide frames are, they show."""
 
-    def __init__(self, module: Any, batch: int) -> None:
-        super().__init__(batch)
-        self._module, self._axes = module, 1 if isinstance(module, Embedding) else 2
+    def __init__(self, modules: Sequence[Any], batch: int, batch_first: bool = False) -> None:
+        super().__init__(batch, batch_first)
+        self._modules = modules
+        self._axes = 1 if modules and isinstance(modules[0], Embedding) else 2
         self._none: Array | None = None
+        self._kernels: dict[np.dtype[Any], list[Any]] = {}
+        if all(compiles(module) for module in modules):
+            for dtype in (np.dtype("float32"), np.dtype("float64")):
+                stages = stages_of(modules, batch, dtype)[2]
+                self._kernels[dtype] = [kernel for kernel, *_ in stages]
+
+    def step(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
+        """Take one frame of each row, return the outputs."""
+        if not self._as_given(x, out):
+            return super().step(x, out)
+        y: Any = x
+        for kernel in self._kernels[y.dtype]:
+            y = kernel.forward(y, out)
+        if y is x:
+            np.copyto(out, y)  # type: ignore[arg-type]
+        return out  # type: ignore[return-value]
+
+    def _as_given(self, x: Any, out: Any) -> bool:
+        """Whether the kernels take x and write to `out`, with nothing to be made of them before."""
+        return (
+            type(x) is type(out) is np.ndarray
+            and x.dtype == out.dtype
+            and x.dtype in self._kernels
+            and x.shape == out.shape
+            and (x.ndim == 2 or self.batch == x.ndim == 1)
+            and (x.ndim == 1 or len(x) == self.batch)
+            and out.flags.carray
+        )
 
     def _array(self, name: str, x: npt.ArrayLike) -> Array:
         if self._axes == 1:
             return as_integers(name, x)
-        dtype = getattr(self._module, "dtype", None)
-        return as_float(name, x) if dtype is None else as_array(name, x, dtype)
+        dtypes = _dtypes(self._modules)
+        return as_array(name, x, *dtypes) if len(dtypes) == 1 else as_float(name, x)
 
     def _no_frames(self) -> Array:
         if self._axes == 1:
@@ -102,15 +140,16 @@ class Pointwise(Stream):
 
     def _run(self, x: Array) -> Array:
         self._none = x[:0]
-        y: Array = self._module(x)
-        return y
+        for module in self._modules:
+            x = module(x)
+        return x
 
 
 class Chained(Stream):
     """Streams one after the other."""
 
-    def __init__(self, streams: Sequence[Stream], batch_first: bool, single: bool = False) -> None:
-        super().__init__(streams[0].batch, batch_first, single)
+    def __init__(self, streams: Sequence[Stream], batch_first: bool) -> None:
+        super().__init__(streams[0].batch, batch_first)
         self._streams, self._axes = streams, streams[0]._axes
         self.looks_ahead = any(stream.looks_ahead for stream in streams)
         # What a step may have to undo: the last stream does all of it or nothing.
@@ -121,8 +160,6 @@ class Chained(Stream):
         if self.looks_ahead:
             return super().step(x, out)
         *before, last = self._streams
-        if not before:  # nothing is allocated
-            return last.step(x, out)
         with Wholly(*self._kept):
             for stream in before:
                 x = stream.step(x)
@@ -193,40 +230,74 @@ class Chained(Stream):
         return back
 
 
-def chained(layers: Sequence[Module], batch: int, single: bool = False) -> Stream:
+def chained(layers: Sequence[Module], batch: int) -> Stream:
     """Return a stream of layers one after the other."""
-    runs: list[list[Any]] = []
+    runs: list[list[Module]] = []
     for layer in layers:
         if isinstance(layer, (Dropout, Identity)):
             continue  # at inference they do nothing
-        if runs and _together(runs[-1][0], layer):
+        if runs and _together(*runs[-1], layer):
             runs[-1].append(layer)
         else:
             runs.append([layer])
-    streams = [Compiled(run, batch) if len(run) > 1 else run[0].stream(batch) for run in runs]
     batch_first = bool(agreed("batch_first", {str(at): layer for at, layer in enumerate(layers)}))
-    return Chained(streams or [Pointwise(Identity(), batch)], batch_first, single)
+    if len(runs) < 2 and all(_together(*run) for run in runs):
+        return _stream_of(runs[0] if runs else [], batch, batch_first)
+    streams = [_stream_of(run, batch) if _together(*run) else run[0].stream(batch) for run in runs]
+    return Chained(streams, batch_first)
 
 
-def _together(a: Any, b: Any) -> bool:
-    return _compiles(a) and _compiles(b) and bool(a.dtype == b.dtype)
+def _stream_of(modules: Sequence[Module], batch: int, batch_first: bool = False) -> Stream:
+    return (Compiled if _dtypes(modules) else Pointwise)(modules, batch, batch_first)
 
 
-def _compiles(module: Module) -> bool:
+def _together(*modules: Module) -> bool:
+    return all(compiles(module) for module in modules) and len(_dtypes(modules)) < 2
+
+
+def stages_of(
+    modules: Sequence[Any], batch: int, dtype: np.dtype[Any]
+) -> tuple[int | None, tuple[Tree, ...], list[Any]]:
+    """What a stream goes through: the width of its frames, states of recurrent layers, stages.
+
+    A width of 0 says that frames are numbers, None that they may have any.
+    """
+    found: list[Any] = []
+    width, states = None, []
+    for module in modules:
+        own, state, stages = module.stages(batch, dtype)
+        if own == 0 and found:
+            raise TypeError("an Embedding takes integers: in a chain it must be the first layer")
+        width = own if width is None else width
+        states += [] if state is None else [state]
+        found += stages
+    return width, tuple(states), found
+
+
+def compiles(module: Module) -> bool:
     """Whether `stages` tells what a call does: a class of somebody's own may call otherwise."""
     found = (
-        name for cls in type(module).__mro__ for name in ("stages", "__call__") if name in vars(cls)
+        name
+        for cls in type(module).__mro__
+        for name in ("stages", "stream", "__call__")
+        if name in vars(cls)
     )
-    return next(found) == "stages"
+    return next(found) == "stages" and all(compiles(part) for _, part in module.children())
+
+
+def _dtypes(modules: Sequence[Module]) -> set[np.dtype[Any]]:
+    """In what the modules compute that have a dtype of their own."""
+    parts = (part for module in modules for part in walk(module))
+    return {dtype for part in parts if (dtype := getattr(part, "dtype", None)) is not None}
 
 
 def stream_of(module: Any, batch: int) -> Stream:
     """Return the stream of one layer; raise `TypeError` naming one that has none."""
-    if _compiles(module):
+    if compiles(module) and _dtypes([module]):
         batch_first = getattr(module, "batch_first", False)
         return Compiled([module], batch, batch_first, single=module.recurrent)
     if module.pointwise:
-        return Pointwise(module, batch)
+        return Pointwise([module], batch)
     why = (
         "it reads sequences from their ends"
         if getattr(module, "looks_ahead", False)

@@ -177,7 +177,7 @@ class Layers(Kernels):
 
         return (y, final), pullback
 
-    def stages(self, batch: int) -> tuple[int, State, list[Any]]:
+    def stages(self, batch: int, dtype: Any) -> tuple[int, State, list[Any]]:
         """What a stream goes through: the width of its frames, a zero state, layers on it."""
         if self.bidirectional:
             name = type(self).__name__

@@ -376,8 +376,9 @@ void run_activations(T tolerance) {
   for (T a = -100; a <= 100; a += T(0.01)) x.push_back(a);
   sigmoid.resize(x.size());
   tanh.resize(x.size());
-  kernels_of<T>().sigmoid(x.data(), sigmoid.data(), Index(x.size()));
-  kernels_of<T>().tanh(x.data(), tanh.data(), Index(x.size()));
+  const auto activate = kernels_of<T>().pointwise.activate;
+  activate({Activation::sigmoid, 0, 0}, x.data(), sigmoid.data(), Index(x.size()));
+  activate({Activation::tanh, 0, 0}, x.data(), tanh.data(), Index(x.size()));
   for (std::size_t i = 0; i < x.size(); ++i) {
     const double a = x[i], s = 1 / (1 + std::exp(-a)), t = std::tanh(a);
     check(std::abs(sigmoid[i] - s) <= tolerance * s + 2e-38, "sigmoid", a);

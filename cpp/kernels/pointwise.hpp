@@ -1,0 +1,83 @@
+// What sees one number, or one row, at a time. y may be x.
+#pragma once
+
+#include <cmath>
+
+#include "activations.hpp"
+#include "instants.hpp"
+
+namespace rnncore::RNNCORE_LEVEL {
+
+template <class T, class F>
+RNNCORE_INLINE void for_each_vector(const T* x, T* y, Index n, F f) {
+  for (Index i = 0; i < n; i += lanes<T>) store(y + i, f(load(x + i, n - i)), n - i);
+}
+
+/// The frequent ones have loops of their own.
+template <class T>
+void activate(const Chosen& f, const T* x, T* y, Index n) {
+  switch (f.kind) {
+  case Activation::sigmoid:
+    return for_each_vector(x, y, n, [](Vec<T> v) RNNCORE_HOT { return sigmoid(v); });
+  case Activation::tanh:
+    return for_each_vector(x, y, n, [](Vec<T> v) RNNCORE_HOT { return tanh(v); });
+  case Activation::relu:
+    return for_each_vector(x, y, n, [](Vec<T> v) RNNCORE_HOT { return Relu::value(v); });
+  default:
+    return for_each_vector(x, y, n, [&](Vec<T> v) RNNCORE_HOT { return value_of(f, v); });
+  }
+}
+
+/// NaN may be passed over: its row becomes NaN by its exponential.
+template <class T>
+T largest(const T* x, Index n) {
+  Vec<T> top(x[0]);
+  Index i = 0;
+  for (; i + lanes<T> <= n; i += lanes<T>) {
+    const Vec<T> v = load(x + i);
+    top = select_le(top, v, v, top);
+  }
+  alignas(64) T tops[lanes<T>];
+  store(tops, top);
+  T most = tops[0];
+  for (const T own : tops) most = own > most ? own : most;
+  for (; i < n; ++i) most = x[i] > most ? x[i] : most;
+  return most;
+}
+
+template <class T>
+void softmax(const T* x, T* y, Index rows, Index width) {
+  for (; width && rows > 0; --rows, x += width, y += width) {
+    const Vec<T> top(largest(x, width));
+    Vec<T> sum(T(0));
+    for (Index i = 0; i < width; i += lanes<T>) {
+      const Vec<T> e = exp_below(load(x + i, width - i) - top);
+      sum = sum + first_lanes(e, width - i);
+      store(y + i, e, width - i);
+    }
+    const Vec<T> total(sum_of(sum));
+    for_each_vector(y, y, width, [=](Vec<T> e) RNNCORE_HOT { return e / total; });
+  }
+}
+
+template <class T>
+void layer_norm(const LayerNorm<T>& norm, const T* x, T* y, Index rows) {
+  const Index width = norm.width;
+  for (; rows > 0; --rows, x += width, y += width) {
+    Vec<T> sum(T(0)), squares(T(0));
+    for (Index i = 0; i < width; i += lanes<T>) sum = sum + load(x + i, width - i);
+    const Vec<T> mean(sum_of(sum) / T(width));
+    for (Index i = 0; i < width; i += lanes<T>) {
+      const Vec<T> centred = first_lanes(load(x + i, width - i) - mean, width - i);
+      squares = fma(centred, centred, squares);
+    }
+    const Vec<T> scale(T(1) / std::sqrt(sum_of(squares) / T(width) + norm.epsilon));
+    for (Index i = 0; i < width; i += lanes<T>) {
+      const Index n = width - i;
+      const Vec<T> normal = (load(x + i, n) - mean) * scale;
+      store(y + i, fma(normal, load(norm.weight + i, n), load(norm.bias + i, n)), n);
+    }
+  }
+}
+
+} // namespace rnncore::RNNCORE_LEVEL

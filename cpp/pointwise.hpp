@@ -1,0 +1,85 @@
+// Layers that see one row at a time over NumPy arrays. Their parameters are read as they are, not packed.
+#pragma once
+
+#include <tuple>
+
+#include "arrays.hpp"
+
+namespace rnncore {
+
+/// What an activation of this name is to the kernels.
+Chosen chosen(const std::string& name, double alpha, double beta);
+
+/// Rows to rows of the same width.
+template <class T>
+class PointwiseLayer {
+public:
+  virtual ~PointwiseLayer() = default;
+
+  /// The width of its rows, or 0 if any will do.
+  virtual Index width() const { return 0; }
+  /// x to y, which may be the same, on this thread.
+  void run(Index rows, Index width, const T* x, T* y) const;
+  /// x, whose last axis are rows, to `out`, or a new array.
+  py::object forward(const py::object& x, const py::object& out) const;
+
+private:
+  virtual void apply(Index rows, Index width, const T* x, T* y) const = 0;
+};
+
+template <class T>
+class ActivationLayer final : public PointwiseLayer<T> {
+public:
+  ActivationLayer(const std::string& name, double alpha, double beta)
+      : chosen_(chosen(name, alpha, beta)) {}
+
+private:
+  void apply(Index rows, Index width, const T* x, T* y) const override;
+
+  const Chosen chosen_;
+};
+
+template <class T>
+class SoftmaxLayer final : public PointwiseLayer<T> {
+  void apply(Index rows, Index width, const T* x, T* y) const override;
+};
+
+template <class T>
+class NormLayer final : public PointwiseLayer<T> {
+public:
+  /// weight and bias (width)
+  NormLayer(const py::object& weight, const py::object& bias, double epsilon);
+
+  Index width() const override { return norm_.width; }
+
+private:
+  void apply(Index rows, Index width, const T* x, T* y) const override;
+
+  const py::object weight_, bias_; // kept alive
+  LayerNorm<T> norm_;
+};
+
+/// Rows of a table by their numbers.
+template <class T>
+class TableLayer {
+public:
+  /// weight (count, width)
+  TableLayer(Index count, Index width, const py::object& weight)
+      : count_(count), width_(width), weight_(weight), rows_(parameter<T>(weight, {count, width})) {}
+
+  Index count() const { return count_; }
+  Index width() const { return width_; }
+  bool holds(const int64_t* numbers, Index n) const {
+    return std::all_of(numbers, numbers + n, [&](int64_t i) { return 0 <= i && i < count_; });
+  }
+  void look_up(const int64_t* numbers, Index n, T* y) const {
+    for (Index r = 0; r < n; ++r) std::copy_n(rows_ + numbers[r] * width_, width_, y + r * width_);
+  }
+
+private:
+  const Index count_, width_;
+  const py::object weight_; // kept alive
+  const T* const rows_;
+};
+
+} // namespace rnncore
