@@ -15,12 +15,6 @@ Chosen chosen(const std::string& name, double alpha, double beta) {
 }
 
 template <class T>
-void PointwiseLayer<T>::run(Index rows, Index width, const T* x, T* y) const {
-  const FlushDenormals flush;
-  apply(rows, width, x, y);
-}
-
-template <class T>
 py::object PointwiseLayer<T>::forward(const py::object& given, const py::object& out) const {
   const Array<T> x = contiguous<T>(given);
   const Index width = x.ndim() ? x.shape(x.ndim() - 1) : 1, size = x.size();
@@ -37,13 +31,15 @@ py::object PointwiseLayer<T>::forward(const py::object& given, const py::object&
   return y;
 }
 
+/// Denormals stay: without fused operations the last of a sigmoid's digits are made of them.
 template <class T>
-void ActivationLayer<T>::apply(Index rows, Index width, const T* x, T* y) const {
+void ActivationLayer<T>::run(Index rows, Index width, const T* x, T* y) const {
   kernels_of<T>().pointwise.activate(chosen_, x, y, rows * width);
 }
 
 template <class T>
-void SoftmaxLayer<T>::apply(Index rows, Index width, const T* x, T* y) const {
+void SoftmaxLayer<T>::run(Index rows, Index width, const T* x, T* y) const {
+  const FlushDenormals flush;
   kernels_of<T>().pointwise.softmax(x, y, rows, width);
 }
 
@@ -55,7 +51,8 @@ NormLayer<T>::NormLayer(const py::object& weight, const py::object& bias, double
 }
 
 template <class T>
-void NormLayer<T>::apply(Index rows, Index, const T* x, T* y) const {
+void NormLayer<T>::run(Index rows, Index, const T* x, T* y) const {
+  const FlushDenormals flush;
   kernels_of<T>().pointwise.layer_norm(norm_, x, y, rows);
 }
 

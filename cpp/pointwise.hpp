@@ -19,12 +19,9 @@ public:
   /// The width of its rows, or 0 if any will do.
   virtual Index width() const { return 0; }
   /// x to y, which may be the same, on this thread.
-  void run(Index rows, Index width, const T* x, T* y) const;
+  virtual void run(Index rows, Index width, const T* x, T* y) const = 0;
   /// x, whose last axis are rows, to `out`, or a new array.
   py::object forward(const py::object& x, const py::object& out) const;
-
-private:
-  virtual void apply(Index rows, Index width, const T* x, T* y) const = 0;
 };
 
 template <class T>
@@ -33,15 +30,16 @@ public:
   ActivationLayer(const std::string& name, double alpha, double beta)
       : chosen_(chosen(name, alpha, beta)) {}
 
-private:
-  void apply(Index rows, Index width, const T* x, T* y) const override;
+  void run(Index rows, Index width, const T* x, T* y) const override;
 
+private:
   const Chosen chosen_;
 };
 
 template <class T>
 class SoftmaxLayer final : public PointwiseLayer<T> {
-  void apply(Index rows, Index width, const T* x, T* y) const override;
+public:
+  void run(Index rows, Index width, const T* x, T* y) const override;
 };
 
 template <class T>
@@ -51,10 +49,9 @@ public:
   NormLayer(const py::object& weight, const py::object& bias, double epsilon);
 
   Index width() const override { return norm_.width; }
+  void run(Index rows, Index width, const T* x, T* y) const override;
 
 private:
-  void apply(Index rows, Index width, const T* x, T* y) const override;
-
   const py::object weight_, bias_; // kept alive
   LayerNorm<T> norm_;
 };
