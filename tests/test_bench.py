@@ -92,7 +92,7 @@ class TestContest:
             Contestant(Entry("none"), ["true"])
 
     def test_cases_that_nobody_can_do_are_told_apart(self) -> None:
-        answer = ["sh", "-c", "echo ok me; read line; echo unsupported not this"]
+        answer = ["sh", "-c", "read line; echo ok me; read line; echo unsupported not this"]
         contestant = Contestant(Entry("other"), answer)
         with pytest.raises(Unsupported, match="not this"):
             contestant.load(Case("lstm", "training", Shape(1, 1, 1, 1)))
