@@ -33,10 +33,18 @@ CELLS: dict[str, tuple[Any, trees.TreeCell]] = {
         trees.NormalisedTreeLSTM(each_gate=True),
     ),
     "child-sum": (ChildSumTreeLSTM, trees.ChildSumTreeLSTM()),
+    "child-sum, normalised": (
+        partial(ChildSumTreeLSTM, layer_norm=True),
+        trees.NormalisedChildSumTreeLSTM(),
+    ),
+    "child-sum, normalised by gate": (
+        partial(ChildSumTreeLSTM, layer_norm="gate"),
+        trees.NormalisedChildSumTreeLSTM(each_gate=True),
+    ),
     "tree gru": (TreeGRU, trees.TreeGRU()),
 }
 #: Those that take any number of children.
-SUMS = ("child-sum", "tree gru")
+SUMS = [cell for cell in CELLS if cell.startswith("child-sum") or cell == "tree gru"]
 
 
 def make(cell: str, width: int, hidden: int, arity: int, **options: Any) -> Any:
@@ -180,7 +188,7 @@ class TestDifferences:
         assert_gradients_of(loss, [(x, dx), *params])
 
     @pytest.mark.parametrize("inputs", ["all", "leaves"])
-    @pytest.mark.parametrize("cell", ["tree lstm", "normalised", "child-sum"])
+    @pytest.mark.parametrize("cell", [cell for cell in CELLS if "LSTM" in str(CELLS[cell][1])])
     def test_gradients_through_a_leaf_module_agree(self, cell: str, inputs: str) -> None:
         rng = np.random.default_rng(7)
         forest = random_trees(rng, 6, 12, 3)
@@ -514,6 +522,7 @@ class TestRefusals:
         [
             (lambda: TreeLSTM(3, 4, 6), "arity must be at most 5, got 6"),
             (lambda: TreeLSTM(3, 4, layer_norm="all"), "layer_norm must be False, True or 'gate'"),
+            (lambda: ChildSumTreeLSTM(3, 4, layer_norm=1.5), "layer_norm must be False, True or"),
             (lambda: TreeLSTM(3, 4, inputs="some"), "inputs must be 'all' or 'leaves'"),
             (lambda: TreeGRU(3, 4, leaf_module=True), "leaf_module is for Tree-LSTMs"),
             (

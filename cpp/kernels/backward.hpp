@@ -256,6 +256,7 @@ private:
     const Target<T> made = at_.projects() ? Target<T>{d_unprojected_ + first * H, H, nullptr, 0}
                                           : Target<T>{nullptr, 0, dh_ + first, 0};
     wait();
+    if (plan_.normalises_offer) unnormalise_offers(Share::of(first, first + rows).part(team_));
     at_.units.for_each_run(mine_.units.begin, mine_.units.end, [&](Index q, Index run_end) {
       const Index column = at_.units.first(q) * L, width = at_.units.width(q) * L;
       multiply(Product<T, Gathered<T>>{{d_emitted_rows_ + first, P},
@@ -270,6 +271,12 @@ private:
                                        at_.units.valid(at_.units.first(run_end) - 1),
                                        at_.projects() ? Start::zero : Start::keep});
     });
+  }
+
+  void unnormalise_offers(Share rows) {
+    for (Index r = rows.begin; r < rows.end; ++r)
+      unnormalise(d_emitted_rows_[r], this->emitted_[r], b_.shape.hidden, this->scales(0, r)[plan_.norms]);
+    wait();
   }
 
   void input_gradients() {
@@ -404,8 +411,8 @@ private:
   Term terms_[2 * most_arity + 1];    // and the products after them
   Index count_ = 0;
   // A pointer for each row of the chunk, and the rows that some of them point to.
-  const T **dy_, **d_emitted_rows_, **d_unprojected_rows_;
-  T **dh_, **dc_, **dx_, **d_prev_, **dc_prev_, **d_offer_prev_;
+  const T **dy_, **d_unprojected_rows_;
+  T **d_emitted_rows_, **dh_, **dc_, **dx_, **d_prev_, **dc_prev_, **d_offer_prev_;
   T *tiles_, *trash_, *d_middle_, *d_fed_, *d_emitted_, *d_unprojected_;
 };
 

@@ -143,6 +143,8 @@ constexpr Cell<T> cells[] = {
     line<NormalisedLstm<true, 4>, T>("tree_lstm_4_norm_gate"),
     line<NormalisedLstm<true, 5>, T>("tree_lstm_5_norm_gate"),
     line<ChildSumLstm, T>("child_sum_lstm"),
+    line<NormalisedLstm<false, any>, T>("child_sum_lstm_norm"),
+    line<NormalisedLstm<true, any>, T>("child_sum_lstm_norm_gate"),
     line<ChildSumGru, T>("child_sum_gru"),
     line<Tensor<Tanh>, T>("tensor"),
 };

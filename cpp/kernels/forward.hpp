@@ -203,6 +203,11 @@ private:
                                        Start::zero});
     });
     wait();
+    if (!plan_.normalises_offer) return;
+    const Share mine = Share::of(first, first + rows).part(team_);
+    for (Index r = mine.begin; r < mine.end; ++r)
+      this->scales(0, r)[plan_.norms] = normalise(this->emitted_[r], H);
+    wait();
   }
 
   const Forward<T>& f_;

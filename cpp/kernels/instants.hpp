@@ -165,30 +165,34 @@ RNNCORE_INLINE const T* const* carried(const Span<T>& span) {
   return C::plan.has_cell_state ? span.c_prev : span.each_h;
 }
 
-/// sum_k gate(x + offer_k) carried_k, where x is what all predecessors' gates have in common.
+/// sum_k gate_k carried_k over all predecessors.
 template <class C, class T>
-RNNCORE_INLINE Vec<T> kept_of(const Span<T>& span, const Spot<T>& at, const auto& rules, Vec<T> x) {
+RNNCORE_INLINE Vec<T> kept_of(const Span<T>& span, const Spot<T>& at, const auto& rules,
+                              const Vec<T> (&s)[C::slots], const Instant<Vec<T>>& t) {
   Vec<T> sum(T(0));
   for_each_edge(span, at.row, [&](Index e) RNNCORE_HOT {
-    const Vec<T> gate = rules.gate(x + at.from(span.offer[e]));
+    const Vec<T> gate = rules.gate(C::joined(s, t, at.from(span.offer[e])));
     sum = fma(gate, at.from(carried<C>(span)[e]), sum);
   });
   return sum;
 }
 
-/// The way back: adds to what each predecessor carried and offered; returns the gradient of x.
+/// The way back: to what the gates have in common and, if it is for good, to what each predecessor carried
+/// and offered.
 template <class C, class T>
-RNNCORE_INLINE Vec<T> unkeep(const Span<T>& span, const Spot<T>& at, const auto& rules, Vec<T> x,
-                             Vec<T> d_kept) {
-  Vec<T> dx(T(0));
+RNNCORE_INLINE void unkeep(const Span<T>& span, const Spot<T>& at, const auto& rules, Vec<T> (&s)[C::slots],
+                           const Instant<Vec<T>>& t, Gradient<Vec<T>>& d, bool for_good) {
+  Vec<T> d_joined(T(0));
   for_each_edge(span, at.row, [&](Index e) RNNCORE_HOT {
-    const Vec<T> gate = rules.gate(x + at.from(span.offer[e]));
-    const Vec<T> d = d_kept * at.from(carried<C>(span)[e]) * rules.gate_slope(gate);
-    at.put((C::plan.has_cell_state ? span.dc_prev : span.direct)[e], d_kept * gate, true);
-    at.put(span.d_offer[e], d, true);
-    dx = dx + d;
+    const Vec<T> offer = at.from(span.offer[e]), gate = rules.gate(C::joined(s, t, offer));
+    const Vec<T> own = d.kept * at.from(carried<C>(span)[e]) * rules.gate_slope(gate);
+    const Vec<T> d_offer = C::unjoin(own, offer, t, d);
+    d_joined = d_joined + own;
+    if (!for_good) return;
+    at.put((C::plan.has_cell_state ? span.dc_prev : span.direct)[e], d.kept * gate, true);
+    at.put(span.d_offer[e], d_offer, true);
   });
-  return dx;
+  C::unjoin_common(d_joined, s, t, d);
 }
 
 template <class C, class T, bool chosen, Index S, class At>
@@ -200,7 +204,7 @@ RNNCORE_INLINE void forward_one(const Span<T>& span, const At& at, Instant<typen
   const auto rules = rules_of<C, T, chosen>(span, at);
   if (C::plan.sees_h || (chosen && span.keep_h)) t.h_prev = at.from(span.h_prev);
   if constexpr (C::plan.offer.count > 0) {
-    if constexpr (S == 0) t.kept = kept_of<C>(span, at, rules, s[C::plan.offer.begin]);
+    if constexpr (S == 0) t.kept = kept_of<C>(span, at, rules, s, t);
   } else if constexpr (C::plan.has_cell_state) {
     t.c_prev = at.from(span.c_prev);
     for (Index k = 0; k < C::plan.branches; ++k) t.branch[k] = at.from(span.c_prev + k * span.branch_step);
@@ -246,10 +250,11 @@ void forward_instants(const Layout<T>& at, const Span<T>& span, const Extent& ex
   }
 }
 
-/// Loads what the way back through an instant needs, goes it, and leaves the gradients in s and d.
+/// Loads what the way back through an instant needs, goes it, and leaves the gradients in s and d; those of
+/// predecessors that there is any number of it adds to where they are, if it is gone for good.
 template <class C, class T, bool chosen, Index S>
 RNNCORE_INLINE void gradient_of(const Span<T>& span, const Spot<T>& at, Instant<Vec<T>>& t,
-                                Vec<T> (&s)[C::slots], Gradient<Vec<T>>& d) {
+                                Vec<T> (&s)[C::slots], Gradient<Vec<T>>& d, bool for_good) {
   using V = Vec<T>;
   constexpr bool is_last = S + 1 == C::plan.stages;
   load_slots<C>(at, s);
@@ -278,10 +283,7 @@ RNNCORE_INLINE void gradient_of(const Span<T>& span, const Spot<T>& at, Instant<
   }
   if constexpr (!is_last && C::plan.recurrent[1].stage > 0) d.middle = at.from(span.d_middle);
   C::backward(Stage<S>{}, rules, s, t, d);
-  if constexpr (C::plan.offer.count > 0 && S == 0) {
-    V& x = s[C::plan.offer.begin];
-    x = unkeep<C>(span, at, rules, x, d.kept);
-  }
+  if constexpr (C::plan.offer.count > 0 && S == 0) unkeep<C>(span, at, rules, s, t, d, for_good);
   if (chosen && span.keep_h) d.h = C::plan.direct ? d.h + kept_h : kept_h;
   if (chosen && span.keep_c) d.c = d.c + kept_c;
 }
@@ -326,7 +328,7 @@ void backward_instants(const Layout<T>& at, const Span<T>& span, const Extent& e
     for (Index r = extent.first; r < extent.first + extent.rows; ++r) {
       const Spot<T> spot{place, r};
       Vec<T> s[C::slots];
-      gradient_of<C, T, chosen, S>(span, spot, t, s, d);
+      gradient_of<C, T, chosen, S>(span, spot, t, s, d, true);
       store_gradients<C, T, chosen, S>(span, spot, s, d);
     }
     add_units<C>(d, padded, span.d_units + place.column);

@@ -122,12 +122,15 @@ struct Plan {
   bool has_cell_state = false;
   Index branches = 0; // predecessors whose cell states an instant takes one by one
   Feed feed = Feed::each;
-  Window offer = {};   // the gate that each predecessor offers a part of, its own h times some weights
-  bool sees_h = false; // instants read the old h, not only products do
-  bool direct = false; // the old h reaches the new one past the product, too
+  Window offer = {}; // the gate that each predecessor offers a part of, its own h times some weights
+  bool normalises_offer = false; // and normalises over all hidden units
+  bool sees_h = false;           // instants read the old h, not only products do
+  bool direct = false;           // the old h reaches the new one past the product, too
   Index norms = 0;
   Norm norm[13] = {};
 
+  /// One over each standard deviation, those of the slots first.
+  RNNCORE_INLINE constexpr Index scales() const { return norms + normalises_offer; }
   /// Whether a stage has a product.
   RNNCORE_INLINE constexpr bool multiplies(Index stage) const {
     for (const Recurrence& product : recurrent)
@@ -232,7 +235,7 @@ struct Layout {
   RNNCORE_INLINE Index tape_scales(Index level) const {
     return tape_middle(level) + (has_middle() ? shape.hidden : 0);
   }
-  RNNCORE_INLINE Index tape_h(Index level) const { return tape_scales(level) + plan.norms; }
+  RNNCORE_INLINE Index tape_h(Index level) const { return tape_scales(level) + plan.scales(); }
   RNNCORE_INLINE Index tape_c(Index level) const { return tape_h(level) + shape.hidden; }
   RNNCORE_INLINE Index tape_unprojected() const { return tape_h(shape.depth - 1); }
   RNNCORE_INLINE Index tape() const { return tape_unprojected() + (projects() ? shape.hidden : 0); }
@@ -252,7 +255,7 @@ private:
     return inputs * all_inputs() + matrices() * recurrent_size(fed.padded());
   }
   RNNCORE_INLINE Index tape_level() const {
-    return node() + (has_middle() ? shape.hidden : 0) + plan.norms +
+    return node() + (has_middle() ? shape.hidden : 0) + plan.scales() +
            shape.hidden * (plan.has_cell_state ? 2 : 1);
   }
 };

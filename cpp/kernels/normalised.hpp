@@ -1,38 +1,19 @@
-// Instants of cells that normalise some of their slots over all hidden units before a stage (Ba et al.
-// 2016):
-//
-//   y = (x - mean) / sqrt(variance + epsilon)
-//   dx = (dy - mean(dy) - y mean(dy y)) / sqrt(variance + epsilon)
+// Instants of cells that normalise some of their slots over all hidden units before a stage.
 #pragma once
 
-#include <cmath>
-
-#include "instants.hpp"
+#include "normalise.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
-
-constexpr double epsilon = 1e-5;
 
 /// Normalises a run of slots of one row; returns one over the standard deviation.
 template <class T>
 T normalise(const Layout<T>& at, const Norm& norm, T* gates, Index chunk_rows, Index row) {
-  const T n = T(norm.count * at.shape.hidden);
   const auto for_each = [&](auto f) {
     for_each_place(at, Share(at.hidden.count()), gates, chunk_rows, [&](const Place<T>& place) {
       for (Index j = norm.begin; j < norm.begin + norm.count; ++j) f(place.slot(row, j), place.valid);
     });
   };
-  Vec<T> sum(T(0)), squares(T(0));
-  for_each([&](T* x, Index valid) { sum = sum + first_lanes(load(x), valid); });
-  const Vec<T> mean(sum_of(sum) / n);
-  for_each([&](T* x, Index valid) {
-    const Vec<T> centred = first_lanes(load(x) - mean, valid);
-    store(x, centred);
-    squares = fma(centred, centred, squares);
-  });
-  const T scale = T(1) / std::sqrt(sum_of(squares) / n + T(epsilon));
-  for_each([&](T* x, Index) { store(x, load(x) * Vec<T>(scale)); });
-  return scale;
+  return normalise<T>(for_each, norm.count * at.shape.hidden);
 }
 
 template <class C, class T, bool chosen, Index S>
@@ -40,7 +21,7 @@ void normalised_forward(const Layout<T>& at, const Span<T>& span, const Extent& 
   for (Index r = extent.first; r < extent.first + extent.rows; ++r)
     for (Index k = 0; k < C::plan.norms; ++k)
       if (C::plan.norm[k].stage == S)
-        span.scales[r * C::plan.norms + k] =
+        span.scales[r * C::plan.scales() + k] =
             normalise(at, C::plan.norm[k], span.gates, extent.chunk_rows, r);
   forward_instants<C, T, chosen, S>(at, span, extent);
 }
@@ -51,7 +32,7 @@ void normalised_backward(const Layout<T>& at, const Span<T>& span, const Extent&
   constexpr const Plan& plan = C::plan;
   const Index padded = at.hidden.padded();
   for (Index r = extent.first; r < extent.first + extent.rows; ++r) {
-    const auto for_each = [&](auto f) {
+    const auto for_each = [&](bool for_good, auto f) {
       for_each_place(at, Share(at.hidden.count()), span.gates, extent.chunk_rows,
                      [&](const Place<T>& place) {
                        Instant<Vec<T>> t;
@@ -61,7 +42,7 @@ void normalised_backward(const Layout<T>& at, const Span<T>& span, const Extent&
                        Vec<T> y[C::slots], s[C::slots];
                        const Spot<T> spot{place, r};
                        load_slots<C>(spot, y);
-                       gradient_of<C, T, chosen, S>(span, spot, t, s, d);
+                       gradient_of<C, T, chosen, S>(span, spot, t, s, d, for_good);
                        f(spot, y, s, d);
                      });
     };
@@ -72,7 +53,7 @@ void normalised_backward(const Layout<T>& at, const Span<T>& span, const Extent&
         for (Index j = 0; plan.norm[k].stage == S && j < plan.norm[k].count; ++j)
           f(k, plan.norm[k].begin + j);
     };
-    for_each([&](const Spot<T>& spot, const auto& y, const auto& s, const auto&) {
+    for_each(false, [&](const Spot<T>& spot, const auto& y, const auto& s, const auto&) {
       normed([&](Index k, Index j) {
         const Vec<T> own = first_lanes(s[j], spot.place.valid);
         dy[k] = dy[k] + own;
@@ -84,9 +65,9 @@ void normalised_backward(const Layout<T>& at, const Span<T>& span, const Extent&
       dy[k] = Vec<T>(sum_of(dy[k]) / n);
       along[k] = Vec<T>(sum_of(along[k]) / n);
     }
-    for_each([&](const Spot<T>& spot, const auto& y, auto& s, const auto& d) {
+    for_each(true, [&](const Spot<T>& spot, const auto& y, auto& s, const auto& d) {
       normed([&](Index k, Index j) {
-        s[j] = (s[j] - fma(y[j], along[k], dy[k])) * Vec<T>(span.scales[r * plan.norms + k]);
+        s[j] = (s[j] - fma(y[j], along[k], dy[k])) * Vec<T>(span.scales[r * plan.scales() + k]);
       });
       store_gradients<C, T, chosen, S>(span, spot, s, d);
       add_units<C>(d, padded, span.d_units + spot.place.column);

@@ -3,6 +3,7 @@
 
 #include "feed.hpp"
 #include "instants.hpp"
+#include "normalise.hpp"
 #include "products.hpp"
 #include "walk.hpp"
 
@@ -59,6 +60,10 @@ protected:
   /// The state that a transition starts from.
   const T* const* before(Index level) const { return level > 0 ? h_ + (level - 1) * rows_ : fed(); }
   const T* const* middle(Index level) const { return middle_ + level * rows_; }
+  /// Of the chunk's row r, one over each standard deviation.
+  T* scales(Index level, Index r) const {
+    return tape_.at(at_.tape_scales(level), plan_.scales(), chunk_.node + r);
+  }
   T* gates(Index level) const { return tape_.at(at_.tape_gates(level), at_.node(), chunk_.node); }
 
   /// The nodes of the chunk's row r: its place in the arrays, what it continues, and its sequence.
@@ -150,7 +155,7 @@ protected:
   Span<T> span_of(Index level) const {
     Span<T> span{};
     span.gates = gates(level);
-    span.scales = tape_.at(at_.tape_scales(level), plan_.norms, chunk_.node);
+    span.scales = scales(level, 0);
     span.h_prev = level > 0                 ? h_ + (level - 1) * rows_
                   : plan_.feed != Feed::sum ? h_prev_
                   : sums_apart()            ? sums_

@@ -282,6 +282,20 @@ def tree_lstm(arity: int, layer_norm: bool | str) -> Cell:
     )
 
 
+def child_sum_lstm(layer_norm: bool | str) -> Cell:
+    """The child-sum Tree-LSTM."""
+    norm = norm_of(layer_norm)
+    return Cell(
+        "child_sum_lstm" + norm,
+        "ifgo",
+        has_cell_state=True,
+        has_biases=not norm,
+        units=("norm", 14) if norm else ("", 0),
+        arity=1,
+        any_arity=True,
+    )
+
+
 def norm_of(layer_norm: bool | str) -> str:
     """What layer normalisation adds to the name of a cell."""
     if layer_norm not in (False, True, "gate"):

@@ -327,11 +327,21 @@ class ChildSumTreeLSTM(Recursive):
 
     Parameters: `weight_ih (4 H, I)`, `weight_hh (4 H, H)`, `bias_ih (4 H,)`, rows i, f, g, o. With
     leaf_module=True as `TreeLSTM`. Options: those of `Recursive`.
+
+    layer_norm as of `TreeLSTM`: W x, the rows of i, g and o of U sum_k h_k, and each child's U_f
+    h_k are normalised, "gate": each gate by itself, and so is c. `norm (14, H)` has the gains of
+    W x and those of U h, each for i, f, g, o, the biases of i, f, g, o; gain and bias of c.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, **options: Any) -> None:
-        cell = Cell("child_sum_lstm", "ifgo", has_cell_state=True, arity=1, any_arity=True)
-        super().__init__(cell, input_size, hidden_size, **options)
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        layer_norm: bool | str = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(cells.child_sum_lstm(layer_norm), input_size, hidden_size, **options)
 
 
 class TreeGRU(Recursive):

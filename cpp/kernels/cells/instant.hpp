@@ -29,4 +29,24 @@ struct Gradient {
 template <Index n>
 struct Stage {};
 
+/// A gate for each of any number of predecessors, summed up of what they all have in common, a slot, and
+/// what each offers.
+template <Index slot>
+struct Joined {
+  template <class V>
+  static RNNCORE_INLINE V joined(const auto& s, const Instant<V>&, V offer) {
+    return s[slot] + offer;
+  }
+  /// The gradient of an offer from that of its sum,
+  template <class V>
+  static RNNCORE_INLINE V unjoin(V d_sum, V, const Instant<V>&, Gradient<V>&) {
+    return d_sum;
+  }
+  /// and those of what all have in common, from that of all sums.
+  template <class V>
+  static RNNCORE_INLINE void unjoin_common(V d_sums, auto& s, const Instant<V>&, Gradient<V>&) {
+    s[slot] = d_sums;
+  }
+};
+
 } // namespace rnncore::RNNCORE_LEVEL

@@ -86,30 +86,41 @@ struct Lstm {
   }
 };
 
+constexpr Index any = 0; // children: as many as there are
+
 /// With layer normalisation (Ba et al. 2016, eq. 20 to 22): LN(W x) and LN(U h) in place of W x and U h,
 /// each gate with gains of its own, and h' = o tanh(LN(c')). `per_gate`: each gate has its own mean and
 /// deviation, else all share theirs. With places for several children there is a forget gate for each, as
-/// in a `TreeLstm`: U h is summed over all places before it is normalised.
+/// in a `TreeLstm`: U h is summed over all places before it is normalised. `any`: their number is not
+/// given, as in a `ChildSumLstm`; U h_k is normalised for itself.
 template <bool per_gate, Index children = 1>
 struct NormalisedLstm {
   static constexpr Index i = 0, f = 1, g = f + children, o = g + 1, rows = o + 1; // of U h
   static constexpr Index from_h = 4, c = from_h + rows, m = c + 1, slots = m + 1; // c', tanh(LN(c'))
-  static constexpr Index gain_x = 0, gain_h = 4, bias = gain_h + rows, gain_c = bias + 4,
+  /// Which gate of x goes with a row of U h.
+  static constexpr Index of_x(Index row) { return row == i ? 0 : row < g ? 1 : row == g ? 2 : 3; }
+  /// Where a row of U h stands among those of the weights.
+  static constexpr Index in_matrix(Index row) { return children == any ? of_x(row) : row; }
+  static constexpr Index matrix_rows = children == any ? 4 : rows;
+  static constexpr Index gain_x = 0, gain_h = 4, bias = gain_h + matrix_rows, gain_c = bias + 4,
                          bias_c = gain_c + 1;
   using Rules = Fixed<Sigmoid, Tanh>;
   static constexpr Plan plan = [] {
     Plan plan{.slots = slots,
               .gates = 4,
-              .recurrent_gates = rows,
+              .recurrent_gates = matrix_rows,
               .stages = 2,
               .units = bias_c + 1,
               .input = {{0, 4, {0, 1, 2, 3}}},
               .has_cell_state = true,
-              .branches = children > 1 ? children : 0};
+              .branches = children > 1 ? children : 0,
+              .feed = children == any ? Feed::sum : Feed::each,
+              .offer = {f, children == any, {f}},
+              .normalises_offer = children == any};
     for (Index row = 0; row < rows; ++row) {
       Window& window = plan.recurrent[row / 4].window;
       if (window.count == 0) window.begin = from_h + row;
-      window.gate[window.count++] = row;
+      window.gate[window.count++] = in_matrix(row);
     }
     for (Index slot = 0; slot < 4; slot += per_gate ? 1 : 4)
       plan.norm[plan.norms++] = {0, slot, per_gate ? 1 : 4};
@@ -119,8 +130,6 @@ struct NormalisedLstm {
     return plan;
   }();
 
-  /// Which gate of x goes with a row of U h.
-  static constexpr Index of_x(Index row) { return row == i ? 0 : row < g ? 1 : row == g ? 2 : 3; }
   template <class V>
   static RNNCORE_INLINE V c_prev(const Instant<V>& t, Index k) {
     return children > 1 ? t.branch[k] : t.c_prev;
@@ -128,14 +137,15 @@ struct NormalisedLstm {
   template <class V>
   static RNNCORE_INLINE V sum(Index row, const V (&s)[slots], const Instant<V>& t) {
     const Index x = of_x(row);
-    return fma(t.unit[gain_x + x], s[x], fma(t.unit[gain_h + row], s[from_h + row], t.unit[bias + x]));
+    return fma(t.unit[gain_x + x], s[x],
+               fma(t.unit[gain_h + in_matrix(row)], s[from_h + row], t.unit[bias + x]));
   }
 
   template <class V>
   static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
     V sum_c = rules.gate(sum(i, s, t)) * rules.drop(rules.squash(sum(g, s, t)));
     for (Index k = 0; k < children; ++k) sum_c = fma(rules.gate(sum(f + k, s, t)), c_prev(t, k), sum_c);
-    t.c = s[c] = rules.clip(sum_c);
+    t.c = s[c] = rules.clip(children == any ? sum_c + t.kept : sum_c);
   }
   template <class V>
   static RNNCORE_INLINE void forward(Stage<1>, const auto& rules, V (&s)[slots], Instant<V>& t) {
@@ -158,17 +168,13 @@ struct NormalisedLstm {
             v_o = rules.gate(sum(o, s, t));
     const V dc = rules.unclip(d.c + s[c], t.c);
     const auto back = [&](Index row, V d_sum) {
-      d.unit[gain_h + row] = fma(d_sum, s[from_h + row], d.unit[gain_h + row]);
-      s[from_h + row] = d_sum * t.unit[gain_h + row];
-    };
-    const auto back_to_x = [&](Index x, V d_sum) {
-      d.unit[gain_x + x] = fma(d_sum, s[x], d.unit[gain_x + x]);
-      d.unit[bias + x] = d.unit[bias + x] + d_sum;
-      s[x] = d_sum * t.unit[gain_x + x];
+      const Index gain = gain_h + in_matrix(row);
+      d.unit[gain] = fma(d_sum, s[from_h + row], d.unit[gain]);
+      s[from_h + row] = d_sum * t.unit[gain];
     };
     const auto shut = [&](Index row, V d_sum) {
       back(row, d_sum);
-      back_to_x(of_x(row), d_sum);
+      back_to_x(of_x(row), d_sum, s, t, d);
     };
     V d_forget(0); // of what all children's gates have in common
     for (Index k = 0; k < children; ++k) {
@@ -177,10 +183,35 @@ struct NormalisedLstm {
       d_forget = d_forget + d_f;
       (children > 1 ? d.branch[k] : d.c) = dc * v_f;
     }
-    back_to_x(1, d_forget);
+    if (children == any)
+      d.kept = dc;
+    else
+      back_to_x(f, d_forget, s, t, d);
     shut(i, dc * rules.drop(v_g) * rules.gate_slope(v_i));
     shut(g, rules.drop(dc * v_i) * rules.squash_slope(v_g));
     shut(o, d.h * s[m] * rules.gate_slope(v_o));
+  }
+  template <class V>
+  static RNNCORE_INLINE void back_to_x(Index x, V d_sum, V (&s)[slots], const Instant<V>& t,
+                                       Gradient<V>& d) {
+    d.unit[gain_x + x] = fma(d_sum, s[x], d.unit[gain_x + x]);
+    d.unit[bias + x] = d.unit[bias + x] + d_sum;
+    s[x] = d_sum * t.unit[gain_x + x];
+  }
+
+  // The forget gates of any number of children, as in `Joined`.
+  template <class V>
+  static RNNCORE_INLINE V joined(const V (&s)[slots], const Instant<V>& t, V offer) {
+    return fma(t.unit[gain_x + f], s[f], fma(t.unit[gain_h + f], offer, t.unit[bias + f]));
+  }
+  template <class V>
+  static RNNCORE_INLINE V unjoin(V d_sum, V offer, const Instant<V>& t, Gradient<V>& d) {
+    d.unit[gain_h + f] = fma(d_sum, offer, d.unit[gain_h + f]);
+    return d_sum * t.unit[gain_h + f];
+  }
+  template <class V>
+  static RNNCORE_INLINE void unjoin_common(V d_sums, V (&s)[slots], const Instant<V>& t, Gradient<V>& d) {
+    back_to_x(f, d_sums, s, t, d);
   }
 };
 

@@ -79,7 +79,7 @@ struct TreeLstm {
 ///
 ///   i, o = sigmoid(W x + b + U sum_k h_k),  g = tanh(the same sum),  f_k = sigmoid(W x + b + U h_k)
 ///   c' = i g + sum_k f_k c_k,  h' = o tanh(c')
-struct ChildSumLstm {
+struct ChildSumLstm : Joined<3> {
   enum { i, g, o, f, slots }; // f: what all f_k have in common
   using Rules = Fixed<Sigmoid, Tanh>;
   static constexpr Plan plan{.slots = slots,
@@ -121,7 +121,7 @@ struct ChildSumLstm {
 ///
 ///   z = sigmoid(W x + b + U h),  h = sum_k h_k,  r_k = sigmoid(W x + b + U h_k)
 ///   n = tanh(W x + b + U sum_k r_k h_k),  h' = (1 - z) n + z h
-struct ChildSumGru : GruResetBefore {
+struct ChildSumGru : GruResetBefore, Joined<GruResetBefore::r> {
   static constexpr Plan plan{.slots = slots,
                              .gates = 3,
                              .stages = 2,

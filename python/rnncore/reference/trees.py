@@ -21,6 +21,9 @@ Saved: TypeAlias = tuple[Array, ...]
 #: For each place the row of the predecessor, or None.
 Places: TypeAlias = Sequence[int | None]
 
+#: The gates of a child-sum Tree-LSTM that see its children's sum.
+SUMMED = [0, 2, 3]
+
 
 class TreeCell(Protocol):
     """One node: its predecessors' states are stacked, (arity, H), zero where there is none.
@@ -261,6 +264,74 @@ class ChildSumTreeLSTM:
 
 
 @dataclass(frozen=True)
+class NormalisedChildSumTreeLSTM:
+    """The same with layer normalisation (Ba et al. 2016, eq. 20 to 22).
+
+        i, o = sigma(v LN(W x) + w LN(U sum_k h_k) + b)    g = tau(the same)
+        f_k = sigma(v LN(W x) + w LN(U h_k) + b)
+        c = i g + sum_k f_k c_k    h = o tau(v_c LN(c) + b_c)
+
+    params["norm"] (14, H) has the rows v, w and b, each for i, f, g, o, then v_c and b_c. LN goes
+    over the rows of W x, over i, g and o of U sum_k h_k, over U_f h_k; or over each gate by itself.
+    """
+
+    each_gate: bool = False
+    sigma: Activation = SIGMOID
+    tau: Activation = TANH
+
+    def forward(self, x: Array, h: Array, c: Array, params: Params) -> tuple[Array, Array, Saved]:
+        """(x, h, c) -> h', c'."""
+        v, w, b, (v_c, b_c) = NormalisedTreeLSTM._norm(params)
+        u_i, u_f, u_g, u_o = np.split(params["weight_hh"], 4)
+        u = np.concatenate([u_i, u_g, u_o])
+        x_hat, x_scale = self._normalised(params["weight_ih"] @ x, 4)
+        s_hat, s_scale = self._normalised(u @ h.sum(axis=0), 3)
+        f_hat, f_scale = normalised(h @ u_f.T)
+        a, a_s = v * x_hat + b, w[SUMMED] * s_hat
+        i, g, o = self.sigma(a[0] + a_s[0]), self.tau(a[2] + a_s[1]), self.sigma(a[3] + a_s[2])
+        f = self.sigma(a[1] + w[1] * f_hat)
+        c_new = i * g + (f * c).sum(axis=0)
+        c_hat, c_scale = normalised(c_new[None])
+        m = self.tau(v_c * c_hat[0] + b_c)
+        hats = x_hat, x_scale, s_hat, s_scale, f_hat, f_scale, c_hat, c_scale
+        return o * m, c_new, (x, h, c, i, f, g, o, m, *hats)
+
+    def backward(
+        self, dh: Array, dc: Array, saved: Saved, params: Params, grads: Params
+    ) -> tuple[Array, Array, Array]:
+        """dh', dc' -> dx, dh, dc."""
+        x, h, c, i, f, g, o, m, *hats = saved
+        x_hat, x_scale, s_hat, s_scale, f_hat, f_scale, c_hat, c_scale = hats
+        v, w, _, (v_c, _) = NormalisedTreeLSTM._norm(params)
+        dv, dw, db, d_c = NormalisedTreeLSTM._norm(grads)
+        d_m = dh * o * self.tau.slope(m)
+        d_c += [d_m * c_hat[0], d_m]
+        dc = dc + normalised_back((d_m * v_c)[None], c_hat, c_scale)[0]
+        d_f = dc * c * self.sigma.slope(f)
+        d_i, d_g = dc * g * self.sigma.slope(i), dc * i * self.tau.slope(g)
+        da = np.array([d_i, d_f.sum(axis=0), d_g, dh * m * self.sigma.slope(o)])
+        dv += da * x_hat
+        db += da
+        dw[SUMMED] += da[SUMMED] * s_hat
+        dw[1] += (d_f * f_hat).sum(axis=0)
+        d_x = normalised_back((da * v).reshape(1, -1), x_hat.reshape(1, -1), x_scale)[0]
+        d_s = (da * w)[SUMMED].reshape(1, -1)
+        d_s = normalised_back(d_s, s_hat.reshape(1, -1), s_scale).reshape(3, -1)
+        d_offers = normalised_back(d_f * w[1], f_hat, f_scale)
+        u, d_u = (p["weight_hh"].reshape(4, len(v_c), -1) for p in (params, grads))
+        d_u[SUMMED] += np.einsum("gi,j->gij", d_s, h.sum(axis=0))
+        d_u[1] += d_offers.T @ h
+        grads["weight_ih"] += np.outer(d_x, x)
+        d_sum = np.einsum("gij,gi->j", u[SUMMED], d_s)
+        return params["weight_ih"].T @ d_x, d_sum + d_offers @ u[1], dc * f
+
+    def _normalised(self, a: Array, gates: int) -> tuple[Array, Array]:
+        """LN(a), a row for each gate, and what was divided by."""
+        y, scale = normalised(a[None], gates if self.each_gate else 1)
+        return y.reshape(gates, -1), scale
+
+
+@dataclass(frozen=True)
 class TreeGRU:
     """The child-sum Tree-GRU (Zhou et al. 2016, eq. 9 to 13), s = sum_k h_k.
 
@@ -335,8 +406,7 @@ def forward(
     cell: TreeCell, params: Params, x: Array, before: Sequence[Places], order: Sequence[int]
 ) -> tuple[Array, Array, list[Saved]]:
     """Return h and c of every node, and what each saved, by node."""
-    fours = dict.fromkeys((TreeLSTM, NormalisedTreeLSTM, ChildSumTreeLSTM), 4)
-    gates = {**fours, TreeGRU: 3}.get(type(cell), 1)
+    gates = {RecursiveNet: 1, RecursiveTensorNet: 1, TreeGRU: 3}.get(type(cell), 4)
     size = len(params["weight_ih"]) // gates
     h, c = np.zeros((2, len(x), size), x.dtype)
     saved: list[Saved] = [()] * len(x)
