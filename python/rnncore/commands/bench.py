@@ -90,13 +90,13 @@ def chosen_cases(args: argparse.Namespace) -> list[Case]:
 
 
 def chosen_entries(args: argparse.Namespace) -> list[Entry]:
-    """Return rnncore and those it is measured against, and the machine's limit if it can be."""
+    """Return rnncore and those it is measured against, each once, and the machine's limit."""
     rated = machine.compiler() and args.threads == 1
     entries = []
     for text in ["rnncore", *(["roof"] if rated else []), *args.against]:
         engine, *own = text.split(":")
         entries.append(Entry.parse(":".join([engine, str(args.threads), args.dtype, *own])))
-    return entries
+    return list(dict.fromkeys(entries))
 
 
 def run(args: argparse.Namespace) -> None:
