@@ -9,13 +9,16 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
-constexpr Index tiles_bytes = 256 * 1024, least_copied = 8; // panels that make copying tiles worth while
+// What makes copying tiles worth while: vectors of gates, and bytes of rows that no near cache would keep.
+constexpr Index least_vectors = 8, least_bytes = 64 * 1024;
 
 template <class T>
 class BackwardPass : public Pass<T> {
   using Base = Pass<T>;
   using Base::L, Base::at_, Base::c_prev_, Base::chunk_, Base::gates, Base::h_, Base::masked, Base::mine_,
       Base::plan_, Base::rows_, Base::tape_, Base::take, Base::team_, Base::wait, Base::x_;
+
+  static constexpr Index tiles_numbers = 256 * 1024 / Index(sizeof(T)); // of a block of copied tiles
 
   /// Columns of gates whose weights to a panel make 128 KB.
   static constexpr Index block_columns = 128 * 1024 / (widest * L * Index(sizeof(T)));
@@ -30,7 +33,7 @@ public:
     take(dh_, rows_);
     take(dc_, rows_);
     take(dx_, rows_);
-    take(tiles_, at_.hidden.count() < least_copied ? 0 : tiles_size());
+    take(tiles_, copies(plan_.slots, rows_, most_columns()) ? tiles_size() : 0);
     take(d_middle_, at_.has_middle() ? rows_ * H : 0);
     take(dc_prev_, this->edges_);
     take(d_prev_, this->edges_);
@@ -63,10 +66,15 @@ public:
   }
 
 private:
+  /// Whether tiles are copied for so many slots of gates.
+  bool copies(Index slots, Index rows, Index columns) const {
+    return slots * at_.hidden.vectors.n >= least_vectors && rows * columns * Index(sizeof(T)) > least_bytes;
+  }
+  /// The most columns of what weights are multiplied by.
+  Index most_columns() const { return max(b_.shape.input, at_.fed_columns()); }
   /// Room for a block of tiles of the rows of a chunk, one tile at least.
   Index tiles_size() const {
-    return max(rows_ * min(tallest, max(b_.shape.input, at_.fed_columns())),
-               tiles_bytes / Index(sizeof(T)));
+    return max(CopiedTiles<T>::step(rows_, min(tallest, most_columns())), tiles_numbers);
   }
 
   /// Of several calls that go back over a schedule piece by piece, the first.
@@ -358,18 +366,17 @@ private:
     if (count == 0 && !first_chunk()) return;
     a += rows.begin;
     const Parts tiles(columns, tile_rows(int(at_.columns(w, 0) / L)));
-    if (at_.hidden.count() < least_copied) {
+    if (!copies(w.count, count, columns)) {
       outer_panels<GatheredTiles<T>>(level, w, {a, tiles}, Share(tiles.count), rows, columns, matrix);
       return;
     }
-    const Index block = max(1, tiles_bytes / (chunk_.rows * tiles.size(0) * Index(sizeof(T))));
+    const Index block = max(1, tiles_numbers / CopiedTiles<T>::step(count, tiles.size(0)));
     for (Index begin = 0; begin < tiles.count; begin += block) {
       const Share all = Share::of(begin, min(begin + block, tiles.count));
-      const Share copied = all.part(team_);
-      T* to = tiles_ + count * (tiles.begin(copied.begin) - tiles.begin(begin));
-      copy_tiles(a, count, tiles, copied, to);
+      const CopiedTiles<T> copied{tiles_, count, begin, tiles};
+      copied.copy(a, all.part(team_));
       wait();
-      outer_panels<CopiedTiles<T>>(level, w, {tiles_, count, begin, tiles}, all, rows, columns, matrix);
+      outer_panels(level, w, copied, all, rows, columns, matrix);
       wait();
     }
   }

@@ -214,28 +214,45 @@ struct GatheredTiles {
   }
 };
 
-/// The same, copied so that the rows of a tile lie one after the other.
+/// The same, copied so that the rows of a tile lie one after the other. Between tiles there is a gap: all
+/// of them are written at once, and would fall into the same few lines of a cache.
 template <class T>
 struct CopiedTiles {
-  const T* base; // of tile `first`
+  static constexpr Index gap = 64 / sizeof(T);
+
+  T* base; // of tile `first`
   Index rows, first;
   Parts tiles;
 
+  /// Numbers from one tile to the next.
+  static Index step(Index rows, Index width) { return rows * width + gap; }
+  RNNCORE_INLINE T* tile(Index tile) const {
+    return base + rows * (tiles.begin(tile) - tiles.begin(first)) + (tile - first) * gap;
+  }
   template <int M>
   RNNCORE_INLINE const T* at(Index tile, Index row) const {
-    return base + rows * (tiles.begin(tile) - tiles.begin(first)) + row * M;
+    return this->tile(tile) + row * M;
+  }
+
+  void copy(const T* const* from, Share share) const {
+    for (const auto [begin, end] : {Share::of(share.begin, min(share.end, tiles.larger)),
+                                    Share::of(max(share.begin, tiles.larger), share.end)})
+      if (begin < end) copy_columns(from, tiles.begin(begin), tiles.size(begin), end - begin, tile(begin));
+  }
+
+private:
+  /// `count` tiles of M columns: rows are read straight ahead, numbers of a size that the compiler knows.
+  template <int M = tallest>
+  void copy_columns(const T* const* from, Index column, Index width, Index count, T* to) const {
+    if constexpr (M > 1)
+      if (width < M) return copy_columns<M - 1>(from, column, width, count, to);
+    for (Index r = 0; r < rows; ++r, to += M) {
+      const T* a = from[r] + column;
+      T* c = to;
+      for (Index i = 0; i < count; ++i, a += M, c += step(rows, M)) __builtin_memcpy(c, a, M * sizeof(T));
+    }
   }
 };
-
-/// Tiles from `begin` to `end` of some rows, one after the other.
-template <class T>
-void copy_tiles(const T* const* from, Index rows, const Parts& tiles, Share share, T* to) {
-  for (Index tile = share.begin; tile < share.end; ++tile) {
-    const Index column = tiles.begin(tile), width = tiles.size(tile);
-    for (Index r = 0; r < rows; ++r, to += width)
-      for (Index k = 0; k < width; ++k) to[k] = from[r][column + k];
-  }
-}
 
 template <class T, class A>
 struct Outer {
