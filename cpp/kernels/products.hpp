@@ -33,6 +33,7 @@ struct Gathered {
 
   RNNCORE_INLINE Index segments() const { return 1; }
   RNNCORE_INLINE Index length(Index) const { return columns; }
+  RNNCORE_INLINE Index all_columns() const { return columns; }
   RNNCORE_INLINE const T* at(Index, Index row) const { return rows[row]; }
 };
 
@@ -49,6 +50,10 @@ struct GateRows {
   RNNCORE_INLINE Index segments() const { return end - begin; }
   RNNCORE_INLINE Index length(Index segment) const {
     return window.count * hidden.width(begin + segment) * lanes<T>;
+  }
+  RNNCORE_INLINE Index all_columns() const {
+    const Index vectors = hidden.vectors.begin(end) - hidden.first(begin);
+    return window.count * vectors * lanes<T>;
   }
   RNNCORE_INLINE const T* at(Index segment, Index row) const {
     const Index panel = begin + segment;
@@ -90,9 +95,10 @@ struct Product {
   Index bias_step = 0;
 };
 
-/// M rows of P panels, in S strands: as many sums in registers as hide the time one takes.
+/// M rows of P panels, in S strands: as many sums in registers as hide the time one takes. `ahead`: weights
+/// that will soon be wanted, a vector for each column; a tall tile has the time to ask for them.
 template <class T, class A, int S, int P, int M, int N>
-void multiply_tile(const Product<T, A>& p, Index panel, Index row) {
+void multiply_tile(const Product<T, A>& p, Index panel, Index row, const T* ahead) {
   constexpr Index L = lanes<T>;
   const Index tail = panel + P == p.panels ? p.tail : L;
   Vec<T> sum[S][P][M][N];
@@ -120,6 +126,10 @@ void multiply_tile(const Product<T, A>& p, Index panel, Index row) {
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) a[m] = p.a.at(segment, row + m);
     const auto add = [&](int s, Index k) RNNCORE_HOT {
+      if constexpr (P * M * N >= 12) {
+        __builtin_prefetch(ahead, 0, 2);
+        ahead += L;
+      }
 #pragma GCC unroll 8
       for (int q = 0; q < P; ++q) {
         Vec<T> v[N];
@@ -158,15 +168,16 @@ void multiply_tile(const Product<T, A>& p, Index panel, Index row) {
 }
 
 template <class T, class A, int S, int N, int M>
-RNNCORE_INLINE void multiply_rows(const Product<T, A>& p, Index panel, Index row, Index rows) {
-  if (rows == M) return multiply_tile<T, A, S, 1, M, N>(p, panel, row);
-  if constexpr (M > 1) multiply_rows<T, A, S, N, M - 1>(p, panel, row, rows);
+RNNCORE_INLINE void multiply_rows(const Product<T, A>& p, Index panel, Index row, Index rows,
+                                  const T* ahead) {
+  if (rows == M) return multiply_tile<T, A, S, 1, M, N>(p, panel, row, ahead);
+  if constexpr (M > 1) multiply_rows<T, A, S, N, M - 1>(p, panel, row, rows, ahead);
 }
 
 /// A single row, several panels at a time.
 template <class T, class A, int S, int N, int P = (S > 1 ? 2 : tallest) / N>
 RNNCORE_INLINE void multiply_row(const Product<T, A>& p, Index panel) {
-  for (; panel + P <= p.panels; panel += P) multiply_tile<T, A, S, P, 1, N>(p, panel, 0);
+  for (; panel + P <= p.panels; panel += P) multiply_tile<T, A, S, P, 1, N>(p, panel, 0, nullptr);
   if constexpr (P > 1) multiply_row<T, A, S, N, P / 2>(p, panel);
 }
 
@@ -175,9 +186,13 @@ RNNCORE_INLINE void multiply_panels(const Product<T, A>& p) {
   if (p.rows == 1) return multiply_row<T, A, S, N>(p, 0);
   constexpr int tall = S > 1 ? min(4, tile_rows(N * S)) : tile_rows(N); // narrow ones are rarely tall
   const Parts tiles(p.rows, tall);
-  for (Index panel = 0; panel < p.panels; ++panel)
+  const Index columns = p.a.all_columns();
+  for (Index panel = 0; panel < p.panels; ++panel) {
+    const T* next = p.b + (panel + 1) * p.b_step;
     for (Index i = 0; i < tiles.count; ++i)
-      multiply_rows<T, A, S, N, tall>(p, panel, tiles.begin(i), tiles.size(i));
+      multiply_rows<T, A, S, N, tall>(p, panel, tiles.begin(i), tiles.size(i),
+                                      next + i % N * columns * lanes<T>);
+  }
 }
 
 template <class T, class A, int N>
