@@ -96,7 +96,8 @@ struct Product {
 };
 
 /// M rows of P panels, in S strands: as many sums in registers as hide the time one takes. `ahead`: weights
-/// that will soon be wanted, a vector for each column; a tall tile has the time to ask for them.
+/// that will soon be wanted, a vector for each column; a tall tile has the time to ask for them, if it has
+/// registers to spare.
 template <class T, class A, int S, int P, int M, int N>
 void multiply_tile(const Product<T, A>& p, Index panel, Index row, const T* ahead) {
   constexpr Index L = lanes<T>;
@@ -126,7 +127,7 @@ void multiply_tile(const Product<T, A>& p, Index panel, Index row, const T* ahea
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) a[m] = p.a.at(segment, row + m);
     const auto add = [&](int s, Index k) RNNCORE_HOT {
-      if constexpr (P * M * N >= 12) {
+      if constexpr (registers > 16 && P * M * N >= 12) {
         __builtin_prefetch(ahead, 0, 2);
         ahead += L;
       }
