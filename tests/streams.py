@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import rnncore
 from cells import GATED
+from compare import assert_same
 from rnncore import GRU, LSTM, MGU, RNN, Chain, DeepRNN, Dropout, LayerNorm, Linear, Module, text
 
 WIDTH = 3
@@ -91,3 +92,8 @@ def frames(module: Module, steps: int, batch: int, seed: int = 0) -> np.ndarray:
 def called(module: Module, x: Any, state: Any = None) -> tuple[np.ndarray, Any]:
     """Outputs and state of one call over whole sequences."""
     return module(x, state) if module.recurrent else (module(x), ())
+
+
+def same(got: np.ndarray, want: np.ndarray) -> None:
+    """Both are the same to the bit."""
+    assert_same({"y": np.ascontiguousarray(got)}, {"y": np.ascontiguousarray(want)})

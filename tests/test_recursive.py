@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from cases import TOLERANCE
 from compare import assert_close, assert_gradients_of, assert_same
+from recursive_layers import CELLS, SUMS, make, named, random_trees
 from rnncore import (
     GRU,
     LSTM,
     RNN,
-    BidirectionalTree,
     ChildSumTreeLSTM,
     RecursiveNet,
     RecursiveTensorNet,
@@ -23,66 +23,12 @@ from rnncore.forest import Forest
 from rnncore.order import NOBODY, Order, grid
 from rnncore.reference import trees
 
-CELLS: dict[str, tuple[Any, trees.TreeCell]] = {
-    "recursive net": (RecursiveNet, trees.RecursiveNet()),
-    "tensor net": (RecursiveTensorNet, trees.RecursiveTensorNet()),
-    "tree lstm": (TreeLSTM, trees.TreeLSTM()),
-    "normalised": (partial(TreeLSTM, layer_norm=True), trees.NormalisedTreeLSTM()),
-    "normalised by gate": (
-        partial(TreeLSTM, layer_norm="gate"),
-        trees.NormalisedTreeLSTM(each_gate=True),
-    ),
-    "child-sum": (ChildSumTreeLSTM, trees.ChildSumTreeLSTM()),
-    "child-sum, normalised": (
-        partial(ChildSumTreeLSTM, layer_norm=True),
-        trees.NormalisedChildSumTreeLSTM(),
-    ),
-    "child-sum, normalised by gate": (
-        partial(ChildSumTreeLSTM, layer_norm="gate"),
-        trees.NormalisedChildSumTreeLSTM(each_gate=True),
-    ),
-    "tree gru": (TreeGRU, trees.TreeGRU()),
-}
-#: Those that take any number of children.
-SUMS = [cell for cell in CELLS if cell.startswith("child-sum") or cell == "tree gru"]
-
-
-def make(cell: str, width: int, hidden: int, arity: int, **options: Any) -> Any:
-    """The layer; those that take any number of children have no arity.
-
-    Gains of one would make chains of normalised sums chaotic, and rows of a kind alike.
-    """
-    places = () if cell in SUMS else (arity,)
-    layer = CELLS[cell][0](width, hidden, *places, **options)
-    if "norm" in layer.params:
-        norm = layer.params["norm"]
-        norm[...] = np.random.default_rng(0).uniform(-0.5, 0.5, norm.shape)
-    return layer
-
 
 def places(layer: Any, order: Order) -> list[list[int | None]]:
     """What each node continues, as the reference takes it."""
     if order.first is None:
         return [[None if p == NOBODY else int(p) for p in column] for column in order.prev.T]
     return [[int(p) for p in part] for part in np.split(order.prev, order.first[1:-1])]
-
-
-def random_trees(rng: np.random.Generator, count: int, most: int, arity: int) -> Forest:
-    """Trees of up to `most` nodes, rows in any order, up to `arity` children a node."""
-    parents = []
-    for _ in range(count):
-        size = int(rng.integers(1, most + 1))
-        parent, room = np.full(size, -1), [arity]
-        for node in range(1, size):
-            at = int(rng.choice(np.flatnonzero(room)))
-            parent[node] = at
-            room[at] -= 1
-            room.append(arity)
-        names = rng.permutation(size)
-        shuffled = np.full(size, -1)
-        shuffled[names] = np.where(parent < 0, -1, names[parent])
-        parents.append(shuffled)
-    return Forest.from_parents(parents)
 
 
 def any_number(order: Order) -> Order:
@@ -115,11 +61,6 @@ CASES = [
     for shape in orders(arity)
     if cell != "tensor net" or (arity < 3 and shape != "many")
 ]
-
-
-def named(states: Any, names: str = "hc") -> dict[str, np.ndarray]:
-    parts = states if isinstance(states, tuple) else (states,)
-    return dict(zip(names, parts, strict=False))
 
 
 def results(
@@ -266,6 +207,20 @@ class TestLeaves:
         order = after.bottom_up(places)
         assert_same(results(used, x, order, upstream), results(fresh, x, order, upstream))
 
+    def test_leaves_are_leaves_from_above_too(self) -> None:
+        rng = np.random.default_rng(10)
+        forest = random_trees(rng, 6, 12, 3)
+        every = np.zeros((forest.nodes, 4))
+        every[forest.leaves] = rng.standard_normal((len(forest.leaves), 4))
+        layers = [TreeLSTM(4, 5, 1, inputs=i, dtype="float64", seed=0) for i in ("all", "leaves")]
+        order = Order.join([forest.top_down()] * 2)
+        results = []
+        for layer, x in zip(layers, (every, every[forest.leaves]), strict=True):
+            states, pullback = layer.vjp(np.concatenate([x, x]), order)
+            results.append(named(states) | {"dx": pullback(np.ones_like(states[0]))})
+        results[0]["dx"] = results[0]["dx"][order.input_rows]
+        assert_same(*results)
+
 
 class TestDropout:
     def test_a_tree_drops_the_same_units_everywhere(self) -> None:
@@ -300,127 +255,6 @@ class TestLeafModule:
         np.testing.assert_allclose(c[forest.leaves], sums[:, :5], rtol=1e-12)
         want = np.tanh(sums[:, :5]) / (1 + np.exp(-sums[:, 5:]))
         np.testing.assert_allclose(h[forest.leaves], want, rtol=1e-12)
-
-
-def two_ways(
-    reads: str, inputs: str, make_up: Any, make_down: Any, dtype: str = "float64"
-) -> BidirectionalTree:
-    """Both passes: 4 inputs, 5 units up, 3 units down."""
-    width = {"inputs": 4, "states": 5, "both": 9}[reads]
-    rows = inputs if reads == "inputs" else "all"
-    up = make_up(4, 5, 3, inputs=inputs, dtype=dtype, seed=0)
-    return BidirectionalTree(
-        up, make_down(width, 3, 1, inputs=rows, dtype=dtype, seed=1), reads=reads
-    )
-
-
-class TestBothWays:
-    @pytest.mark.parametrize("inputs", ["all", "leaves"])
-    @pytest.mark.parametrize("reads", ["inputs", "states", "both"])
-    def test_is_its_parts(self, reads: str, inputs: str) -> None:
-        rng = np.random.default_rng(7)
-        forest = random_trees(rng, 6, 12, 3)
-        layer = two_ways(reads, inputs, TreeLSTM, TreeLSTM)
-        every = rng.standard_normal((forest.nodes, 4))
-        if inputs == "leaves":
-            every[forest.child_count > 0] = 0
-        x = every if inputs == "all" else every[forest.leaves]
-        up, _ = layer.up(x, forest)
-        read = {"inputs": every, "states": up, "both": np.concatenate([every, up], axis=1)}[reads]
-        cell, params = trees.TreeLSTM(), dict(layer.down.params)
-        before = [[None if p < 0 else int(p)] for p in forest.parent]
-        walked = [int(n) for n in np.argsort(forest.top_down().wave, kind="stable")]
-        down, _, _ = trees.forward(cell, params, read, before, walked)
-        got = layer(x, forest)
-        assert_close({"up": got[:, :5], "down": got[:, 5:]}, {"up": up, "down": down}, 1e-12)
-
-    @pytest.mark.parametrize("inputs", ["all", "leaves"])
-    @pytest.mark.parametrize("reads", ["inputs", "states", "both"])
-    @pytest.mark.parametrize("pair", [(TreeLSTM, RecursiveNet), (RecursiveNet, TreeLSTM)])
-    def test_gradients_agree(self, pair: tuple[Any, Any], reads: str, inputs: str) -> None:
-        rng = np.random.default_rng(8)
-        forest = random_trees(rng, 6, 12, 3)
-        layer = two_ways(reads, inputs, *pair)
-        x = rng.standard_normal((forest.nodes if inputs == "all" else len(forest.leaves), 4))
-        h, pullback = layer.vjp(x, forest)
-        assert_same({"h": layer(x, forest)}, {"h": h})
-        dh = rng.standard_normal(h.shape)
-        dx = pullback(dh)
-        params = ((param, layer.grads[name]) for name, param in layer.params.items())
-        assert_gradients_of(lambda: float((layer(x, forest) * dh).sum()), [(x, dx), *params])
-        with pytest.raises(RuntimeError, match="already run"):
-            pullback(dh)
-
-    def test_every_node_sees_its_whole_tree_and_no_other(self) -> None:
-        rng = np.random.default_rng(9)
-        forest = random_trees(rng, 2, 12, 3)
-        layer = two_ways("states", "leaves", RecursiveNet, RecursiveNet, "float32")
-        x = rng.standard_normal((len(forest.leaves), 4)).astype("f")
-        before = layer(x, forest)
-        x[0] = np.nan
-        after = layer(x, forest)
-        assert np.isnan(after[forest.tree(0), 5:]).all()
-        assert_same({"h": after[forest.tree(1)]}, {"h": before[forest.tree(1)]})
-
-    def test_no_trees(self) -> None:
-        forest = Forest.from_parents([])
-        layer = two_ways("both", "leaves", TreeLSTM, TreeLSTM)
-        h, pullback = layer.vjp(np.zeros((0, 4)), forest)
-        assert h.shape == (0, 8)
-        assert pullback(h).shape == (0, 4)
-
-    def test_leaves_are_leaves_from_above_too(self) -> None:
-        rng = np.random.default_rng(10)
-        forest = random_trees(rng, 6, 12, 3)
-        every = np.zeros((forest.nodes, 4))
-        every[forest.leaves] = rng.standard_normal((len(forest.leaves), 4))
-        layers = [TreeLSTM(4, 5, 1, inputs=i, dtype="float64", seed=0) for i in ("all", "leaves")]
-        order = Order.join([forest.top_down()] * 2)
-        results = []
-        for layer, x in zip(layers, (every, every[forest.leaves]), strict=True):
-            states, pullback = layer.vjp(np.concatenate([x, x]), order)
-            results.append(named(states) | {"dx": pullback(np.ones_like(states[0]))})
-        results[0]["dx"] = results[0]["dx"][order.input_rows]
-        assert_same(*results)
-
-    @pytest.mark.parametrize(
-        ("make", "message"),
-        [
-            (lambda: BidirectionalTree(TreeLSTM(3, 4), TreeLSTM(4, 4)), "down must have an arity"),
-            (
-                lambda: BidirectionalTree(TreeLSTM(3, 4), TreeLSTM(3, 4, 1)),
-                "down must have an input_size of 4 to read 'states', got 3",
-            ),
-            (
-                lambda: BidirectionalTree(
-                    TreeLSTM(3, 4, inputs="leaves"), TreeLSTM(3, 4, 1), reads="inputs"
-                ),
-                "down must have inputs='leaves' to read 'inputs'",
-            ),
-            (
-                lambda: BidirectionalTree(TreeLSTM(3, 4), TreeLSTM(4, 4, 1, inputs="leaves")),
-                "down must have inputs='all' to read 'states'",
-            ),
-            (
-                lambda: BidirectionalTree(TreeLSTM(3, 4), TreeLSTM(4, 4, 1), reads="x"),
-                "reads must be one of inputs, states, both, got 'x'",
-            ),
-            (
-                lambda: BidirectionalTree(TreeLSTM(3, 4), TreeLSTM(4, 4, 1, dtype="float64")),
-                "up computes in float32, but down in float64",
-            ),
-        ],
-    )
-    def test_errors(self, make: Callable[[], Any], message: str) -> None:
-        with pytest.raises(ValueError, match=message):
-            make()
-
-    def test_errors_of_type(self) -> None:
-        with pytest.raises(TypeError, match="down must be a recursive layer, got GRU"):
-            BidirectionalTree(TreeLSTM(3, 4), GRU(3, 4))
-        layer = two_ways("states", "all", TreeLSTM, TreeLSTM)
-        with pytest.raises(TypeError, match="forest must be a Forest, got Order"):
-            layer(np.zeros((0, 4)), Forest.from_parents([]).bottom_up(3))
 
 
 class TestToTheBit:
@@ -470,15 +304,6 @@ class TestToTheBit:
         assert_same(named(permuted), {n: s[rows] for n, s in named(states).items()})
         assert_same({"dx": pullback_permuted(dh[rows])}, {"dx": pullback(dh)[rows]})
 
-    def test_orders_put_together_are_one_forest(self) -> None:
-        rng = np.random.default_rng(6)
-        forests = [random_trees(rng, n, 20, 2) for n in (3, 1, 4)]
-        parents = [f.parent[f.tree(n)] - f.begin[n] for f in forests for n in range(len(f))]
-        whole = Forest.from_parents([np.where(p < 0, -1, p) for p in parents]).bottom_up(2)
-        joined = Order.join([forest.bottom_up(2) for forest in forests])
-        for name in ("begin", "prev", "wave"):
-            np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
-
     @pytest.mark.parametrize("hidden", [17, 200])
     @pytest.mark.parametrize("cell", CELLS)
     def test_any_number_of_threads(
@@ -511,9 +336,6 @@ class TestDepth:
             assert forest.levels.max() == 9_999
             states, pullback = layer.vjp(np.ones((forest.nodes, 3), np.float32), forest)
             assert np.isfinite(pullback(states[0])).all()
-
-
-NOTHING = np.zeros((4, 3), np.float32)
 
 
 class TestRefusals:
@@ -558,60 +380,6 @@ class TestRefusals:
     )
     def test_name_what_is_wrong(self, make: Callable[[], Any], message: str) -> None:
         with pytest.raises(ValueError, match=message):
-            make()
-
-    @pytest.mark.parametrize(
-        ("begin", "prev", "wave", "message"),
-        [
-            ([0, 3], [[NOBODY, 0]], [0, 1], "begin must rise from 0 to 2"),
-            ([0, 2], [[NOBODY]], [0, 1], r"prev must have shape \(arity, 2\), got \(1, 1\)"),
-            ([0, 2], [[NOBODY, 7]], [0, 1], "prev must hold rows of the node's own part"),
-            ([0, 1, 2], [[NOBODY, 0]], [0, 1], "prev must hold rows of the node's own part"),
-            ([0, 2], [[NOBODY, 0]], [0, 0], "wave must be 0 where nothing is continued"),
-            ([0, 2], [[NOBODY, NOBODY]], [0, -1], "wave must be 0 where nothing is continued"),
-            ([0, 2], [[NOBODY, 0]], [0, 2**30], "wave must be below 2, the number of nodes"),
-            ([0, 2], [[NOBODY, 2**32]], [0, 1], "prev must be numbers of nodes, got 4294967296"),
-            ([[0, 2]], [[NOBODY, 0]], [0, 1], r"begin must have one axis, got \(1, 2\)"),
-        ],
-    )
-    def test_orders_that_the_kernels_could_not_walk(
-        self, begin: list[int], prev: list[list[int]], wave: list[int], message: str
-    ) -> None:
-        with pytest.raises(ValueError, match=message):
-            Order(np.array(begin), np.array(prev), np.array(wave))
-
-    def test_orders_stay_as_they_were_checked(self) -> None:
-        begin, prev = np.array([0, 2]), np.array([[NOBODY, 0]], np.int32)
-        order = Order.of(begin, prev)
-        prev[0, 1] = 1 << 20  # the kernels would read there
-        assert order.prev.tolist() == [[NOBODY, 0]]
-        with pytest.raises(ValueError, match="read-only"):
-            order.prev[0, 1] = 1 << 20
-
-    def test_orders_of_other_integers_and_lists(self) -> None:
-        x, layer = np.ones((2, 3), "f"), RecursiveNet(3, 4, 1, seed=0)
-        y = layer(x, Order.of([0, 2], [[NOBODY, 0]]))
-        for dtype in ("i2", "u4", "i8"):
-            wave = np.array([0, 1], dtype)
-            order = Order(np.array([0, 2], dtype), np.array([[NOBODY, 0]]), wave)
-            np.testing.assert_array_equal(layer(x, order), y)
-
-    @pytest.mark.parametrize(
-        ("make", "error", "message"),
-        [
-            (lambda: Order.of([0, 2], [[NOBODY, 2]]), ValueError, r"prev must hold rows in 0\.\.1"),
-            (lambda: Order.of([0, 2], [NOBODY, 0]), ValueError, "prev must have shape"),
-            (lambda: Order.of([0, 2], [0], [0, 2, 1]), ValueError, "first must rise from 0 to 1"),
-            (lambda: Order.of([0, 2], [[NOBODY, 0.0]]), TypeError, "prev must be integers"),
-            (lambda: Order.of([0, 1], [[NOBODY]], leaves=[1]), ValueError, "leaves must be in"),
-            (lambda: Order.of([0, 1], [[NOBODY]], leaves=[0, 0]), ValueError, "leaves must differ"),
-            (lambda: Order.join([]), ValueError, "orders must be at least one"),
-        ],
-    )
-    def test_orders_name_what_is_wrong(
-        self, make: Callable[[], Any], error: type[Exception], message: str
-    ) -> None:
-        with pytest.raises(error, match=message):
             make()
 
     def test_sequence_layers_are_not_recursive(self) -> None:
