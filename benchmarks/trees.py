@@ -74,7 +74,7 @@ class Trees:
         return f"rnncore {info['version']}, {info['instruction_set']}"
 
     def prepare(self, task: Task) -> Work:
-        """Order included: trees are new in every batch."""
+        """Order included; heights are known, as they are to the others."""
         layer, forest, (x, dh) = task.layer(), task.forest(), task.arrays()
 
         def train() -> tuple[Any, Any]:

@@ -227,7 +227,8 @@ class Forest:
         """Children before parents, each child in its own place; None: any number of them."""
         if arity is None:
             children = np.argsort(self.parent, kind="stable")[len(self) :]
-            return Order.of(self.begin, children, np.append(0, np.cumsum(self.child_count)))
+            first = np.append(0, np.cumsum(self.child_count))
+            return Order(self.begin, children, self.levels, first)
         if self.arity > arity:
             node = int(np.argmax(self.child_count))
             raise ValueError(
@@ -236,7 +237,7 @@ class Forest:
         prev = np.full((arity, self.nodes), NOBODY)
         inner = self.parent >= 0
         prev[self.position[inner], self.parent[inner]] = np.flatnonzero(inner)
-        return Order.of(self.begin, prev)
+        return Order(self.begin, prev, self.levels)
 
     def top_down(self) -> Order:
         """Parents before children."""
