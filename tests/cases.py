@@ -290,6 +290,7 @@ SHAPES = [
     (40, 17, 17, 33, False),
     (33, 17, 3, 33, True),
     (3, 7, 300, 260, True),
+    (9, 15, 600, 130, False),  # rows are copied into tiles, in several blocks
     (0, 3, 3, 3, False),
     (5, 0, 3, 3, True),
     (0, 0, 3, 17, False),

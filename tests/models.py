@@ -112,6 +112,7 @@ MODELS: dict[str, tuple[list[Module], Call]] = {
         [
             rnncore.ChildSumTreeLSTM(3, 4, recurrent_dropout=0.5),
             rnncore.ChildSumTreeLSTM(3, 4, leaf_module=True),
+            rnncore.ChildSumTreeLSTM(3, 4, layer_norm="gate"),
         ],
         _forest,
     ),

@@ -30,6 +30,7 @@ SHARED = [
         (False, False, 9, 37, 33, 130),
         (True, True, 9, 37, 33, 130),
         (False, True, 5, 100, 17, 33),
+        (False, False, 9, 15, 600, 130),
     ]
 ]
 SHARED += [

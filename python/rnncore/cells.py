@@ -268,31 +268,19 @@ def lstm(
     )
 
 
-def tree_lstm(arity: int, layer_norm: bool | str) -> Cell:
-    """The N-ary Tree-LSTM; with one child it is the LSTM."""
-    norm = norm_of(layer_norm)
+def tree_lstm(arity: int | None, layer_norm: bool | str) -> Cell:
+    """The N-ary Tree-LSTM, with one child the LSTM; None: the child-sum one."""
+    norm, places = norm_of(layer_norm), arity or 1
+    name = f"tree_lstm_{places}" if places > 1 else "lstm" if arity else "child_sum_lstm"
     return Cell(
-        (f"tree_lstm_{arity}" if arity > 1 else "lstm") + norm,
+        name + norm,
         "ifgo",
         has_cell_state=True,
         has_biases=not norm,
-        units=("norm", 13 + arity) if norm else ("", 0),
-        arity=arity,
-        extra_gates=arity - 1,
-    )
-
-
-def child_sum_lstm(layer_norm: bool | str) -> Cell:
-    """The child-sum Tree-LSTM."""
-    norm = norm_of(layer_norm)
-    return Cell(
-        "child_sum_lstm" + norm,
-        "ifgo",
-        has_cell_state=True,
-        has_biases=not norm,
-        units=("norm", 14) if norm else ("", 0),
-        arity=1,
-        any_arity=True,
+        units=("norm", 13 + places) if norm else ("", 0),
+        arity=places,
+        extra_gates=places - 1,
+        any_arity=arity is None,
     )
 
 

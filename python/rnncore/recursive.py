@@ -341,7 +341,7 @@ class ChildSumTreeLSTM(Recursive):
         layer_norm: bool | str = False,
         **options: Any,
     ) -> None:
-        super().__init__(cells.child_sum_lstm(layer_norm), input_size, hidden_size, **options)
+        super().__init__(cells.tree_lstm(None, layer_norm), input_size, hidden_size, **options)
 
 
 class TreeGRU(Recursive):

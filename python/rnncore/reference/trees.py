@@ -146,10 +146,10 @@ class NormalisedTreeLSTM:
 
     def forward(self, x: Array, h: Array, c: Array, params: Params) -> tuple[Array, Array, Saved]:
         """(x, h, c) -> h', c'."""
-        v, w, b, (v_c, b_c) = self._norm(params)
+        v, w, b, (v_c, b_c) = _gains(params)
         u = params["weight_hh"].reshape(len(h), -1, h.shape[1])
-        x_hat, x_scale = self._normalised(params["weight_ih"] @ x, 4)
-        h_hat, h_scale = self._normalised(np.einsum("kgh,kh->g", u, h), len(w))
+        x_hat, x_scale = _normalised(params["weight_ih"] @ x, 4, self.each_gate)
+        h_hat, h_scale = _normalised(np.einsum("kgh,kh->g", u, h), len(w), self.each_gate)
         rows = TreeLSTM._rows(h)
         a = (v * x_hat + b)[rows] + w * h_hat
         i, f, g, o = self.sigma(a[0]), self.sigma(a[1:-2]), self.tau(a[-2]), self.sigma(a[-1])
@@ -164,8 +164,8 @@ class NormalisedTreeLSTM:
     ) -> tuple[Array, Array, Array]:
         """dh', dc' -> dx, dh, dc."""
         x, h, c, i, f, g, o, m, x_hat, x_scale, h_hat, h_scale, c_hat, c_scale = saved
-        v, w, _, (v_c, _) = self._norm(params)
-        dv, dw, db, d_c = self._norm(grads)
+        v, w, _, (v_c, _) = _gains(params)
+        dv, dw, db, d_c = _gains(grads)
         d_m = dh * o * self.tau.slope(m)
         d_c += [d_m * c_hat[0], d_m]
         dc = dc + normalised_back((d_m * v_c)[None], c_hat, c_scale)[0]
@@ -182,17 +182,6 @@ class NormalisedTreeLSTM:
         grads["weight_ih"] += np.outer(dx_sum, x)
         grads["weight_hh"] += np.einsum("g,kh->kgh", dh_sum, h).reshape(grads["weight_hh"].shape)
         return params["weight_ih"].T @ dx_sum, np.einsum("kgh,g->kh", u, dh_sum), dc * f
-
-    def _normalised(self, a: Array, gates: int) -> tuple[Array, Array]:
-        """LN(a), a row for each gate, and what was divided by."""
-        y, scale = normalised(a[None], gates if self.each_gate else 1)
-        return y.reshape(gates, -1), scale
-
-    @staticmethod
-    def _norm(arrays: Params) -> tuple[Array, Array, Array, Array]:
-        """v (4, H), w (3 + arity, H), b (4, H), and v_c with b_c (2, H)."""
-        norm = arrays["norm"]
-        return norm[:4], norm[4:-6], norm[-6:-2], norm[-2:]
 
 
 @dataclass(frozen=True)
@@ -281,11 +270,11 @@ class NormalisedChildSumTreeLSTM:
 
     def forward(self, x: Array, h: Array, c: Array, params: Params) -> tuple[Array, Array, Saved]:
         """(x, h, c) -> h', c'."""
-        v, w, b, (v_c, b_c) = NormalisedTreeLSTM._norm(params)
+        v, w, b, (v_c, b_c) = _gains(params)
         u_i, u_f, u_g, u_o = np.split(params["weight_hh"], 4)
         u = np.concatenate([u_i, u_g, u_o])
-        x_hat, x_scale = self._normalised(params["weight_ih"] @ x, 4)
-        s_hat, s_scale = self._normalised(u @ h.sum(axis=0), 3)
+        x_hat, x_scale = _normalised(params["weight_ih"] @ x, 4, self.each_gate)
+        s_hat, s_scale = _normalised(u @ h.sum(axis=0), 3, self.each_gate)
         f_hat, f_scale = normalised(h @ u_f.T)
         a, a_s = v * x_hat + b, w[SUMMED] * s_hat
         i, g, o = self.sigma(a[0] + a_s[0]), self.tau(a[2] + a_s[1]), self.sigma(a[3] + a_s[2])
@@ -302,8 +291,8 @@ class NormalisedChildSumTreeLSTM:
         """dh', dc' -> dx, dh, dc."""
         x, h, c, i, f, g, o, m, *hats = saved
         x_hat, x_scale, s_hat, s_scale, f_hat, f_scale, c_hat, c_scale = hats
-        v, w, _, (v_c, _) = NormalisedTreeLSTM._norm(params)
-        dv, dw, db, d_c = NormalisedTreeLSTM._norm(grads)
+        v, w, _, (v_c, _) = _gains(params)
+        dv, dw, db, d_c = _gains(grads)
         d_m = dh * o * self.tau.slope(m)
         d_c += [d_m * c_hat[0], d_m]
         dc = dc + normalised_back((d_m * v_c)[None], c_hat, c_scale)[0]
@@ -324,11 +313,6 @@ class NormalisedChildSumTreeLSTM:
         grads["weight_ih"] += np.outer(d_x, x)
         d_sum = np.einsum("gij,gi->j", u[SUMMED], d_s)
         return params["weight_ih"].T @ d_x, d_sum + d_offers @ u[1], dc * f
-
-    def _normalised(self, a: Array, gates: int) -> tuple[Array, Array]:
-        """LN(a), a row for each gate, and what was divided by."""
-        y, scale = normalised(a[None], gates if self.each_gate else 1)
-        return y.reshape(gates, -1), scale
 
 
 @dataclass(frozen=True)
@@ -368,6 +352,18 @@ class TreeGRU:
         g_r += d_r.T @ h
         dx = _inputs_back(np.concatenate([d_r.sum(axis=0), d_z, d_n]), x, params, grads)
         return dx, dh * z + u_z.T @ d_z + d_kept * r + d_r @ u_r, np.zeros_like(h)
+
+
+def _gains(arrays: Params) -> tuple[Array, Array, Array, Array]:
+    """Of a normalised cell v (4, H), w (rows of U, H), b (4, H), and v_c with b_c (2, H)."""
+    norm = arrays["norm"]
+    return norm[:4], norm[4:-6], norm[-6:-2], norm[-2:]
+
+
+def _normalised(a: Array, gates: int, each_gate: bool) -> tuple[Array, Array]:
+    """LN(a), a row for each gate, and what was divided by."""
+    y, scale = normalised(a[None], gates if each_gate else 1)
+    return y.reshape(gates, -1), scale
 
 
 def _inputs(x: Array, params: Params) -> Array:
