@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from . import _core, init
 from .activations import activation
-from .arrays import Array, as_array, as_lengths, as_shape, check_size, float_dtype
+from .arrays import Array, as_array, as_lengths, as_shape, check_size, float_dtype, read
 from .cells import SIGMOID, TANH
 from .layers import Linear
 from .losses import length_mask
@@ -126,7 +126,7 @@ class Attention(Module):
         values: npt.ArrayLike,
         lengths: npt.ArrayLike | None,
     ) -> tuple[Array, Array, Callable[[npt.ArrayLike], tuple[Array, Array]]]:
-        queries, batch = as_array("query", query, self.dtype), np.shape(values)[1:2]
+        queries, batch = as_array("query", query, self.dtype), read("values", values)[0].shape[1:2]
         if queries.ndim != 3 or queries.shape[1:] != (*batch, self.query_size):
             axes = f"(T, {batch[0] if batch else 'B'}, {self.query_size})"
             raise ValueError(f"query must have shape {axes}, got {queries.shape}")

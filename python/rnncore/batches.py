@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_integers, check_size
+from .arrays import Array, as_held, as_integers, check_size, read
 
 
 class Batch(NamedTuple):
@@ -66,9 +66,10 @@ def shuffled(batches: Iterable[BatchLike]) -> Batches:
 def padded(sequences: Sequence[npt.ArrayLike], value: float = 0) -> tuple[Array, Array]:
     """Put sequences `(T_b, ...)` side by side: an array `(T, B, ...)` and the lengths `(B,)`.
 
-    Behind the end of each there is `value`.
+    Behind the end of each there is `value`, a number that the sequences' dtype holds: NaN among
+    integers raises `ValueError`.
     """
-    arrays = [np.asarray(sequence) for sequence in sequences]
+    arrays = [read(f"sequences[{at}]", sequence)[0] for at, sequence in enumerate(sequences)]
     if not arrays:
         raise ValueError("sequences must hold at least one sequence")
     for at, array in enumerate(arrays):
@@ -79,7 +80,7 @@ def padded(sequences: Sequence[npt.ArrayLike], value: float = 0) -> tuple[Array,
             )
     lengths = np.array([len(array) for array in arrays])
     shape = (lengths.max(), len(arrays), *arrays[0].shape[1:])
-    together = np.full(shape, value, np.result_type(*arrays))
+    together = np.full(shape, as_held("value", value, np.result_type(*arrays)))
     for b, array in enumerate(arrays):
         together[: len(array), b] = array
     return together, lengths

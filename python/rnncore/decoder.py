@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_array, as_indices, as_integers, as_lengths, as_shape, check_size
+from .arrays import Array, as_array, as_integers, as_lengths, as_rows, as_shape, check_size
 from .attention import Attention
 from .decoding import Inputs, Outputs, at_once, in_turn, top
 from .kernels import State
@@ -39,9 +39,7 @@ class DecoderState:
 
     def take(self, rows: npt.ArrayLike) -> DecoderState:
         """Return the state of these rows: re-ordered, dropped or repeated."""
-        given = np.asarray(rows)
-        mask = given.dtype == np.bool_ and given.shape == (len(self),)
-        at = np.flatnonzero(given) if mask else as_indices("rows", rows, len(self))
+        at = as_rows("rows", rows, len(self))
 
         def of(array: Array | None) -> Array | None:
             return None if array is None else array[at]

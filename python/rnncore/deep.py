@@ -16,7 +16,7 @@ from .chain import Chain
 from .kernels import State
 from .layers import Dropout, Linear
 from .losses import length_mask
-from .module import Module, once
+from .module import Module, check_width, once
 from .recurrent import GRU, LSTM, MGU, RNN, IndRNN, MinGRU, MinLSTM
 from .stack import Pullback
 
@@ -111,7 +111,7 @@ class DeepRNN(Module):
         wide = self.directions * self.layers[0].output_size
         outputs = [wide * (num_layers if skip else 1)] + [width] * (depths[1] - 1)
         self.output = feed_forward(outputs, activation, dropout, dtype, rng)
-        self.output_size = outputs[-1]
+        self.output_size: int = outputs[-1]
         self.between = Dropout(dropout, seed=rng)
 
     def _stack(
@@ -129,9 +129,14 @@ class DeepRNN(Module):
 
     def children(self) -> Iterator[tuple[str, Module]]:
         """Yield the feed-forward nets and the recurrent layers."""
-        yield "input", self.input
-        yield from ((f"recurrent.{n}", layer) for n, layer in enumerate(self.layers))
-        yield "output", self.output
+        for name, part in super().children():
+            if part is not self.between:
+                yield name.replace("layers", "recurrent"), part
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        check_width(width, self.input_size)
+        return self.output_size
 
     def stages(self, batch: int, dtype: Any) -> tuple[int, State, list[Any]]:
         """What a stream goes through: the width of its frames, a zero state, layers on it."""

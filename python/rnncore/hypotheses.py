@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from .arrays import Array, as_indices, as_integers, as_lengths, as_shape, check_size
+from .arrays import Array, as_indices, as_integers, as_lengths, as_shape, check_size, read
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +134,7 @@ class Search:
         rules: Rules,
         copies: int = 1,
     ) -> None:
-        shape = np.shape(source)
+        shape = read("source", source)[0].shape
         if len(shape) < 2:
             raise ValueError(f"source must have shape (S, B) or (S, B, I), got {shape}")
         self.model, self.rules, self.count = model, rules, shape[1]

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, take_room
-from .module import Module
+from .module import Module, walk
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -157,17 +157,11 @@ def set_forget_bias(lstm: Module, value: float = 1.0) -> None:
     gate has two biases, as in torch's layout, the second one becomes zero. Raises `ValueError` if
     there is no LSTM with a forget gate and a bias.
     """
-    biases = [slot for module in _modules(lstm) for slot in _forget_biases(module)]
+    biases = [slot for module in walk(lstm) for slot in _forget_biases(module)]
     if not biases:
         raise ValueError("set_forget_bias needs an LSTM with biases and a forget gate")
     for bias, share in biases:
         bias[...] = share * value
-
-
-def _modules(module: Module) -> Iterator[Module]:
-    yield module
-    for _, child in module.children():
-        yield from _modules(child)
 
 
 def _forget_biases(module: Module) -> Iterator[tuple[Array, float]]:

@@ -23,7 +23,7 @@ from .arrays import (
     float_dtype,
     take_room,
 )
-from .module import Module, once
+from .module import Module, check_width, once
 
 Seed = int | np.random.SeedSequence | np.random.Generator | None
 Pullback = Callable[..., Any]
@@ -81,6 +81,11 @@ class Linear(_Compiled):
     def stages(self, batch: int, dtype: Any) -> tuple[int, None, list[Any]]:
         """What a stream goes through: the width of its frames, no state, the compiled layer."""
         return self.in_features, None, [(self._kernels, None, None, None)]
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        check_width(width, self.in_features)
+        return self.out_features
 
     def _pair(self, of: str) -> tuple[Array, Array | None]:
         """Weight and bias, of "params" or "grads"."""
@@ -145,6 +150,11 @@ class Embedding(_Compiled):
         """What a stream goes through; 0 says that frames are numbers."""
         return 0, None, [(self._kernels, None, None, None)]
 
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        check_width(width, 0)
+        return self.embedding_dim
+
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Return the rows that x names."""
         return self.vjp(x)[0]
@@ -196,6 +206,10 @@ class Dropout(Module):
     def stages(self, batch: int, dtype: Any) -> tuple[None, None, list[Any]]:
         """What a stream goes through: nothing."""
         return None, None, []
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        return width
 
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Return x."""
@@ -253,6 +267,11 @@ class LayerNorm(_Compiled):
         if not self.pointwise:
             raise TypeError(f"LayerNorm cannot run as a stream over axes {self.normalized_shape}")
         return self.normalized_shape[0], None, [(self._kernels, None, None, None)]
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        check_width(width, self.normalized_shape[-1])
+        return self.normalized_shape[-1]
 
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Return y for x."""

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_float, as_indices, as_integers, as_shape
+from .arrays import Array, as_booleans, as_float, as_indices, as_integers, as_shape
 from .layers import Pullback
 from .module import once
 
@@ -70,11 +70,11 @@ class Loss:
 
     def _check_targets(self, x: Array, targets: npt.ArrayLike) -> Array:
         """Return the targets as an array whose shape and dtype fit x."""
-        return as_shape("targets", targets, x.dtype, x.shape)
+        return as_shape("targets", targets, x.dtype, x.shape, f"{self._x} are")
 
     def _check_mask(self, x: Array, mask: npt.ArrayLike) -> Array:
         """Return the mask as booleans over the leading axes of x."""
-        mask = _as_mask(mask)
+        mask = as_booleans("mask", mask)
         if mask.shape != x.shape[: mask.ndim]:
             raise ValueError(
                 f"mask must have the leading axes of {self._x} {x.shape}, got {mask.shape}"
@@ -108,7 +108,7 @@ class SoftmaxCrossEntropy(Loss):
         return targets
 
     def _check_mask(self, x: Array, mask: npt.ArrayLike) -> Array:
-        mask = _as_mask(mask)
+        mask = as_booleans("mask", mask)
         if mask.shape != x.shape[:-1]:
             raise ValueError(f"mask must have shape {x.shape[:-1]}, got {mask.shape}")
         return mask
@@ -185,13 +185,6 @@ def length_mask(lengths: npt.ArrayLike, T: int, batch_first: bool = False) -> Ar
         raise ValueError(f"lengths must have shape (B,), got {lengths.shape}")
     steps = np.arange(T)
     return steps < lengths[:, None] if batch_first else steps[:, None] < lengths
-
-
-def _as_mask(mask: npt.ArrayLike) -> Array:
-    mask = np.asarray(mask)
-    if mask.dtype != np.bool_:
-        raise TypeError(f"mask must be boolean, got {mask.dtype}")
-    return mask
 
 
 def _join_axes(array: Array, axes: int) -> Array:

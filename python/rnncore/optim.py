@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, load_into
+from .arrays import Array, load_into, short
 from .module import Module
 
 BLOCK = 32768
@@ -59,6 +59,7 @@ class Optimiser:
         weight_decay: float = 0.0,
         slots: tuple[str, ...] = (),
     ) -> None:
+        _check_module(module)
         if not callable(lr):
             _not_negative("lr", lr)
         _not_negative("weight_decay", weight_decay)
@@ -71,6 +72,9 @@ class Optimiser:
     def _build(self, slots: Mapping[str, Array | None]) -> None:
         """Cut the parameters into blocks; a slot without values is zero."""
         self._params, self._grads = _distinct(self._module)
+        if not self._params:
+            kind = type(self._module).__name__
+            raise ValueError(f"module must have parameters to optimise: this {kind} has none")
         dtype, size = _common_dtype(self._params), sum(p.size for p in self._params.values())
         self._slots = {
             name: np.zeros(size, dtype) if values is None else np.array(values)
@@ -327,6 +331,7 @@ def clip_grad_norm(module: Module, max_norm: float) -> float:
     or infinite no scale helps: the gradients stay as they are, and the caller sees it in what is
     returned and can leave out the step.
     """
+    _check_module(module)
     _not_negative("max_norm", max_norm)
     grads = list({id(grad): grad for grad in module.grads.values()}.values())
     with np.errstate(over="ignore", invalid="ignore"):
@@ -347,6 +352,14 @@ def _sum_of_squares(flat: Array) -> float:
     return float(np.sum(np.square(flat, dtype=np.float64)))
 
 
+def _check_module(module: Module) -> None:
+    if not isinstance(module, Module):
+        raise TypeError(
+            f"module must be a Module, got {short(module)}: "
+            "several go in a Chain, or in a list of a Module of your own"
+        )
+
+
 def _distinct(module: Module) -> tuple[dict[str, Array], dict[str, Array]]:
     """Parameters and gradients by name, each array once, under its first name."""
     params, grads = module.params, module.grads
@@ -358,7 +371,7 @@ def _distinct(module: Module) -> tuple[dict[str, Array], dict[str, Array]]:
 
 
 def _common_dtype(params: Mapping[str, Array]) -> np.dtype[np.generic]:
-    dtypes = {param.dtype for param in params.values()} or {np.dtype(np.float32)}
+    dtypes = {param.dtype for param in params.values()}
     if len(dtypes) > 1:
         raise ValueError(f"all parameters must have one dtype, got {sorted(map(str, dtypes))}")
     return dtypes.pop()

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from .arrays import Array, as_shape
 from .bidirectional import Bidirectional, Reversed, merged
-from .module import Module, once
+from .module import Module, once, width_through
 from .sequences import Tree, agreed, split_state
 from .stack import Layers
 
@@ -67,6 +67,10 @@ class Readout(Module):
             return back(np.broadcast_to(d, y.shape), dstate)
 
         return (reading, final), once(pullback)
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        return width_through([("layer", self.layer)], width)
 
     def _read(self, y: Array, final: Tree, lengths: npt.ArrayLike | None) -> Array:
         if self.reading == "last":

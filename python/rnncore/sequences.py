@@ -6,15 +6,15 @@ the `vjp` that goes with it. Inside a composition all arrays are time-major with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_array, as_float, as_integers, as_lengths, as_shape
+from .arrays import Array, as_array, as_float, as_integers, as_lengths, as_shape, read
 from .layers import Embedding
-from .module import Module, once
+from .module import Module, once, walk
 
 #: Arrays `(..., B, H)`, nested in tuples as the layers nest them; None is zero.
 Tree: TypeAlias = Any
@@ -151,13 +151,6 @@ def _not_recorded(dy: Array, dstate: Tree) -> tuple[Any, Tree]:
     raise RuntimeError("nothing was recorded: call vjp")
 
 
-def walk(module: Module) -> Iterator[Module]:
-    """Yield a module and all its parts."""
-    yield module
-    for _, child in module.children():
-        yield from walk(child)
-
-
 def run(module: Module, record: bool, *args: Any, **options: Any) -> tuple[Any, Any]:
     """What a module returns, and its pullback if it is to be recorded."""
     if record:
@@ -277,7 +270,7 @@ def add(a: Tree, b: Tree) -> Tree:
 
 def take_rows(tree: Tree, rows: Array) -> Tree:
     """Return the rows of every array `(..., B, H)`."""
-    return mapped(lambda array: np.asarray(array)[..., rows, :], tree)
+    return mapped(lambda array: read("state", array)[0][..., rows, :], tree)
 
 
 def put_rows(whole: Tree, part: Tree, rows: Array, batch: int) -> Tree:
@@ -294,7 +287,7 @@ def put_rows(whole: Tree, part: Tree, rows: Array, batch: int) -> Tree:
 
 
 def _lift(tree: Tree, batched: bool) -> Tree:
-    return tree if batched else mapped(lambda array: np.asarray(array)[..., None, :], tree)
+    return tree if batched else mapped(lambda array: read("state", array)[0][..., None, :], tree)
 
 
 def _drop(tree: Tree, batched: bool) -> Tree:

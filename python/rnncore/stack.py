@@ -13,12 +13,15 @@ from . import _core
 from .arrays import Array, as_array, as_lengths, as_shape, check_count, check_size
 from .init import RecurrentInit
 from .kernels import Kernels, State, Targets
-from .module import taken
+from .module import check_width, taken
 from .regularisers import Masks, bernoulli, inverted, rate
 
 Pullback: TypeAlias = Callable[..., tuple[Array, State]]
 #: Where the gradients of a call go if not to `grads`, and what to do once they are there.
 _Gradients: TypeAlias = Callable[[], tuple[Targets, Callable[[], None]]]
+
+
+_PLAIN = {np.ndarray, type(None)}
 
 
 class Layers(Kernels):
@@ -77,6 +80,11 @@ class Layers(Kernels):
         )
         return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{options})"
 
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        check_width(width, self.input_size)
+        return self.directions * self.output_size
+
     def __call__(
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
     ) -> tuple[Array, State]:
@@ -104,6 +112,8 @@ class Layers(Kernels):
         """
         try:
             h, c = state if self.has_cell_state and state is not None else (state, None)
+            if not _PLAIN.issuperset((type(h), type(c))):
+                return None  # a masked array, say, which the core takes for a plain one
             y, h, c, _, _ = self._layers[0].forward(x, h, c, None, None, False, self._expected)
         except (TypeError, ValueError):
             return None

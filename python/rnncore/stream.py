@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_indices, as_shape, check_count
+from .arrays import Array, as_rows, as_shape, check_count
 from .checkpoint import leaves
 from .sequences import Tree, mapped
 
@@ -126,10 +126,7 @@ class Stream:
 
     def _rows(self, rows: npt.ArrayLike) -> Array:
         """Return numbers of rows, given as such or as a mask, or refuse them."""
-        given = np.asarray(rows)
-        if given.dtype == np.bool_ and given.shape == (self.batch,):
-            return np.flatnonzero(given)
-        return as_indices("rows", rows, self.batch)
+        return as_rows("rows", rows, self.batch)
 
     # In what the kinds of streams differ. Arrays are (n, B, ...); a state has an entry for each
     # recurrent layer.

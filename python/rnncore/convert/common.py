@@ -12,11 +12,10 @@ import numpy.typing as npt
 
 from .. import layers
 from ..activations import Elementwise, ReLU, Sigmoid, Softmax, Tanh
-from ..arrays import Array
+from ..arrays import Array, read
 from ..kernels import Kernels
-from ..module import Module
+from ..module import Module, walk
 from ..recurrent import GRU, LSTM, RNN
-from ..sequences import walk
 from ..stack import Layers
 from ..step import Step
 
@@ -135,7 +134,7 @@ def regate(rows: Array, source: str, target: str) -> Array:
 
 def as_floats(name: str, value: npt.ArrayLike) -> Array:
     """Return an array of floats; half precision becomes single."""
-    array = np.asarray(value)
+    array, _ = read(name, value)
     if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
         raise TypeError(f"{name} must be an array of floats, got {array.dtype}")
     return array if array.dtype in TOLERANCE else array.astype(np.float32)
