@@ -7,6 +7,7 @@ import math
 import operator
 import os
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -223,14 +224,28 @@ def as_leaves(
     return x, counts
 
 
+def warn_ignored(name: str, wanting: str) -> None:
+    """Say that an argument of a constructor has no effect for want of another."""
+    # An error would keep models from loading that were made with it.
+    warnings.warn(f"{name} has no effect without {wanting}", UserWarning, stacklevel=3)
+
+
+def check_integer(name: str, value: int) -> int:
+    """Return an integer, or raise `TypeError`: a bool is none."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {value}")
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise TypeError(f"{name} must be an integer, got {short(value)}: {error}") from None
+
+
 def check_count(name: str, value: int, least: int = 1) -> int:
     """Return an integer of at least `least`, or raise `TypeError` or `ValueError`."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        kind = type(value).__name__
-        raise TypeError(f"{name} must be an integer, got {short(value)} of type {kind!r}")
-    if operator.index(value) < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-    return operator.index(value)
+    count = check_integer(name, value)
+    if count < least:
+        raise ValueError(f"{name} must be at least {least}, got {short(count)}")
+    return count
 
 
 def check_size(name: str, value: int) -> int:

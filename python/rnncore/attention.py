@@ -15,7 +15,15 @@ import numpy.typing as npt
 
 from . import _core, init
 from .activations import activation
-from .arrays import Array, as_array, as_lengths, as_shape, check_size, float_dtype, read
+from .arrays import (
+    Array,
+    as_array,
+    as_lengths,
+    as_shape,
+    check_size,
+    float_dtype,
+    read,
+)
 from .cells import SIGMOID, TANH
 from .layers import Linear
 from .losses import length_mask

@@ -10,13 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, as_held, as_integers, check_size, read
+from .losses import length_mask
+from .module import Module
+from .sequences import agreed
 
 
 class Batch(NamedTuple):
     """What one update learns from; a plain tuple that starts the same way serves as well.
 
-    `lengths` (B,) goes to the model and `mask` to the loss. `carry` starts from the state in which
-    the previous batch ended, with gradients cut there: truncated back-propagation through time.
+    `lengths` (B,) goes to the model and `mask` to the loss. Where outputs and targets are per step
+    and there is no mask, the lengths are it: padding does not count. `carry` starts from the state
+    in which the previous batch ended, with gradients cut there: truncated back-propagation through
+    time.
     """
 
     inputs: Any
@@ -30,6 +35,17 @@ class Batch(NamedTuple):
         """How many targets count."""
         share = 1.0 if self.mask is None else float(np.mean(self.mask))
         return np.size(self.targets) * share
+
+    def masked(self, y: Array, model: Module) -> Batch:
+        """Return the batch with the mask that goes with outputs y `(T, B, ...)` of a model."""
+        if self.lengths is None or self.mask is not None:
+            return self
+        axes = np.shape(self.inputs)[:2]
+        if len(axes) < 2 or y.ndim < 3 or not y.shape[:2] == np.shape(self.targets)[:2] == axes:
+            return self  # one output for each sequence, or steps of their own
+        batch_first = bool(agreed("batch_first", {"model": model}))
+        steps = axes[1] if batch_first else axes[0]
+        return self._replace(mask=length_mask(self.lengths, steps, batch_first))
 
 
 #: A batch, or a plain tuple of its first fields.

@@ -31,6 +31,7 @@ class Kernels(Module):
     recurrent = True
     #: Whether the state is `(h, c)`.
     has_cell_state: ClassVar[bool] = False
+    _no_parts = Module._no_parts | {"_names", "_layers", "_targets"}
 
     def __init__(
         self,

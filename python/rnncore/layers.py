@@ -144,7 +144,7 @@ class Embedding(_Compiled):
 
     def _build(self) -> None:
         make = _core.TableF32 if self.dtype == np.float32 else _core.TableF64
-        self._kernels = make(self.num_embeddings, self.embedding_dim, self.params["weight"])
+        self._kernels = make(self.num_embeddings, self.embedding_dim, self._params["weight"])
 
     def stages(self, batch: int, dtype: Any) -> tuple[int, None, list[Any]]:
         """What a stream goes through; 0 says that frames are numbers."""
@@ -165,9 +165,9 @@ class Embedding(_Compiled):
 
         def pullback(dy: npt.ArrayLike) -> None:
             dy = as_shape("dy", dy, self.dtype, (*x.shape, self.embedding_dim))
-            add_rows(self.grads["weight"], x.reshape(-1), dy.reshape(-1, self.embedding_dim))
+            add_rows(self._own_grads()["weight"], x.reshape(-1), dy.reshape(-1, self.embedding_dim))
 
-        return self.params["weight"].take(x, axis=0), once(pullback)
+        return self._params["weight"].take(x, axis=0), once(pullback)
 
 
 def add_rows(table: Array, index: Array, rows: Array) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import init
-from .arrays import Array, as_array, check_size, float_dtype
+from .arrays import Array, as_array, check_size, float_dtype, warn_ignored
 from .bidirectional import check_merge, merged, merged_width
 from .layers import Seed
 from .module import Module, check_width, walk, width_through
@@ -157,9 +157,9 @@ class Windowed(Composition):
         self.merge = check_merge(merge)
         self.forward, self.backward = forward, backward
         if forward is None and past is not None:
-            raise ValueError("past needs a layer forward")
+            warn_ignored("past", "a layer forward")
         if backward is None and future:
-            raise ValueError("future needs a layer backward")
+            warn_ignored("future", "a layer backward")
         self.out_width(None)
 
     def out_width(self, width: int | None) -> int | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +49,9 @@ class Module(Configured):
     recurrent: bool = False
     #: Whether each row, a vector along the last axis or an index, is seen by itself.
     pointwise: bool = False
+
+    #: Attributes in which no parts are looked for.
+    _no_parts: frozenset[str] = frozenset(("_given", "_params", "_grads"))
 
     def __init__(self, params: Mapping[str, Array] | None = None) -> None:
         self._params = Arrays(params or {})
@@ -92,7 +96,7 @@ class Module(Configured):
     def children(self) -> Iterator[tuple[str, Module]]:
         """Yield the parts by name, in the order they were made: `head`, `layers.0`, `heads.a`."""
         for name, value in vars(self).items():
-            if isinstance(value, (Module, *_CONTAINERS)) and name not in _OWN:
+            if _may_hold(type(value)) and name not in self._no_parts:
                 yield from _parts(name, value, ())
 
     @property
@@ -114,15 +118,18 @@ class Module(Configured):
 
     def _with_parts(self, mine: Arrays, of: Callable[[Module], Arrays]) -> Arrays:
         """Return this module's own arrays and those of all its parts."""
-        joined = dict(mine)
+        if next(self.children(), None) is None:
+            return mine
+        joined, count = dict(mine), len(mine)
         for prefix, part in named_modules(self):
-            for name, array in of(part).items() if prefix else ():
-                full = f"{prefix}.{name}"
-                if full in joined:
+            if prefix:
+                arrays = of(part)
+                joined.update({f"{prefix}.{name}": array for name, array in arrays.items()})
+                count += len(arrays)
+                if len(joined) < count:
                     kind = type(self).__name__
-                    raise ValueError(f"two parameters of this {kind} are called {full!r}")
-                joined[full] = array
-        return mine if len(joined) == len(mine) else Arrays(joined)
+                    raise ValueError(f"two parts of this {kind} are called {prefix!r}")
+        return Arrays(joined)
 
     def zero_grad(self) -> None:
         """Set every gradient to zero, in place."""
@@ -154,9 +161,16 @@ class Module(Configured):
         load_into(self.params, arrays)
 
 
-#: Where parts may lie, and attributes that hold none: what a constructor was given is no part.
-_CONTAINERS = (list, tuple, deque, dict, set, frozenset)
-_OWN = frozenset(("_given", "_params", "_grads"))
+#: Modules, and where they may lie.
+_HOLDERS = (Module, list, tuple, deque, dict, set, frozenset)
+
+
+def _holds(kind: type) -> bool:
+    return issubclass(kind, _HOLDERS)
+
+
+#: Whether parts may lie in a value of this type: asked of every attribute at every use of `params`.
+_may_hold: Callable[[type], bool] = lru_cache(maxsize=1024)(_holds)
 
 
 def _parts(name: str, value: Any, above: tuple[Any, ...]) -> Iterator[tuple[str, Module]]:
@@ -164,14 +178,13 @@ def _parts(name: str, value: Any, above: tuple[Any, ...]) -> Iterator[tuple[str,
     if isinstance(value, Module):
         yield name, value
         return
-    inner = (Module, *_CONTAINERS)
     values = value.values() if isinstance(value, dict) else value
-    if not any(issubclass(kind, inner) for kind in set(map(type, values))):
+    if not any(map(_may_hold, set(map(type, values)))):
         return
     if any(value is one for one in above):
         raise ValueError(f"{name} lies in itself: parts must not go round in a circle")
     items = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, part in ((key, part) for key, part in items if isinstance(part, inner)):
+    for key, part in ((key, part) for key, part in items if _may_hold(type(part))):
         for found in _parts(f"{name}.{key}", part, (*above, value)):
             if isinstance(value, (set, frozenset)):
                 raise TypeError(f"{name} is a set, whose parts have no order: use a list or a dict")
@@ -185,7 +198,7 @@ def named_modules(
 
     Raises `ValueError` where a module is a part of itself.
     """
-    if any(module is one for one in above):
+    if above and any(module is one for one in above):
         kind = type(module).__name__
         raise ValueError(
             f"{prefix} is the {kind} that it lies in: parts must not go round in a circle"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import Array
+from .arrays import Array, warn_ignored
 from .cells import Cell, exclusive
 
 
@@ -70,6 +70,8 @@ class Regularisers:
             raise ValueError(
                 f"zoneout must be a rate or a pair of rates, got {zoneout!r}"
             ) from None
+        if isinstance(zoneout, (tuple, list)) and zoneout_c and not cell.has_cell_state:
+            warn_ignored("zoneout[1]", "a cell state")
         rates = Regularisers(
             rate("variational_dropout", variational_dropout),
             rate("recurrent_dropout", recurrent_dropout),

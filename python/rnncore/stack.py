@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from .arrays import Array, as_array, as_lengths, as_shape, check_count, check_size
+from .arrays import Array, as_array, as_lengths, as_shape, check_count, check_size, warn_ignored
 from .init import RecurrentInit
 from .kernels import Kernels, State, Targets
 from .module import check_width, taken
@@ -48,6 +48,8 @@ class Layers(Kernels):
         hidden_size = check_size("hidden_size", hidden_size)
         self.dropout, self.bidirectional = rate("dropout", dropout), bool(bidirectional)
         self.directions = 2 if bidirectional else 1
+        if dropout and num_layers == 1:
+            warn_ignored("dropout", "several layers: it is applied between them (num_layers=1)")
         self.checkpoint = (
             checkpoint if isinstance(checkpoint, bool) else check_count("checkpoint", checkpoint)
         )
@@ -112,7 +114,7 @@ class Layers(Kernels):
         """
         try:
             h, c = state if self.has_cell_state and state is not None else (state, None)
-            if not _PLAIN.issuperset((type(h), type(c))):
+            if type(h) not in _PLAIN or type(c) not in _PLAIN:
                 return None  # a masked array, say, which the core takes for a plain one
             y, h, c, _, _ = self._layers[0].forward(x, h, c, None, None, False, self._expected)
         except (TypeError, ValueError):

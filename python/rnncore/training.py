@@ -45,6 +45,7 @@ def evaluate(model: Module, loss: Loss, batches: Iterable[BatchLike]) -> float:
         args, options = _arguments(model, batch, state)
         output = model(*args, **options)
         y, state = output if model.recurrent else (output, None)
+        batch = batch.masked(y, model)
         total += _total(loss, loss(y, batch.targets, batch.mask), batch)
         count += batch.counted
     if not count:
@@ -183,6 +184,8 @@ class Trainer:
         clipped) that is not finite raises `FloatingPointError` before it reaches the parameters.
         """
         check_size("validate_every", validate_every)
+        if patience is not None and self.validate is None:
+            raise ValueError("patience counts validations: it needs validate, or to be None")
         deadline = time.perf_counter() + (seconds or math.inf)
         limits, reason = Limits(steps, patience or math.inf, deadline), None
         with (
@@ -209,6 +212,7 @@ class Trainer:
         self.model.zero_grad()
         output, model_pullback = self.model.vjp(*args, **options)
         y, state = output if self.model.recurrent else (output, None)
+        batch = batch.masked(y, self.model)
         loss, loss_pullback = self.loss.vjp(y, batch.targets, batch.mask)
         self._check_finite("training loss", loss)
         model_pullback(loss_pullback())
