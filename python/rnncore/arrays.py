@@ -59,7 +59,7 @@ def read(name: str, value: Any) -> tuple[Array, bool]:
         if isinstance(error, ValueError) and "inhomogeneous" in str(error):
             raise ValueError(
                 f"{name} must have rows of one length, got a ragged {kind}: "
-                "rnncore.padded makes one array and lengths of sequences"
+                "rnncore.batches.padded makes one array and lengths of sequences"
             ) from error
         raise TypeError(f"{name} must be an array, got {kind}: {short(error)}") from error
 
@@ -97,7 +97,7 @@ def _rounded(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
     """Convert numbers that came without a dtype; `ValueError` where that is more than rounding."""
     with np.errstate(over="ignore", invalid="ignore"):
         result = array.astype(dtype)
-        if array.dtype.kind == dtype.kind == "f":
+        if dtype.kind == "c" or array.dtype.kind == dtype.kind == "f":
             changed = np.isinf(result) & np.isfinite(array)
         else:
             changed = result.astype(array.dtype) != array
@@ -240,6 +240,27 @@ def check_integer(name: str, value: int) -> int:
         raise TypeError(f"{name} must be an integer, got {short(value)}: {error}") from None
 
 
+def check_flag(name: str, value: bool) -> bool:
+    """Return a bool, or 0 or 1 as one; others raise `TypeError`."""
+    if not isinstance(value, (bool, np.bool_, int)) or value not in (0, 1):
+        raise TypeError(f"{name} must be True or False, got {short(value)}")
+    return bool(value)
+
+
+def check_number(name: str, value: float) -> float:
+    """Return a real number, or raise `TypeError`."""
+    array, _ = read(name, value)
+    if array.ndim or array.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must be a number, got {short(value)}")
+    return float(array)
+
+
+def check_mapping(name: str, value: Any) -> None:
+    """Refuse what does not hold arrays by their names."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must hold arrays by their names, got {type(value).__name__}")
+
+
 def check_count(name: str, value: int, least: int = 1) -> int:
     """Return an integer of at least `least`, or raise `TypeError` or `ValueError`."""
     count = check_integer(name, value)
@@ -342,6 +363,7 @@ def load_into(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) 
     Raises `ValueError` listing all that is missing, unknown or misshapen, `TypeError` where a dtype
     would lose precision. Nothing is copied unless everything fits.
     """
+    check_mapping("state", source)
     faults = [f"missing {name!r}" for name in target if name not in source]
     faults += [f"unknown {name!r}" for name in source if name not in target]
     fitting = {}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_held, as_integers, check_size, read
+from .arrays import Array, as_held, as_integers, check_number, check_size, read
 from .losses import length_mask
 from .module import Module
 from .sequences import agreed
@@ -85,6 +85,8 @@ def padded(sequences: Sequence[npt.ArrayLike], value: float = 0) -> tuple[Array,
     Behind the end of each there is `value`, a number that the sequences' dtype holds: NaN among
     integers raises `ValueError`.
     """
+    if not isinstance(sequences, Iterable):
+        raise TypeError(f"sequences must be a list of sequences, got {type(sequences).__name__}")
     arrays = [read(f"sequences[{at}]", sequence)[0] for at, sequence in enumerate(sequences)]
     if not arrays:
         raise ValueError("sequences must hold at least one sequence")
@@ -94,9 +96,11 @@ def padded(sequences: Sequence[npt.ArrayLike], value: float = 0) -> tuple[Array,
                 f"sequences must have one shape behind the first axis: sequence 0 has "
                 f"{arrays[0].shape}, sequence {at} has {array.shape}"
             )
+    dtype = np.result_type(*arrays)
+    check_number("value", value)
     lengths = np.array([len(array) for array in arrays])
     shape = (lengths.max(), len(arrays), *arrays[0].shape[1:])
-    together = np.full(shape, as_held("value", value, np.result_type(*arrays)))
+    together = np.full(shape, as_held("value", value, dtype))
     for b, array in enumerate(arrays):
         together[: len(array), b] = array
     return together, lengths

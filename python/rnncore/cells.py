@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from . import _core
-from .arrays import Array, check_size
+from .arrays import Array, check_integer, check_number, check_size
 from .init import uniform
 
 #: A name, or a name with alpha, or with alpha and beta.
@@ -176,7 +176,7 @@ class Depth:
 
 def bound(name: str, clip: float | None) -> float:
     """Return a bound of magnitudes, 0 for None."""
-    if clip is not None and not clip > 0:
+    if clip is not None and not check_number(name, clip) > 0:
         raise ValueError(f"{name} must be positive, got {clip}")
     return clip or 0.0
 
@@ -224,7 +224,7 @@ def lstm(
 ) -> Cell:
     """The variants of Greff et al. 2017, with projection, normalisation and clipping."""
     norm = norm_of(layer_norm)
-    if not 0 <= proj_size < hidden_size:
+    if not 0 <= check_integer("proj_size", proj_size) < hidden_size:
         raise ValueError(f"proj_size must be in 0..{hidden_size - 1}, got {proj_size}")
     if len(activations) != 3:
         raise ValueError("activations must be those of the gates, the candidate and the output")

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import Elementwise
-from .arrays import Array, as_array, as_lengths, as_shape, check_size, warn_ignored
+from .arrays import Array, as_array, as_lengths, as_shape, check_flag, check_size, warn_ignored
 from .cells import Activation, chosen
 from .chain import Chain
 from .kernels import State
@@ -95,7 +95,8 @@ class DeepRNN(Module):
             raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {cell!r}")
         self.input_size = check_size("input_size", input_size)
         self.num_layers = check_size("num_layers", num_layers)
-        self.batch_first, self.residual, self.skip = bool(batch_first), bool(residual), bool(skip)
+        self.batch_first = check_flag("batch_first", batch_first)
+        self.residual, self.skip = check_flag("residual", residual), check_flag("skip", skip)
         depths = check_size("input_depth", input_depth), check_size("output_depth", output_depth)
         rng = np.random.default_rng(seed)
         wide = hidden_size if width is None else check_size("width", width)

@@ -157,6 +157,8 @@ def set_forget_bias(lstm: Module, value: float = 1.0) -> None:
     gate has two biases, as in torch's layout, the second one becomes zero. Raises `ValueError` if
     there is no LSTM with a forget gate and a bias.
     """
+    if not isinstance(lstm, Module):
+        raise TypeError(f"lstm must be a Module, got {type(lstm).__name__}")
     biases = [slot for module in walk(lstm) for slot in _forget_biases(module)]
     if not biases:
         raise ValueError("set_forget_bias needs an LSTM with biases and a forget gate")

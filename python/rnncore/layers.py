@@ -19,6 +19,7 @@ from .arrays import (
     as_float,
     as_indices,
     as_shape,
+    check_number,
     check_size,
     float_dtype,
     take_room,
@@ -197,7 +198,7 @@ class Dropout(Module):
     pointwise = True
 
     def __init__(self, p: float = 0.5, *, seed: Seed = None) -> None:
-        if not 0 <= p <= 1:
+        if not 0 <= check_number("p", p) <= 1:
             raise ValueError(f"p must be in [0, 1], got {p}")
         super().__init__()
         self.p = float(p)
@@ -246,12 +247,13 @@ class LayerNorm(_Compiled):
         *,
         dtype: npt.DTypeLike = "float32",
     ) -> None:
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape
+        several = isinstance(normalized_shape, (tuple, list))
+        shape: Any = normalized_shape if several else (normalized_shape,)
         self.normalized_shape = tuple(check_size("normalized_shape", size) for size in shape)
         if not self.normalized_shape:
             raise ValueError("normalized_shape must name at least one axis")
         self.pointwise = len(self.normalized_shape) == 1
-        self.eps, self.dtype = float(eps), float_dtype(dtype)
+        self.eps, self.dtype = check_number("eps", eps), float_dtype(dtype)
         take_room(self.normalized_shape)
         ones = np.ones(self.normalized_shape, self.dtype)
         super().__init__({"weight": ones, "bias": np.zeros_like(ones)})

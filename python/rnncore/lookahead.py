@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import init
-from .arrays import Array, as_array, check_size, float_dtype, warn_ignored
+from .arrays import Array, as_array, check_flag, check_size, float_dtype, warn_ignored
 from .bidirectional import check_merge, merged, merged_width
 from .layers import Seed
 from .module import Module, check_width, walk, width_through
@@ -64,7 +64,7 @@ class RowConvolution(Composition):
         weight[0] += 1
         super().__init__({}, {"weight": weight})
         self.size, self.future = int(size), int(future)
-        self.batch_first, self.dtype = bool(batch_first), weight.dtype
+        self.batch_first, self.dtype = check_flag("batch_first", batch_first), weight.dtype
 
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is."""

@@ -16,7 +16,16 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_booleans, as_float, as_indices, as_integers, as_shape
+from .arrays import (
+    Array,
+    as_booleans,
+    as_float,
+    as_indices,
+    as_integers,
+    as_shape,
+    check_count,
+    check_number,
+)
 from .layers import Pullback
 from .module import once
 
@@ -94,7 +103,7 @@ class SoftmaxCrossEntropy(Loss):
     """
 
     def __init__(self, label_smoothing: float = 0.0, reduction: str = "mean") -> None:
-        if not 0 <= label_smoothing <= 1:
+        if not 0 <= check_number("label_smoothing", label_smoothing) <= 1:
             raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
         super().__init__(reduction)
         self.label_smoothing = float(label_smoothing)
@@ -180,7 +189,7 @@ def length_mask(lengths: npt.ArrayLike, T: int, batch_first: bool = False) -> Ar
 
     `lengths` are B integers in 0..T; others raise `ValueError`.
     """
-    lengths = as_indices("lengths", lengths, T + 1)
+    lengths = as_indices("lengths", lengths, check_count("T", T, 0) + 1)
     if lengths.ndim != 1:
         raise ValueError(f"lengths must have shape (B,), got {lengths.shape}")
     steps = np.arange(T)

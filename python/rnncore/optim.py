@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, load_into, short
+from .arrays import Array, check_number, load_into, short
 from .module import Module
 
 BLOCK = 32768
@@ -96,7 +96,12 @@ class Optimiser:
         return float(self.lr(self.steps) if callable(self.lr) else self.lr)
 
     def step(self) -> None:
-        """Update every parameter from its gradient."""
+        """Update every parameter from its gradient.
+
+        Raises `RuntimeError` where the module has got other parameters in the meantime.
+        """
+        if _ids(self._module.params) != _ids(self._params):
+            raise RuntimeError("the module has other parameters by now: make another optimiser")
         rate = self.learning_rate
         self.steps += 1
         for block in self._blocks:
@@ -199,6 +204,8 @@ class Adam(Optimiser):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise TypeError(f"betas must be a pair of numbers, got {short(betas)}")
         for beta in betas:
             _fraction("betas", beta)
         _not_negative("eps", eps)
@@ -370,6 +377,10 @@ def _distinct(module: Module) -> tuple[dict[str, Array], dict[str, Array]]:
     return {name: params[name] for name in names}, {name: grads[name] for name in names}
 
 
+def _ids(arrays: Mapping[str, Array]) -> set[int]:
+    return set(map(id, arrays.values()))
+
+
 def _common_dtype(params: Mapping[str, Array]) -> np.dtype[np.generic]:
     dtypes = {param.dtype for param in params.values()}
     if len(dtypes) > 1:
@@ -409,10 +420,10 @@ def _flat(name: str, array: Array) -> Array:
 
 
 def _not_negative(name: str, value: float) -> None:
-    if not value >= 0:
+    if not check_number(name, value) >= 0:
         raise ValueError(f"{name} must be at least 0, got {value}")
 
 
 def _fraction(name: str, value: float) -> None:
-    if not 0 <= value < 1:
+    if not 0 <= check_number(name, value) < 1:
         raise ValueError(f"{name} must be in [0, 1), got {value}")

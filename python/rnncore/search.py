@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, check_count, check_integer, check_size
+from .arrays import Array, check_count, check_integer, check_number, check_size
 from .hypotheses import Hypothesis, Rules, Search
 
 __all__ = ["Hypothesis", "Rules", "beam", "greedy", "sample"]
@@ -56,9 +56,9 @@ def sample(
     whose probabilities come to `top_p` (Holtzman et al. 2020). Hypotheses are ranked by `log_prob`,
     which is the model's own.
     """
-    if not 0 < temperature < np.inf:
+    if not 0 < check_number("temperature", temperature) < np.inf:
         raise ValueError(f"temperature must be above 0 and finite, got {temperature}")
-    if not 0 < top_p <= 1:
+    if not 0 < check_number("top_p", top_p) <= 1:
         raise ValueError(f"top_p must be in (0, 1], got {top_p}")
     check_count("top_k", top_k, 0)
     search = Search(model, source, lengths, Rules(**rules), check_size("count", count))
@@ -125,7 +125,7 @@ class _Limits:
         if not 1 <= self.n_best <= check_size("width", self.width):
             raise ValueError(f"n_best must be in 1..{self.width} (width), got {self.n_best}")
         for name in ("length_penalty", "coverage_penalty", "prune"):
-            if not getattr(self, name) >= 0:
+            if not check_number(name, getattr(self, name)) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
 
     def scaled(self, log_prob: Array, length: int) -> Array:

@@ -12,7 +12,17 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_array, as_float, as_integers, as_lengths, as_shape, read
+from .arrays import (
+    Array,
+    as_array,
+    as_float,
+    as_integers,
+    as_lengths,
+    as_shape,
+    check_count,
+    read,
+    short,
+)
 from .layers import Embedding
 from .module import Module, once, walk
 
@@ -207,12 +217,8 @@ def check_one_way(name: str, part: Module) -> None:
 
 
 def check_frames(name: str, count: int) -> int:
-    """Return a number of frames, or raise `ValueError`."""
-    if not hasattr(count, "__index__"):
-        raise TypeError(f"{name} must be a whole number, got {count!r}")
-    if count < 0:
-        raise ValueError(f"{name} must be at least 0, got {count}")
-    return int(count)
+    """Return a number of frames."""
+    return check_count(name, count, 0)
 
 
 def split_state(name: str, state: Tree, entries: str, count: int) -> list[Tree]:
@@ -270,7 +276,15 @@ def add(a: Tree, b: Tree) -> Tree:
 
 def take_rows(tree: Tree, rows: Array) -> Tree:
     """Return the rows of every array `(..., B, H)`."""
-    return mapped(lambda array: read("state", array)[0][..., rows, :], tree)
+    return mapped(lambda array: read_rows("state", array)[..., rows, :], tree)
+
+
+def read_rows(name: str, value: npt.ArrayLike) -> Array:
+    """Return an array of rows `(..., H)`."""
+    array, _ = read(name, value)
+    if not array.ndim:
+        raise TypeError(f"{name} must hold arrays (..., H), got {short(value)}")
+    return array
 
 
 def put_rows(whole: Tree, part: Tree, rows: Array, batch: int) -> Tree:
@@ -287,7 +301,7 @@ def put_rows(whole: Tree, part: Tree, rows: Array, batch: int) -> Tree:
 
 
 def _lift(tree: Tree, batched: bool) -> Tree:
-    return tree if batched else mapped(lambda array: read("state", array)[0][..., None, :], tree)
+    return tree if batched else mapped(lambda array: read_rows("state", array)[..., None, :], tree)
 
 
 def _drop(tree: Tree, batched: bool) -> Tree:

@@ -10,7 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from .arrays import Array, as_array, as_lengths, as_shape, check_count, check_size, warn_ignored
+from .arrays import (
+    Array,
+    as_array,
+    as_lengths,
+    as_shape,
+    check_count,
+    check_flag,
+    check_size,
+    warn_ignored,
+)
 from .init import RecurrentInit
 from .kernels import Kernels, State, Targets
 from .module import check_width, taken
@@ -46,7 +55,8 @@ class Layers(Kernels):
         self.input_size = check_size("input_size", input_size)
         self.num_layers = check_size("num_layers", num_layers)
         hidden_size = check_size("hidden_size", hidden_size)
-        self.dropout, self.bidirectional = rate("dropout", dropout), bool(bidirectional)
+        self.dropout = rate("dropout", dropout)
+        self.bidirectional = check_flag("bidirectional", bidirectional)
         self.directions = 2 if bidirectional else 1
         if dropout and num_layers == 1:
             warn_ignored("dropout", "several layers: it is applied between them (num_layers=1)")

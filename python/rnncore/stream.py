@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_rows, as_shape, check_count
+from .arrays import Array, as_rows, as_shape, check_count, check_mapping
 from .checkpoint import leaves
 from .sequences import Tree, mapped
 
@@ -113,6 +113,7 @@ class Stream:
 
     def restore(self, snapshot: Mapping[str, Array]) -> None:
         """Go back to where `snapshot` was taken, with as many rows as there were then."""
+        check_mapping("snapshot", snapshot)
         mine = self.snapshot().keys()
         if mine != snapshot.keys():
             raise ValueError(f"snapshot must hold {', '.join(mine)}; got {', '.join(snapshot)}")

@@ -19,7 +19,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import Array, check_size, join_names, load_arrays, load_into, save_arrays
+from .arrays import (
+    Array,
+    check_count,
+    check_number,
+    check_size,
+    join_names,
+    load_arrays,
+    load_into,
+    save_arrays,
+)
 from .batches import Batch, Batches, BatchLike
 from .checkpoint import (
     State,
@@ -135,7 +144,19 @@ class Trainer:
             raise TypeError(
                 "batches can be read only once: give a list, or a function that makes it"
             )
-        if clip_norm is not None and not clip_norm > 0:  # zero would let nothing be learnt
+        for name, given, needed in (
+            ("model", model, "zero_grad"),
+            ("loss", loss, "vjp"),
+            ("optimiser", optimiser, "step"),
+        ):
+            if not hasattr(given, needed):
+                kind = type(given).__name__
+                raise TypeError(f"{name} must have a method {needed}, got {kind}")
+        if not callable(batches) and not isinstance(batches, Iterable):
+            kind = type(batches).__name__
+            raise TypeError(f"batches must be an iterable or a function that makes it, got {kind}")
+        # Zero would let nothing be learnt.
+        if clip_norm is not None and not check_number("clip_norm", clip_norm) > 0:
             raise ValueError(f"clip_norm must be positive, or None for no bound, got {clip_norm}")
         self.model, self.loss, self.optimiser, self.batches = model, loss, optimiser, batches
         self.validate, self.clip_norm, self.metadata = validate, clip_norm, dict(metadata or {})
@@ -183,6 +204,7 @@ class Trainer:
         raised that says so. A second Ctrl-C strikes at once. A training loss (or a norm to be
         clipped) that is not finite raises `FloatingPointError` before it reaches the parameters.
         """
+        check_count("steps", steps, 0)
         check_size("validate_every", validate_every)
         if patience is not None and self.validate is None:
             raise ValueError("patience counts validations: it needs validate, or to be None")
