@@ -77,7 +77,11 @@ class Linear(_Compiled):
 
     def _build(self) -> None:
         make = _core.LinearF32 if self.dtype == np.float32 else _core.LinearF64
-        self._kernels = make(self.in_features, self.out_features, *self._pair("params"))
+        sizes = self.in_features, self.out_features
+        self._kernels = make(*sizes, *self._pair("_params"), owned=True)
+
+    def _lend(self) -> None:
+        self._kernels.lend()
 
     def stages(self, batch: int, dtype: Any) -> tuple[int, None, list[Any]]:
         """What a stream goes through: the width of its frames, no state, the compiled layer."""
@@ -89,7 +93,7 @@ class Linear(_Compiled):
         return self.out_features
 
     def _pair(self, of: str) -> tuple[Array, Array | None]:
-        """Weight and bias, of "params" or "grads"."""
+        """Weight and bias, of "_params" or "grads"."""
         arrays = getattr(self, of)
         return arrays["weight"], arrays.get("bias")
 
@@ -261,8 +265,7 @@ class LayerNorm(_Compiled):
 
     def _build(self) -> None:
         make = _core.NormF32 if self.dtype == np.float32 else _core.NormF64
-        weight, bias = self.params["weight"], self.params["bias"]
-        self._kernels = make(weight.reshape(-1), bias.reshape(-1), self.eps)
+        self._kernels = make(self._params["weight"], self._params["bias"], self.eps)
 
     def stages(self, batch: int, dtype: Any) -> tuple[int, None, list[Any]]:
         """What a stream goes through: the width of its frames, no state, the compiled layer."""
@@ -287,7 +290,7 @@ class LayerNorm(_Compiled):
         """Return y and the pullback from dy to dx; keeps x."""
         y, x = self(x), as_array("x", x, self.dtype)
         shape, size = x.shape, math.prod(self.normalized_shape)
-        weight = self.params["weight"]
+        weight = self._params["weight"]
 
         def pullback(dy: npt.ArrayLike) -> Array:
             dy = as_shape("dy", dy, self.dtype, shape).reshape(-1, size)

@@ -102,12 +102,18 @@ class Module(Configured):
     @property
     def params(self) -> Arrays:
         """All parameters under dotted names; write into them freely, the module sees it."""
-        return self._with_parts(self._params, lambda part: part._params)
+        return self._with_parts(lambda part: part._lent())
 
     @property
     def grads(self) -> Arrays:
         """The accumulated gradients, one for each of `params`, zero until a pullback has run."""
-        return self._with_parts(self._own_grads(), lambda part: part._own_grads())
+        if next(self.children(), None) is None:
+            return self._own_grads()
+        return self._with_parts(lambda part: part._own_grads())
+
+    def _lent(self) -> Arrays:
+        self._lend()
+        return self._params
 
     def _own_grads(self) -> Arrays:
         mine: Arrays | None = vars(self).get("_grads")
@@ -116,20 +122,20 @@ class Module(Configured):
             mine = vars(self).setdefault("_grads", zeros)
         return mine
 
-    def _with_parts(self, mine: Arrays, of: Callable[[Module], Arrays]) -> Arrays:
+    def _with_parts(self, of: Callable[[Module], Arrays]) -> Arrays:
         """Return this module's own arrays and those of all its parts."""
-        if next(self.children(), None) is None:
-            return mine
-        joined, count = dict(mine), len(mine)
+        joined, count = {}, 0
         for prefix, part in named_modules(self):
-            if prefix:
-                arrays = of(part)
-                joined.update({f"{prefix}.{name}": array for name, array in arrays.items()})
-                count += len(arrays)
-                if len(joined) < count:
-                    kind = type(self).__name__
-                    raise ValueError(f"two parts of this {kind} are called {prefix!r}")
+            arrays, dot = of(part), "." if prefix else ""
+            joined.update({f"{prefix}{dot}{name}": array for name, array in arrays.items()})
+            count += len(arrays)
+            if len(joined) < count:
+                kind = type(self).__name__
+                raise ValueError(f"two parts of this {kind} are called {prefix!r}")
         return Arrays(joined)
+
+    def _lend(self) -> None:
+        """Say that somebody is given the arrays: compiled layers have to look at them again."""
 
     def zero_grad(self) -> None:
         """Set every gradient to zero, in place."""

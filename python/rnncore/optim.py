@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, check_number, load_into, short
-from .module import Module
+from .module import Module, walk
 
 BLOCK = 32768
 # OpenBLAS cuts longer dot products between threads, and then their bits depend on how many.
@@ -100,7 +100,8 @@ class Optimiser:
 
         Raises `RuntimeError` where the module has got other parameters in the meantime.
         """
-        if _ids(self._module.params) != _ids(self._params):
+        held = {id(param) for part in walk(self._module) for param in part._params.values()}
+        if held != set(map(id, self._params.values())):
             raise RuntimeError("the module has other parameters by now: make another optimiser")
         rate = self.learning_rate
         self.steps += 1
@@ -375,10 +376,6 @@ def _distinct(module: Module) -> tuple[dict[str, Array], dict[str, Array]]:
         first.setdefault(id(param), name)
     names = first.values()
     return {name: params[name] for name in names}, {name: grads[name] for name in names}
-
-
-def _ids(arrays: Mapping[str, Array]) -> set[int]:
-    return set(map(id, arrays.values()))
 
 
 def _common_dtype(params: Mapping[str, Array]) -> np.dtype[np.generic]:
