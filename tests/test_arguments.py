@@ -286,6 +286,14 @@ def test_trainers_name_what_they_lack():
         wrong[at] = 3
         with pytest.raises(TypeError, match=f"{name} must "):
             Trainer(*wrong)
+    for option, error, message in (
+        ({"patience": 0}, ValueError, "patience must be at least 1, got 0"),
+        ({"seconds": "3"}, TypeError, "seconds must be a number, got '3'"),
+    ):
+        trainer = Trainer(*good, validate=lambda: 0.0)
+        with pytest.raises(error, match=message):
+            trainer.fit(1, quiet=True, **option)
+    assert Trainer(*good).fit(1, seconds=0, quiet=True) == "seconds"
     with pytest.raises(TypeError, match=r"steps must be an integer, got 1\.5"):
         Trainer(*good).fit(1.5, quiet=True)
     for use in (lambda: linear.load_state_dict(3), lambda: stream().restore(None)):

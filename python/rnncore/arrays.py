@@ -216,7 +216,7 @@ def as_leaves(
     counts = as_integers("lengths", lengths).astype(np.int64)
     if counts.ndim != 1 or counts.min(initial=1) < 1:
         raise ValueError(
-            f"lengths must have one axis and be at least 1 each, got {counts.tolist()}"
+            f"lengths must have one axis and be at least 1 each, got {short(counts.tolist())}"
         )
     x, shape = as_array("x", x, dtype), (int(counts.sum()), size)
     if x.shape != shape:
@@ -253,6 +253,13 @@ def check_number(name: str, value: float) -> float:
     if array.ndim or array.dtype.kind not in "iuf":
         raise TypeError(f"{name} must be a number, got {short(value)}")
     return float(array)
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> str:
+    """Return one of these names, or raise `ValueError`."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {short(value)}")
+    return value
 
 
 def check_mapping(name: str, value: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array
+from .arrays import Array, check_choice
 from .module import Module, width_through
 from .sequences import Composition, Part, Run, Tree, add, from_end, split_state
 
@@ -83,9 +83,7 @@ class Bidirectional(Composition):
 
 def check_merge(merge: str) -> str:
     """Return the name of a way to merge, or raise `ValueError`."""
-    if merge not in MERGES:
-        raise ValueError(f"merge must be one of {', '.join(MERGES)}, got {merge!r}")
-    return merge
+    return check_choice("merge", merge, MERGES)
 
 
 def merged_width(merge: str, a: int | None, b: int | None) -> int | None:

@@ -82,6 +82,9 @@ class Decoder(Module):
         super().__init__()
         if not isinstance(rnn, Layers):
             raise TypeError(f"rnn must be recurrent layers, got {type(rnn).__name__}")
+        for name, part in (("embedding", embedding), ("head", head)):
+            if not isinstance(part, Module) and (name == "head" or part is not None):
+                raise TypeError(f"{name} must be a Module, got {type(part).__name__}")
         check_one_way("rnn", rnn)
         if rnn.batch_first:
             raise ValueError("rnn must be time-major: batch_first=False")

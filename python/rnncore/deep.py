@@ -10,7 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import Elementwise
-from .arrays import Array, as_array, as_lengths, as_shape, check_flag, check_size, warn_ignored
+from .arrays import (
+    Array,
+    as_array,
+    as_lengths,
+    as_shape,
+    check_choice,
+    check_flag,
+    check_size,
+    warn_ignored,
+)
 from .cells import Activation, chosen
 from .chain import Chain
 from .kernels import State
@@ -91,8 +100,7 @@ class DeepRNN(Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        if cell not in CELLS:
-            raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {cell!r}")
+        check_choice("cell", cell, CELLS)
         self.input_size = check_size("input_size", input_size)
         self.num_layers = check_size("num_layers", num_layers)
         self.batch_first = check_flag("batch_first", batch_first)

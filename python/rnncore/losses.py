@@ -25,6 +25,7 @@ from .arrays import (
     as_shape,
     check_count,
     check_number,
+    short,
 )
 from .layers import Pullback
 from .module import once
@@ -40,8 +41,8 @@ class Loss:
     _x = "logits"
 
     def __init__(self, reduction: str = "mean") -> None:
-        if reduction not in ("mean", "sum"):
-            raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
+        if not isinstance(reduction, str) or reduction not in ("mean", "sum"):
+            raise ValueError(f"reduction must be 'mean' or 'sum', got {short(reduction)}")
         self.reduction = reduction
 
     def __call__(

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_shape
+from .arrays import Array, as_shape, short
 from .bidirectional import Bidirectional, Reversed, merged
 from .module import Module, once, width_through
 from .sequences import Tree, agreed, split_state
@@ -35,8 +35,8 @@ class Readout(Module):
 
     def __init__(self, layer: Module, reading: str = "last") -> None:
         _check_ends(layer)
-        if reading not in READINGS:
-            raise ValueError(f"reading must be 'last' or 'mean', got {reading!r}")
+        if not isinstance(reading, str) or reading not in READINGS:
+            raise ValueError(f"reading must be 'last' or 'mean', got {short(reading)}")
         super().__init__()
         self.layer: Any = layer
         self.reading = reading

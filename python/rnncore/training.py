@@ -198,7 +198,8 @@ class Trainer:
         Every `validate_every` steps and at the end there is a validation, a record in the history
         and a checkpoint. "patience" ends the run after so many validations without a new best,
         "seconds" after so much time in this call; else it is "steps". `quiet` runs print nothing;
-        others a line for each record, and a progress bar with `show_progress`.
+        others a line for each record, and a progress bar with `show_progress`. `patience` without
+        `validate` raises `ValueError`.
 
         Ctrl-C ends it after the running step: the checkpoint is written and a `KeyboardInterrupt`
         raised that says so. A second Ctrl-C strikes at once. A training loss (or a norm to be
@@ -208,8 +209,9 @@ class Trainer:
         check_size("validate_every", validate_every)
         if patience is not None and self.validate is None:
             raise ValueError("patience counts validations: it needs validate, or to be None")
-        deadline = time.perf_counter() + (seconds or math.inf)
-        limits, reason = Limits(steps, patience or math.inf, deadline), None
+        most = math.inf if patience is None else check_count("patience", patience)
+        left = math.inf if seconds is None else check_number("seconds", seconds)
+        limits, reason = Limits(steps, most, time.perf_counter() + left), None
         with (
             held_interrupts() as interrupted,
             progress_bar(steps, self.progress.step, show=show_progress and not quiet) as bar,
