@@ -1,20 +1,20 @@
-"""What comes in and goes out as arrays: checked arguments, named collections, files."""
+"""What comes in and goes out as arrays: checked arguments, named collections."""
 
 from __future__ import annotations
 
-import json
 import math
 import operator
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from .files import load_arrays as load_arrays
+from .files import save_arrays as save_arrays
+from .files import write_atomic as write_atomic
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -218,75 +218,6 @@ def load_into(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) 
         raise ValueError("these entries do not fit: " + "; ".join(faults))
     for name, array in fitting.items():
         target[name][...] = array
-
-
-def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
-    """Replace the file at `path` by `data`, wholly or not at all."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def save_arrays(
-    path: str | os.PathLike[str],
-    arrays: Mapping[str, Array],
-    metadata: Mapping[str, Any] | None = None,
-) -> None:
-    """Write named arrays to a safetensors file, replacing it atomically.
-
-    `metadata` is stored beside them, each value as JSON.
-    """
-    from safetensors.numpy import save  # here, not above: most users of `import rnncore` never save
-
-    text = {key: json.dumps(value) for key, value in (metadata or {}).items()}
-    # safetensors writes a Fortran-ordered array's bytes as if it were C-ordered, silently.
-    data = save(
-        {name: np.asarray(array, order="C") for name, array in arrays.items()}, text or None
-    )
-    write_atomic(path, data)
-
-
-def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Read `(arrays, metadata)` back from a safetensors file.
-
-    Raises `FileNotFoundError`, or `ValueError` naming the file if it is not a readable safetensors
-    file with JSON metadata.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no such model file: {os.fspath(path)}")
-    try:
-        with safe_open(os.fspath(path), framework="numpy") as file:
-            metadata = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except (
-        SafetensorError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,  # a dtype that NumPy has not
-        RecursionError,
-    ) as error:
-        raise ValueError(
-            f"{os.fspath(path)} is not a readable safetensors file: {error}"
-        ) from error
 
 
 def join_names(parts: Iterable[tuple[str, Mapping[str, Array]]]) -> dict[str, Array]:
