@@ -126,20 +126,26 @@ def check_size(name: str, value: int) -> int:
 
 
 class _Room:
-    """How many numbers a model may have, and how many of them it has not drawn yet."""
+    """What a model of a file may still take: numbers to be drawn, places of modules said before.
 
-    def __init__(self, count: int) -> None:
+    Not everything that is drawn need be kept, and not every module has parameters.
+    """
+
+    def __init__(self, count: int, entries: int) -> None:
         self.count, self.size = count, max(count, 1 << 16)
-        self.left = 2 * count + (1 << 12)  # not everything that is drawn need be kept
+        self.numbers, self.places = 2 * count + (1 << 12), 4 * entries + (1 << 12)
 
 
 _room: ContextVar[_Room | None] = ContextVar("_room", default=None)
 
 
 @contextmanager
-def room_for(count: int) -> Iterator[None]:
-    """Refuse sizes and parameters that go far beyond `count` numbers, before they take memory."""
-    token = _room.set(_Room(count))
+def room_for(count: int, entries: int = 0) -> Iterator[None]:
+    """Refuse what goes far beyond a file of `count` numbers in `entries`, before it takes memory.
+
+    Sizes, parameters (`take_room`), and modules that are seen in many places (`take_places`).
+    """
+    token = _room.set(_Room(count, entries))
     try:
         yield
     finally:
@@ -150,9 +156,20 @@ def take_room(shape: tuple[int, ...]) -> None:
     """Say that a parameter of this shape comes to be; see `room_for`."""
     room = _room.get()
     if room is not None:
-        room.left -= math.prod(shape)
-        if room.left < 0:
+        room.numbers -= math.prod(shape)
+        if room.numbers < 0:
             raise ValueError(f"shape {shape}: the file holds no more than {room.count} numbers")
+
+
+def take_places(count: int) -> None:
+    """Say that so many modules are seen once more, without a word of their own; see `room_for`."""
+    room = _room.get()
+    if room is not None:
+        room.places -= count
+        if room.places < 0:
+            raise ValueError(
+                f"shared modules stand in {count} more places, which is more than the file allows"
+            )
 
 
 def float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
@@ -199,24 +216,34 @@ def _thawed(arrays: Mapping[str, Array]) -> Arrays:
     return Arrays({n: a if a.flags.writeable else np.array(a) for n, a in arrays.items()})
 
 
-def load_into(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) -> None:
-    """Copy `source` into `target` if every name, shape and dtype fits; else raise, naming them all.
+def fitting(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
+    """Return the arrays of `source` if every name, shape and dtype is that of `target`.
 
     Raises `ValueError` listing all that is missing, unknown or misshapen, `TypeError` where a dtype
-    would lose precision. Nothing is copied unless everything fits.
+    would lose precision.
     """
     faults = [f"missing {name!r}" for name in target if name not in source]
     faults += [f"unknown {name!r}" for name in source if name not in target]
-    fitting = {}
+    found = {}
     for name in target:
         if name in source:
             array = as_array(name, source[name], target[name].dtype)
             if array.shape != target[name].shape:
                 faults.append(f"{name!r} must have shape {target[name].shape}, got {array.shape}")
-            fitting[name] = array
+            found[name] = array
     if faults:
         raise ValueError("these entries do not fit: " + "; ".join(faults))
-    for name, array in fitting.items():
+    return found
+
+
+def load_into(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) -> None:
+    """Copy `source` into `target`, or raise what `fitting` raises, and nothing is copied."""
+    copy_into(target, fitting(target, source))
+
+
+def copy_into(target: Mapping[str, Array], source: Mapping[str, Array]) -> None:
+    """Copy arrays that are known to fit."""
+    for name, array in source.items():
         target[name][...] = array
 
 

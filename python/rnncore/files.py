@@ -43,13 +43,13 @@ def one_line(text: object, most: int = 1000) -> str:
 
 
 @contextmanager
-def reading(path: str | os.PathLike[str], what: str = "") -> Iterator[None]:
+def reading(path: str | os.PathLike[str], what: str = "", hint: str = "") -> Iterator[None]:
     """Make of all that a damaged file raises one `ValueError` that names the file, in one line."""
     try:
         yield
     except DAMAGE as error:
         said = str(error) if isinstance(error, (ValueError, TypeError)) else repr(error)
-        raise ValueError(f"{os.fspath(path)}{what}: {one_line(said)}") from error
+        raise ValueError(f"{os.fspath(path)}{what}: {one_line(said)}{hint}") from error
 
 
 # Writing
@@ -237,7 +237,7 @@ def _json_or_text(text: str) -> Any:
 
 
 def _as_flags(flat: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return flat != 0
+    return flat.astype(np.bool_)
 
 
 def _widened(flat: npt.NDArray[Any]) -> npt.NDArray[Any]:
