@@ -14,6 +14,7 @@ from typing import Any
 
 from ..arrays import load_arrays
 from ..curves import plot_history, require_matplotlib
+from ..files import reading
 from . import options
 from .recipe import Recipe, Run, digest, fit_and_save, introduce, prepare, steps_within
 
@@ -89,11 +90,9 @@ def _prepared(args: argparse.Namespace, text: str, checkpoint: Path) -> Run:
 def _resumed_recipe(checkpoint: Path, given: dict[str, Any], text: str) -> Recipe:
     """Return a checkpoint's recipe; raises `ValueError` where the text or an option differs."""
     _, metadata = load_arrays(checkpoint)
-    try:
+    with reading(checkpoint, " is not a checkpoint of this command"):
         kept = metadata["metadata"]
-        recipe, kept_digest = Recipe(**kept["recipe"]), kept["text"]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{checkpoint} is not a checkpoint of this command") from error
+        recipe, kept_digest = Recipe.checked(kept["recipe"]), kept["text"]
     if kept_digest != digest(text):
         raise ValueError("the text is not the one that the run was started with")
     for name, value in given.items():
