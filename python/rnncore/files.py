@@ -8,7 +8,7 @@ import math
 import os
 import stat
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
 from typing import Any, BinaryIO, NamedTuple
@@ -42,12 +42,24 @@ def one_line(text: object, most: int = 1000) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
+def listed(names: Iterable[object], most: int = 10) -> str:
+    """Return names for a message: the first of them, and how many more there are."""
+    said = [f"{name!r:.80}" for name in names]
+    more = f" and {len(said) - most} more" if len(said) > most else ""
+    return (", ".join(said[:most]) or "none") + more
+
+
 @contextmanager
-def reading(path: str | os.PathLike[str], what: str = "", hint: str = "") -> Iterator[None]:
+def reading(
+    path: str | os.PathLike[str],
+    what: str = "",
+    hint: str = "",
+    damage: tuple[type[Exception], ...] = DAMAGE,
+) -> Iterator[None]:
     """Make of all that a damaged file raises one `ValueError` that names the file, in one line."""
     try:
         yield
-    except DAMAGE as error:
+    except damage as error:
         said = str(error) if isinstance(error, (ValueError, TypeError)) else repr(error)
         raise ValueError(f"{os.fspath(path)}{what}: {one_line(said)}{hint}") from error
 

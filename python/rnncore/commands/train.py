@@ -53,7 +53,9 @@ def run(args: argparse.Namespace) -> None:
     if args.plot:
         options.check_writable(args.plot)
         require_matplotlib()
-    checkpoint = checkpoint_of(args.out)
+    checkpoint = None if options.is_special(args.out) else checkpoint_of(args.out)
+    if checkpoint:
+        options.check_writable(checkpoint)
     run = _prepared(args, options.read_text(args.text), checkpoint)
     introduce(run)
     try:
@@ -61,7 +63,8 @@ def run(args: argparse.Namespace) -> None:
             run, args.out, seconds=args.minutes and 60 * args.minutes, checkpoint=checkpoint
         )
     except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(f"{stop}; --resume goes on from there") from stop
+        hint = "; --resume goes on from there" if checkpoint else ""
+        raise KeyboardInterrupt(f"{stop}{hint}") from stop
     if args.plot:
         plot_history(run.trainer.history, args.plot)
         print(f"curve saved as {args.plot}")
@@ -75,9 +78,11 @@ def checkpoint_of(model: Path) -> Path:
     return model.with_name(f"{model.name}.checkpoint")
 
 
-def _prepared(args: argparse.Namespace, text: str, checkpoint: Path) -> Run:
+def _prepared(args: argparse.Namespace, text: str, checkpoint: Path | None) -> Run:
     given = {f.name: getattr(args, f.name) for f in fields(Recipe) if hasattr(args, f.name)}
     if args.resume:
+        if checkpoint is None:
+            raise ValueError(f"--resume: {args.out} is no regular file, and has no checkpoint")
         run = prepare(text, _resumed_recipe(checkpoint, given, text))
         run.trainer.resume(checkpoint)
         return run
