@@ -93,16 +93,21 @@ def _replace(target: str, data: bytes, mode: int | None) -> None:
     start = f".rnncore-{zlib.crc32(os.fsencode(name)):08x}-"  # short: names may have 255 bytes
     _sweep(folder, start)
     temporary = os.path.join(folder, start + os.urandom(8).hex())
+    opened: list[FileIO] = []
     try:
-        with _unnamed(folder) or _named(temporary) as file:
-            if mode is not None:
-                os.fchmod(file.fileno(), stat.S_IMODE(mode))
-            _write(file, data)
-            os.fsync(file.fileno())
-            if not os.fstat(file.fileno()).st_nlink:
-                _give_name(file, temporary)
-            os.replace(temporary, target)
+        if not _open_unnamed(opened, folder):
+            _open_named(opened, temporary)
+        file = opened[-1]
+        if mode is not None:
+            os.fchmod(file.fileno(), stat.S_IMODE(mode))
+        _write(file, data)
+        os.fsync(file.fileno())
+        if not os.fstat(file.fileno()).st_nlink:
+            _give_name(file, temporary)
+        os.replace(temporary, target)
     finally:
+        for file in opened:
+            file.close()
         with suppress(FileNotFoundError):
             os.unlink(temporary)  # only after an error or an interrupt there is one
     _sync(folder)
@@ -114,31 +119,30 @@ def _write(file: FileIO, data: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
-def _unnamed(folder: str) -> FileIO | None:
-    """Open a file without a name, locked: nothing of it outlives the process. None: not here."""
+# Files are opened by one call of C that puts them where they will be closed: an interrupt after the
+# system has opened one, and before Python has noted its number, would leave it open for good.
+
+
+def _open_unnamed(opened: list[FileIO], folder: str) -> bool:
+    """Open and lock a file without a name, of which nothing outlives the process, if there are."""
     if not hasattr(os, "O_TMPFILE") or not os.path.isdir("/proc/self/fd"):
-        return None
+        return False
     numbers = map(os.open, (folder,), (os.O_TMPFILE | os.O_WRONLY,), (0o666,))
     try:
-        # One call of C from the system's number to the object that closes it: an interrupt in
-        # between would leave the file open for good.
-        file = next(map(FileIO, numbers, ("wb",)))
+        opened.extend(map(FileIO, numbers, ("wb",)))
     except OSError as error:
         if error.errno not in _NO_UNNAMED:
             raise
-        return None
-    _lock(file)
-    return file
+        return False
+    _lock(opened[-1])
+    return True
 
 
-def _named(path: str) -> FileIO:
+def _open_named(opened: list[FileIO], path: str) -> None:
     """Make a file and lock it; one that `_sweep` has taken away before the lock is made again."""
-    while True:
-        file = FileIO(path, "xb")
-        _lock(file)
-        if os.fstat(file.fileno()).st_nlink:
-            return file
-        file.close()
+    while not opened or not os.fstat(opened[-1].fileno()).st_nlink:
+        opened.extend(map(FileIO, (path,), ("xb",)))
+        _lock(opened[-1])
 
 
 def _give_name(file: FileIO, path: str) -> None:
@@ -181,7 +185,7 @@ def _sync(folder: str) -> None:
     """Put a folder's names on the disk, where the system allows it."""
     numbers: list[int] = []
     try:
-        numbers.extend(map(os.open, (folder,), (os.O_RDONLY,)))  # one call of C: see `_unnamed`
+        numbers.extend(map(os.open, (folder,), (os.O_RDONLY,)))
         os.fsync(numbers[0])
     except PermissionError:
         pass  # it may be written to and not read
@@ -203,12 +207,15 @@ def save_arrays(
     """Write named arrays to a safetensors file, replacing it atomically (`write_atomic`).
 
     `metadata` is stored beside them, each value as JSON. Raises `ValueError` for an array named
-    `__metadata__`, which the format cannot say.
+    `__metadata__`, which the format cannot say, and `TypeError` for a dtype that it has not.
     """
     from safetensors.numpy import save  # here, not above: most users of `import rnncore` never save
 
     if _METADATA in arrays:
         raise ValueError(f"an array must not be named {_METADATA!r}: the format keeps that name")
+    for name, array in arrays.items():
+        if np.asarray(array).dtype.newbyteorder("=") not in _WRITTEN:
+            raise TypeError(f"{name!r:.80} is {array.dtype}, which a safetensors file cannot hold")
     text = {key: json.dumps(value) for key, value in (metadata or {}).items()}
     # safetensors writes a Fortran-ordered array's bytes as if it were C-ordered, silently.
     data = save(
@@ -261,6 +268,7 @@ def _widened(flat: npt.NDArray[Any]) -> npt.NDArray[Any]:
 _STORED = {"U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4"}
 _STORED |= {"U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
 _STORED |= {"BOOL": "u1", "BF16": "<u2"}
+_WRITTEN = {np.dtype(bool), *(np.dtype(name).newbyteorder("=") for name in _STORED.values())}
 #: And what becomes of those that NumPy has not.
 _CONVERTED: dict[str, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]]
 _CONVERTED = {"BOOL": _as_flags, "BF16": _widened}
