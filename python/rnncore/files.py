@@ -206,10 +206,13 @@ def save_arrays(
 ) -> None:
     """Write named arrays to a safetensors file, replacing it atomically (`write_atomic`).
 
-    `metadata` is stored beside them, each value as JSON. Raises `ValueError` for an array named
-    `__metadata__`, which the format cannot say, and `TypeError` for a dtype that it has not.
+    `metadata` is stored beside them, each value as JSON. Raises `TypeError` for a dtype that the
+    format has not, `ValueError` for an array named `__metadata__` and for more names and metadata
+    than it allows.
     """
-    from safetensors.numpy import save  # here, not above: most users of `import rnncore` never save
+    # Here, not above: most users of `import rnncore` never save.
+    from safetensors import SafetensorError
+    from safetensors.numpy import save
 
     if _METADATA in arrays:
         raise ValueError(f"an array must not be named {_METADATA!r}: the format keeps that name")
@@ -218,9 +221,11 @@ def save_arrays(
             raise TypeError(f"{name!r:.80} is {array.dtype}, which a safetensors file cannot hold")
     text = {key: json.dumps(value) for key, value in (metadata or {}).items()}
     # safetensors writes a Fortran-ordered array's bytes as if it were C-ordered, silently.
-    data = save(
-        {name: np.asarray(array, order="C") for name, array in arrays.items()}, text or None
-    )
+    ordered = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    try:
+        data = save(ordered, text or None)
+    except SafetensorError as error:
+        raise ValueError(f"this does not fit into a safetensors file: {error}") from error
     write_atomic(path, data)
 
 
