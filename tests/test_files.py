@@ -243,6 +243,27 @@ def test_huge_models_in_small_files(tmp_path):
         rnncore.load(tmp_path / "model")
 
 
+@pytest.mark.parametrize("leaf", ["Tanh", "LSTM"])
+def test_small_files_of_many_places(leaf, tmp_path):
+    sizes = {"input_size": 1, "hidden_size": 1} if leaf == "LSTM" else {}
+    described = {"class": leaf, "arguments": sizes}
+    for level in range(45, 0, -1):
+        described = {"class": "Chain", "arguments": {"layers": [described, {"shared": level}]}}
+    save_arrays(tmp_path / "model", {"a": np.ones(9)}, {"rnncore": {"module": described}})
+    with pytest.raises(ValueError, match="model: shared modules stand in"):
+        rnncore.load(tmp_path / "model")
+
+
+def test_a_file_that_does_not_fit_is_named_and_changes_nothing(tmp_path):
+    leaf = Leaf(1.0)
+    weight, bias = np.ones((2, 3), "f4") * 5, np.ones(2, "f4")
+    for named in ({"weight": weight}, {"weight": weight, "bias": bias.astype("f8")}):
+        save_arrays(tmp_path / "model", named)
+        with pytest.raises(ValueError, match=r"model: .*bias"):
+            leaf.load(tmp_path / "model")
+        assert (leaf.params["weight"] == 1).all()
+
+
 def test_bottomless_metadata(tmp_path):
     path = tmp_path / "model"
     for text in ("[" * 100_000, "[" * 900 + "]" * 900, '{"module": ' + "[" * 150 + "]" * 150 + "}"):
