@@ -187,16 +187,19 @@ class Arrays(dict[str, Array]):
     """
 
     def __setitem__(self, name: str, value: npt.ArrayLike) -> None:
+        array = self._checked(name, value)
+        if array is not self[name]:
+            self[name][...] = array
+
+    def _checked(self, name: str, value: npt.ArrayLike) -> Array:
         if name not in self:
             raise KeyError(f"no array named {name!r}; there are {', '.join(self)}")
-        mine = self[name]
-        if value is not mine:
-            mine[...] = as_shape(name, value, mine.dtype, mine.shape)
+        return as_shape(name, value, self[name].dtype, self[name].shape)
 
     def update(self, *args: Any, **kwargs: Any) -> None:
-        """Copy every given array into the one of the same name."""
-        for name, value in dict(*args, **kwargs).items():
-            self[name] = value
+        """Copy every given array into the one of the same name, or none if one does not fit."""
+        given = dict(*args, **kwargs)
+        copy_into(self, {name: self._checked(name, value) for name, value in given.items()})
 
     def __ior__(self, other: Any) -> Arrays:  # type: ignore[override, misc]
         self.update(other)
