@@ -115,16 +115,39 @@ def random_input(module: Module, steps: int = 7, batch: int = 3) -> Array:
     return rng.standard_normal((*axes, 4)).astype(np.float32)
 
 
+#: What a damaged file raises on the walk through what it holds.
+_DAMAGE: tuple[type[Exception], ...]
+_DAMAGE = (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+#: How long a message about a file may be, and the part of it that one value may have.
+_MOST, _MOST_OF_A_VALUE = 380, 80
+
+
 @contextmanager
-def readable(unless: str, *more: type[Exception]) -> Iterator[None]:
-    """Make one `ValueError` of all that a damaged file raises on the walk through what it holds."""
-    damage: tuple[type[Exception], ...]
-    damage = (LookupError, TypeError, AttributeError, OverflowError, RecursionError, *more)
+def readable(name: str, fault: str, *more: type[Exception]) -> Iterator[None]:
+    """Make one `ValueError`, a line with the file's name, of all that a damaged file raises.
+
+    `fault` is said of what is no error on purpose.
+    """
+    damage = (*_DAMAGE, *more)
     try:
         yield
     except damage as error:
         said = str(error) if isinstance(error, ValueError) else repr(error)
-        raise ValueError(f"{unless}: {said}") from error
+        raise ValueError(f"{name} {fault}: {cut(said)}") from error
+    except ValueError as error:
+        raise ValueError(f"{name}: {cut(str(error))}") from error
+
+
+def cut(text: str, most: int = _MOST) -> str:
+    """Return a text as one line, its middle left out where it is too long."""
+    if len(text) > most:
+        text = f"{text[: most - 40]} ... {text[-35:]}"
+    return " ".join(text.split())
+
+
+def shown(value: object) -> str:
+    """What a message shows of a value from a file."""
+    return cut(repr(value), _MOST_OF_A_VALUE)
 
 
 def regate(rows: Array, source: str, target: str) -> Array:
@@ -205,7 +228,7 @@ def check_representable(where: str, layer: Module, allowed: Sequence[str]) -> di
 
 def refusal(where: str, what: str) -> ValueError:
     """The error that says what cannot be converted."""
-    return ValueError(f"{where} cannot represent {what}")
+    return ValueError(f"{where} cannot represent {cut(what, 240)}")
 
 
 def chain_of(modules: Sequence[Module]) -> Any:
