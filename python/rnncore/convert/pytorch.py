@@ -22,9 +22,11 @@ from ..recurrent import GRUCell, LSTMCell, RNNCell
 from ..reference.sequence import forward
 from ..step import Step
 from . import common
-from .common import GATES, Report, Verify, refusal
+from .common import GATES, Report, Verify, cut, refusal
 
 _CELLS = {"rnn": RNNCell, "lstm": LSTMCell, "gru": GRUCell}
+#: Names of entries whose weights torch computes from others.
+_COMPUTED = re.compile(r".*(?:weight|bias)\w*_[gv]|(?:.*\.)?parametrizations\..*")
 _RECURRENT = re.compile(r"(.*?)((?:weight|bias)_(?:ih|hh|hr))(?:_l(\d+)(_reverse)?)?")
 
 State = Mapping[str, npt.ArrayLike]
@@ -108,11 +110,12 @@ def _only_prefix(state: dict[str, Array]) -> str:
     matches = {name: _RECURRENT.fullmatch(name) for name in state}
     found = list(dict.fromkeys(m[1] for m in matches.values() if m))
     others = [name for name, match in matches.items() if not match]
+    _check_given(others)
     if len(found) != 1 or others:
         layers = ", ".join(repr(name.removesuffix(".")) for name in found) or "none"
         raise ValueError(
-            f"give a prefix, or a sequence of them: recurrent layers are {layers}; "
-            f"other entries are {', '.join(map(repr, others)) or 'none'}"
+            f"give a prefix, or a sequence of them: recurrent layers are {cut(layers, 200)}; "
+            f"other entries are {cut(', '.join(map(repr, others)), 200) or 'none'}"
         )
     return found[0]
 
@@ -133,14 +136,27 @@ def _layer(
         if name.startswith(start)
     }
     if not own:
-        raise ValueError(f"no entry begins with {start!r}; there are {', '.join(state)}")
+        raise ValueError(f"no entry begins with {start!r}; there are {cut(', '.join(state), 200)}")
     dtype = common.dtype_of(own.values(), dtype)
+    _check_given([start + name for name in own])
     if "weight" in own:
         return _plain(start, own, is_first, dtype)
     strange = [start + name for name in own if not _own_name(name)]
     if strange:
         raise refusal("rnncore", f"the entries {', '.join(strange)}")
     return _recurrent(start, own, cell, batch_first, dtype, options)
+
+
+def _check_given(names: Sequence[str]) -> None:
+    """Refuse entries of weight_norm and other parametrizations: they are not the weights."""
+    computed = [name for name in names if _COMPUTED.fullmatch(name)]
+    if computed:
+        raise ValueError(
+            f"the entries {cut(', '.join(computed), 200)} are of weight_norm or another "
+            "parametrization: before state_dict() call torch.nn.utils.remove_weight_norm(module, "
+            "name), or torch.nn.utils.parametrize.remove_parametrizations(module, name), for each "
+            "weight that has one"
+        )
 
 
 def _own_name(name: str) -> bool:
