@@ -15,13 +15,18 @@ class Budget:
     def __init__(self, size: int) -> None:
         self.size, self.left = size, RATIO * size + LEAST
 
+    def add(self, size: int) -> None:
+        """Say that so many bytes of another file belong to this one."""
+        self.size += size
+        self.left += RATIO * size
+
     def check(self, what: str, shape: Sequence[int], itemsize: int = 1) -> int:
         """Return the bytes of an array of this shape; `ValueError` if so many are not left."""
         wanted = math.prod(shape) * itemsize
         if min(shape, default=0) < 0 or wanted > self.left:
             raise ValueError(
-                f"{what}: an array of shape {tuple(shape)} is too large: of {self.size} bytes "
-                f"that are given, no more than {self.left} others may still be made"
+                f"{what} of shape {tuple(shape)!s:.80} is too large: "
+                f"a file of {self.size} bytes may ask for {self.left} more"
             )
         return wanted
 

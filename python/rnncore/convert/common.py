@@ -19,6 +19,7 @@ from ..recurrent import GRU, LSTM, RNN
 from ..sequences import walk
 from ..stack import Layers
 from ..step import Step
+from .budget import Budget
 
 #: The classes by the names of their cells.
 CLASSES: dict[str, type[RNN | LSTM | GRU]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
@@ -96,23 +97,37 @@ def input_and_output(verify: Verify, random: Callable[[], Array]) -> tuple[Array
     return np.asarray(verify), None
 
 
-def random_input(module: Module, steps: int = 7, batch: int = 3) -> Array:
-    """Draw an input that the module takes."""
+def random_input(
+    module: Module, steps: int = 7, batch: int = 3, budget: Budget | None = None
+) -> Array:
+    """Draw an input that the module takes; the budget is asked before."""
     rng = np.random.default_rng(0)
     batch_first = any(getattr(part, "batch_first", False) for part in walk(module))
     axes = (batch, steps) if batch_first else (steps, batch)
+    shape, dtype, indices = _input_of(module, axes, batch)
+    if budget is not None:
+        budget.take("an input", shape, 8)
+    if indices:
+        return rng.integers(indices, size=shape)
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def _input_of(
+    module: Module, axes: tuple[int, int], batch: int
+) -> tuple[tuple[int, ...], Any, int]:
+    """The shape and dtype of an input, and below which number it is where it is one of indices."""
     for part in walk(module):
         if isinstance(part, layers.Embedding):
-            return rng.integers(part.num_embeddings, size=axes)
+            return axes, np.int64, part.num_embeddings
         if isinstance(part, Step):
-            return rng.standard_normal((batch, part.input_size)).astype(part.dtype)
+            return (batch, part.input_size), part.dtype, 0
         if isinstance(part, Layers):
-            return rng.standard_normal((*axes, part.input_size)).astype(part.dtype)
+            return (*axes, part.input_size), part.dtype, 0
         if isinstance(part, layers.Linear):
-            return rng.standard_normal((*axes, part.in_features)).astype(part.dtype)
+            return (*axes, part.in_features), part.dtype, 0
         if isinstance(part, layers.LayerNorm):
-            return rng.standard_normal((*axes, *part.normalized_shape)).astype(part.dtype)
-    return rng.standard_normal((*axes, 4)).astype(np.float32)
+            return (*axes, *part.normalized_shape), part.dtype, 0
+    return (*axes, 4), np.float32, 0
 
 
 #: What a damaged file raises on the walk through what it holds.
@@ -133,12 +148,12 @@ def readable(name: str, fault: str, *more: type[Exception]) -> Iterator[None]:
         yield
     except damage as error:
         said = str(error) if isinstance(error, ValueError) else repr(error)
-        raise ValueError(f"{name} {fault}: {cut(said)}") from error
+        raise ValueError(f"{name} {fault}: {cut(said, _MOST)}") from error
     except ValueError as error:
-        raise ValueError(f"{name}: {cut(str(error))}") from error
+        raise ValueError(f"{name}: {cut(str(error), _MOST)}") from error
 
 
-def cut(text: str, most: int = _MOST) -> str:
+def cut(text: str, most: int) -> str:
     """Return a text as one line, its middle left out where it is too long."""
     if len(text) > most:
         text = f"{text[: most - 40]} ... {text[-35:]}"
