@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +89,8 @@ class Node:
             with np.errstate(all="ignore"):  # a graph may divide by zero, as elsewhere
                 take(budget, self.op, given, self.attributes)
                 results = self.function(*given)
+            if len(results) < len(self.outputs):
+                raise ValueError(f"makes {len(results)} outputs, not {len(self.outputs)}")
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             raise ValueError(f"{self.where}: {error}") from error
         for name, result in zip(self.outputs, results, strict=False):
@@ -115,14 +117,12 @@ class OnnxModel:
             if value.name not in self._constants
         }
         self.outputs = tuple(value.name for value in graph.output)
+        self._made = {*self._constants, *self.inputs}
         self.layers: dict[str, Module] = {}
         self._nodes: list[Node] = []
         for at, node in enumerate(graph.node):
             self._add(onnx, node, cut(f"{node.op_type} {node.name or at}", 120), opset)
-        known = {*self.inputs, *self._constants, *(n for node in self._nodes for n in node.outputs)}
-        for name in self.outputs:
-            if name not in known:
-                raise ValueError(f"no node makes the output {shown(name)}")
+        self._check_made("the graph", self.outputs)
 
     def run(self, *inputs: npt.ArrayLike, **named: npt.ArrayLike) -> tuple[Array, ...]:
         """Return the outputs in the file's order; inputs come in the file's order or by name.
@@ -212,6 +212,8 @@ class OnnxModel:
             raise refusal("rnncore", f"the operator {node.domain}.{node.op_type} ({where})")
         if node.op_type not in _KNOWN:
             raise refusal("rnncore", f"the operator {node.op_type} ({where})")
+        self._check_made(where, node.input)
+        self._made.update(node.output)
         attributes = dict(attributes_of(onnx, where, node))
         if node.op_type == "Constant":
             self._constants[node.output[0]] = constant_of(where, attributes)
@@ -223,6 +225,11 @@ class OnnxModel:
             ready.run(self._constants, self._budget)
         else:
             self._nodes.append(ready)
+
+    def _check_made(self, where: str, names: Iterable[str]) -> None:
+        for name in names:
+            if name and name not in self._made:
+                raise ValueError(f"{where} reads {shown(name)}, which nothing before it makes")
 
     def _function(self, node: Any, where: str, opset: int, attributes: dict[str, Any]) -> Function:
         for name in list(node.output)[OUTPUTS.get(node.op_type, 1) :]:
