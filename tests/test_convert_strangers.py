@@ -38,6 +38,7 @@ def test_a_budget_is_taken_before_and_only_once():
 
 def test_messages_are_cut_in_the_middle():
     assert cut("a\n b", 80) == "a b"
+    assert cut("a\x1b[31m", 80) == r"a\x1b[31m"
     assert len(cut("x" * 10**6, 80)) == 80
     assert cut("a" * 100 + "end", 80).endswith("aend")
 

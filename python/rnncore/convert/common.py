@@ -157,7 +157,8 @@ def cut(text: str, most: int) -> str:
     """Return a text as one line, its middle left out where it is too long."""
     if len(text) > most:
         text = f"{text[: most - 40]} ... {text[-35:]}"
-    return " ".join(text.split())
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def shown(value: object) -> str:

@@ -110,12 +110,12 @@ def _only_prefix(state: dict[str, Array]) -> str:
     matches = {name: _RECURRENT.fullmatch(name) for name in state}
     found = list(dict.fromkeys(m[1] for m in matches.values() if m))
     others = [name for name, match in matches.items() if not match]
-    _check_given(others)
+    _check_given([name for name in others if _RECURRENT.match(name)])
     if len(found) != 1 or others:
         layers = ", ".join(repr(name.removesuffix(".")) for name in found) or "none"
         raise ValueError(
-            f"give a prefix, or a sequence of them: recurrent layers are {cut(layers, 200)}; "
-            f"other entries are {cut(', '.join(map(repr, others)), 200) or 'none'}"
+            f"give a prefix, or a sequence of them: recurrent layers are {layers}; "
+            f"other entries are {', '.join(map(repr, others)) or 'none'}"
         )
     return found[0]
 
@@ -136,7 +136,7 @@ def _layer(
         if name.startswith(start)
     }
     if not own:
-        raise ValueError(f"no entry begins with {start!r}; there are {cut(', '.join(state), 200)}")
+        raise ValueError(f"no entry begins with {start!r}; there are {', '.join(state)}")
     dtype = common.dtype_of(own.values(), dtype)
     _check_given([start + name for name in own])
     if "weight" in own:
