@@ -134,9 +134,11 @@ class TestExternal:
         path, linear = self.saved(tmp_path / "in")
         x = np.ones((2, 3, 40), "f4")
         assert_close({"y": from_onnx(path).run(x)[0]}, {"y": linear(x)}, 1e-6)
+        what = "give the path of the model"
+        with pytest.raises(ValueError, match=what):
+            from_onnx(path.read_bytes())
         monkeypatch.chdir(path.parent)
         assert_close({"y": from_onnx("m.onnx").run(x)[0]}, {"y": linear(x)}, 1e-6)
-        what = "give the path of the model"
         for source in (path.read_bytes(), onnx.load(path, load_external_data=False)):
             with pytest.raises(ValueError, match=what):  # though m.data is where we are
                 from_onnx(source)

@@ -204,10 +204,25 @@ def test_one_text_in_an_attribute_many_times(tmp_path):
     path = tmp_path / "model.h5"
     h5(path, plain)
     with h5py.File(path, "r+") as file:
-        file["model_weights/dense"].attrs["weight_names"] = ["x" * 60000] * 2000
+        file["model_weights/dense"].attrs["weight_names"] = ["x" * 20000] * 50
     refused_cheaply(
         lambda: from_keras(path), "the attribute weight_names of .* is too large", 1 << 24
     )
+
+
+def test_a_damaged_heap_of_texts(tmp_path):
+    """libhdf5 walks for ever along free space of size zero."""
+    path = tmp_path / "model.h5"
+    h5(path, plain)
+    data = path.read_bytes()
+    at = data.index(b"GCOL") + 16
+    while data[at : at + 2] != bytes(2):
+        size = int.from_bytes(data[at + 8 : at + 16], "little")
+        at += 16 + -(-size // 8) * 8
+    for size in (0, 8, 1 << 40):
+        path.write_bytes(data[: at + 8] + size.to_bytes(8, "little") + data[at + 16 :])
+        with pytest.raises(ValueError, match="its strings of variable length are damaged"):
+            from_keras(path)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.weights.h5", "metadata.json"])

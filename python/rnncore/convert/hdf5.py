@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,6 +24,37 @@ def import_h5py() -> Any:
             "reading Keras models needs h5py: pip install 'rnncore[convert]'"
         ) from error
     return h5py
+
+
+@contextmanager
+def opened(data: bytes, budget: Budget) -> Iterator[Hdf5]:
+    """Open the bytes of a file."""
+    h5py = import_h5py()
+    _check_heaps(data)
+    with h5py.File(io.BytesIO(data), "r") as file:
+        if file.id.get_create_plist().get_sizes() != (8, 8):
+            raise ValueError("its addresses do not have 8 bytes")
+        yield Hdf5(file, budget)
+
+
+_HEAP = b"GCOL\1\0\0\0"
+
+
+def _check_heaps(data: bytes) -> None:
+    """Refuse damaged heaps, where texts of any length lie: in some libhdf5 walks for ever."""
+    begin = data.find(_HEAP)
+    while begin >= 0:
+        heap = data[begin : begin + int.from_bytes(data[begin + 8 : begin + 16], "little")]
+        at = 16
+        while at + 16 <= len(heap):
+            index, size = struct.unpack_from("<H6xQ", heap, at)
+            if not index and size < 16:
+                break
+            at += 16 + -(-size // 8) * 8 if index else size  # what is free counts its own head
+        following = data.find(_HEAP, begin + 8)
+        if not len(heap) - 16 < at <= len(heap) or 0 <= following < begin + len(heap):
+            raise ValueError("its strings of variable length are damaged")
+        begin = following
 
 
 class Hdf5:

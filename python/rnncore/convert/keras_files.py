@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -11,6 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from ..reference.keras import KerasLayer
 from . import common
 from .budget import RATIO, Budget
 from .common import as_floats, refusal, shown
-from .hdf5 import Hdf5, import_h5py
+from .hdf5 import Hdf5, opened
 from .keras import CELLS, activation_name
 
 _ARRAYS, _CONFIG, _METADATA = "model.weights.h5", "config.json", "metadata.json"
@@ -66,8 +66,7 @@ def read_model(path: str | os.PathLike[str], lengths: bool) -> list[KerasLayer]:
 
 
 def _read_h5(name: str, budget: Budget, lengths: bool) -> list[KerasLayer]:
-    with import_h5py().File(name, "r") as opened:
-        file = Hdf5(opened, budget)
+    with opened(Path(name).read_bytes(), budget) as file:
         config = file.attribute("", "model_config")
         if config is None or _WEIGHTS not in file:
             raise ValueError("it has no model_config: save the whole model, not its weights")
@@ -78,13 +77,13 @@ def _read_h5(name: str, budget: Budget, lengths: bool) -> list[KerasLayer]:
 def _read_zip(name: str, budget: Budget, lengths: bool) -> list[KerasLayer]:
     with zipfile.ZipFile(name) as archive:
         config = _parsed(_member(archive, _CONFIG, budget), budget)
-        arrays = io.BytesIO(_member(archive, _ARRAYS, budget))
+        arrays = _member(archive, _ARRAYS, budget)
         metadata: dict[str, Any] = {}
         if _METADATA in archive.namelist():
             metadata = _parsed(_member(archive, _METADATA, budget), budget)
-        with import_h5py().File(arrays, "r") as opened:
+        with opened(arrays, budget) as file:
             version = _major(metadata.get("keras_version"))
-            return list(_described(config, version, lengths, _by_class(Hdf5(opened, budget))))
+            return list(_described(config, version, lengths, _by_class(file)))
 
 
 def _member(archive: zipfile.ZipFile, name: str, budget: Budget) -> bytes:

@@ -17,19 +17,21 @@ from ..common import shown
 def array_of(onnx: Any, tensor: Any) -> Array:
     """Return a tensor as an array; `ValueError` if its numbers lie elsewhere."""
     if tensor.data_location == onnx.TensorProto.EXTERNAL:  # onnx would look where the process runs
-        raise ValueError(
-            f"the numbers of {shown(tensor.name)} lie in another file: give the path of the model, "
-            "or a model whose numbers have been loaded"
-        )
+        raise _without_a_path(tensor)
     return np.asarray(onnx.numpy_helper.to_array(tensor))
 
 
-def fetch(onnx: Any, proto: Any, folder: str, budget: Budget) -> None:
-    """Fill in the numbers that lie in other files, all of them in this very folder."""
+def fetch(onnx: Any, proto: Any, folder: str | None, budget: Budget) -> None:
+    """Fill in the numbers that lie in other files, all of them in this very folder.
+
+    Raises `ValueError` for those that do not, and for all where there is no folder.
+    """
     files: dict[str, bytes] = {}
     for tensor in _tensors(proto.graph):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
+        if folder is None:
+            raise _without_a_path(tensor)
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
         if location not in files:
@@ -47,6 +49,13 @@ def fetch(onnx: Any, proto: Any, folder: str, budget: Budget) -> None:
         tensor.raw_data = data[begin : begin + size]
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
+
+
+def _without_a_path(tensor: Any) -> ValueError:
+    return ValueError(
+        f"the numbers of {shown(tensor.name)} lie in another file: give the path of the model, "
+        "or a model whose numbers have been loaded"
+    )
 
 
 def _tensors(graph: Any) -> Iterator[Any]:

@@ -59,8 +59,7 @@ def load(source: Source) -> tuple[Any, Budget]:
             data = bytes(source) if path is None else Path(path).read_bytes()
             proto = onnx.load_model_from_string(data)
         budget = Budget(proto.ByteSize())
-        if path is not None:
-            fetch(onnx, proto, os.path.dirname(path), budget)
+        fetch(onnx, proto, None if path is None else os.path.dirname(path), budget)
         with _shapes(proto.graph):
             onnx.checker.check_model(proto)
     return proto, budget
