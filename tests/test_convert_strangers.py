@@ -275,6 +275,18 @@ def test_weights_that_are_no_numbers(tmp_path, value):
         from_rtneural(tmp_path / "m.json")
 
 
+def test_weights_that_float32_does_not_hold(tmp_path):
+    model = {"in_shape": [None, None, 1]}
+    model["layers"] = [{"type": "dense", "weights": [[[1e300]], [2.0]]}]
+    (tmp_path / "m.json").write_text(json.dumps(model))
+    with pytest.raises(ValueError, match="weight has numbers too large for float32: ask for a w"):
+        from_rtneural(tmp_path / "m.json")
+    assert from_rtneural(tmp_path / "m.json", dtype="float64").params["weight"] == 1e300
+    model["layers"][0]["weights"][0] = [[float("inf")]]
+    (tmp_path / "m.json").write_text(json.dumps(model))
+    assert from_rtneural(tmp_path / "m.json").params["weight"] == np.inf
+
+
 @pytest.mark.parametrize(
     ("kind", "config"),
     [

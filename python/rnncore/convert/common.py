@@ -186,10 +186,24 @@ def dtype_of(arrays: Iterable[Array], dtype: npt.DTypeLike | None) -> np.dtype[A
 
 
 def filled(module: Module, params: Mapping[str, Array]) -> Any:
-    """Load parameters into a new module, in its own dtype; raises where names or shapes differ."""
+    """Load parameters into a new module, in its own dtype.
+
+    Raises `ValueError` where names or shapes differ, or numbers are too large for the dtype.
+    """
     dtypes = {name: mine.dtype for name, mine in module.params.items()}
-    module.load_state_dict({n: p.astype(dtypes.get(n, p.dtype)) for n, p in params.items()})
+    module.load_state_dict({n: _cast(n, p, dtypes.get(n, p.dtype)) for n, p in params.items()})
     return module
+
+
+def _cast(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
+    """Return an array in a dtype that may be narrower, which must not make numbers infinite."""
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore"):
+        narrow = array.astype(dtype)
+    if (np.isinf(narrow) > np.isinf(array)).any():
+        raise ValueError(f"{name} has numbers too large for {dtype}: ask for a wider dtype")
+    return narrow
 
 
 def activation_layer(activation: Any) -> Module | None:
