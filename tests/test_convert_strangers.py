@@ -225,6 +225,19 @@ def test_a_damaged_heap_of_texts(tmp_path):
             from_keras(path)
 
 
+def test_a_string_said_to_be_longer_than_it_is(tmp_path):
+    """libhdf5 takes memory of that length before it looks."""
+    path = tmp_path / "model.h5"
+    h5(path, plain)
+    data, text = path.read_bytes(), json.dumps(CONFIG)
+    address = data.index(b"GCOL").to_bytes(8, "little")
+    reference = len(text).to_bytes(4, "little") + address
+    assert data.count(reference) == 1
+    path.write_bytes(data.replace(reference, (3 << 30).to_bytes(4, "little") + address))
+    with pytest.raises(ValueError, match="its strings of variable length are damaged"):
+        from_keras(path)
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.weights.h5", "metadata.json"])
 def test_zip_files_that_unpack_to_much(tmp_path, name):
     path, held = tmp_path / "model.keras", {}

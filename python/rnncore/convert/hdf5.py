@@ -30,30 +30,53 @@ def import_h5py() -> Any:
 def opened(data: bytes, budget: Budget) -> Iterator[Hdf5]:
     """Open the bytes of a file."""
     h5py = import_h5py()
-    _check_heaps(data)
+    _check_strings(data)
     with h5py.File(io.BytesIO(data), "r") as file:
         if file.id.get_create_plist().get_sizes() != (8, 8):
             raise ValueError("its addresses do not have 8 bytes")
         yield Hdf5(file, budget)
 
 
-_HEAP = b"GCOL\1\0\0\0"
+#: How a heap begins, and how large it is at least.
+_HEAP, _LEAST = b"GCOL\1\0\0\0", 4096
 
 
-def _check_heaps(data: bytes) -> None:
-    """Refuse damaged heaps, where texts of any length lie: in some libhdf5 walks for ever."""
+def _check_strings(data: bytes) -> None:
+    """Refuse damaged strings of variable length: libhdf5 may not end, or take up to 4 GB for one.
+
+    They lie in heaps; a reference to one is its length, the address of its heap and its number.
+    """
+    heaps = dict(_heaps(data))
+    if len(heaps) * len(data) > 1 << 34:
+        raise ValueError("it has too many heaps of strings")
+    for begin, sizes in heaps.items():
+        address = begin.to_bytes(8, "little")
+        at = data.find(address, 4)
+        while at >= 0:
+            length, number = struct.unpack("<I8xI", data[at - 4 : at + 12].ljust(16, b"\0"))
+            virtual = length >> 24 == 3  # a data set's class, not a length: refused when it is met
+            if length > sizes.get(number, length) and not virtual:
+                raise ValueError("its strings of variable length are damaged")
+            at = data.find(address, at + 1)
+
+
+def _heaps(data: bytes) -> Iterator[tuple[int, dict[int, int]]]:
+    """Where heaps begin, and of each the sizes of what it holds by their numbers."""
     begin = data.find(_HEAP)
     while begin >= 0:
         heap = data[begin : begin + int.from_bytes(data[begin + 8 : begin + 16], "little")]
-        at = 16
+        at, sizes = 16, {}
         while at + 16 <= len(heap):
-            index, size = struct.unpack_from("<H6xQ", heap, at)
-            if not index and size < 16:
+            number, size = struct.unpack_from("<H6xQ", heap, at)
+            if not number and size < 16:
                 break
-            at += 16 + -(-size // 8) * 8 if index else size  # what is free counts its own head
+            sizes[number] = size
+            at += 16 + -(-size // 8) * 8 if number else size  # what is free counts its own head
         following = data.find(_HEAP, begin + 8)
-        if not len(heap) - 16 < at <= len(heap) or 0 <= following < begin + len(heap):
+        whole = len(heap) >= _LEAST and len(heap) - 16 < at <= len(heap)
+        if not whole or 0 <= following < begin + len(heap):
             raise ValueError("its strings of variable length are damaged")
+        yield begin, sizes
         begin = following
 
 

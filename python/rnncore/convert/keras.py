@@ -49,7 +49,8 @@ def from_keras(
     A file (h5py reads it, the extra "convert") holds a Sequential model or a Functional one without
     branches, of SimpleRNN, LSTM, GRU, Bidirectional, Dense, Embedding, LayerNormalization, Dropout
     and activations; it becomes a `Chain`, or the layer alone. A layer that returns its last output
-    only becomes a `Readout`. Anything else raises `ValueError` naming it. lengths=True takes
+    only becomes a `Readout`. Anything else raises `ValueError` naming it, and so do links to other
+    files and what asks for memory out of proportion to the file. lengths=True takes
     Masking and mask_zero for granted: the caller gives `lengths` in the place of masks.
 
     What concerns training alone (initialisers, dropout inside of layers) is left behind. verify: as
