@@ -47,7 +47,8 @@ class SequenceEstimator(BaseEstimator):
     - random_state, as in scikit-learn; verbose: a progress bar and a line for every pass
 
     After a fit: `network_`, a module; `n_iter_`, passes made; `history_`, a dict per pass with
-    epoch, step, train_loss, validation_loss, seconds; `n_features_in_`.
+    epoch, step, train_loss, validation_loss, seconds; `n_features_in_`, and `feature_names_in_` if
+    X has names of columns. Which forms of X there are: `rnncore.estimators`.
     """
 
     cell: str = "lstm"

@@ -17,7 +17,7 @@ from ..chain import Chain
 from ..losses import length_mask
 from .base import AT_ONCE
 from .regressor import Numbers
-from .sequences import Sequences, as_sequences, read
+from .sequences import Sequences, as_sequences, is_table, read
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -30,7 +30,8 @@ class Forecaster(Numbers):
 
     `fit(X, y)` learns other values that follow each sequence: `(N,)`, `(N, horizon)` or `(N,
     horizon, K)`, and `predict` returns such; the parameters `horizon` and `window` are for series
-    alone. Inputs and targets are standardised inside.
+    alone. Inputs and targets are standardised inside. One array `(T, I)` or one frame is not taken
+    for a series: without y it is refused, with y it is a table of sequences of one step.
 
     The other parameters: `SequenceEstimator`. Early stopping on series alone validates on the last
     of their pieces. A bidirectional network would see what it is to tell: it needs y.
@@ -86,6 +87,8 @@ class Forecaster(Numbers):
     def _load(
         self, X: Any, y: Any, sample_weight: Any = None, *, first: bool, classes: Any = None
     ) -> tuple[Sequences, Any]:
+        if y is None and is_table(X):
+            raise ValueError(f"{as_sequences(X)} with a y")
         x = self._sequences(X, first, sample_weight)
         if first:
             self._series = y is None
@@ -94,8 +97,6 @@ class Forecaster(Numbers):
         if y is not None:
             targets = self._targets(x, y, first, classes)
             return self._weighed(x, targets), targets
-        if x.given.lengths is None:
-            raise ValueError(f"{as_sequences(X)}, with a y")
         if self.bidirectional:
             raise ValueError("bidirectional=True needs y: it would see the values to be told")
         if first:

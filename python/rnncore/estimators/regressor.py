@@ -52,13 +52,16 @@ class Numbers(RegressorMixin, SequenceEstimator):
 
     def _standardise(self, values: Array, weights: Array | None) -> None:
         """Remember mean and deviation of each column."""
-        if weights is None:
-            self._mean, deviation = (f(values, axis=0, dtype=np.float64) for f in (np.mean, np.std))
-        else:
-            self._mean = np.average(values, axis=0, weights=weights)
-            squares = np.average((values - self._mean) ** 2, axis=0, weights=weights)
-            deviation = np.sqrt(squares)
-        self._scale = np.where(deviation > 0, deviation, 1.0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if weights is None:
+                mean, deviation = (f(values, axis=0, dtype=np.float64) for f in (np.mean, np.std))
+            else:
+                mean = np.average(values, axis=0, weights=weights)
+                squares = np.average((values - mean) ** 2, axis=0, weights=weights)
+                deviation = np.sqrt(squares)
+        if not np.all(np.isfinite(mean) & np.isfinite(deviation)):
+            raise ValueError(f"y is too large to be standardised: up to {np.abs(values).max()}")
+        self._mean, self._scale = mean, np.where(deviation > 0, deviation, 1.0)
 
     def _outputs(self, targets: Any) -> int:
         return len(self._scale)

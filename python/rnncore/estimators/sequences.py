@@ -30,7 +30,7 @@ class Given(NamedTuple):
     steps: Any  # (S, I), or a table as it came
     lengths: Array | None  # (N,), None for a table
     form: str  # "table" (N, I), "array" (N, T, I), "list" or "objects" (1-D array) of (T_n, I)
-    named: list[Any]  # what tells the names of features, or at least their number
+    named: Any  # what tells the names of features, or at least their number
 
     def restore(self, values: Array) -> Any:
         """Return an array over all steps in the form that the sequences came in."""
@@ -134,9 +134,9 @@ def read(estimator: Any, X: Any, *, reset: bool, dtype: npt.DTypeLike) -> Sequen
         steps = validate_data(estimator, X, reset=reset, dtype=dtype, order="C")
         lengths = np.ones(len(steps), np.intp)
     else:
-        if reset and not given.lengths.any():
-            got = f"shape {X.shape}" if given.form == "array" else f"{len(X)} sequences of none"
-            raise ValueError(f"X must have at least one step, got {got}")
+        if not len(given.lengths) or (reset and not given.lengths.any()):
+            form = f"shape {X.shape}" if given.form == "array" else f"{len(X)} sequences of none"
+            raise ValueError(f"X must have at least one step, got {form}")
         check_features(estimator, given, reset=reset)
         steps = check_array(
             given.steps,
@@ -150,24 +150,26 @@ def read(estimator: Any, X: Any, *, reset: bool, dtype: npt.DTypeLike) -> Sequen
     return Sequences(steps, np.cumsum(lengths) - lengths, lengths, given)
 
 
-def as_sequences(X: Any) -> str:
-    """Say how one array is given as sequences."""
-    array = "X.to_numpy()" if hasattr(X, "columns") else "X"
-    one = "[X]" if np.ndim(X) > 1 else f"[{array}[:, None]]"
-    return (
-        f"X is one array {np.shape(X)}: give {one} for one series, "
-        f"{array}[:, None] for sequences of one step"
-    )
-
-
 def check_features(estimator: Any, given: Given, *, reset: bool) -> None:
     """Let scikit-learn compare names and number of features, or remember them with `reset`."""
-    for at, part in enumerate(given.named):
-        try:
-            validate_data(estimator, part, reset=reset and not at, skip_check_array=True)
-        except ValueError as error:
-            where = f"sequence {at} of X: " if len(given.named) > 1 else ""
-            raise ValueError(f"{where}{error}") from error
+    validate_data(estimator, given.named, reset=reset, skip_check_array=True)
+
+
+def is_table(X: Any) -> bool:
+    """Whether X is one array with one or two axes."""
+    known = hasattr(X, "shape") or isinstance(X, (list, tuple))
+    return known and len(getattr(X, "shape", ())) < 3 and _sequences(X) is None
+
+
+def as_sequences(X: Any) -> str:
+    """Say how one array is given as sequences."""
+    array = "X" if isinstance(X, np.ndarray) else "np.asarray(X)"
+    if np.ndim(X) < 2:
+        return f"X is one array {np.shape(X)}: give [{array}[:, None]] for one series"
+    return (
+        f"X is one array {np.shape(X)}: give [X] for one series, "
+        f"{array}[:, None] for sequences of one step"
+    )
 
 
 def flatten(X: Any) -> Given:
@@ -180,30 +182,46 @@ def flatten(X: Any) -> Given:
             "X must be an array (N, T, I), a list of arrays (T_n, I) or a table (N, I), "
             f"got {type(X).__name__}: give a list"
         )
-    _refuse_masked("X", X)
+    check_plain("X", X)
     if len(getattr(X, "shape", ())) == 3:
         X = np.asarray(X)
         steps = X.reshape(X.shape[0] * X.shape[1], X.shape[2])
-        return Given(steps, np.full(len(X), X.shape[1]), "array", [steps])
+        return Given(steps, np.full(len(X), X.shape[1]), "array", steps)
     found = _sequences(X)
     if found is None:
-        return Given(X, None, "table", [X])
-    frames = [hasattr(row, "columns") for row in found]
-    if any(frames) != all(frames):
-        other = frames.index(not frames[0])
-        kinds = [type(found[at]).__name__ for at in (0, other)]
-        raise ValueError(
-            "all sequences of X must have names of columns, or none: sequence 0 is "
-            f"{kinds[0]}, sequence {other} is {kinds[1]}"
-        )
+        return Given(X, None, "table", X)
+    columns = [_columns(sequence) for sequence in found]
+    for at, names in enumerate(columns):
+        if names != columns[0]:
+            raise ValueError(
+                "all sequences of X must have the same columns in the same order: sequence 0 has "
+                f"{columns[0] or 'no names'}, sequence {at} has {names or 'no names'}"
+            )
     rows = [_array("X", at, row) for at, row in enumerate(found)]
     width = rows[0].shape[-1] if rows[0].ndim else 1
     for at, row in enumerate(rows):
         if row.ndim != 2 or row.shape[1] != width:
             raise ValueError(f"sequence {at} of X must have shape (T, {width}), got {row.shape}")
     form = "list" if isinstance(X, (list, tuple)) else "objects"
-    named = list(found) if all(frames) else rows[:1]
-    return Given(np.concatenate(rows), np.array([len(row) for row in rows]), form, named)
+    named = rows[0] if columns[0] is None else found[0]
+    steps = np.ascontiguousarray(np.concatenate(rows))  # of frames: the columns' order otherwise
+    return Given(steps, np.array([len(row) for row in rows]), form, named)
+
+
+def check_plain(name: str, value: Any) -> None:
+    """Refuse masked arrays, which would lose their mask, and dates."""
+    if np.ma.isMaskedArray(value):
+        raise TypeError(
+            f"{name} must not be a masked array, its mask would be lost: fill it (filled), "
+            "or leave out what is masked"
+        )
+    if getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M"):
+        raise TypeError(f"{name} must be numbers, got {value.dtype}")
+
+
+def _columns(sequence: Any) -> list[Any] | None:
+    """Return the names of a frame's columns, None of what is no frame."""
+    return list(sequence.columns) if hasattr(sequence, "columns") else None
 
 
 def _sequences(X: Any) -> list[Any] | None:
@@ -238,7 +256,7 @@ def _axes(entry: Any) -> int:
 
 
 def _array(name: str, at: int, sequence: Any) -> Array:
-    _refuse_masked(f"sequence {at} of {name}", sequence)
+    check_plain(f"sequence {at} of {name}", sequence)
     if hasattr(sequence, "toarray"):
         raise TypeError(f"sequence {at} of {name} is sparse: give x.toarray()")
     try:
@@ -247,16 +265,9 @@ def _array(name: str, at: int, sequence: Any) -> Array:
         options = {"ensure_min_samples": 0, "ensure_min_features": 0, "ensure_all_finite": False}
         frame: Array = check_array(sequence, dtype=None, **options)
         return frame
-    except ValueError as error:
-        raise ValueError(f"sequence {at} of {name} is no array: {error}") from error
-
-
-def _refuse_masked(name: str, value: Any) -> None:
-    if np.ma.isMaskedArray(value):
-        raise TypeError(
-            f"{name} must not be a masked array, its mask would be lost: fill it (filled), "
-            "or leave out what is masked"
-        )
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"sequence {at} of {name} is no array of numbers: {error}") from error
 
 
 def _as_objects(rows: list[Any]) -> Array:

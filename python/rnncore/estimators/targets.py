@@ -12,6 +12,7 @@ from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from ..arrays import Array
+from .sequences import check_plain
 
 
 def check_has_targets(estimator: Any, y: Any) -> None:
@@ -23,21 +24,27 @@ def check_has_targets(estimator: Any, y: Any) -> None:
 
 def as_labels(y: Any) -> Array:
     """Return labels `(N,)`, or raise `ValueError`."""
+    check_plain("y", y)
     labels: Array = column_or_1d(y, warn=True)
-    assert_all_finite(labels, input_name="y")
-    check_classification_targets(labels)
+    try:
+        assert_all_finite(labels, input_name="y")
+        check_classification_targets(labels)
+        np.unique(labels)
+    except TypeError as error:  # they cannot be compared with one another
+        kinds = ", ".join(sorted({type(label).__name__ for label in labels}))
+        raise ValueError(f"y must be labels of one kind, none missing, got {kinds}") from error
     return labels
 
 
 def as_numbers(y: Any) -> Array:
     """Return real numbers `(N, ...)` without NaN, or raise `ValueError`."""
-    y = check_array(y, ensure_2d=False, allow_nd=True, dtype=None, input_name="y")
-    if y.dtype.kind == "O":
+    check_plain("y", y)
+    numbers: Array = check_array(y, ensure_2d=False, allow_nd=True, dtype=None, input_name="y")
+    if numbers.dtype.kind == "O":
         try:
-            y = y.astype(np.float64)
+            numbers = numbers.astype(np.float64)
         except (TypeError, ValueError) as error:
             raise ValueError(f"y must be numbers: {error}") from error
-    if y.dtype.kind not in "biuf":
-        raise ValueError(f"y must be numbers, got {y.dtype}")
-    numbers: Array = y
+    if numbers.dtype.kind not in "biuf":
+        raise ValueError(f"y must be numbers, got {numbers.dtype}")
     return numbers

@@ -63,9 +63,13 @@ def class_factors(given: Any, classes: Array, places: Array, weights: Array | No
     if given is None:
         return None
     if isinstance(given, Mapping):
+        for label, weight in given.items():
+            if not isinstance(weight, Real) or not 0 <= float(weight) < np.inf:
+                raise ValueError(
+                    "class_weight must be finite numbers of at least 0, "
+                    f"got {weight!r} for {label!r}"
+                )
         factors: Array = compute_class_weight(dict(given), classes=classes, y=classes)
-        if not np.all((factors >= 0) & (factors < np.inf)):
-            raise ValueError(f"class_weight must be finite and at least 0, got {dict(given)}")
         return factors
     if not isinstance(given, str) or given != "balanced":
         raise ValueError(f"class_weight must be None, 'balanced' or a dict, got {given!r}")
