@@ -188,8 +188,6 @@ class SequenceEstimator(BaseEstimator):
     def _train(self, x: Sequences, targets: Any, passes: int, early_stopping: bool) -> Any:
         size, model = check_size("batch_size", self.batch_size), self._learner()
         loss: Loss = self._loss()
-        for weights in (x.weights, x.step_weights):
-            loss = loss if weights is None else ByWeight(loss, mean_weight(weights))
         rows = held_out = self._rows(x)
         if early_stopping:
             if not 0 < self.validation_fraction < 1:
@@ -199,6 +197,9 @@ class SequenceEstimator(BaseEstimator):
             strata = self._strata(targets)
             parts = self._split(len(rows), None if strata is None else strata[rows])
             rows, held_out = (rows[part] for part in parts)
+        if x.weights is not None or x.step_weights is not None:
+            masks = (self._batch(x, targets, part).mask for part in _parts(rows, AT_ONCE))
+            loss = ByWeight(loss, mean_weight(masks))
         self._optimiser.lr = self.learning_rate
 
         def epoch(rng: np.random.Generator) -> Iterator[Batch]:

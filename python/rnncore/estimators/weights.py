@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -45,13 +45,14 @@ def evened(weights: Array) -> Array:
     """Return weights of about 1, divided by a power of two, which changes none of their digits."""
     if not weights.any():
         raise ValueError("sample_weight and class_weight together leave no weight above zero")
-    return np.ldexp(weights, -int(np.round(np.log2(mean_weight(weights)))))
+    return np.ldexp(weights, -int(np.round(np.log2(mean_weight([weights])))))
 
 
-def mean_weight(weights: Array) -> float:
-    """Return the mean of the weights above 0, 0 if there are none."""
-    counted = weights[weights > 0]
-    return float(counted.mean(dtype=np.float64)) if counted.size else 0.0
+def mean_weight(weights: Iterable[Any]) -> float:
+    """Return the mean of all weights above 0, 0 if there are none."""
+    sums = [(w.sum(dtype=np.float64), np.count_nonzero(w)) for w in weights]
+    total, count = np.sum(sums, axis=0)
+    return float(total / count) if count else 0.0
 
 
 def class_factors(given: Any, classes: Array, places: Array, weights: Array | None) -> Array | None:
@@ -93,5 +94,5 @@ class ByWeight(Loss):
     def vjp(self, x: Any, targets: Any, mask: Any = None) -> tuple[float, Pullback]:
         """Return the mean over the batch, and the pullback to x."""
         value, pullback = self.loss.vjp(x, targets, mask)
-        share = mean_weight(mask) / self.mean
+        share = mean_weight([mask]) / self.mean
         return value, lambda dloss=1.0: pullback(dloss * share)
