@@ -296,9 +296,8 @@ def test_trainers_name_what_they_lack():
     assert Trainer(*good).fit(1, seconds=0, quiet=True) == "seconds"
     with pytest.raises(TypeError, match=r"steps must be an integer, got 1\.5"):
         Trainer(*good).fit(1.5, quiet=True)
-    for use in (lambda: linear.load_state_dict(3), lambda: stream().restore(None)):
-        with pytest.raises(TypeError, match="must hold arrays by their names, got"):
-            use()
+    with pytest.raises(TypeError, match="state must hold arrays by their names, got int"):
+        linear.load_state_dict(3)
 
 
 class Halves(Module):

@@ -29,6 +29,7 @@ from .arrays import (
     save_arrays,
 )
 from .configuration import Builder, Configured, describe, is_own
+from .files import reading
 
 if TYPE_CHECKING:
     from .stream import Stream
@@ -162,9 +163,14 @@ class Module(Configured):
         save_arrays(path, self.params, {**(metadata or {}), KEY: own})
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Read the parameters from a safetensors file written by `save`."""
+        """Read the parameters from a safetensors file written by `save`.
+
+        Raises `FileNotFoundError`, or `ValueError` naming the file and all that does not fit; then
+        nothing is changed.
+        """
         arrays, _ = load_arrays(path)
-        load_into(self.params, arrays)
+        with reading(path):
+            load_into(self.params, arrays)
 
 
 #: Modules, and where they may lie.
@@ -261,16 +267,14 @@ def load(
     own = metadata.get(KEY)
     if not isinstance(own, dict) or "module" not in own:
         raise ValueError(f"{os.fspath(path)} describes no module: its class is not known")
-    try:
-        with room_for(sum(array.size for array in arrays.values())):
+    version, mine = own.get("version"), _core.info()["version"]
+    hint = "" if version == mine else f" (written by version {version!r:.20}, this is {mine})"
+    with reading(path, hint=hint):
+        with room_for(sum(array.size for array in arrays.values()), len(arrays)):
             module = Builder(classes, seed).build(own["module"])
         if not isinstance(module, Module):
             raise ValueError(f"it describes no module, but {module!r:.80}")
         load_into(module.params, arrays)
-    except (ValueError, TypeError) as error:
-        version, mine = own.get("version"), _core.info()["version"]
-        hint = "" if version == mine else f" (written by version {version!r:.20}, this is {mine})"
-        raise ValueError(f"{os.fspath(path)}: {error}{hint}") from error
     return module
 
 
