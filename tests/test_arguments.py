@@ -399,3 +399,25 @@ def test_an_optimiser_says_that_parts_were_replaced():
     chain.layers = (Linear(3, 2),)
     with pytest.raises(RuntimeError, match="other parameters by now: make another optimiser"):
         optimiser.step()
+
+
+@pytest.mark.parametrize("value", [None, 3, {}, X, ["tanh", "x"], [X], (True,)])
+def test_names_of_activations(value):
+    for name, make in (
+        ("nonlinearity", lambda: rnncore.RNN(3, 4, nonlinearity=value)),
+        ("activations", lambda: GRU(3, 4, activations=value)),
+        ("activations", lambda: LSTM(3, 4, activations=(value,) * 3)),
+    ):
+        with pytest.raises((TypeError, ValueError), match=f"^{name} must be "):
+            make()
+    for name, make in (
+        ("layer_norm", lambda: LSTM(3, 4, layer_norm="no")),
+        ("init", lambda: LSTM(3, 4, init=value)),
+        ("layers", lambda: rnncore.LatencyControlled(3, 2)),
+        ("merge", lambda: rnncore.Bidirectional(gru, GRU(3, 4), value)),
+        ("reading", lambda: Readout(gru, value)),
+        ("score", lambda: LuongAttention(3, 3, value)),
+    ):
+        with pytest.raises((TypeError, ValueError), match=f"^{name} must be ") as error:
+            make()
+        assert len(str(error.value)) < 200

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, take_room
+from .arrays import Array, short, take_room
 from .module import Module, walk
 
 Shape: TypeAlias = tuple[int, ...]
@@ -142,6 +142,8 @@ def recurrent_params(
     if isinstance(init, str) and init not in RECURRENT:
         raise ValueError(f"init must be a function or one of {', '.join(RECURRENT)}, got {init!r}")
     scheme = RECURRENT[init] if isinstance(init, str) else init
+    if not callable(scheme):
+        raise TypeError(f"init must be a function or a name, got {short(init)}")
     params = {}
     for name, shape in shapes.items():
         params[name] = np.asarray(scheme(rng, name, shape, hidden_size, dtype), dtype)

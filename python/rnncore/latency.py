@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,8 @@ class LatencyControlled(Composition):
     def __init__(
         self, layers: Sequence[Bidirectional | tuple[Module, Module]], chunk: int, right: int = 0
     ) -> None:
+        if not isinstance(layers, Iterable):
+            raise TypeError(f"layers must be a list of layers, got {type(layers).__name__}")
         pairs = [_pair(at, layer) for at, layer in enumerate(layers)]
         if not pairs:
             raise ValueError("layers must hold at least one pair (forward, backward)")
