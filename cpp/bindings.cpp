@@ -6,6 +6,7 @@
 #include "dispatch.hpp"
 #include "layer.hpp"
 #include "linear.hpp"
+#include "pieces.hpp"
 #include "pointwise.hpp"
 #include "stream.hpp"
 #include "threads.hpp"
@@ -143,4 +144,5 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("info", &info);
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads);
+  m.def("set_piece_work", &set_piece_work, py::arg("operations"));
 }

@@ -26,6 +26,7 @@ public:
   void multiply(const Snapshot<T>& weights, Index rows, const T* x, T* y) const;
 
 private:
+  void go_back(LinearBackward<T> all);
   template <class U>
   Weights<U> pointers(const py::object& weight, const py::object& bias) const;
 

@@ -43,6 +43,8 @@ def as_array(name: str, value: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
 def as_float(name: str, value: npt.ArrayLike) -> Array:
     """Return a float32 or float64 array as it is; anything without a dtype is read as float32."""
     array = np.asarray(value, None if hasattr(value, "dtype") else np.float32)
+    if array.dtype not in (np.float32, np.float64):  # the kernels' byte order is the machine's
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype not in (np.float32, np.float64):
         raise TypeError(f"{name} must be float32 or float64, got {array.dtype}")
     return array
@@ -195,8 +197,8 @@ class Arrays(dict[str, Array]):
 
 
 def _thawed(arrays: Mapping[str, Array]) -> Arrays:
-    """Unpickled arrays, writeable also where whoever unpickles mapped them from a file."""
-    return Arrays({n: a if a.flags.writeable else np.array(a) for n, a in arrays.items()})
+    """Unpickled arrays, writeable and aligned also where they were mapped from a file."""
+    return Arrays({n: np.require(a, None, ["C", "A", "W"]) for n, a in arrays.items()})
 
 
 def load_into(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) -> None:
