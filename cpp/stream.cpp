@@ -302,7 +302,7 @@ void Stream<T>::walk(Index time, Frames<T> frames, std::size_t bytes, T* y) {
     const std::size_t given = std::size_t(size) * sizeof(T);
     const bool last = i + 1 == stages_.size(), direct = last && apart(read, bytes, y, given);
     T* to = direct ? y : static_cast<T*>(between_[i % 2].reserve(given));
-    if (i > 0) Watch::pause();
+    if (i > 0 && time > 1) Watch::pause();
     stages_[i]->run(time, frames, to);
     if (last && !direct) std::copy_n(to, size, y);
     frames = {to};

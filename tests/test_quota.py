@@ -15,7 +15,10 @@ ALL = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 V1 = "33 31 0:30 {top} /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct\n"
 V2 = "29 23 0:26 {top} /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
-OTHERS = "24 1 8:1 / / rw - ext4 /dev/sda1 rw\n34 31 0:31 / /sys/fs/cgroup/cpuset rw - cgroup c rw,cpuset\n"
+OTHERS = (
+    "24 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+    "34 31 0:31 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n"
+)
 
 
 def system(root: Path, cgroup: str, mounts: str, files: dict[str, str]) -> str:
