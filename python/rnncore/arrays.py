@@ -137,7 +137,7 @@ def as_float(name: str, value: npt.ArrayLike) -> Array:
     if not typed and array.dtype.kind in "biuf":
         return _rounded(name, array, np.dtype(np.float32))
     native = array.dtype.newbyteorder("=")
-    if native not in (np.float32, np.float64):
+    if native not in (np.float32, np.float64):  # the kernels' byte order is the machine's
         raise TypeError(f"{name} must be float32 or float64, got {_kind(value, array)}")
     return array.astype(native, copy=False)
 
@@ -381,8 +381,7 @@ class Arrays(dict[str, Array]):
 
 def _thawed(arrays: Mapping[str, Array]) -> Arrays:
     """Unpickled arrays with memory of their own, which nobody else can write to or has mapped."""
-    own = {n: a.flags.owndata and a.flags.writeable for n, a in arrays.items()}
-    return Arrays({n: a if own[n] else np.array(a) for n, a in arrays.items()})
+    return Arrays({n: np.require(a, None, ["C", "A", "W", "O"]) for n, a in arrays.items()})
 
 
 def fitting(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
