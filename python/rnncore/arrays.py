@@ -43,6 +43,8 @@ def as_array(name: str, value: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
 def as_float(name: str, value: npt.ArrayLike) -> Array:
     """Return a float32 or float64 array as it is; anything without a dtype is read as float32."""
     array = np.asarray(value, None if hasattr(value, "dtype") else np.float32)
+    if array.dtype not in (np.float32, np.float64):  # the kernels' byte order is the machine's
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype not in (np.float32, np.float64):
         raise TypeError(f"{name} must be float32 or float64, got {array.dtype}")
     return array
@@ -216,8 +218,7 @@ class Arrays(dict[str, Array]):
 
 def _thawed(arrays: Mapping[str, Array]) -> Arrays:
     """Unpickled arrays with memory of their own, which nobody else can write to or has mapped."""
-    own = {n: a.flags.owndata and a.flags.writeable for n, a in arrays.items()}
-    return Arrays({n: a if own[n] else np.array(a) for n, a in arrays.items()})
+    return Arrays({n: np.require(a, None, ["C", "A", "W", "O"]) for n, a in arrays.items()})
 
 
 def fitting(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:

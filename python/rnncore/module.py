@@ -61,7 +61,8 @@ class Module(Configured):
 
         A pullback returns the input's gradient and adds the parameters' to `grads`. It consumes
         what was recorded: a second call raises `RuntimeError`. Inputs must stay unchanged until it
-        has run.
+        has run. One that a signal's handler ends (Ctrl-C) is used up; of a composition some layers
+        may have added their gradients by then, each layer all of them or none.
         """
         raise NotImplementedError
 

@@ -54,23 +54,27 @@ _NO_CHECKPOINT = " is not a training checkpoint of this trainer"
 
 
 def evaluate(model: Module, loss: Loss, batches: Iterable[BatchLike]) -> float:
-    """Return the mean loss per target that counts, with dropout off and states carried."""
+    """Return the mean loss per target that counts, with dropout off and states carried.
+
+    Where targets have weights, the mean is weighted by them.
+    """
     total = count = 0.0
     state: State = None
     for batch in (Batch(*item) for item in batches):
         args, options = _arguments(model, batch, state)
         output = model(*args, **options)
         y, state = output if model.recurrent else (output, None)
-        total += _total(loss, loss(y, batch.targets, batch.mask), batch)
-        count += batch.counted
+        counted = loss.counted(batch.targets, batch.mask)
+        total += _total(loss, loss(y, batch.targets, batch.mask), counted)
+        count += counted
     if not count:
         raise ValueError("there is nothing to evaluate: no batch holds a target that counts")
     return total / count
 
 
-def _total(loss: Loss, value: float, batch: Batch) -> float:
+def _total(loss: Loss, value: float, counted: float) -> float:
     """The sum over a batch of what `loss` reduced to `value`."""
-    return value if loss.reduction == "sum" else value * batch.counted
+    return value if loss.reduction == "sum" else value * counted
 
 
 def _arguments(model: Module, batch: Batch, state: State) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -145,7 +149,7 @@ class Trainer:
         """A dict per record, of losses and speed since the one before.
 
         Its keys: step, epoch, train_loss, validation_loss (None without `validate`), seconds (in
-        all), targets, targets_per_second.
+        all), targets (or the sum of their weights), targets_per_second.
         """
         return self.progress.history
 
@@ -211,7 +215,8 @@ class Trainer:
             self._check_finite("gradient's norm", clip_grad_norm(self.model, self.clip_norm))
         self.optimiser.step()
         self._state = state
-        self._count(_total(self.loss, loss, batch), batch, time.perf_counter() - started)
+        counted = self.loss.counted(batch.targets, batch.mask)
+        self._count(_total(self.loss, loss, counted), counted, time.perf_counter() - started)
         return loss
 
     def restore_best(self) -> None:
@@ -313,11 +318,11 @@ class Trainer:
                 "lower the learning rate or clip the gradients"
             )
 
-    def _count(self, loss_sum: float, batch: Batch, seconds: float) -> None:
+    def _count(self, loss_sum: float, counted: float, seconds: float) -> None:
         progress = self.progress
         progress.step += 1
         progress.loss_sum += loss_sum
-        progress.targets += batch.counted
+        progress.targets += counted
         progress.update_seconds += seconds
         progress.seconds += seconds
 
