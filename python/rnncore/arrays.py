@@ -224,8 +224,9 @@ def _thawed(arrays: Mapping[str, Array]) -> Arrays:
 def fitting(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
     """Return the arrays of `source` if every name, shape and dtype is that of `target`.
 
-    Raises `ValueError` listing all that is missing, unknown or misshapen, `TypeError` where a dtype
-    would lose precision.
+    Raises `ValueError` listing all that is missing, unknown or misshapen, and names of one array of
+    `target` under which `source` has different ones; `TypeError` where a dtype would lose
+    precision.
     """
     faults = [f"missing {name!r}" for name in target if name not in source]
     faults += [f"unknown {name!r}" for name in source if name not in target]
@@ -236,9 +237,21 @@ def fitting(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) ->
             if array.shape != target[name].shape:
                 faults.append(f"{name!r} must have shape {target[name].shape}, got {array.shape}")
             found[name] = array
+    faults += _torn(target, found)
     if faults:
         raise ValueError("these entries do not fit: " + "; ".join(faults))
     return found
+
+
+def _torn(target: Mapping[str, Array], found: Mapping[str, Array]) -> list[str]:
+    """What is one array in `target`, and not in `found`."""
+    first: dict[int, str] = {}
+    names = [(name, first.setdefault(id(target[name]), name)) for name in found]
+    return [
+        f"{name!r} differs from {tied!r}, and they are one parameter"
+        for name, tied in names
+        if found[name] is not found[tied] and found[name].tobytes() != found[tied].tobytes()
+    ]
 
 
 def load_into(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) -> None:
