@@ -333,6 +333,12 @@ class TestRefusals:
         with pytest.raises(ValueError, match=message):
             SequenceClassifier(**SMALL).fit(ragged, np.array(y, object))
 
+    def test_labels_of_two_kinds(self, ragged):
+        labels = [np.zeros(length, int) for length in LENGTHS]
+        labels[2] = labels[2].astype(str)
+        with pytest.raises(ValueError, match="y must hold numbers or strings, got both"):
+            SequenceLabeller(**SMALL).fit(ragged, labels)
+
     def test_targets(self, ragged):
         with pytest.raises(TypeError, match="y must not be a masked array"):
             SequenceRegressor(**SMALL).fit(ragged, np.ma.array(Y))

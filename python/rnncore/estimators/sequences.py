@@ -59,7 +59,7 @@ class Given(NamedTuple):
                     f"sequence {at} of {name} must have shape ({length},), one entry for each "
                     f"step, got {row.shape}"
                 )
-        return np.concatenate([row for row in rows if len(row)] or rows)  # [] is float64
+        return _joined(name, rows)
 
     def _flatten_array(self, name: str, values: Array) -> Array:
         assert self.lengths is not None
@@ -204,7 +204,7 @@ def flatten(X: Any) -> Given:
             raise ValueError(f"sequence {at} of X must have shape (T, {width}), got {row.shape}")
     form = "list" if isinstance(X, (list, tuple)) else "objects"
     named = rows[0] if columns[0] is None else found[0]
-    steps = np.ascontiguousarray(np.concatenate(rows))  # of frames: the columns' order otherwise
+    steps = np.ascontiguousarray(_joined("X", rows))  # of frames: the columns' order otherwise
     return Given(steps, np.array([len(row) for row in rows]), form, named)
 
 
@@ -268,6 +268,14 @@ def _array(name: str, at: int, sequence: Any) -> Array:
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"sequence {at} of {name} is no array of numbers: {error}") from error
+
+
+def _joined(name: str, rows: list[Array]) -> Array:
+    """Return the steps of all rows; those of none, whose dtype means nothing, have no say in it."""
+    rows = [row for row in rows if len(row)] or rows
+    if len({row.dtype.kind in "SU" for row in rows}) > 1:
+        raise ValueError(f"{name} must hold numbers or strings, got both")
+    return np.concatenate(rows)
 
 
 def _as_objects(rows: list[Any]) -> Array:
