@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +49,9 @@ class Given(NamedTuple):
             return values
         if self.form == "array":
             return self._flatten_array(name, np.asarray(values))
+        if not hasattr(values, "__len__"):
+            kind = type(values).__name__
+            raise TypeError(f"{name} must have one array for each sequence of X, got {kind}")
         rows = [_array(name, at, row) for at, row in enumerate(values)]
         if len(rows) != len(self.lengths):
             raise ValueError(
@@ -73,8 +77,11 @@ class Given(NamedTuple):
 
     def spread(self, name: str, values: Any) -> Any:
         """`flatten`, for values that may also be one for each sequence, `(N,)`."""
-        values = values if hasattr(values, "__len__") else np.asarray(values)
-        if self.lengths is None or not _axes(values) or (len(values) and _axes(values[0])):
+        if self.lengths is None:
+            return values
+        if isinstance(values, Real):
+            values = np.full(len(self.lengths), values)
+        if not hasattr(values, "__len__") or _axes(next(iter(values), 0)):
             return self.flatten(name, values)
         if len(values) != len(self.lengths):
             raise ValueError(
