@@ -314,6 +314,14 @@ class TestRefusals:
         with pytest.raises(TypeError, match=r"sequence 1 of X is sparse: give x.toarray\(\)"):
             SequenceScaler().fit([np.ones((3, 2)), sparse.csr_array(np.ones((3, 2)))])
 
+    def test_sequences_in_the_cells_of_a_table(self, ragged):
+        pd = pytest.importorskip("pandas")
+        cells = pd.DataFrame({"a": [x[:, 0] for x in ragged], "b": [x[:, 1] for x in ragged]})
+        with pytest.raises(ValueError, match="X is a table whose cells are sequences: give a list"):
+            SequenceRegressor(**SMALL).fit(cells, Y)
+        advised = [np.stack(list(row), axis=1) for row in np.asarray(cells)]
+        assert_same(advised, ragged)
+
     def test_missing_values_of_frames(self, ragged):
         pd = pytest.importorskip("pandas")
         frames = [pd.DataFrame({"a": pd.array([1, 2], "Int64"), "b": [1, 2]}) for _ in Y]

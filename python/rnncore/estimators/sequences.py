@@ -138,7 +138,7 @@ def read(estimator: Any, X: Any, *, reset: bool, dtype: npt.DTypeLike) -> Sequen
     elif given.lengths is None and not getattr(estimator, "_tables", True):
         raise ValueError(f"{as_sequences(X)}; {type(estimator).__name__} was fitted on sequences")
     if given.lengths is None:
-        steps = validate_data(estimator, X, reset=reset, dtype=dtype, order="C")
+        steps = _read_table(estimator, X, reset=reset, dtype=dtype, order="C")
         lengths = np.ones(len(steps), np.intp)
     else:
         if not len(given.lengths) or (reset and not given.lengths.any()):
@@ -155,6 +155,19 @@ def read(estimator: Any, X: Any, *, reset: bool, dtype: npt.DTypeLike) -> Sequen
         )
         lengths = given.lengths
     return Sequences(steps, np.cumsum(lengths) - lengths, lengths, given)
+
+
+def _read_table(estimator: Any, X: Any, **options: Any) -> Array:
+    try:
+        table: Array = validate_data(estimator, X, **options)
+    except ValueError as error:
+        if "setting an array element with a sequence" not in str(error):
+            raise
+        raise ValueError(
+            "X is a table whose cells are sequences: give a list of arrays (T_n, I), "
+            "[np.stack(list(row), axis=1) for row in np.asarray(X)]"
+        ) from error
+    return table
 
 
 def check_features(estimator: Any, given: Given, *, reset: bool) -> None:
