@@ -279,6 +279,14 @@ def test_deep_nesting_and_long_values(tmp_path):
         )
 
 
+def test_folders_and_devices_are_no_files(tmp_path):
+    for path in (tmp_path, "/dev/zero"):
+        with pytest.raises(ValueError, match="is not a file"):
+            from_rtneural(path)
+        with pytest.raises(FileNotFoundError, match="no such model file"):
+            from_keras(path)
+
+
 @pytest.mark.parametrize("value", ["1", None, True, [[1.0], [1.0, 2.0]], ["x" * 1000] * 3])
 def test_weights_that_are_no_numbers(tmp_path, value):
     model = {"in_shape": [None, None, 1]}

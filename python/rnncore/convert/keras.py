@@ -125,7 +125,7 @@ def _from_weights(
         shapes = ", ".join(str(array.shape) for array in weights)
         raise ValueError(
             "weights must be kernel, recurrent kernel and, it may be, bias, of one direction or "
-            f"two; got arrays of shapes {shapes or 'none at all'}"
+            f"two; got arrays of shapes {common.cut(shapes, 200) or 'none at all'}"
         )
     per_direction = len(weights) // 2 if len(weights) in (4, 6) else len(weights)
     kind = _kind(weights[0], weights[1], cell)
