@@ -13,6 +13,7 @@ import numpy.typing as npt
 from .. import layers
 from ..activations import Elementwise, ReLU, Sigmoid, Softmax, Tanh
 from ..arrays import Array
+from ..files import one_line
 from ..kernels import Kernels
 from ..module import Module
 from ..recurrent import GRU, LSTM, RNN
@@ -148,22 +149,14 @@ def readable(name: str, fault: str, *more: type[Exception]) -> Iterator[None]:
         yield
     except damage as error:
         said = str(error) if isinstance(error, ValueError) else repr(error)
-        raise ValueError(f"{name} {fault}: {cut(said, _MOST)}") from error
+        raise ValueError(f"{name} {fault}: {one_line(said, _MOST)}") from error
     except ValueError as error:
-        raise ValueError(f"{name}: {cut(str(error), _MOST)}") from error
-
-
-def cut(text: str, most: int) -> str:
-    """Return a text as one line, its middle left out where it is too long."""
-    if len(text) > most:
-        text = f"{text[: most - 40]} ... {text[-35:]}"
-    line = " ".join(text.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        raise ValueError(f"{name}: {one_line(str(error), _MOST)}") from error
 
 
 def shown(value: object) -> str:
     """What a message shows of a value from a file."""
-    return cut(repr(value), _MOST_OF_A_VALUE)
+    return one_line(repr(value), _MOST_OF_A_VALUE)
 
 
 def regate(rows: Array, source: str, target: str) -> Array:
@@ -173,11 +166,15 @@ def regate(rows: Array, source: str, target: str) -> Array:
 
 
 def as_floats(name: str, value: npt.ArrayLike) -> Array:
-    """Return an array of floats; half precision becomes single."""
+    """Return an array of floats; float16 and bfloat16 become float32, which is exact."""
     array = np.asarray(value)
-    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if array.dtype in TOLERANCE:
+        return array
+    if array.dtype.name not in ("float16", "bfloat16"):
         raise TypeError(f"{name} must be an array of floats, got {array.dtype}")
-    return array if array.dtype in TOLERANCE else array.astype(np.float32)
+    return array.astype(np.float32)
 
 
 def dtype_of(arrays: Iterable[Array], dtype: npt.DTypeLike | None) -> np.dtype[Any]:
@@ -258,7 +255,7 @@ def check_representable(where: str, layer: Module, allowed: Sequence[str]) -> di
 
 def refusal(where: str, what: str) -> ValueError:
     """The error that says what cannot be converted."""
-    return ValueError(f"{where} cannot represent {cut(what, 240)}")
+    return ValueError(f"{where} cannot represent {one_line(what, 240)}")
 
 
 def chain_of(modules: Sequence[Module]) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...arrays import Array
+from ...files import one_line
 from ...layers import Linear
 from ...module import Module
 from ..budget import Budget
@@ -19,7 +20,6 @@ from ..common import (
     Report,
     Verify,
     check,
-    cut,
     output,
     random_input,
     readable,
@@ -123,7 +123,7 @@ class OnnxModel:
         self.layers: dict[str, Module] = {}
         self._nodes: list[Node] = []
         for at, node in enumerate(graph.node):
-            self._add(onnx, node, cut(f"{node.op_type} {node.name or at}", 120), opset)
+            self._add(onnx, node, one_line(f"{node.op_type} {node.name or at}", 120), opset)
         self._check_made("the graph", self.outputs)
 
     def run(self, *inputs: npt.ArrayLike, **named: npt.ArrayLike) -> tuple[Array, ...]:
