@@ -36,10 +36,13 @@ _METADATA = "__metadata__"
 def one_line(text: object, most: int = 1000) -> str:
     """Return text for a message: in one line, without control characters, its middle cut out."""
     line = str(text)
+    if len(line) > 2 * most:  # so that what follows takes no time
+        line = f"{line[:most]} [...] {line[-most:]}"
+    line = " ".join(line.split())
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
     if len(line) > most:
         line = f"{line[: most * 3 // 4]} [...] {line[-most // 4 :]}"
-    line = " ".join(line.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return line
 
 
 def listed(names: Iterable[object], most: int = 10) -> str:
