@@ -339,9 +339,8 @@ def test_tied_weights(tmp_path, rng):
 
 
 def test_layers_of_both_layouts_are_refused(tmp_path):
-    model = Chain(GRU(3, 4), GRU(4, 4, batch_first=True))
     with pytest.raises(ValueError, match="all layers must have the same batch_first"):
-        to_onnx(model, tmp_path / "model.onnx")
+        to_onnx(Chain(GRU(3, 4), GRU(4, 4, batch_first=True)), tmp_path / "model.onnx")
 
 
 def test_without_onnx_runtime_reading_has_no_judge(tmp_path, monkeypatch):

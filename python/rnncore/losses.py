@@ -17,7 +17,18 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_array, as_float, as_indices, as_integers, as_shape
+from .arrays import (
+    Array,
+    as_array,
+    as_float,
+    as_indices,
+    as_integers,
+    as_shape,
+    check_count,
+    check_number,
+    read,
+    short,
+)
 from .layers import Pullback
 from .module import once
 
@@ -40,8 +51,8 @@ class Loss:
     _x = "logits"
 
     def __init__(self, reduction: str = "mean") -> None:
-        if reduction not in ("mean", "sum"):
-            raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
+        if not isinstance(reduction, str) or reduction not in ("mean", "sum"):
+            raise ValueError(f"reduction must be 'mean' or 'sum', got {short(reduction)}")
         self.reduction = reduction
 
     def __call__(
@@ -84,7 +95,7 @@ class Loss:
 
     def _check_targets(self, x: Array, targets: npt.ArrayLike) -> tuple[Array, ...]:
         """Return the targets, of a shape and dtype that fit x, and what else goes with each."""
-        return (as_shape("targets", targets, x.dtype, x.shape),)
+        return (as_shape("targets", targets, x.dtype, x.shape, f"{self._x} are"),)
 
     def _check_mask(self, x: Array, mask: npt.ArrayLike) -> Array:
         """Return the mask, booleans or weights over the leading axes of x."""
@@ -117,7 +128,7 @@ class SoftmaxCrossEntropy(Loss):
         *,
         weight: npt.ArrayLike | None = None,
     ) -> None:
-        if not 0 <= label_smoothing <= 1:
+        if not 0 <= check_number("label_smoothing", label_smoothing) <= 1:
             raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
         super().__init__(reduction)
         self.label_smoothing = float(label_smoothing)
@@ -255,7 +266,7 @@ def length_mask(lengths: npt.ArrayLike, T: int, batch_first: bool = False) -> Ar
 
     `lengths` are B integers in 0..T; others raise `ValueError`.
     """
-    lengths = as_indices("lengths", lengths, T + 1)
+    lengths = as_indices("lengths", lengths, check_count("T", T, 0) + 1)
     if lengths.ndim != 1:
         raise ValueError(f"lengths must have shape (B,), got {lengths.shape}")
     steps = np.arange(T)
@@ -264,9 +275,7 @@ def length_mask(lengths: npt.ArrayLike, T: int, batch_first: bool = False) -> Ar
 
 def _as_mask(mask: npt.ArrayLike, dtype: np.dtype[Any]) -> Array:
     """Return booleans, or weights of this dtype."""
-    if np.ma.isMaskedArray(mask):
-        raise TypeError("mask must not be a masked array: fill it (filled)")
-    given = np.asarray(mask)
+    given, _ = read("mask", mask)
     if given.dtype == np.bool_:
         return given
     if given.dtype.kind != "f":
@@ -276,7 +285,9 @@ def _as_mask(mask: npt.ArrayLike, dtype: np.dtype[Any]) -> Array:
 
 def _as_weights(name: str, weights: npt.ArrayLike) -> Array:
     """Return weights, finite numbers of at least 0; those without a dtype as float64."""
-    array = np.asarray(weights, None if hasattr(weights, "dtype") else np.float64)
+    array, typed = read(name, weights)
+    if array.dtype.kind in "iuf" and not typed:
+        array = array.astype(np.float64)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name} must be numbers, got {array.dtype}")
     if not np.all((array >= 0) & (array < np.inf)):

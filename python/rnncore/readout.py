@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_array, as_shape
+from .arrays import Array, as_array, as_shape, read, short
 from .bidirectional import Bidirectional, Reversed, merged
 from .checkpoint import leaves
-from .module import Module, once
+from .module import Module, once, width_through
 from .sequences import Part, Tree, agreed, run, split_state
 from .stack import Layers
 
@@ -36,8 +36,8 @@ class Readout(Module):
 
     def __init__(self, layer: Module, reading: str = "last") -> None:
         _check_ends(layer)
-        if reading not in READINGS:
-            raise ValueError(f"reading must be 'last' or 'mean', got {reading!r}")
+        if not isinstance(reading, str) or reading not in READINGS:
+            raise ValueError(f"reading must be 'last' or 'mean', got {short(reading)}")
         super().__init__()
         self.layer: Any = layer
         self.reading = reading
@@ -70,9 +70,13 @@ class Readout(Module):
 
         return (reading, final), once(pullback)
 
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        return width_through([("layer", self.layer)], width)
+
     def _run(self, x: Any, state: Tree, lengths: Any, record: bool) -> tuple[Any, Any]:
         """What the layer returns, and its pullback if it is recorded; lengths may be zero."""
-        counts = None if lengths is None else np.asarray(lengths)
+        counts = None if lengths is None else read("lengths", lengths)[0]
         if counts is None or counts.ndim != 1 or counts.all():
             return run(self.layer, record, x, state, lengths=lengths)
         x = as_array("x", x, self.dtype)

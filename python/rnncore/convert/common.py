@@ -12,12 +12,11 @@ import numpy.typing as npt
 
 from .. import layers
 from ..activations import Elementwise, ReLU, Sigmoid, Softmax, Tanh
-from ..arrays import Array
+from ..arrays import Array, read
 from ..files import one_line
 from ..kernels import Kernels
-from ..module import Module
+from ..module import Module, walk
 from ..recurrent import GRU, LSTM, RNN
-from ..sequences import walk
 from ..stack import Layers
 from ..step import Step
 from .budget import Budget
@@ -167,7 +166,7 @@ def regate(rows: Array, source: str, target: str) -> Array:
 
 def as_floats(name: str, value: npt.ArrayLike) -> Array:
     """Return an array of floats; float16 and bfloat16 become float32, which is exact."""
-    array = np.asarray(value)
+    array, _ = read(name, value)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype in TOLERANCE:

@@ -23,6 +23,7 @@ from ..losses import Loss, length_mask
 from ..module import Module
 from ..optim import AdamW
 from ..readout import Readout
+from ..regularisers import rate
 from ..stack import Layers
 from ..training import Trainer, evaluate
 from .sequences import Sequences, read
@@ -164,12 +165,13 @@ class SequenceEstimator(BaseEstimator):
             raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {self.cell!r}")
         seed = np.random.SeedSequence(check_random_state(self.random_state).randint(2**31))
         self._rng, *parts = (np.random.default_rng(part) for part in seed.spawn(4))
+        dropout = rate("dropout", self.dropout)
         recurrence = CELLS[self.cell](
             self.n_features_in_,
             self.hidden_size,
             self.num_layers,
             batch_first=True,
-            dropout=self.dropout,
+            dropout=dropout if self.num_layers > 1 else 0.0,
             bidirectional=self.bidirectional,
             dtype=self.dtype,
             seed=parts[0],
@@ -220,10 +222,11 @@ class SequenceEstimator(BaseEstimator):
             seed=self._rng,
         )
         updates = -(-len(rows) // size)
+        patience = check_size("n_iter_no_change", self.n_iter_no_change)
         trainer.fit(
             check_size("max_iter", passes) * updates,
             validate_every=updates,
-            patience=check_size("n_iter_no_change", self.n_iter_no_change),
+            patience=patience if early_stopping else None,
             show_progress=bool(self.verbose),
             quiet=not self.verbose,
         )

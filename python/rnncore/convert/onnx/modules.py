@@ -12,9 +12,8 @@ from ...activations import Elementwise, Softmax
 from ...arrays import Array
 from ...bidirectional import Bidirectional, Reversed
 from ...layers import Dropout, Embedding, LayerNorm, Linear
-from ...module import Module
+from ...module import Module, walk
 from ...readout import Readout
-from ...sequences import walk
 from .. import common
 from ..budget import Budget
 from ..common import refusal
