@@ -180,9 +180,10 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None, targets: Sequence[Target] | None = None) -> int:
     args = parsed(argv)
     if targets is None:
-        from . import targets_calls, targets_files
+        from . import targets_calls, targets_commands, targets_files
 
-        targets = targets_files.targets() + targets_calls.targets()
+        kinds = (targets_files, targets_commands, targets_calls)
+        targets = [target for kind in kinds for target in kind.targets()]
     named = {target.name: target for target in targets}
     chosen = [named[name] for name in args.targets.split(",")] if args.targets else [*targets]
     if args.number is not None:

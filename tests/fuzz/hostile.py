@@ -7,7 +7,7 @@ import math
 import signal
 from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -31,6 +31,10 @@ def ask_for_much() -> None:
 
     signal.signal(signal.SIGPROF, stop)
     signal.setitimer(signal.ITIMER_PROF, 1)
+
+
+#: What one input does: calls, through `Hostile.call` above all.
+Program: TypeAlias = Callable[["Hostile"], Any]
 
 
 class Subclass(np.ndarray):
@@ -125,7 +129,10 @@ class Hostile:
                 return np.concatenate((array, array), axis=axis)
             case 5 if array.ndim:  # of all sizes, without a byte of memory; none is quick to run
                 shape = list(array.shape)
-                shape[axis] = self.luck.choice((1 << 29, 1 << 31, 1 << 40))
+                sizes = (
+                    (1 << 29, 1 << 31, 1 << 40) if array.dtype.kind == "f" else (1 << 20, 1 << 24)
+                )
+                shape[axis] = self.luck.choice(sizes)  # integers are looked at, each of them
                 if array.size and math.prod(shape) < 1 << 58:
                     return np.broadcast_to(np.take(array, [0], axis=axis), shape)
                 return array

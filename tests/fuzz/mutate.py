@@ -152,7 +152,8 @@ def safetensors(luck: Random, data: bytes) -> bytes:
             body = raw(luck, body) if body else body
         case _ if metadata:
             key = luck.choice(list(metadata))
-            metadata[key] = dumps(luck, tree(luck, json.loads(metadata[key]))).decode()
+            with suppress(json.JSONDecodeError):  # text that is no JSON, as torch's files have it
+                metadata[key] = dumps(luck, tree(luck, json.loads(metadata[key]))).decode()
         case _:
             header = tree(luck, header)
     text = json.dumps(header).encode()
