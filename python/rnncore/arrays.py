@@ -195,8 +195,9 @@ class Arrays(dict[str, Array]):
 
 
 def _thawed(arrays: Mapping[str, Array]) -> Arrays:
-    """Unpickled arrays, writeable also where whoever unpickles mapped them from a file."""
-    return Arrays({n: a if a.flags.writeable else np.array(a) for n, a in arrays.items()})
+    """Unpickled arrays with memory of their own, which nobody else can write to or has mapped."""
+    own = {n: a.flags.owndata and a.flags.writeable for n, a in arrays.items()}
+    return Arrays({n: a if own[n] else np.array(a) for n, a in arrays.items()})
 
 
 def load_into(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) -> None:

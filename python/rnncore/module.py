@@ -82,8 +82,9 @@ class Module(Configured):
     @property
     def params(self) -> Arrays:
         """All parameters under dotted names; write into them freely, the module sees it."""
+        self._lend()
         parts = join_names((name, child.params) for name, child in self.children())
-        return Arrays(self._params | parts) if parts else self._params
+        return Arrays(self._params | parts)
 
     @property
     def grads(self) -> Arrays:
@@ -94,6 +95,9 @@ class Module(Configured):
             mine = vars(self).setdefault("_grads", zeros)
         parts = join_names((name, child.grads) for name, child in self.children())
         return Arrays(mine | parts) if parts else mine
+
+    def _lend(self) -> None:
+        """Say that somebody is given the arrays: compiled layers have to look at them again."""
 
     def zero_grad(self) -> None:
         """Set every gradient to zero, in place."""
