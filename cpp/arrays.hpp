@@ -8,27 +8,46 @@
 #include <initializer_list>
 #include <limits>
 #include <memory>
-#include <optional>
+#include <new>
 #include <string>
 #include <vector>
 
 #include "api.hpp"
+#include "gil.hpp"
 #include "memory.hpp"
-#include "threads.hpp"
 
 namespace rnncore {
 
 namespace py = pybind11;
 
+/// What the kernels take: contiguous, aligned, and in the byte order of this machine. pybind11's own check
+/// does not ask for alignment, and its conversions (`ensure`) return null where there is no memory.
 template <class T>
-using Array = py::array_t<T, py::array::c_style>;
+class Array : public py::array_t<T, py::array::c_style> {
+  using Base = py::array_t<T, py::array::c_style>;
 
-/// The array itself if it is contiguous, else a contiguous copy.
+public:
+  using Base::Base;
+  static bool check_(py::handle object) {
+    return Base::check_(object) &&
+           py::detail::check_flags(object.ptr(), py::detail::npy_api::NPY_ARRAY_ALIGNED_);
+  }
+  static Array ensure(py::handle) = delete;
+};
+
+/// The array itself if it lies as the kernels want it, else a copy that does; NumPy's own error if there is
+/// no memory for it.
 template <class T>
 Array<T> contiguous(const py::object& object) {
+  using numpy = py::detail::npy_api;
   if (Array<T>::check_(object)) return py::reinterpret_borrow<Array<T>>(object);
   if (!py::array_t<T>::check_(object)) throw py::type_error("an array of another dtype than the layer's");
-  return Array<T>::ensure(object);
+  constexpr int flags =
+      numpy::NPY_ARRAY_ENSUREARRAY_ | numpy::NPY_ARRAY_C_CONTIGUOUS_ | numpy::NPY_ARRAY_ALIGNED_;
+  PyObject* copy =
+      numpy::get().PyArray_FromAny_(object.ptr(), py::dtype::of<T>().release().ptr(), 0, 0, flags, nullptr);
+  if (!copy) throw py::error_already_set();
+  return py::reinterpret_steal<Array<T>>(copy);
 }
 
 /// No array, to be given one later: the constructor without arguments would make an empty one.
@@ -94,9 +113,12 @@ Array<T> new_large_array(const Index* begin, const Index* end, std::size_t bytes
 /// first, which a call of one step would notice.
 template <class T>
 Array<T> new_array(const Index* begin, const Index* end) {
-  std::size_t bytes = sizeof(T);
-  for (const Index* extent = begin; extent < end; ++extent) bytes *= std::size_t(*extent);
-  if (bytes >= large) return new_large_array<T>(begin, end, bytes);
+  Index bytes = Index(sizeof(T));
+  bool fits = true;
+  for (const Index* extent = begin; extent < end; ++extent)
+    fits = !__builtin_mul_overflow(bytes, *extent, &bytes) && fits;
+  if (!fits) throw std::bad_alloc();
+  if (std::size_t(bytes) >= large) return new_large_array<T>(begin, end, std::size_t(bytes));
   const auto& numpy = py::detail::npy_api::get();
   Py_intptr_t extents[64]; // the most axes that NumPy has
   std::copy(begin, end, extents);
@@ -156,19 +178,5 @@ py::object or_none(const Array<T>& array, bool given) {
 inline void make_read_only(const py::array& array) {
   py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
 }
-
-/// Calls shorter than a few microseconds keep the GIL: releasing it would cost as much.
-class ReleaseGil {
-public:
-  explicit ReleaseGil(Index work) {
-    if (work <= 100'000) return;
-    released_.emplace();
-    no_fork_.emplace();
-  }
-
-private:
-  std::optional<py::gil_scoped_release> released_;
-  std::optional<NoFork> no_fork_; // ends before the GIL is asked for
-};
 
 } // namespace rnncore

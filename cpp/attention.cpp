@@ -14,23 +14,30 @@ constexpr double least_work = 5e5;
 /// f(row, steps, work space) for each row, on as many threads as the work is worth.
 template <class T, class F>
 void for_each_row(const Look<T>& look, Index steps, const int64_t* until, F f) {
-  const double work = double(look.rows * steps * look.length) * double(look.key_size + look.value_size);
-  const Index threads = work < least_work ? 1 : num_threads();
+  const double row = double(steps * look.length) * double(look.key_size + look.value_size);
+  const Index threads = row * double(look.rows) < least_work ? 1 : num_threads();
   const Index space = (attention_of<T>().work(look, steps) + 15) / 16 * 16;
   Buffer buffer(std::size_t(space * threads) * sizeof(T));
-  std::atomic<Index> next{0};
-  on_team(threads, [&](const Team& team) {
-    T* const mine = buffer.template as<T>() + team.rank * space;
-    for (Index r; (r = next.fetch_add(1, std::memory_order_relaxed)) < look.rows;)
-      f(r, until ? Index(until[r]) : steps, mine);
+  const double operations = (look.v ? 16 : 2) * row; // additive scores have a tanh for each number
+  in_pieces(look.rows, operations, threads, [&](Index begin, Index end) {
+    std::atomic<Index> next{begin};
+    on_team(threads, [&](const Team& team) {
+      T* const mine = buffer.template as<T>() + team.rank * space;
+      for (Index r; (r = next.fetch_add(1, std::memory_order_relaxed)) < end;)
+        f(r, until ? Index(until[r]) : steps, mine);
+    });
   });
 }
 
 /// (T, R, width) read in place if its rows lie at one stride, else copied; `kept` keeps it alive.
 template <class T>
 Rows<const T> rows_of(const char* name, const py::object& object, Extents shape, py::object& kept) {
-  const auto array = py::cast<py::array_t<T, 0>>(object);
-  if (array.ndim() == 3 && std::equal(shape.begin(), shape.end(), array.shape()) && array.shape(2) > 0 &&
+  if (!py::array_t<T, 0>::check_(object))
+    throw py::type_error(std::string(name) + ": an array of another dtype");
+  const auto array = py::reinterpret_borrow<py::array_t<T, 0>>(object);
+  constexpr int aligned = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+  if (py::detail::check_flags(array.ptr(), aligned) && array.ndim() == 3 &&
+      std::equal(shape.begin(), shape.end(), array.shape()) && array.shape(2) > 0 &&
       array.strides(2) == Index(sizeof(T)) && array.strides(0) == array.shape(1) * array.strides(1)) {
     kept = array;
     return {array.data(), array.strides(1) / Index(sizeof(T))};
@@ -104,8 +111,10 @@ py::tuple Memory<T>::look(const py::object& query_object, const py::object& sour
     for_each_row(look, time, steps_object.is_none() ? nullptr : until.data(),
                  [&](Index r, Index steps, T* work) {
                    attention_of<T>().forward(look, r, 0, std::min(steps, time), work);
-                   for (Index t = steps; t < time; ++t)
-                     std::fill_n(look.context.base + (t * rows + r) * wide, value_size(), T(0));
+                   for (Index t = 0; t < time; ++t) {
+                     const Index filled = t < steps ? value_size() : 0;
+                     std::fill_n(look.context.base + (t * rows + r) * wide + filled, wide - filled, T(0));
+                   }
                  });
   }
   return py::make_tuple(context, weights);

@@ -14,7 +14,7 @@ public:
          double window);
 
   /// Queries (T, R, A) of rows that look at sources (R), each for its first steps (R): (context, weights),
-  /// each with a row for each query; the context's rows have `room` more columns, not filled. `source`,
+  /// each with a row for each query; the context's rows have `room` more columns, zero. `source`,
   /// `steps` and `centre` (T, R) may be None.
   py::tuple look(const py::object& query, const py::object& source, const py::object& steps,
                  const py::object& centre, Index room) const;

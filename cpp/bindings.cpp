@@ -6,7 +6,9 @@
 #include "dispatch.hpp"
 #include "layer.hpp"
 #include "linear.hpp"
+#include "pieces.hpp"
 #include "pointwise.hpp"
+#include "quota.hpp"
 #include "stream.hpp"
 #include "threads.hpp"
 
@@ -145,4 +147,6 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("info", &info);
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads);
+  m.def("processors", &processors, py::arg("root"));
+  m.def("set_piece_work", &set_piece_work, py::arg("operations"));
 }

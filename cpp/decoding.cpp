@@ -12,17 +12,26 @@ constexpr double least_work = 1e6;
 
 Index padded(Index bytes) { return (bytes + 63) / 64 * 64; }
 
-/// f(part, work space of attention, work space of the layers) for each part, on one thread each.
+double work_of(const DecodingSizes& n) {
+  return 8.0 * double(n.time * n.batch) * double(n.hidden) * double(n.input);
+}
+
+/// f(part, begin, end, work space of attention, work space of the layers) for all parts of a call, each on
+/// one thread, and so many of their waves at a time.
 template <class T, class F>
-void for_each_part(Index parts, double work, Index look, Index bytes, F f) {
+void for_each_part(Index parts, const DecodingSizes& n, Index look, Index bytes, F f) {
+  const double work = work_of(n);
   const Index threads = work < least_work ? 1 : std::min(parts, num_threads());
   const Index first = padded(look * Index(sizeof(T))), space = first + padded(bytes);
   Buffer buffer(std::size_t(space * threads));
-  std::atomic<Index> next{0};
-  on_team(threads, [&](const Team& team) {
-    char* const own = buffer.as<char>() + team.rank * space;
-    for (Index p; (p = next.fetch_add(1, std::memory_order_relaxed)) < parts;)
-      f(p, reinterpret_cast<T*>(own), own + first);
+  const double attention = double(n.batch * look) * double(n.query + n.value);
+  in_pieces(n.time, work / double(std::max<Index>(n.time, 1)) + attention, 1, [&](Index begin, Index end) {
+    std::atomic<Index> next{0};
+    on_team(threads, [&](const Team& team) {
+      char* const own = buffer.as<char>() + team.rank * space;
+      for (Index p; (p = next.fetch_add(1, std::memory_order_relaxed)) < parts;)
+        f(p, begin, end, reinterpret_cast<T*>(own), own + first);
+    });
   });
 }
 
@@ -41,13 +50,16 @@ Array<T> copy_of(const char* name, const py::object& object, Extents shape) {
   return to;
 }
 
+/// Empties a list when it goes: steps that an exception ended do not serve again, either.
+template <class T>
+struct Emptied {
+  std::list<SteppedPasses<T>>& walks;
+  ~Emptied() { walks.clear(); }
+};
+
 template <class U>
 U* pointer(const py::handle& object) {
   return object.is_none() ? nullptr : object.cast<U*>();
-}
-
-double work_of(const DecodingSizes& n) {
-  return 8.0 * double(n.time * n.batch) * double(n.hidden) * double(n.input);
 }
 
 } // namespace
@@ -142,9 +154,9 @@ py::tuple Decoding<T>::forward(const py::object& memory_object, const py::object
     const ReleaseGil release(Index(work_of(n)));
     const Maps<T> maps{{query_, record}, {lean_, record}, {point_, record}, {combine_, record}};
     const DecodingForward<T> steps(*tape, maps, look);
-    for_each_part<T>(parts, work_of(n), attention_of<T>().work(look, 1), bytes,
-                     [&](Index part, T* look_work, void* work) {
-                       DecodingForward<T>(steps).run(part, look_work, work);
+    for_each_part<T>(parts, n, attention_of<T>().work(look, 1), bytes,
+                     [&](Index part, Index begin, Index end, T* look_work, void* work) {
+                       DecodingForward<T>(steps).run(part, begin, end, look_work, work);
                      });
   }
   const Array<T> y = tape->ys.back(), contexts = tape->contexts, weights = tape->weights, out = tape->out;
@@ -156,7 +168,7 @@ template <class T>
 py::dict Decoding<T>::backward(DecodingTape<T>& tape, const py::object& dy, const py::object& dcontext,
                                const py::list& gradients, const py::object& dkeys,
                                const py::object& dvalues, const py::object& dv) {
-  if (tape.walks.empty()) throw py::value_error("tape: has served already");
+  if (tape.walks.empty()) throw std::runtime_error("this pullback has run already, or was interrupted");
   check_parameters();
   const auto& memory = tape.memory.template cast<const Memory<T>&>();
   const DecodingSizes& n = tape.size;
@@ -212,13 +224,13 @@ py::dict Decoding<T>::backward(DecodingTape<T>& tape, const py::object& dy, cons
     look.dv = dv_rows.template as<T>();
     if (memory.additive()) std::fill_n(look.dv, batch * n.query, T(0));
     const DecodingBackward<T> steps(tape, maps, d, look);
-    for_each_part<T>(tape.walks.front().count(), work_of(n), attention_of<T>().work(look, 1), bytes,
-                     [&](Index part, T* look_work, void* work) {
-                       DecodingBackward<T>(steps).run(part, look_work, work);
+    const Emptied<T> used{tape.walks}; // the tape is written over
+    for_each_part<T>(tape.walks.front().count(), n, attention_of<T>().work(look, 1), bytes,
+                     [&](Index part, Index begin, Index end, T* look_work, void* work) {
+                       DecodingBackward<T>(steps).run(part, time - end, time - begin, look_work, work);
                      });
     for (SteppedPasses<T>& walk : tape.walks) walk.add_gradients();
     if (memory.additive()) add_rows_in_order(look.dv, batch, n.query, dv_sum);
-    tape.walks.clear();
   }
   py::dict found;
   found["x"] = d.x[0];

@@ -111,9 +111,10 @@ public:
     if (maps.lean) look_.centre = tape.centre.data();
   }
 
-  void run(Index part, T* look_work, void* work) {
+  /// The waves from `begin` to `end`, as far as there are such.
+  void run(Index part, Index begin, Index end, T* look_work, void* work) {
     const Schedule s = tape_.walks.front().schedule(part);
-    for (Index w = 0; w < s.waves; ++w) {
+    for (Index w = begin; w < std::min(end, s.waves); ++w) {
       const Wave wave(s, w);
       if (!n_.feeds) {
         look(wave, look_work);
@@ -219,9 +220,10 @@ public:
     look_.dcentre = d.centre.mutable_data();
   }
 
-  void run(Index part, T* look_work, void* work) {
+  /// The waves from `end` back to `begin`, as far as there are such.
+  void run(Index part, Index begin, Index end, T* look_work, void* work) {
     const Schedule s = tape_.walks.front().schedule(part);
-    for (Index w = s.waves; w-- > 0;) {
+    for (Index w = std::min(end, s.waves); w-- > begin;) {
       const Wave wave(s, w);
       if (n_.feeds) {
         uncombine(wave, going_on(s, w));

@@ -57,6 +57,11 @@ Shape with_transitions(Shape shape, const Groups& groups) {
 }
 
 template <class T>
+void check_unused(const Record<T>& record) {
+  if (record.parts.empty()) throw std::runtime_error("this pullback has run already, or was interrupted");
+}
+
+template <class T>
 void zero_padding(const Grid& grid, const int64_t* lengths, T* rows, Index width) {
   for (Index b = 0; b < grid.batch; ++b)
     for (Index t = lengths[b]; t < grid.time; ++t) std::fill_n(rows + grid.row(t, b) * width, width, T(0));
@@ -168,7 +173,7 @@ py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, co
 template <class T>
 py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const py::object& dh_object,
                              const py::object& dc_object, const Targets<T>& gradients, bool want_dx) {
-  if (tape.record.parts.empty()) throw py::value_error("tape: has served already");
+  check_unused(tape.record);
   gradients.arrays.check();
   const bool has_c = cell_.has_cell_state;
   const Index D = directions_, B = tape.grid.batch, H = shape_.hidden, P = shape_.output;
@@ -194,7 +199,6 @@ py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const p
     const ReleaseGil release(tape.y.size() * (shape_.input + shape_.hidden) * cell_.packing.gates);
     if (want_dx && tape.ragged) std::fill_n(arrays.dx, dx.size(), T(0));
     passes_.backward(arrays, tape.grid, tape.record);
-    tape.record = {};
   }
   return py::make_tuple(or_none(dx, want_dx), dh, or_none(dc, has_c));
 }
@@ -284,10 +288,9 @@ py::tuple Layer<T>::backward_forest(ForestTape<T>& tape, const py::object& dh_ob
   arrays.weights = gradients.transitions.data();
   arrays.masks = mask_arrays(tape.masks, 1, rows, rows);
   if (rows > 0) {
-    if (tape.record.parts.empty()) throw py::value_error("tape: has served already");
+    check_unused(tape.record);
     const ReleaseGil release(dh.size() * (shape_.input + H) * cell_.packing.gates);
     passes_.backward(arrays, Grid{1, rows, false}, tape.record);
-    tape.record = {};
   }
   return py::make_tuple(dx, dh, or_none(dc, has_c));
 }

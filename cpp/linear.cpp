@@ -20,6 +20,10 @@ Weights<T> pointers(KeptArrays& kept, Shape shape, const py::object& weight, con
   w.input_bias = kept.keep<U>("bias", bias, {shape.hidden});
   return w;
 }
+/// Rows come in multiples of this many: then those of a call are summed in the same order, pieces or none.
+constexpr Index unit = 1024;
+
+double row_work(Shape shape) { return 2.0 * double(shape.input) * double(shape.hidden); }
 
 } // namespace
 
@@ -52,10 +56,12 @@ py::object LinearLayer<T>::forward(const py::object& x_object) {
 
 template <class T>
 void LinearLayer<T>::multiply(const Snapshot<T>& weights, Index rows, const T* x, T* y) const {
-  const LinearForward<T> f{
-      shape_, rows, weights.packed.template as<T>(), {x, shape_.input}, {y, shape_.hidden}};
-  on_team(threads_for(rows * shape_.input * shape_.hidden),
-          [&](const Team& team) { kernels_of<T>().linear.forward(f, team); });
+  const Index I = shape_.input, H = shape_.hidden, threads = threads_for(rows * I * H);
+  in_pieces(rows, row_work(shape_), unit, [&](Index begin, Index end) {
+    const LinearForward<T> f{
+        shape_, end - begin, weights.packed.template as<T>(), {x + begin * I, I}, {y + begin * H, H}};
+    on_team(threads, [&](const Team& team) { kernels_of<T>().linear.forward(f, team); });
+  });
 }
 
 template <class T>
@@ -63,29 +69,52 @@ py::object LinearLayer<T>::backward(const py::object& x_object, const py::object
                                     const py::object& weight_gradient, const py::object& bias_gradient,
                                     bool want_dx) {
   check_parameters();
+  const Index I = shape_.input, H = shape_.hidden;
   const Array<T> x = contiguous<T>(x_object);
-  const Array<T> dy = of_shape<T>("dy", dy_object, {x.shape(0), shape_.hidden});
+  const Array<T> dy = of_shape<T>("dy", dy_object, {x.shape(0), H});
   Array<T> dx;
-  if (want_dx) dx = new_array<T>({x.shape(0), shape_.input});
+  if (want_dx) dx = new_array<T>({x.shape(0), I});
   KeptArrays kept;
   const Weights<T> gradients = pointers<T>(kept, shape_, weight_gradient, bias_gradient);
-  LinearBackward<T> b{shape_,
-                      x.shape(0),
-                      nullptr,
-                      {x.data(), shape_.input},
-                      {dy.data(), shape_.hidden},
-                      {want_dx ? dx.mutable_data() : nullptr, shape_.input},
-                      gradients.input,
-                      gradients.input_bias};
-  const Index work = x.size() * shape_.hidden;
+  const LinearBackward<T> all{shape_,          x.shape(0),
+                              nullptr,         {x.data(), I},
+                              {dy.data(), H},  {want_dx ? dx.mutable_data() : nullptr, I},
+                              gradients.input, gradients.input_bias};
   {
-    const ReleaseGil release(work);
-    const auto snapshot = weights_.snapshot(true);
-    b.packed_transposed = snapshot->transposed.template as<T>();
-    const std::lock_guard lock(adding_);
-    on_team(threads_for(work), [&](const Team& team) { kernels_of<T>().linear.backward(b, team); });
+    const ReleaseGil release(x.size() * H);
+    go_back(all);
   }
   return or_none(dx, want_dx);
+}
+
+/// A long call has sums of its own, which are added when it is through: one that is ended before adds
+/// nothing.
+template <class T>
+void LinearLayer<T>::go_back(LinearBackward<T> all) {
+  const Index I = shape_.input, H = shape_.hidden, threads = threads_for(all.rows * I * H);
+  const auto snapshot = weights_.snapshot(true);
+  all.packed_transposed = snapshot->transposed.template as<T>();
+  const auto piece = [&](const LinearBackward<T>& b) {
+    on_team(threads, [&](const Team& team) { kernels_of<T>().linear.backward(b, team); });
+  };
+  if (double(all.rows) * row_work(shape_) <= piece_work()) {
+    const std::lock_guard lock(adding_);
+    return piece(all);
+  }
+  std::vector<T> sums(std::size_t(I * H + H), T(0));
+  in_pieces(all.rows, row_work(shape_), unit, [&](Index begin, Index end) {
+    LinearBackward<T> b = all;
+    b.rows = end - begin;
+    b.x.base += begin * I;
+    b.dy.base += begin * H;
+    if (b.dx.base) b.dx.base += begin * I;
+    if (b.weight) b.weight = sums.data();
+    if (b.bias) b.bias = sums.data() + I * H;
+    piece(b);
+  });
+  const std::lock_guard lock(adding_);
+  for (Index i = 0; all.weight && i < I * H; ++i) all.weight[i] += sums[i];
+  for (Index i = 0; all.bias && i < H; ++i) all.bias[i] += sums[I * H + i];
 }
 
 template class LinearLayer<float>;

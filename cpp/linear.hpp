@@ -33,6 +33,8 @@ public:
   void multiply(const Snapshot<T>& weights, Index rows, const T* x, T* y) const;
 
 private:
+  void go_back(LinearBackward<T> all);
+
   const Shape shape_;
   KeptArrays parameters_;
   WatchedWeights<T> weights_;

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <utility>
 
+#include "pieces.hpp"
 #include "threads.hpp"
 
 namespace rnncore {
@@ -49,6 +50,22 @@ void one_by_one(Index tasks, Index threads, Index bytes, F f) {
 
 } // namespace
 
+Part::Part(Index direction, OwnSchedule schedule)
+    : direction(direction), schedule(std::move(schedule)), tape(0), cuts{0, this->schedule.view().waves} {}
+
+Index Part::cut_before(Index wave) const {
+  return *std::prev(std::upper_bound(cuts.begin() + 1, cuts.end() - 1, wave));
+}
+
+void Way::add(Walk walk, Index nodes, Index most) {
+  if (rounds_.empty() || (nodes_ > 0 && nodes_ + nodes > most)) {
+    rounds_.emplace_back();
+    nodes_ = 0;
+  }
+  rounds_.back().push_back(walk);
+  nodes_ += nodes;
+}
+
 template <class T>
 Passes<T>::Passes(const Cell<T>& cell, Shape shape, const Choices& choices, bool plain,
                   const std::vector<std::vector<Weights<const T>>>& weights)
@@ -84,7 +101,7 @@ std::vector<Part> Passes<T>::cut(const ForwardArrays<T>& a, Index parts) const {
   cut.reserve(deal.parts() * directions());
   for (Index d = 0; d < directions(); ++d)
     for (Index p = 0; p < deal.parts(); ++p) {
-      cut.push_back({d, OwnSchedule(a.grid, a.lengths, d == 1, deal.begin(p), deal.size(p)), 0, {}});
+      cut.emplace_back(d, OwnSchedule(a.grid, a.lengths, d == 1, deal.begin(p), deal.size(p)));
     }
   return cut;
 }
@@ -99,7 +116,7 @@ std::vector<Part> Passes<T>::cut_forest(const Forest& f) const {
   for (Index p = 0, tree = 0; p < parts; ++p) {
     const Index begin = f.begin[tree], wanted = f.rows * (p + 1) / parts;
     while (tree < f.trees && (f.begin[tree + 1] <= wanted || p + 1 == parts)) ++tree;
-    cut.push_back({0, OwnSchedule(f, begin, f.begin[tree], leaves, most), 0, {}});
+    cut.emplace_back(0, OwnSchedule(f, begin, f.begin[tree], leaves, most));
     leaves += cut.back().schedule.view().leaves;
   }
   return cut;
@@ -116,13 +133,71 @@ std::vector<Index> Passes<T>::pieces(const Schedule& s, Index steps) const {
   return cuts;
 }
 
+/// Operations of a node: every weight serves once, and an activation takes about so many.
+template <class T>
+double Passes<T>::node_work() const {
+  return 2.0 * double(sizes_.packed) + 64.0 * double(cell_.packing.gates * shape_.hidden * shape_.depth);
+}
+
+/// Nodes of one of the parts that may be gone through without a pause.
+template <class T>
+Index Passes<T>::most_nodes(Index parts) const {
+  return Index(std::min(piece_work() / (node_work() * double(parts)), 1e9)) + 1;
+}
+
+/// Pauses come where chunks begin.
+template <class T>
+void Passes<T>::plan_pauses(Part& part, Index most) const {
+  const Schedule s = part.schedule.view();
+  part.pauses = {0};
+  if (s.nodes > most || part.cuts.size() > 2) {
+    const Index chunk = cell_.chunk_nodes(shape_);
+    for (Index w = 1; w < s.waves; ++w) {
+      if (s.begin[w] / chunk == s.begin[w - 1] / chunk) continue;
+      const Index last = (s.begin[w] / chunk + 1) * chunk - 1; // where a wave of this chunk may begin
+      const Index next = *std::upper_bound(s.begin + w, s.begin + s.waves, last);
+      const bool full = next - s.begin[part.pauses.back()] > most;
+      if (full || part.cut_before(w) == w) part.pauses.push_back(w);
+    }
+  }
+  part.pauses.push_back(s.waves);
+}
+
+/// Where there are replays, the last piece is remembered at once: with it the way back begins.
+template <class T>
+void Passes<T>::plan_way(const Part& part, Index number, bool records, bool replays, Index most,
+                         Way& way) const {
+  const Index* const begin = part.schedule.view().begin;
+  const Index from = replays ? part.cuts[part.cuts.size() - 2] : 0;
+  for (std::size_t i = 1; i < part.pauses.size(); ++i) {
+    const Index wave = part.pauses[i - 1], end = part.pauses[i];
+    const auto kind = records && wave >= from ? Walk::recorded : Walk::unrecorded;
+    way.add({kind, number, wave, end}, begin[end] - begin[wave], most);
+  }
+}
+
+/// The pieces of the tape from the last to the first, each but the last computed again before.
+template <class T>
+void Passes<T>::plan_way_back(const Part& part, Index number, Index most, Way& way) const {
+  const Index* const begin = part.schedule.view().begin;
+  const auto add = [&](Walk::Kind kind, std::vector<Index>::const_iterator at) {
+    way.add({kind, number, at[0], at[1]}, begin[at[1]] - begin[at[0]], most);
+  };
+  for (std::size_t cut = part.cuts.size() - 1; cut > 0; --cut) {
+    const auto first = std::find(part.pauses.begin(), part.pauses.end(), part.cuts[cut - 1]);
+    const auto last = std::find(first + 1, part.pauses.end(), part.cuts[cut]);
+    for (auto at = first; cut + 1 < part.cuts.size() && at < last; ++at) add(Walk::recorded, at);
+    for (auto at = last; at > first; --at) add(Walk::back, at - 1);
+  }
+}
+
 /// Gives each part its place on the tape; returns the size of all.
 template <class T>
 Index Passes<T>::reserve(std::vector<Part>& parts, Index steps) const {
   Index tape = 0;
   for (Part& part : parts) {
     const Schedule s = part.schedule.view();
-    part.cuts = steps ? pieces(s, steps) : std::vector<Index>{0, s.waves};
+    if (steps) part.cuts = pieces(s, steps);
     Index nodes = 0;
     for (std::size_t i = 1; i < part.cuts.size(); ++i)
       nodes = std::max(nodes, s.begin[part.cuts[i]] - s.begin[part.cuts[i - 1]]);
@@ -132,18 +207,40 @@ Index Passes<T>::reserve(std::vector<Part>& parts, Index steps) const {
   return tape;
 }
 
-/// Tasks of about `rows` rows a step: side by side if they keep the threads busy, else each of them cut by
-/// hidden units if a step is long enough for that.
+/// Where the tape of the waves from this one on begins.
+template <class T>
+T* Passes<T>::tape_of(const Record<T>& r, const Part& part, Index wave) const {
+  const Index* const begin = part.schedule.view().begin;
+  return r.tape.template as<T>() + part.tape + (begin[wave] - begin[part.cut_before(wave)]) * sizes_.tape;
+}
+
+/// f(walk, team, work space) for the walks of all ways, with a pause after each round: ways of about `rows`
+/// rows a step go side by side if they keep the threads busy, else one by one, each cut by hidden units if
+/// a step is long enough for that.
 template <class T>
 template <class F>
-void Passes<T>::share(Index tasks, Index rows, Index time, Index bytes, F f) const {
+void Passes<T>::share(const std::vector<Way>& ways, Index rows, Index time, Index bytes, F f) const {
   const double step = step_work(rows);
+  const Index tasks = Index(ways.size());
   const Index threads = step * double(tasks * time) < least_work ? 1 : num_threads();
   const Index by_units = step < least_step_work ? 1 : std::min(cell_.shares(shape_), threads);
-  if (tasks >= threads || tasks >= by_units)
-    side_by_side(tasks, std::min(tasks, threads), rounded(bytes, 64), f);
-  else
-    one_by_one(tasks, by_units, bytes, f);
+  std::size_t rounds = 0;
+  for (const Way& way : ways) rounds = std::max(rounds, way.rounds().size());
+  for (std::size_t round = 0; round < rounds; ++round) {
+    if (round > 0) Watch::pause();
+    const auto walk = [&](Index i, const Team& team, void* work) {
+      if (round >= ways[i].rounds().size()) return;
+      const std::vector<Walk>& walks = ways[i].rounds()[round];
+      for (std::size_t n = 0; n < walks.size(); ++n) {
+        if (n > 0) team.wait(team.barrier); // until nobody needs the work space
+        f(walks[n], team, work);
+      }
+    };
+    if (tasks >= threads || tasks >= by_units)
+      side_by_side(tasks, std::min(tasks, threads), rounded(bytes, 64), walk);
+    else
+      one_by_one(tasks, by_units, bytes, walk);
+  }
 }
 
 template <class T>
@@ -171,7 +268,7 @@ void Passes<T>::step(const ForwardArrays<T>& a, const Snapshot<T>& weights) {
   std::unique_ptr<Step<T>> step = steps_.take(batch, a.masks);
   if (!step) {
     const Deal all(batch, nullptr, 1);
-    Part part{0, OwnSchedule(a.grid, nullptr, false, all.begin(0), batch), 0, {}};
+    Part part(0, OwnSchedule(a.grid, nullptr, false, all.begin(0), batch));
     const Forward<T> call = forward_call(a, part, weights);
     step = std::make_unique<Step<T>>(cell_, std::move(part.schedule), call, batch, a.masks);
   }
@@ -196,30 +293,31 @@ void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record, Index step
       arrays.c = r.c.template as<T>();
     }
   }
-  const auto call_for = [&](const Part& part) {
+  const auto call_for = [&](const Part& part, Index wave, bool records) {
     Forward<T> call = forward_call(arrays, part, *r.weights[part.direction]);
-    if (record && !r.replays) call.tape = r.tape.template as<T>() + part.tape;
+    if (records) call.tape = tape_of(r, part, wave);
     return call;
   };
-  Index bytes = 0;
-  for (const Part& part : r.parts) bytes = std::max(bytes, cell_.forward_work(call_for(part)));
-
   const Index tasks = Index(r.parts.size()), rows = a.grid.batch * directions() / tasks;
-  share(tasks, rows, a.grid.time, bytes, [&](Index i, const Team& team, void* work) {
-    const Part& part = r.parts[i];
-    Forward<T> call = call_for(part);
+  const Index most = most_nodes(tasks);
+  Index bytes = 0;
+  std::vector<Way> ways(r.parts.size());
+  for (Index i = 0; i < tasks; ++i) {
+    bytes = std::max(bytes, cell_.forward_work(call_for(r.parts[i], 0, record && !r.replays)));
+    plan_pauses(r.parts[i], most);
+    plan_way(r.parts[i], i, record != nullptr, r.replays, most, ways[i]);
+  }
+
+  share(ways, rows, a.grid.time, bytes, [&](Walk walk, const Team& team, void* work) {
+    const Part& part = r.parts[walk.part];
+    Forward<T> call = call_for(part, walk.wave, walk.kind == Walk::recorded);
     call.work = work;
-    if (r.replays) { // the last piece, with which the way back begins, is remembered at once
-      call.end = part.cuts[part.cuts.size() - 2];
-      cell_.forward(call, team);
-      team.wait(team.barrier);
-      call.wave = std::exchange(call.end, call.schedule.waves);
-      call.tape = r.tape.template as<T>() + part.tape;
-    }
+    call.wave = walk.wave;
+    call.end = walk.end;
     cell_.forward(call, team);
-    if (team.rank != 0 || a.forest) return;
-    const Index P = shape_.output, H = shape_.hidden, state = r.parts[i].direction * a.grid.batch;
-    r.parts[i].schedule.for_each_last_row([&](Index b, Index row) {
+    if (team.rank != 0 || a.forest || walk.end < call.schedule.waves) return;
+    const Index P = shape_.output, H = shape_.hidden, state = part.direction * a.grid.batch;
+    part.schedule.for_each_last_row([&](Index b, Index row) {
       if (row < 0) return;
       std::copy_n(call.y.base + row * call.y.stride, P, a.h + (state + b) * P);
       if (call.c.base) std::copy_n(call.c.base + row * call.c.stride, H, a.running_c + (state + b) * H);
@@ -275,13 +373,15 @@ void Passes<T>::backward(const BackwardArrays<T>& a, Grid grid, Record<T>& r) {
   Buffer sums = take_spare(std::size_t(packed) * r.parts.size() * sizeof(T));
 
   // Both directions of a part add to the same rows of dx: they stay together, and in order.
-  share(parts, grid.batch / parts, grid.time, bytes, [&](Index i, const Team& team, void* work) {
-    for (Index j = i; j < Index(r.parts.size()); j += parts) {
-      backward_part(a, grid, r, r.parts[j], sums.template as<T>() + j * packed, team, work);
-      team.wait(team.barrier);
-    }
+  std::vector<Way> ways(parts);
+  for (Index i = 0; i < Index(r.parts.size()); ++i)
+    plan_way_back(r.parts[i], i, most_nodes(Index(r.parts.size())), ways[i % parts]);
+
+  Record<T> used = std::exchange(r, {}); // from here on the tape is written over
+  share(ways, grid.batch / parts, grid.time, bytes, [&](Walk walk, const Team& team, void* work) {
+    walk_back(a, grid, used, walk, sums.template as<T>() + walk.part * packed, team, work);
   });
-  const double moved = double(packed) * double(r.parts.size());
+  const double moved = double(packed) * double(used.parts.size());
   const std::lock_guard lock(adding_);
   on_team(moved < least_step_work ? 1 : std::min(cell_.shares(shape_), num_threads()),
           [&](const Team& team) {
@@ -290,8 +390,8 @@ void Passes<T>::backward(const BackwardArrays<T>& a, Grid grid, Record<T>& r) {
                                   a.weights[d], team);
           });
   give_spare(std::move(sums));
-  give_spare(std::move(r.tape));
-  give_spare(std::move(r.c));
+  give_spare(std::move(used.tape));
+  give_spare(std::move(used.c));
 }
 
 template <class T>
@@ -339,24 +439,20 @@ Forward<T> Passes<T>::replay(const BackwardArrays<T>& a, Grid grid, const Record
 }
 
 template <class T>
-void Passes<T>::backward_part(const BackwardArrays<T>& a, Grid grid, const Record<T>& r, const Part& part,
-                              T* gradients, const Team& team, void* work) const {
-  Backward<T> call = backward_call(a, grid, r, part);
+void Passes<T>::walk_back(const BackwardArrays<T>& a, Grid grid, const Record<T>& r, Walk walk,
+                          T* gradients, const Team& team, void* work) const {
+  const Part& part = r.parts[walk.part];
+  const auto prepare = [&](auto call) {
+    call.tape = tape_of(r, part, walk.wave);
+    call.work = work;
+    call.wave = walk.wave;
+    call.end = walk.end;
+    return call;
+  };
+  if (walk.kind == Walk::recorded) return cell_.forward(prepare(replay(a, grid, r, part)), team);
+  Backward<T> call = prepare(backward_call(a, grid, r, part));
   call.gradients = gradients;
-  call.work = work;
-  for (std::size_t i = part.cuts.size() - 1; i > 0; --i) {
-    call.wave = part.cuts[i - 1];
-    call.end = part.cuts[i];
-    if (i + 1 < part.cuts.size()) {
-      Forward<T> again = replay(a, grid, r, part);
-      again.work = work;
-      again.wave = call.wave;
-      again.end = call.end;
-      cell_.forward(again, team);
-    }
-    cell_.backward(call, team);
-    if (i > 1) team.wait(team.barrier); // until nobody needs the work space
-  }
+  cell_.backward(call, team);
 }
 
 template <class T>

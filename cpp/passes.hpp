@@ -43,8 +43,31 @@ struct BackwardArrays {
 struct Part {
   Index direction;
   OwnSchedule schedule;
-  Index tape;              // where its gates begin
-  std::vector<Index> cuts; // waves between which it is remembered, piece by piece, if it is
+  Index tape;                // where its gates begin
+  std::vector<Index> cuts;   // waves between which it is remembered, piece by piece
+  std::vector<Index> pauses; // those before which a call may end: the cuts and others
+
+  Part(Index direction, OwnSchedule schedule);
+  /// The first wave of what is remembered together with this one.
+  Index cut_before(Index wave) const;
+};
+
+/// Waves of a part that are gone through at once.
+struct Walk {
+  enum Kind { unrecorded, recorded, back } kind;
+  Index part, wave, end;
+};
+
+/// The walks of one thread, or team, in rounds with a pause after each.
+class Way {
+public:
+  /// The next walk, through so many nodes; a round has at most `most`, or one walk.
+  void add(Walk walk, Index nodes, Index most);
+  const std::vector<std::vector<Walk>>& rounds() const { return rounds_; }
+
+private:
+  std::vector<std::vector<Walk>> rounds_;
+  Index nodes_ = 0; // of the last round
 };
 
 /// The weights of each direction as they were at one moment.
@@ -76,7 +99,7 @@ public:
   /// of now.
   void forward(const ForwardArrays<T>& arrays, Record<T>* record, Index steps = 0,
                const Pinned<T>* weights = nullptr);
-  /// Uses the record up.
+  /// Uses the record up, also where it is ended before its time: then it adds nothing to the gradients.
   void backward(const BackwardArrays<T>& arrays, Grid grid, Record<T>& record);
 
   Shape shape() const { return shape_; }
@@ -100,18 +123,24 @@ private:
   std::vector<Part> cut(const ForwardArrays<T>& arrays, Index parts) const;
   std::vector<Part> cut_forest(const Forest& forest) const;
   std::vector<Index> pieces(const Schedule& schedule, Index steps) const;
+  double node_work() const;
+  Index most_nodes(Index parts) const;
+  void plan_pauses(Part& part, Index most) const;
+  void plan_way(const Part& part, Index number, bool records, bool replays, Index most, Way& way) const;
+  void plan_way_back(const Part& part, Index number, Index most, Way& way) const;
   Index reserve(std::vector<Part>& parts, Index steps) const;
+  T* tape_of(const Record<T>& record, const Part& part, Index wave) const;
   Call<T> call_of(Grid grid, const MaskArrays<T>& masks, const Part& part) const;
   Forward<T> forward_call(const ForwardArrays<T>& arrays, const Part& part,
                           const Snapshot<T>& weights) const;
   Backward<T> backward_call(const BackwardArrays<T>& arrays, Grid grid, const Record<T>& record,
                             const Part& part) const;
   template <class F>
-  void share(Index tasks, Index rows, Index time, Index bytes, F f) const;
+  void share(const std::vector<Way>& ways, Index rows, Index time, Index bytes, F f) const;
   Forward<T> replay(const BackwardArrays<T>& arrays, Grid grid, const Record<T>& record,
                     const Part& part) const;
-  void backward_part(const BackwardArrays<T>& arrays, Grid grid, const Record<T>& record, const Part& part,
-                     T* gradients, const Team& team, void* work) const;
+  void walk_back(const BackwardArrays<T>& arrays, Grid grid, const Record<T>& record, Walk walk,
+                 T* gradients, const Team& team, void* work) const;
   Buffer take_spare(std::size_t bytes);
   void give_spare(Buffer buffer);
 

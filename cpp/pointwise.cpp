@@ -5,6 +5,9 @@
 
 namespace rnncore {
 
+/// Operations of the slowest of them, about.
+constexpr double element_work = 50;
+
 Chosen chosen(const std::string& name, double alpha, double beta) {
   constexpr const char* names[] = {
       "sigmoid",     "tanh",         "relu", "identity", "affine",   "leaky_relu", "thresholded_relu",
@@ -22,12 +25,22 @@ py::object PointwiseLayer<T>::forward(const py::object& given, const py::object&
   if (this->width() && width != this->width()) throw py::value_error("x: unexpected shape");
   Array<T> y = results<T>(out, x.shape(), x.shape() + x.ndim());
   T* to = y.mutable_data();
-  const bool beside = to == x.data() || apart(x.data(), size * sizeof(T), to, size * sizeof(T));
-  const Array<T> copy =
-      beside ? x : Array<T>(std::vector<Index>(x.shape(), x.shape() + x.ndim()), x.data());
+  const T* from = x.data();
+  Array<T> copy = no_array<T>();
+  if (to != from && !apart(from, size * sizeof(T), to, size * sizeof(T))) {
+    copy = new_array<T>(x.shape(), x.shape() + x.ndim());
+    from = std::copy_n(from, size, copy.mutable_data()) - size;
+  }
   {
     const ReleaseGil release(size * 8);
-    run(width ? size / width : 0, width, copy.data(), to);
+    const Index rows = width ? size / width : 0;
+    const auto piece = [&](Index begin, Index end) {
+      run(end - begin, width, from + begin * width, to + begin * width);
+    };
+    if (out.is_none())
+      in_pieces(rows, element_work * double(width), 1, piece);
+    else // which must not be left half written
+      piece(0, rows);
   }
   return y;
 }

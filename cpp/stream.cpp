@@ -3,6 +3,9 @@
 namespace rnncore {
 namespace {
 
+/// Operations of a call that is shorter than the copying of states matters.
+constexpr Index long_work = 1'000'000;
+
 template <class T>
 class RecurrentStage final : public Stage<T> {
 public:
@@ -27,14 +30,27 @@ public:
     passes_.forward(arrays_, nullptr, 0, &weights_);
   }
   void refresh() override { weights_ = layer_.weights(); }
+  void save() override {
+    T* const to = static_cast<T*>(saved_.reserve(std::size_t(h_size() + c_size()) * sizeof(T)));
+    std::copy_n(arrays_.h, h_size(), to);
+    std::copy_n(arrays_.running_c, c_size(), to + h_size());
+  }
+  void restore() override {
+    const T* const from = saved_.template as<T>();
+    std::copy_n(from, h_size(), arrays_.h);
+    std::copy_n(from + h_size(), c_size(), arrays_.running_c);
+  }
 
 private:
   Shape shape() const { return passes_.shape(); }
+  Index h_size() const { return arrays_.grid.batch * shape().output; }
+  Index c_size() const { return arrays_.running_c ? arrays_.grid.batch * shape().hidden : 0; }
 
   Layer<T>& layer_;
   Passes<T>& passes_;
   ForwardArrays<T> arrays_{};
   Pinned<T> weights_;
+  Buffer saved_;
 };
 
 template <class T>
@@ -133,6 +149,12 @@ public:
   }
   void refresh() override {
     for (const auto& layer : layers_) layer->refresh();
+  }
+  void save() override {
+    for (const auto& layer : layers_) layer->save();
+  }
+  void restore() override {
+    for (const auto& layer : layers_) layer->restore();
   }
 
 private:
@@ -267,21 +289,38 @@ void Stream<T>::repeat(const py::object& given, Index times) {
   const Use use(*this);
   check();
   Buffer y(std::size_t(batch_ * outputs_) * sizeof(T));
-  for (Index i = 0; i < times; ++i) go(1, x, y.template as<T>());
+  for (Index i = 0; i < times; ++i) {
+    if (i % 1024 == 1023 && PyErr_CheckSignals() != 0) throw py::error_already_set();
+    go(1, x, y.template as<T>());
+  }
 }
 
-/// x has been checked.
+/// x has been checked. What may be interrupted, or need much memory, can be taken back.
 template <class T>
 void Stream<T>::go(Index time, const py::array& x, T* y) {
   const void* read = x.data();
-  std::size_t bytes = std::size_t(x.size()) * (table_ ? sizeof(int64_t) : sizeof(T)); // needs no GIL
-  Frames<T> frames{table_ ? nullptr : static_cast<const T*>(read),
-                   table_ ? static_cast<const int64_t*>(read) : nullptr};
+  const std::size_t bytes = std::size_t(x.size()) * (table_ ? sizeof(int64_t) : sizeof(T)); // needs no GIL
+  const Frames<T> frames{table_ ? nullptr : static_cast<const T*>(read),
+                         table_ ? static_cast<const int64_t*>(read) : nullptr};
+  if (time * batch_ * work_ < long_work) return walk(time, frames, bytes, y);
+  for (const auto& stage : stages_) stage->save();
+  try {
+    walk(time, frames, bytes, y);
+  } catch (...) {
+    for (const auto& stage : stages_) stage->restore();
+    throw;
+  }
+}
+
+template <class T>
+void Stream<T>::walk(Index time, Frames<T> frames, std::size_t bytes, T* y) {
+  const void* read = table_ ? static_cast<const void*>(frames.numbers) : frames.rows;
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     const Index size = time * batch_ * stages_[i]->width();
     const std::size_t given = std::size_t(size) * sizeof(T);
     const bool last = i + 1 == stages_.size(), direct = last && apart(read, bytes, y, given);
     T* to = direct ? y : static_cast<T*>(between_[i % 2].reserve(given));
+    if (i > 0 && time > 1) Watch::pause();
     stages_[i]->run(time, frames, to);
     if (last && !direct) std::copy_n(to, size, y);
     frames = {to};

@@ -29,6 +29,9 @@ public:
   /// x (time, B, I) to y (time, B, O), which are apart.
   virtual void run(Index time, Frames<T> x, T* y) = 0;
   virtual void refresh() {}
+  /// Remembers the states, and puts them back.
+  virtual void save() {}
+  virtual void restore() {}
 };
 
 template <class T>
@@ -45,7 +48,7 @@ public:
 
   /// x (B, I), or (I) if B is one, to y (B, O) or (O): `out`, or a new array.
   py::object step(const py::object& x, const py::object& out);
-  /// x (time, B, I) to y (time, B, O).
+  /// x (time, B, I) to y (time, B, O). States are as they were before if it is interrupted.
   py::object run(const py::object& x);
   /// The same step again and again, without Python in between: for measuring.
   void repeat(const py::object& x, Index times);
@@ -57,6 +60,7 @@ private:
   bool fits(const py::object& x) const;
   void check() const;
   void go(Index time, const py::array& x, T* y);
+  void walk(Index time, Frames<T> frames, std::size_t bytes, T* y);
 
   const Index batch_, inputs_;
   const py::list layers_; // kept alive

@@ -8,6 +8,7 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <shared_mutex>
 #include <stdexcept>
 #include <string>
@@ -15,12 +16,11 @@
 #include <thread>
 #include <vector>
 
+#include "quota.hpp"
+
 #if defined(__unix__) || defined(__APPLE__)
 #include <csignal>
 #include <pthread.h>
-#endif
-#if defined(__linux__)
-#include <sched.h>
 #endif
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -134,6 +134,7 @@ public:
         workers_.emplace_back([this, rank, seen = generation_.load()] { serve(rank, seen); });
       }
     } catch (const std::system_error&) { // no more threads to be had
+    } catch (const std::bad_alloc&) {    // nor memory for them
     }
     return Index(workers_.size()) + 1;
   }
@@ -215,15 +216,6 @@ Index positive(const char* variable) {
   const char* text = std::getenv(variable);
   const long value = text ? std::strtol(text, nullptr, 10) : 0;
   return value > 0 ? Index(value) : 0;
-}
-
-Index processors() {
-#if defined(__linux__)
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-#endif
-  const unsigned n = std::thread::hardware_concurrency();
-  return n ? Index(n) : 1;
 }
 
 std::atomic<Index> chosen{0};

@@ -10,7 +10,7 @@ namespace rnncore {
 void start_threads();
 
 /// Threads a call may use: set_num_threads, else RNNCORE_NUM_THREADS, else OMP_NUM_THREADS, else the
-/// processors this process may run on.
+/// processors this process may have.
 Index num_threads();
 void set_num_threads(Index n);
 

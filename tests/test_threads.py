@@ -14,6 +14,7 @@ import rnncore
 from cases import CELLS, LINEAR_CELLS, TOLERANCE, VARIED, Case, each
 from compare import assert_same
 from processes import run_python
+from rnncore import _core
 from rnncore.layers import Linear
 from rnncore.threads import get_num_threads, set_num_threads
 
@@ -294,6 +295,24 @@ assert threads() == 3
 """)
 
     @needs_fork
+    def test_an_interpreter_may_end_while_threads_are_in_calls(self) -> None:
+        code = """
+        import threading
+        import time
+        import numpy as np
+        import rnncore
+        layer, x = rnncore.LSTM(64, 128, seed=0), np.zeros((8, 20, 64), np.float32)
+        stream = rnncore.GRU(64, 128, seed=0).stream(20)
+        def loop(call):
+            while True:
+                call(x)
+        for call in (layer, layer, stream.run):
+            threading.Thread(target=loop, args=(call,), daemon=True).start()
+        time.sleep(0.1)
+        """
+        for _ in range(8):
+            run_python(code)
+
     def test_signals_are_not_for_the_pool(self) -> None:
         run("""
 call()
@@ -355,7 +374,7 @@ class TestHowMany:
         os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:{n}])
         print(get_num_threads())
         """
-        available = len(os.sched_getaffinity(0))
+        available = _core.processors("")  # a container's quota may be smaller than its affinity
         for n in (1, available):
             assert int(run_python(code.format(n=n))) == n
 

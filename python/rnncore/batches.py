@@ -15,8 +15,9 @@ from .arrays import Array, as_integers, check_size
 class Batch(NamedTuple):
     """What one update learns from; a plain tuple that starts the same way serves as well.
 
-    `lengths` (B,) goes to the model and `mask` to the loss. `carry` starts from the state in which
-    the previous batch ended, with gradients cut there: truncated back-propagation through time.
+    `lengths` (B,) goes to the model and `mask`, booleans or weights, to the loss. `carry` starts
+    from the state in which the previous batch ended, with gradients cut there: truncated
+    back-propagation through time.
     """
 
     inputs: Any
@@ -27,7 +28,7 @@ class Batch(NamedTuple):
 
     @property
     def counted(self) -> float:
-        """How many targets count."""
+        """How many targets count, or the sum of their weights."""
         share = 1.0 if self.mask is None else float(np.mean(self.mask))
         return np.size(self.targets) * share
 
@@ -49,7 +50,7 @@ def chunked(
     steps = len(inputs)
     pieces = -(-steps // check_size("length", length))
     for start, end in pairwise(i * steps // pieces for i in range(pieces + 1)):
-        part = None if mask is None or mask[start:end].all() else mask[start:end]
+        part = None if mask is None or np.all(mask[start:end] == 1) else mask[start:end]
         yield Batch(inputs[start:end], targets[start:end], mask=part, carry=start > 0)
 
 

@@ -28,6 +28,7 @@ from .arrays import (
     save_arrays,
 )
 from .configuration import Builder, Configured, describe
+from .files import reading
 
 if TYPE_CHECKING:
     from .stream import Stream
@@ -60,7 +61,8 @@ class Module(Configured):
 
         A pullback returns the input's gradient and adds the parameters' to `grads`. It consumes
         what was recorded: a second call raises `RuntimeError`. Inputs must stay unchanged until it
-        has run.
+        has run. One that a signal's handler ends (Ctrl-C) is used up; of a composition some layers
+        may have added their gradients by then, each layer all of them or none.
         """
         raise NotImplementedError
 
@@ -124,9 +126,14 @@ class Module(Configured):
         save_arrays(path, self.params, {**(metadata or {}), KEY: own})
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Read the parameters from a safetensors file written by `save`."""
+        """Read the parameters from a safetensors file written by `save`.
+
+        Raises `FileNotFoundError`, or `ValueError` naming the file and all that does not fit; then
+        nothing is changed.
+        """
         arrays, _ = load_arrays(path)
-        load_into(self.params, arrays)
+        with reading(path):
+            load_into(self.params, arrays)
 
 
 def load(
@@ -144,16 +151,14 @@ def load(
     own = metadata.get(KEY)
     if not isinstance(own, dict) or "module" not in own:
         raise ValueError(f"{os.fspath(path)} describes no module: its class is not known")
-    try:
-        with room_for(sum(array.size for array in arrays.values())):
+    version, mine = own.get("version"), _core.info()["version"]
+    hint = "" if version == mine else f" (written by version {version!r:.20}, this is {mine})"
+    with reading(path, hint=hint):
+        with room_for(sum(array.size for array in arrays.values()), len(arrays)):
             module = Builder(classes, seed).build(own["module"])
         if not isinstance(module, Module):
             raise ValueError(f"it describes no module, but {module!r:.80}")
         load_into(module.params, arrays)
-    except (ValueError, TypeError) as error:
-        version, mine = own.get("version"), _core.info()["version"]
-        hint = "" if version == mine else f" (written by version {version!r:.20}, this is {mine})"
-        raise ValueError(f"{os.fspath(path)}: {error}{hint}") from error
     return module
 
 

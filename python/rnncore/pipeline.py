@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,29 @@ from .layers import Dropout, Embedding
 from .module import Module
 from .sequences import Tree, agreed, mapped, walk
 from .stream import Stream, Wholly, fill
+
+
+class _Frame:
+    """What a compiled stream takes; it holds no stream, which would then hold itself for ever."""
+
+    def __init__(self, dtype: np.dtype[Any], batch: int, width: int, numbers: int | None) -> None:
+        """`numbers`: how many there are, where frames are numbers of rows of a table."""
+        self.dtype, self.batch, self.width, self.numbers = dtype, batch, width, numbers
+
+    def array(self, name: str, x: npt.ArrayLike) -> Array:
+        """Return frames as an array of the right kind, with whatever axes."""
+        if self.numbers is None:
+            return as_array(name, x, self.dtype)
+        return as_indices(name, x, self.numbers).astype(np.int64, copy=False)
+
+    def __call__(self, x: npt.ArrayLike) -> Array:
+        """Return x as the compiled stream takes it, or raise saying what is wrong with it."""
+        array, features = self.array("x", x), (self.width,) if self.numbers is None else ()
+        shape = (self.batch, *features)
+        if array.shape != shape and (self.batch > 1 or array.shape != features):
+            either = f" or {features}" if self.batch == 1 else ""
+            raise ValueError(f"x must have shape {shape}{either}, got {array.shape}")
+        return np.require(array, None, ["C", "A"])
 
 
 class Compiled(Stream):
@@ -36,12 +58,10 @@ class Compiled(Stream):
     def _prepare(self, batch: int) -> None:
         """Make states for so many rows, and the compiled stream that works on them."""
         width, states, stages = stages_of(self._modules, batch, self.dtype)
-        self._width: int = width or 0
-        self._numbers = None if width else stages[0][0].count
+        self._frame = _Frame(self.dtype, batch, width or 0, None if width else stages[0][0].count)
         self._axes = 2 if width else 1
-        check = partial(self._frame, batch)
         make = _core.StreamF32 if self.dtype == np.float32 else _core.StreamF64
-        self._core = make(stages, batch, self._width, check, self._core)
+        self._core = make(stages, batch, self._frame.width, self._frame, self._core)
         self.batch, self._live = batch, states
         # Nothing in between: a step may take half a microsecond.
         self.step = self._core.step  # type: ignore[method-assign]
@@ -55,27 +75,17 @@ class Compiled(Stream):
         self._core.repeat(x, times)
 
     def _array(self, name: str, x: npt.ArrayLike) -> Array:
-        if self._numbers is None:
-            return as_array(name, x, self.dtype)
-        return as_indices(name, x, self._numbers).astype(np.int64, copy=False)
-
-    def _frame(self, batch: int, x: npt.ArrayLike) -> Array:
-        """Return x as the compiled stream takes it, or raise saying what is wrong with it."""
-        array, features = self._array("x", x), () if self._width == 0 else (self._width,)
-        shape = (batch, *features)
-        if array.shape != shape and (batch > 1 or array.shape != features):
-            either = f" or {features}" if batch == 1 else ""
-            raise ValueError(f"x must have shape {shape}{either}, got {array.shape}")
-        return np.asarray(array, order="C")
+        return self._frame.array(name, x)
 
     def _no_frames(self) -> Array:
-        if self._numbers is not None:
+        if self._frame.numbers is not None:
             return np.zeros((0, self.batch), np.int64)
-        return np.zeros((0, self.batch, self._width), self.dtype)
+        return np.zeros((0, self.batch, self._frame.width), self.dtype)
 
     def _run(self, x: Array) -> Array:
-        if self._numbers is None and x.shape[2] != self._width:
-            raise ValueError(f"chunk must have {self._width} features, got {x.shape[2]}")
+        width = self._frame.width
+        if self._frame.numbers is None and x.shape[2] != width:
+            raise ValueError(f"chunk must have {width} features, got {x.shape[2]}")
         y: Array = self._core.run(x)
         return y
 

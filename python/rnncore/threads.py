@@ -1,7 +1,8 @@
 """How many threads a call may use.
 
 The number comes from `set_num_threads`, else from the environment variable `RNNCORE_NUM_THREADS` as
-it was at import, else from `OMP_NUM_THREADS`, else from the processors this process may run on.
+it was at import, else from `OMP_NUM_THREADS`, else from the processors this process may run on, as
+many of them as a container's CPU quota is worth (control groups of both versions, rounded up).
 Results are the same to the bit for any number. Where `threadpoolctl` is installed, its limits hold
 for rnncore as well.
 """

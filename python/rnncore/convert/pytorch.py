@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..activations import Activation
 from ..arrays import Array, load_arrays
 from ..bidirectional import Bidirectional
 from ..chain import Chain
+from ..files import listed, one_line, reading
 from ..layers import Dropout, Embedding, LayerNorm, Linear
 from ..module import Module
 from ..recurrent import GRUCell, LSTMCell, RNNCell
@@ -25,6 +27,8 @@ from . import common
 from .common import GATES, Report, Verify, refusal
 
 _CELLS = {"rnn": RNNCell, "lstm": LSTMCell, "gru": GRUCell}
+#: Names of entries whose weights torch computes from others.
+_COMPUTED = re.compile(r".*(?:weight|bias)\w*_[gv]|(?:.*\.)?parametrizations\..*")
 _RECURRENT = re.compile(r"(.*?)((?:weight|bias)_(?:ih|hh|hr))(?:_l(\d+)(_reverse)?)?")
 
 State = Mapping[str, npt.ArrayLike]
@@ -57,19 +61,26 @@ def from_torch(
     `report` with the largest difference, raise `ValueError` if it is too large.
     """
     state = _read(source)
+    with nullcontext() if isinstance(source, Mapping) else reading(source, damage=(ValueError,)):
+        module = _module(state, prefix, cell, batch_first, dtype, options)
+    _verify(module, verify, report)
+    return module
+
+
+def _module(
+    state: dict[str, Array],
+    prefix: str | Sequence[str | Module] | None,
+    *settings: Any,
+) -> Any:
     names = [prefix] if isinstance(prefix, str) else prefix
     if names is None:
         names = [_only_prefix(state)]
-    module = common.chain_of(
+    return common.chain_of(
         [
-            _layer(state, name, at == 0, cell, batch_first, dtype, options)
-            if isinstance(name, str)
-            else name
+            _layer(state, name, at == 0, *settings) if isinstance(name, str) else name
             for at, name in enumerate(names)
         ]
     )
-    _verify(module, verify, report)
-    return module
 
 
 def to_torch_state_dict(
@@ -89,13 +100,13 @@ def to_torch_state_dict(
 
 def _read(source: State | str | os.PathLike[str]) -> dict[str, Array]:
     if isinstance(source, Mapping):
-        return {name: np.asarray(value) for name, value in source.items()}
+        return {name: _array(name, value) for name, value in source.items()}
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(
             "source must be a state_dict, arrays by their names, or the path of a file; "
             f"got {type(source).__name__}"
         )
-    if os.fspath(source).endswith((".pt", ".pth", ".bin", ".ckpt")):
+    if os.fspath(source).lower().endswith((".pt", ".pth", ".bin", ".ckpt")):
         raise ValueError(
             f"{os.fspath(source)}: pickles run code and are not read; save the state_dict as "
             ".safetensors, or give it as a mapping of names to arrays"
@@ -103,16 +114,26 @@ def _read(source: State | str | os.PathLike[str]) -> dict[str, Array]:
     return load_arrays(source)[0]
 
 
+def _array(name: str, value: Any) -> Array:
+    if str(getattr(value, "dtype", "")) == "torch.bfloat16":
+        value = value.float()  # which is exact; NumPy has no bfloat16
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name!r} cannot be read as an array: {one_line(error)}") from error
+
+
 def _only_prefix(state: dict[str, Array]) -> str:
     """The prefix of the only recurrent layer; raises naming the entries that are not its own."""
     matches = {name: _RECURRENT.fullmatch(name) for name in state}
     found = list(dict.fromkeys(m[1] for m in matches.values() if m))
     others = [name for name, match in matches.items() if not match]
+    _check_given([name for name in others if _RECURRENT.match(name)])
     if len(found) != 1 or others:
-        layers = ", ".join(repr(name.removesuffix(".")) for name in found) or "none"
+        layers = listed(name.removesuffix(".") for name in found)
         raise ValueError(
             f"give a prefix, or a sequence of them: recurrent layers are {layers}; "
-            f"other entries are {', '.join(map(repr, others)) or 'none'}"
+            f"other entries are {listed(others)}"
         )
     return found[0]
 
@@ -133,14 +154,27 @@ def _layer(
         if name.startswith(start)
     }
     if not own:
-        raise ValueError(f"no entry begins with {start!r}; there are {', '.join(state)}")
+        raise ValueError(f"no entry begins with {start!r}; there are {listed(state)}")
     dtype = common.dtype_of(own.values(), dtype)
+    _check_given([start + name for name in own])
     if "weight" in own:
         return _plain(start, own, is_first, dtype)
     strange = [start + name for name in own if not _own_name(name)]
     if strange:
         raise refusal("rnncore", f"the entries {', '.join(strange)}")
     return _recurrent(start, own, cell, batch_first, dtype, options)
+
+
+def _check_given(names: Sequence[str]) -> None:
+    """Refuse entries of weight_norm and other parametrizations: they are not the weights."""
+    computed = [name for name in names if _COMPUTED.fullmatch(name)]
+    if computed:
+        raise ValueError(
+            f"the entries {one_line(', '.join(computed), 200)} are of weight_norm or another "
+            "parametrization: before state_dict() call torch.nn.utils.remove_weight_norm(module, "
+            "name), or torch.nn.utils.parametrize.remove_parametrizations(module, name), for each "
+            "weight that has one"
+        )
 
 
 def _own_name(name: str) -> bool:
