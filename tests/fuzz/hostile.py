@@ -157,7 +157,8 @@ class Hostile:
         kind = self.luck.randrange(12)
         if kind == 0 and array.ndim and array.size:
             array = np.broadcast_to(array[:1], array.shape)  # other numbers, but both times
-        if array.ndim == 0 or max(array.shape) > 1 << 16 or array.dtype.kind in "OUSM":
+        plain = isinstance(array, np.ma.MaskedArray) or array.dtype.kind in "OUSM"
+        if plain or array.ndim == 0 or max(array.shape) > 1 << 16:
             return array
         if self.plain:
             return np.array(array, array.dtype.newbyteorder("="), order="C", subok=False)

@@ -1,4 +1,4 @@
-"""Threads over one module, one stream each, searches and a pool that grows: for the thread sanitizer."""
+"""Many threads over modules, streams and searches: what the thread sanitizer looks at."""
 
 from __future__ import annotations
 
