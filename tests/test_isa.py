@@ -76,7 +76,10 @@ class TestEachLevel:
             pytest.skip("the tests around this one do it")
         run_python(
             *("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "not Differences"),
-            *(str(ROOT / "tests" / f"test_{name}.py") for name in ("recurrent", "activations", "weights")),
+            *(
+                str(ROOT / "tests" / f"test_{name}.py")
+                for name in ("recurrent", "activations", "weights")
+            ),
             timeout=600,
             RNNCORE_ISA=level,
         )
