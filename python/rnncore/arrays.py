@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from .files import save_arrays as save_arrays
 from .files import write_atomic as write_atomic
 
 Array: TypeAlias = npt.NDArray[Any]
+Kind = TypeVar("Kind")
 
 
 def as_array(name: str, value: npt.ArrayLike, dtype: npt.DTypeLike, beside: str = "") -> Array:
@@ -432,3 +433,10 @@ def copy_into(target: Mapping[str, Array], source: Mapping[str, Array]) -> None:
 def join_names(parts: Iterable[tuple[str, Mapping[str, Array]]]) -> dict[str, Array]:
     """Flatten named groups of named arrays into one dict with dotted names."""
     return {f"{prefix}.{name}": array for prefix, group in parts for name, array in group.items()}
+
+
+def check_kind(name: str, value: Any, kind: type[Kind]) -> Kind:
+    """Return an instance of `kind`, or raise `TypeError`."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got a {type(value).__name__}")
+    return value
