@@ -87,7 +87,17 @@ def test_weights_that_serve_many_nodes(op, rng):
     nodes = [make(op, ["x", *weights], [f"y{n}"]) for n in range(many)]
     x = {"x": np.zeros((1, 1, size), np.float32)}
     proto = graph_of(nodes, x, {"y0": (None,) * (4 if op == "LSTM" else 3)}, weights)
-    refused_cheaply(proto, rf"{op} \d+: a copy of weights of shape \(\d+,\) is too large")
+    refused_cheaply(proto, rf"{op} \d+: a layer of shape \(\d+,\) is too large")
+
+
+def test_nodes_and_layers_take_memory_too():
+    weights = {"W": np.zeros((1, 4, 1), "f4"), "R": np.zeros((1, 4, 1), "f4")}
+    for op, count, what in (("Neg", 12000, "a node"), ("LSTM", 4000, "a (layer|node)")):
+        held = weights if op == "LSTM" else {}
+        nodes = [make(op, ["x", *held], [f"y{n}"]) for n in range(count)]
+        proto = graph_of(nodes, {"x": np.zeros((1, 1, 1), "f4")}, {"y0": (None,) * 3}, held)
+        with pytest.raises(ValueError, match=rf"{op} \d+: {what} of shape .* is too large"):
+            from_onnx(proto)
 
 
 def test_sizes_that_an_input_tells():
@@ -258,6 +268,15 @@ def test_an_operator_that_is_not_known_is_named_whatever_is_read_of_it():
             patch.setattr(onnx.checker, "check_model", lambda *_: None)
             with pytest.raises(ValueError, match=rf"rnncore cannot represent {what}"):
                 from_onnx(graph_of([node], X, {"y": (None,)}))
+
+
+def test_axes_and_shapes_are_whole_numbers():
+    for op, value in (("Unsqueeze", [0j]), ("Reshape", [1.0]), ("Expand", [2.5])):
+        nodes, held = [make(op, ["x", "s"], ["y"])], {"s": np.array(value)}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(onnx.checker, "check_model", lambda *_: None)
+            with pytest.raises(ValueError, match=rf"{op} 0: .*integer"):
+                from_onnx(graph_of(nodes, X, {"y": (None,)}, held)).run([1])
 
 
 def test_a_graph_reads_only_what_there_is(monkeypatch):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rnncore.convert import from_keras, from_rtneural, keras_files
 from rnncore.convert.budget import LEAST, RATIO, Budget
-from rnncore.convert.common import cut
+from rnncore.files import one_line
 
 h5py = pytest.importorskip("h5py", reason="h5py reads the arrays of Keras models")
 
@@ -37,10 +37,11 @@ def test_a_budget_is_taken_before_and_only_once():
 
 
 def test_messages_are_cut_in_the_middle():
-    assert cut("a\n b", 80) == "a b"
-    assert cut("a\x1b[31m", 80) == r"a\x1b[31m"
-    assert len(cut("x" * 10**6, 80)) == 80
-    assert cut("a" * 100 + "end", 80).endswith("aend")
+    assert one_line("a\n b", 80) == "a b"
+    assert one_line("a\x1b[31m", 80) == r"a\x1b[31m"
+    for text in ("x" * 10**6, "\x01" * 10**6, "\x01" * 80):
+        assert len(one_line(text, 80)) == 80 + len(" [...] ")
+    assert one_line("a" * 100 + "end", 80).endswith("aend")
 
 
 def keras(path, fill, config=CONFIG):
@@ -277,6 +278,14 @@ def test_deep_nesting_and_long_values(tmp_path):
         refused_cheaply(
             lambda p=path: from_keras(p), r"^.*long\.keras: rnncore cannot represent", 1 << 26
         )
+
+
+def test_folders_and_devices_are_no_files(tmp_path):
+    for path in (tmp_path, "/dev/zero"):
+        with pytest.raises(ValueError, match="is not a file"):
+            from_rtneural(path)
+        with pytest.raises(FileNotFoundError, match="no such model file"):
+            from_keras(path)
 
 
 @pytest.mark.parametrize("value", ["1", None, True, [[1.0], [1.0, 2.0]], ["x" * 1000] * 3])

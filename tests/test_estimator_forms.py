@@ -314,6 +314,14 @@ class TestRefusals:
         with pytest.raises(TypeError, match=r"sequence 1 of X is sparse: give x.toarray\(\)"):
             SequenceScaler().fit([np.ones((3, 2)), sparse.csr_array(np.ones((3, 2)))])
 
+    def test_sequences_in_the_cells_of_a_table(self, ragged):
+        pd = pytest.importorskip("pandas")
+        cells = pd.DataFrame({"a": [x[:, 0] for x in ragged], "b": [x[:, 1] for x in ragged]})
+        with pytest.raises(ValueError, match="X is a table whose cells are sequences: give a list"):
+            SequenceRegressor(**SMALL).fit(cells, Y)
+        advised = [np.stack(list(row), axis=1) for row in np.asarray(cells)]
+        assert_same(advised, ragged)
+
     def test_missing_values_of_frames(self, ragged):
         pd = pytest.importorskip("pandas")
         frames = [pd.DataFrame({"a": pd.array([1, 2], "Int64"), "b": [1, 2]}) for _ in Y]
@@ -332,6 +340,12 @@ class TestRefusals:
     def test_labels(self, y, message, ragged):
         with pytest.raises(ValueError, match=message):
             SequenceClassifier(**SMALL).fit(ragged, np.array(y, object))
+
+    def test_labels_of_two_kinds(self, ragged):
+        labels = [np.zeros(length, int) for length in LENGTHS]
+        labels[2] = labels[2].astype(str)
+        with pytest.raises(ValueError, match="y must hold numbers or strings, got both"):
+            SequenceLabeller(**SMALL).fit(ragged, labels)
 
     def test_targets(self, ragged):
         with pytest.raises(TypeError, match="y must not be a masked array"):

@@ -7,10 +7,10 @@ import pytest
 from golden.make_training_golden import WEIGHT
 from gradients import check_loss
 from loss_cases import KINDS, given
-from rnncore import Linear
+from rnncore import SGD, Linear
 from rnncore.batches import Batch, chunked
 from rnncore.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
-from rnncore.training import evaluate
+from rnncore.training import Trainer, evaluate
 
 
 @pytest.fixture
@@ -111,6 +111,18 @@ def test_evaluate_weighs_targets_and_not_batches(kind, weights):
     whole = loss(model(x), targets, weights)
     parts = [Batch(x[a], targets[a], mask=weights[a]) for a in (slice(0, 1), slice(1, 4))]
     assert evaluate(model, loss, parts) == pytest.approx(whole, rel=1e-13)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_trainer_weighs_as_evaluate_does(kind, weights):
+    loss = KINDS[kind]()
+    x, targets, _ = given(loss)
+    model = Linear(5, 5, dtype="float64", seed=0)
+    parts = [Batch(x[a], targets[a], mask=weights[a]) for a in (slice(0, 1), slice(1, 4))]
+    trainer = Trainer(model, loss, SGD(model, lr=0.0), parts)
+    trainer.fit(2, quiet=True)
+    (record,) = trainer.history
+    assert record["train_loss"] == pytest.approx(evaluate(model, loss, parts), rel=1e-13)
 
 
 def test_chunks_keep_weights():

@@ -349,3 +349,10 @@ def test_schedules_refuse():
     for warmup in (-1, 10):
         with pytest.raises(ValueError, match=r"warmup must be in 0\.\.9 for total=10"):
             warmup_cosine(0.1, 10, warmup)
+
+
+def test_more_steps_than_can_be():
+    optimiser = Adam(Linear(2, 2))
+    state = optimiser.state_dict() | {"steps": np.array([np.iinfo(np.int64).max])}
+    with pytest.raises(ValueError, match="steps must be below"):
+        optimiser.load_state_dict(state)

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from .files import save_arrays as save_arrays
 from .files import write_atomic as write_atomic
 
 Array: TypeAlias = npt.NDArray[Any]
+Kind = TypeVar("Kind")
 
 
 def as_array(name: str, value: npt.ArrayLike, dtype: npt.DTypeLike, beside: str = "") -> Array:
@@ -387,8 +388,9 @@ def _thawed(arrays: Mapping[str, Array]) -> Arrays:
 def fitting(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
     """Return the arrays of `source` if every name, shape and dtype is that of `target`.
 
-    Raises `ValueError` listing all that is missing, unknown or misshapen, `TypeError` where a dtype
-    would lose precision.
+    Raises `ValueError` listing all that is missing, unknown or misshapen, and names of one array of
+    `target` under which `source` has different ones; `TypeError` where a dtype would lose
+    precision.
     """
     check_mapping("state", source)
     faults = [f"missing {name!r}" for name in target if name not in source]
@@ -400,9 +402,21 @@ def fitting(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) ->
             if array.shape != target[name].shape:
                 faults.append(f"{name!r} must have shape {target[name].shape}, got {array.shape}")
             found[name] = array
+    faults += _torn(target, found)
     if faults:
         raise ValueError("these entries do not fit: " + "; ".join(faults))
     return found
+
+
+def _torn(target: Mapping[str, Array], found: Mapping[str, Array]) -> list[str]:
+    """What is one array in `target`, and not in `found`."""
+    first: dict[int, str] = {}
+    names = [(name, first.setdefault(id(target[name]), name)) for name in found]
+    return [
+        f"{name!r} differs from {tied!r}, and they are one parameter"
+        for name, tied in names
+        if found[name] is not found[tied] and found[name].tobytes() != found[tied].tobytes()
+    ]
 
 
 def load_into(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) -> None:
@@ -419,3 +433,10 @@ def copy_into(target: Mapping[str, Array], source: Mapping[str, Array]) -> None:
 def join_names(parts: Iterable[tuple[str, Mapping[str, Array]]]) -> dict[str, Array]:
     """Flatten named groups of named arrays into one dict with dotted names."""
     return {f"{prefix}.{name}": array for prefix, group in parts for name, array in group.items()}
+
+
+def check_kind(name: str, value: Any, kind: type[Kind]) -> Kind:
+    """Return an instance of `kind`, or raise `TypeError`."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got a {type(value).__name__}")
+    return value

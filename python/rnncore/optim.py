@@ -22,6 +22,8 @@ from .module import Module, walk
 BLOCK = 32768
 # OpenBLAS cuts longer dot products between threads, and then their bits depend on how many.
 _DOT_BLOCK = 8192
+#: Steps that a file may tell: more than that is no count of anything.
+_MOST_STEPS = 1 << 62
 
 
 class _Piece(NamedTuple):
@@ -127,6 +129,8 @@ class Optimiser:
         found = fitting(mine, state)
         if found["steps"][0] < 0:
             raise ValueError(f"steps must be at least 0, got {found['steps'][0]}")
+        if found["steps"][0] >= _MOST_STEPS:
+            raise ValueError(f"steps must be below {_MOST_STEPS}, got {found['steps'][0]}")
         copy_into(mine, found)
         self.steps = int(found["steps"][0])
 

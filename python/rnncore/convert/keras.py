@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..arrays import Array
 from ..bidirectional import Bidirectional, Reversed
+from ..files import one_line
 from ..layers import Dropout, Embedding, LayerNorm, Linear
 from ..module import Module
 from ..readout import Readout
@@ -125,7 +126,7 @@ def _from_weights(
         shapes = ", ".join(str(array.shape) for array in weights)
         raise ValueError(
             "weights must be kernel, recurrent kernel and, it may be, bias, of one direction or "
-            f"two; got arrays of shapes {shapes or 'none at all'}"
+            f"two; got arrays of shapes {one_line(shapes, 200) or 'none at all'}"
         )
     per_direction = len(weights) // 2 if len(weights) in (4, 6) else len(weights)
     kind = _kind(weights[0], weights[1], cell)

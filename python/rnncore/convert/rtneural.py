@@ -79,6 +79,8 @@ def to_rtneural(
 
 
 def _readable(path: str | os.PathLike[str]) -> AbstractContextManager[None]:
+    if os.path.exists(path) and not os.path.isfile(path):  # a device may never end
+        raise ValueError(f"{os.fspath(path)} is not a file")
     return common.readable(os.fspath(path), "cannot be read as an RTNeural model", ValueError)
 
 

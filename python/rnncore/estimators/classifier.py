@@ -154,8 +154,8 @@ class SequenceLabeller(Labels):
         inputs, lengths = part.padded()
         labels, _ = part.padded(targets)
         if x.step_weights is not None:
-            weights, _ = part.padded(x.step_weights.astype(self.dtype))
-            return Batch(inputs, labels, lengths, weights)
+            weights, _ = part.padded(x.step_weights)
+            return Batch(inputs, labels, lengths, weights.astype(self.dtype))
         if lengths is None:
             return Batch(inputs, labels)
         return Batch(inputs, labels, lengths, length_mask(lengths, inputs.shape[1], True))

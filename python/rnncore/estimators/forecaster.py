@@ -108,7 +108,7 @@ class Forecaster(Numbers):
     def _pieces(self, x: Sequences, window: int | None) -> Sequences:
         """Cut series into pieces: `window` steps to read and those to be told after them."""
         longest = int(x.lengths.max(initial=1))
-        window = check_size("window", max(longest, 1) if window is None else window)
+        window = check_size("window", longest if window is None else window)
         counts = -(-np.maximum(x.lengths - 1, 0) // window)
         if not counts.any():
             raise ValueError("X must have sequences of at least 2 steps where y is None")

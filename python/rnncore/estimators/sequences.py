@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +49,9 @@ class Given(NamedTuple):
             return values
         if self.form == "array":
             return self._flatten_array(name, np.asarray(values))
+        if not hasattr(values, "__len__"):
+            kind = type(values).__name__
+            raise TypeError(f"{name} must have one array for each sequence of X, got {kind}")
         rows = [_array(name, at, row) for at, row in enumerate(values)]
         if len(rows) != len(self.lengths):
             raise ValueError(
@@ -59,7 +63,7 @@ class Given(NamedTuple):
                     f"sequence {at} of {name} must have shape ({length},), one entry for each "
                     f"step, got {row.shape}"
                 )
-        return np.concatenate([row for row in rows if len(row)] or rows)  # [] is float64
+        return _joined(name, rows)
 
     def _flatten_array(self, name: str, values: Array) -> Array:
         assert self.lengths is not None
@@ -73,8 +77,11 @@ class Given(NamedTuple):
 
     def spread(self, name: str, values: Any) -> Any:
         """`flatten`, for values that may also be one for each sequence, `(N,)`."""
-        values = values if hasattr(values, "__len__") else np.asarray(values)
-        if self.lengths is None or not _axes(values) or (len(values) and _axes(values[0])):
+        if self.lengths is None:
+            return values
+        if isinstance(values, Real):
+            values = np.full(len(self.lengths), values)
+        if not hasattr(values, "__len__") or _axes(next(iter(values), 0)):
             return self.flatten(name, values)
         if len(values) != len(self.lengths):
             raise ValueError(
@@ -131,7 +138,7 @@ def read(estimator: Any, X: Any, *, reset: bool, dtype: npt.DTypeLike) -> Sequen
     elif given.lengths is None and not getattr(estimator, "_tables", True):
         raise ValueError(f"{as_sequences(X)}; {type(estimator).__name__} was fitted on sequences")
     if given.lengths is None:
-        steps = validate_data(estimator, X, reset=reset, dtype=dtype, order="C")
+        steps = _read_table(estimator, X, reset=reset, dtype=dtype, order="C")
         lengths = np.ones(len(steps), np.intp)
     else:
         if not len(given.lengths) or (reset and not given.lengths.any()):
@@ -148,6 +155,19 @@ def read(estimator: Any, X: Any, *, reset: bool, dtype: npt.DTypeLike) -> Sequen
         )
         lengths = given.lengths
     return Sequences(steps, np.cumsum(lengths) - lengths, lengths, given)
+
+
+def _read_table(estimator: Any, X: Any, **options: Any) -> Array:
+    try:
+        table: Array = validate_data(estimator, X, **options)
+    except ValueError as error:
+        if "setting an array element with a sequence" not in str(error):
+            raise
+        raise ValueError(
+            "X is a table whose cells are sequences: give a list of arrays (T_n, I), "
+            "[np.stack(list(row), axis=1) for row in np.asarray(X)]"
+        ) from error
+    return table
 
 
 def check_features(estimator: Any, given: Given, *, reset: bool) -> None:
@@ -204,7 +224,7 @@ def flatten(X: Any) -> Given:
             raise ValueError(f"sequence {at} of X must have shape (T, {width}), got {row.shape}")
     form = "list" if isinstance(X, (list, tuple)) else "objects"
     named = rows[0] if columns[0] is None else found[0]
-    steps = np.ascontiguousarray(np.concatenate(rows))  # of frames: the columns' order otherwise
+    steps = np.ascontiguousarray(_joined("X", rows))  # of frames: the columns' order otherwise
     return Given(steps, np.array([len(row) for row in rows]), form, named)
 
 
@@ -268,6 +288,14 @@ def _array(name: str, at: int, sequence: Any) -> Array:
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"sequence {at} of {name} is no array of numbers: {error}") from error
+
+
+def _joined(name: str, rows: list[Array]) -> Array:
+    """Return the steps of all rows; those of none, whose dtype means nothing, have no say in it."""
+    rows = [row for row in rows if len(row)] or rows
+    if len({row.dtype.kind in "SU" for row in rows}) > 1:
+        raise ValueError(f"{name} must hold numbers or strings, got both")
+    return np.concatenate(rows)
 
 
 def _as_objects(rows: list[Any]) -> Array:

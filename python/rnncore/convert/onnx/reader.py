@@ -38,6 +38,8 @@ Function = Callable[..., tuple[Array, ...]]
 
 _RECURRENT = frozenset(("RNN", "LSTM", "GRU"))
 _KNOWN = {*OPERATORS, *_RECURRENT, "Constant"}
+#: The bytes that a node takes, and a layer beside its weights.
+_NODE, _LAYER = 1 << 11, 1 << 13
 #: So many times the usual may be made of a file while a module is compared with it.
 _ROOM = 4
 
@@ -212,6 +214,7 @@ class OnnxModel:
             raise refusal("rnncore", f"the operator {node.domain}.{node.op_type} ({where})")
         if node.op_type not in _KNOWN:
             raise refusal("rnncore", f"the operator {node.op_type} ({where})")
+        self._budget.take(f"{where}: a node", (_NODE,))
         self._check_made(where, node.input)
         self._made.update(node.output)
         attributes = dict(attributes_of(onnx, where, node))
@@ -239,7 +242,7 @@ class OnnxModel:
             held = sum(
                 self._constants[name].nbytes for name in node.input if name in self._constants
             )
-            self._budget.take(f"{where}: a copy of weights", (2 * held,))
+            self._budget.take(f"{where}: a layer", (2 * held + _LAYER,))
         if node.op_type in _RECURRENT:
             return self._recurrent(node, where, attributes)
         constant = [self._constants.get(name) for name in node.input]
