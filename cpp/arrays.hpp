@@ -58,11 +58,19 @@ Array<T> no_array() {
 
 using Extents = std::initializer_list<Index>;
 
+/// As Python writes a shape.
+inline std::string text_of(const std::vector<Index>& shape) {
+  std::string text;
+  for (const Index n : shape) text += (text.empty() ? "" : ", ") + std::to_string(n);
+  return "(" + text + (shape.size() == 1 ? ",)" : ")");
+}
+
 template <class T>
 Array<T> of_shape(const char* name, const py::object& object, Extents shape) {
   Array<T> array = contiguous<T>(object);
   if (array.ndim() != Index(shape.size()) || !std::equal(shape.begin(), shape.end(), array.shape()))
-    throw py::value_error(std::string(name) + ": unexpected shape");
+    throw py::value_error(std::string(name) + " must have shape " + text_of(shape) + ", got " +
+                          text_of({array.shape(), array.shape() + array.ndim()}));
   return array;
 }
 
@@ -134,11 +142,9 @@ Array<T> results(const py::object& out, const Index* begin, const Index* end) {
     if (array.writeable() && std::equal(begin, end, array.shape(), array.shape() + array.ndim()))
       return array;
   }
-  std::string shape;
-  for (const Index* n = begin; n < end; ++n) shape += (n > begin ? ", " : "") + std::to_string(*n);
   throw py::value_error("out must be a contiguous array to write to, of " +
-                        py::str(py::dtype::of<T>()).template cast<std::string>() + " and shape (" + shape +
-                        (end - begin == 1 ? ",)" : ")"));
+                        py::str(py::dtype::of<T>()).template cast<std::string>() + " and shape " +
+                        text_of({begin, end}));
 }
 
 inline bool apart(const void* a, std::size_t a_bytes, const void* b, std::size_t b_bytes) {
@@ -146,12 +152,22 @@ inline bool apart(const void* a, std::size_t a_bytes, const void* b, std::size_t
   return first + a_bytes <= second || second + b_bytes <= first;
 }
 
-/// Where a parameter, or the gradient of one, lies; null for None. Nothing may be copied here.
+/// A parameter, or the gradient of one. Nothing may be copied here.
 template <class T>
-T* parameter(const py::object& object, Extents shape) {
+Array<T> in_place(const char* name, const py::object& object) {
+  constexpr int needed =
+      py::detail::npy_api::NPY_ARRAY_ALIGNED_ | py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+  if (!Array<T>::check_(object) || (py::detail::array_proxy(object.ptr())->flags & needed) != needed)
+    throw py::type_error(std::string(name) + " must be a contiguous, aligned and writeable array of " +
+                         py::str(py::dtype::of<T>()).template cast<std::string>());
+  return py::reinterpret_borrow<Array<T>>(object);
+}
+
+/// Where it lies; null for None.
+template <class T>
+T* parameter(const char* name, const py::object& object, Extents shape) {
   if (object.is_none()) return nullptr;
-  if (!Array<T>::check_(object)) throw py::type_error("parameters must be contiguous arrays");
-  return of_shape<T>("parameter", object, shape).mutable_data();
+  return of_shape<T>(name, in_place<T>(name, object), shape).mutable_data();
 }
 
 template <class T>

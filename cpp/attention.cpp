@@ -60,7 +60,7 @@ Memory<T>::Memory(const py::object& keys, const py::object& values, const py::ob
   for (Index b = 0; b < lengths_.size(); ++b)
     if (lengths_.data()[b] < 0 || lengths_.data()[b] > keys_.shape(0))
       throw py::value_error("lengths: not of keys");
-  parameter<T>(v_, {keys_.shape(2)});
+  parameter<T>("v", v_, {keys_.shape(2)});
 }
 
 template <class T>
@@ -74,7 +74,7 @@ Look<T> Memory<T>::common(Index rows) const {
   look.lengths = lengths_.data();
   look.keys = keys_.data();
   look.values = values_.data();
-  look.v = parameter<T>(v_, {key_size()});
+  look.v = parameter<T>("v", v_, {key_size()});
   look.window = window_;
   return look;
 }
@@ -144,9 +144,9 @@ py::tuple Memory<T>::look_back(const py::object& dcontext_object, const py::obje
     std::fill_n(look.dcentre, dcentre.size(), T(0));
   }
   look.dquery = {dquery.mutable_data(), A};
-  look.dkeys = parameter<T>(dkeys, {steps(), rows, A});
-  look.dvalues = parameter<T>(dvalues, {steps(), rows, value_size()});
-  T* const dv_sum = parameter<T>(dv, {A});
+  look.dkeys = parameter<T>("dkeys", dkeys, {steps(), rows, A});
+  look.dvalues = parameter<T>("dvalues", dvalues, {steps(), rows, value_size()});
+  T* const dv_sum = parameter<T>("dv", dv, {A});
   if (additive() != (dv_sum != nullptr)) throw py::value_error("dv: for additive scores alone");
   {
     const ReleaseGil release(dquery.size() * steps());

@@ -26,6 +26,7 @@ void bind_layer(py::module_& m, const std::string& suffix) {
 
   py::class_<Layer<T>>(m, ("Layer" + suffix).c_str())
       .def(py::init<const Settings&, const ParameterGroups&>(), py::arg("settings"), py::arg("params"))
+      .def("lend", &Layer<T>::lend)
       .def("targets", &Layer<T>::targets, py::arg("gradients"))
       .def("forward", &Layer<T>::forward, py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"),
            py::arg("record"), py::arg("cell_states"), py::arg("masks"))
@@ -40,8 +41,9 @@ void bind_layer(py::module_& m, const std::string& suffix) {
 template <class T>
 void bind_linear(py::module_& m, const std::string& suffix) {
   py::class_<LinearLayer<T>>(m, ("Linear" + suffix).c_str())
-      .def(py::init<Index, Index, const py::object&, const py::object&>(), py::arg("inputs"),
-           py::arg("outputs"), py::arg("weight"), py::arg("bias"))
+      .def(py::init<Index, Index, const py::object&, const py::object&, bool>(), py::arg("inputs"),
+           py::arg("outputs"), py::arg("weight"), py::arg("bias"), py::arg("owned") = false)
+      .def("lend", &LinearLayer<T>::lend)
       .def("forward", &LinearLayer<T>::forward, py::arg("x"))
       .def("backward", &LinearLayer<T>::backward, py::arg("x"), py::arg("dy"), py::arg("weight_gradient"),
            py::arg("bias_gradient"), py::arg("want_dx") = true);

@@ -77,6 +77,13 @@ Decoding<T>::Decoding(const py::list& layers, const py::object& query, const py:
 }
 
 template <class T>
+void Decoding<T>::check_parameters() const {
+  for (Layer<T>* layer : layers_) layer->check_parameters();
+  for (LinearLayer<T>* map : {query_, lean_, point_, combine_})
+    if (map) map->check_parameters();
+}
+
+template <class T>
 void Decoding<T>::check(const DecodingSizes& n, const Memory<T>& memory) const {
   if (n.fed > n.input) throw py::value_error("x: unexpected shape");
   if (memory.sources() != n.batch || n.query != (query_ ? query_->shape().hidden : n.top) ||
@@ -89,6 +96,7 @@ template <class T>
 py::tuple Decoding<T>::forward(const py::object& memory_object, const py::object& x, const py::object& h0,
                                const py::object& c0, const py::object& lengths_object,
                                const py::list& masks, bool record) {
+  check_parameters();
   const auto& memory = memory_object.cast<const Memory<T>&>();
   std::unique_ptr<DecodingTape<T>> tape(new DecodingTape<T>);
   const Shape bottom = layers_[0]->shape();
@@ -161,6 +169,7 @@ py::dict Decoding<T>::backward(DecodingTape<T>& tape, const py::object& dy, cons
                                const py::list& gradients, const py::object& dkeys,
                                const py::object& dvalues, const py::object& dv) {
   if (tape.walks.empty()) throw std::runtime_error("this pullback has run already, or was interrupted");
+  check_parameters();
   const auto& memory = tape.memory.template cast<const Memory<T>&>();
   const DecodingSizes& n = tape.size;
   const Index time = n.time, batch = n.batch;
@@ -181,8 +190,11 @@ py::dict Decoding<T>::backward(DecodingTape<T>& tape, const py::object& dy, cons
   for (Index l = 0; l < n.layers; ++l) d.x.push_back(zeros<T>({time, batch, l == 0 ? n.input : n.top}));
 
   std::vector<const Weights<T>*> directions;
-  for (Index l = 0; l < n.layers; ++l)
-    directions.push_back(gradients[std::size_t(l)].template cast<const Targets<T>&>().transitions.front());
+  for (Index l = 0; l < n.layers; ++l) {
+    const auto& targets = gradients[std::size_t(l)].template cast<const Targets<T>&>();
+    targets.arrays.check();
+    directions.push_back(targets.transitions.front());
+  }
   Index bytes = 0, l = 0;
   for (SteppedPasses<T>& walk : tape.walks) {
     BackwardArrays<T> arrays{};
@@ -201,9 +213,9 @@ py::dict Decoding<T>::backward(DecodingTape<T>& tape, const py::object& dy, cons
   }
 
   LookBack<T> look{memory.common(batch), {}, {}, nullptr, nullptr, nullptr, nullptr};
-  look.dkeys = parameter<T>(dkeys, {memory.steps(), batch, n.query});
-  look.dvalues = parameter<T>(dvalues, {memory.steps(), batch, n.value});
-  T* const dv_sum = parameter<T>(dv, {n.query});
+  look.dkeys = parameter<T>("dkeys", dkeys, {memory.steps(), batch, n.query});
+  look.dvalues = parameter<T>("dvalues", dvalues, {memory.steps(), batch, n.value});
+  T* const dv_sum = parameter<T>("dv", dv, {n.query});
   if (memory.additive() != (dv_sum != nullptr)) throw py::value_error("dv: for additive scores alone");
   {
     const ReleaseGil release(Index(work_of(n)));

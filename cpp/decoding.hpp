@@ -58,6 +58,7 @@ public:
                     const py::object& dv);
 
 private:
+  void check_parameters() const;
   void check(const DecodingSizes& size, const Memory<T>& memory) const;
 
   const py::object keep_; // what the pointers point to

@@ -25,30 +25,26 @@ Array<T> copy_or_zeros(const char* name, const py::object& from, Extents shape) 
   return result;
 }
 
-/// (R * H, fed), of several matrices one after the other
+/// Where parameters or gradients lie; `kept` keeps them. T may be const.
 template <class T>
-T* recurrent_weights(const py::object& object, const Sizes& sizes, const Cell<T>& cell, Shape shape) {
-  const Index rows = cell.packing.recurrent_gates * shape.hidden;
-  return sizes.matrices > 1 ? parameter<T>(object, {sizes.matrices, rows, sizes.fed})
-                            : parameter<T>(object, {rows, sizes.fed});
-}
-
-/// T may be const.
-template <class T>
-std::vector<std::vector<Weights<T>>> pointers(const Groups& groups,
+std::vector<std::vector<Weights<T>>> pointers(KeptArrays& kept, const Groups& groups,
                                               const Cell<std::remove_const_t<T>>& cell, Shape shape) {
-  using U = std::remove_const_t<T>;
   const Sizes sizes = cell.packing.sizes(shape);
   const Index rows = cell.packing.gates * shape.hidden;
+  const Index recurrent = cell.packing.recurrent_gates * shape.hidden;
+  const auto keep = [&](const Parameters::value_type& of, Extents extents) {
+    return kept.keep<std::remove_const_t<T>>(of.first, of.second, extents);
+  };
   std::vector<std::vector<Weights<T>>> result;
   for (const std::vector<Parameters>& transitions : groups) {
     result.emplace_back();
     for (const Parameters& p : transitions)
-      result.back().push_back(
-          {parameter<U>(p[0], {rows, result.back().empty() ? shape.input : shape.hidden}),
-           recurrent_weights<U>(p[1], sizes, cell, shape), parameter<U>(p[2], {rows}),
-           parameter<U>(p[3], {rows}), parameter<U>(p[4], {cell.packing.units, shape.hidden}),
-           parameter<U>(p[5], {shape.output, shape.hidden})});
+      result.back().push_back({keep(p[0], {rows, result.back().empty() ? shape.input : shape.hidden}),
+                               sizes.matrices > 1 ? keep(p[1], {sizes.matrices, recurrent, sizes.fed})
+                                                  : keep(p[1], {recurrent, sizes.fed}),
+                               keep(p[2], {rows}), keep(p[3], {rows}),
+                               keep(p[4], {cell.packing.units, shape.hidden}),
+                               keep(p[5], {shape.output, shape.hidden})});
   }
   return result;
 }
@@ -56,7 +52,7 @@ std::vector<std::vector<Weights<T>>> pointers(const Groups& groups,
 /// The shape, with the transitions that the parameters show.
 Shape with_transitions(Shape shape, const Groups& groups) {
   shape.depth = Index(groups.at(0).size());
-  shape.shortcut = shape.depth > 1 && !groups[0].back()[0].is_none();
+  shape.shortcut = shape.depth > 1 && !groups[0].back()[0].second.is_none();
   return shape;
 }
 
@@ -91,26 +87,39 @@ Settings::Settings(std::string name, Index input, Index hidden, Index output, In
 template <class T>
 Layer<T>::Layer(const Settings& settings, const ParameterGroups& parameters)
     : cell_(find_cell<T>(settings.cell)), settings_(settings),
-      shape_(with_transitions(settings.shape, parameters.groups)), parameters_(parameters.groups),
+      shape_(with_transitions(settings.shape, parameters.groups)),
+      directions_(Index(parameters.groups.size())),
       passes_(cell_, shape_, settings.choices, settings.plain,
-              pointers<const T>(parameters_, cell_, shape_)) {}
+              pointers<const T>(parameters_, parameters.groups, cell_, shape_)) {}
+
+template <class T>
+void Layer<T>::check_parameters() {
+  parameters_.check();
+  if (parameters_.may_have_changed()) passes_.look_again();
+}
+
+template <class T>
+Pinned<T> Layer<T>::weights() {
+  check_parameters();
+  return passes_.weights();
+}
 
 template <class T>
 MaskArrays<T> Layer<T>::mask_arrays(const py::object& masks, Index rows, Index columns, Index batch) const {
   MaskArrays<T> arrays{};
   if (masks.is_none()) return arrays;
   const auto given = masks.cast<py::tuple>();
-  const Index D = Index(parameters_.size());
-  const auto by_row = [&](const py::object& mask) -> const T* {
+  const Index D = directions_;
+  const auto by_row = [&](const char* name, const py::object& mask) -> const T* {
     if (mask.is_none()) return nullptr;
     arrays.same_for_all_rows = py::cast<py::array>(mask).ndim() == 1;
-    return arrays.same_for_all_rows ? parameter<T>(mask, {D * shape_.hidden})
-                                    : parameter<T>(mask, {rows, columns, D * shape_.hidden});
+    return arrays.same_for_all_rows ? parameter<T>(name, mask, {D * shape_.hidden})
+                                    : parameter<T>(name, mask, {rows, columns, D * shape_.hidden});
   };
-  arrays.state = parameter<T>(given[0], {D, batch, shape_.output});
-  arrays.update = by_row(given[1]);
-  arrays.keep_h = by_row(given[2]);
-  arrays.keep_c = by_row(given[3]);
+  arrays.state = parameter<T>("the mask of the state", given[0], {D, batch, shape_.output});
+  arrays.update = by_row("the mask of the update", given[1]);
+  arrays.keep_h = by_row("the mask of h", given[2]);
+  arrays.keep_c = by_row("the mask of c", given[3]);
   return arrays;
 }
 
@@ -118,13 +127,14 @@ template <class T>
 py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, const py::object& c0,
                             const py::object& lengths_object, const py::object& record, bool cell_states,
                             const py::object& masks) {
+  check_parameters();
   const Array<T> x = rows_of<T>(x_object, 3, shape_.input);
   const bool batch_first = settings_.batch_first;
   const Grid grid{x.shape(batch_first ? 1 : 0), x.shape(batch_first ? 0 : 1), batch_first};
   Array<int64_t> lengths = no_array<int64_t>();
   if (!lengths_object.is_none()) lengths = of_shape<int64_t>("lengths", lengths_object, {grid.batch});
 
-  const Index D = Index(parameters_.size()), H = shape_.hidden, P = shape_.output;
+  const Index D = directions_, H = shape_.hidden, P = shape_.output;
   const bool has_c = cell_.has_cell_state, keeps_c = has_c && cell_states, records = !record.is_none();
   Array<T> y = new_array<T>({x.shape(0), x.shape(1), D * P}), running_c = no_array<T>();
   Array<T> c = no_array<T>();
@@ -164,8 +174,9 @@ template <class T>
 py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const py::object& dh_object,
                              const py::object& dc_object, const Targets<T>& gradients, bool want_dx) {
   check_unused(tape.record);
+  gradients.arrays.check();
   const bool has_c = cell_.has_cell_state;
-  const Index D = Index(parameters_.size()), B = tape.grid.batch, H = shape_.hidden, P = shape_.output;
+  const Index D = directions_, B = tape.grid.batch, H = shape_.hidden, P = shape_.output;
   Array<T> dy = no_array<T>(), dx = dy, dc = dy, dh = copy_or_zeros<T>("dh", dh_object, {D, B, P});
   if (!dy_object.is_none()) dy = of_shape<T>("dy", dy_object, {tape.y.shape(0), tape.y.shape(1), D * P});
   if (has_c) dc = copy_or_zeros<T>("dc", dc_object, {D, B, H});
@@ -194,9 +205,10 @@ py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const p
 
 template <class T>
 Targets<T> Layer<T>::targets(const ParameterGroups& gradients) const {
-  if (gradients.groups.size() != parameters_.size())
+  if (Index(gradients.groups.size()) != directions_)
     throw py::value_error("gradients: a group for each direction");
-  Targets<T> targets{gradients.groups, pointers<T>(gradients.groups, cell_, shape_), {}};
+  Targets<T> targets;
+  targets.directions = pointers<T>(targets.arrays, gradients.groups, cell_, shape_);
   for (const auto& direction : targets.directions) targets.transitions.push_back(direction.data());
   return targets;
 }
@@ -204,6 +216,7 @@ Targets<T> Layer<T>::targets(const ParameterGroups& gradients) const {
 template <class T>
 py::tuple Layer<T>::forward_forest(const py::object& x_object, const py::tuple& order,
                                    const py::object& given, const py::object& masks, bool record) {
+  check_parameters();
   const Array<T> x = rows_of<T>(x_object, 2, shape_.input);
   const auto begin = contiguous<int64_t>(order[0]);
   const auto wave = contiguous<int32_t>(order[1]);
@@ -256,6 +269,7 @@ py::tuple Layer<T>::forward_forest(const py::object& x_object, const py::tuple& 
 template <class T>
 py::tuple Layer<T>::backward_forest(ForestTape<T>& tape, const py::object& dh_object,
                                     const py::object& dc_object, const Targets<T>& gradients) {
+  gradients.arrays.check();
   const Index rows = tape.y.shape(0), H = shape_.hidden;
   const bool has_c = cell_.has_cell_state, any = cell_.any_arity;
   Array<T> dx = new_array<T>({tape.x.shape(0), shape_.input}), dc, d_offer;

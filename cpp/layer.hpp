@@ -6,14 +6,14 @@
 #include <tuple>
 #include <vector>
 
-#include "arrays.hpp"
+#include "parameters.hpp"
 #include "passes.hpp"
 
 namespace rnncore {
 
-/// weight_ih, weight_hh, bias_ih, bias_hh, units and projection of one transition, or their gradients; None
-/// where there is none.
-using Parameters = std::array<py::object, 6>;
+/// weight_ih, weight_hh, bias_ih, bias_hh, units and projection of one transition, or their gradients: each
+/// by the name that its module gives it, with None where there is none.
+using Parameters = std::array<std::pair<std::string, py::object>, 6>;
 /// Of each direction its transitions.
 using Groups = std::vector<std::vector<Parameters>>;
 /// The same as an object of Python's, made once: lists would be read anew with every call.
@@ -21,10 +21,10 @@ struct ParameterGroups {
   Groups groups;
 };
 
-/// Where the gradients of a layer's parameters are added. Keeps their arrays alive.
+/// Where the gradients of a layer's parameters are added.
 template <class T>
 struct Targets {
-  Groups arrays;
+  KeptArrays arrays;
   std::vector<std::vector<Weights<T>>> directions;
   std::vector<const Weights<T>*> transitions; // of each direction the first
 };
@@ -93,10 +93,18 @@ public:
   py::tuple backward_forest(ForestTape<T>& tape, const py::object& dh, const py::object& dc,
                             const Targets<T>& gradients);
 
-  /// Gradients are checked once, not with every call.
+  /// Shapes of gradients are looked at once, not with every call.
   Targets<T> targets(const ParameterGroups& gradients) const;
 
-  bool one_way() const { return parameters_.size() == 1; }
+  /// Says that somebody has been given the parameters.
+  void lend() { parameters_.lend(); }
+  /// At the start of every use: throws where a parameter is no longer where it was, and has the weights
+  /// looked at if they may have changed.
+  void check_parameters();
+  /// The weights as they are now.
+  Pinned<T> weights();
+
+  Index directions() const { return directions_; }
   Index gates() const { return cell_.packing.gates; }
   /// Those of an input of (rows, columns) steps.
   MaskArrays<T> mask_arrays(const py::object& masks, Index rows, Index columns, Index batch) const;
@@ -109,7 +117,8 @@ private:
   const Cell<T>& cell_;
   const Settings settings_;
   const Shape shape_;
-  const Groups parameters_; // kept alive
+  const Index directions_;
+  KeptArrays parameters_{true};
   Passes<T> passes_;
 };
 

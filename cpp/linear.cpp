@@ -16,24 +16,34 @@ constexpr Index unit = 1024;
 
 double row_work(Shape shape) { return 2.0 * double(shape.input) * double(shape.hidden); }
 
+/// Where weight and bias or their gradients lie; `kept` keeps them. T may be const.
+template <class T>
+Weights<T> pointers(KeptArrays& kept, Shape shape, const py::object& weight, const py::object& bias) {
+  using U = std::remove_const_t<T>;
+  Weights<T> w{};
+  w.input = kept.keep<U>("weight", weight, {shape.hidden, shape.input});
+  w.input_bias = kept.keep<U>("bias", bias, {shape.hidden});
+  return w;
+}
+
 } // namespace
 
 template <class T>
-LinearLayer<T>::LinearLayer(Index inputs, Index outputs, const py::object& weight, const py::object& bias)
-    : shape_{inputs, outputs}, weight_(weight), bias_(bias),
-      weights_(kernels_of<T>().linear.packing, shape_, {pointers<const T>(weight, bias)}) {}
+LinearLayer<T>::LinearLayer(Index inputs, Index outputs, const py::object& weight, const py::object& bias,
+                            bool owned)
+    : shape_{inputs, outputs}, parameters_(owned),
+      weights_(kernels_of<T>().linear.packing, shape_,
+               {pointers<const T>(parameters_, shape_, weight, bias)}) {}
 
 template <class T>
-template <class U>
-Weights<U> LinearLayer<T>::pointers(const py::object& weight, const py::object& bias) const {
-  Weights<U> w{};
-  w.input = parameter<T>(weight, {shape_.hidden, shape_.input});
-  w.input_bias = parameter<T>(bias, {shape_.hidden});
-  return w;
+void LinearLayer<T>::check_parameters() {
+  parameters_.check();
+  if (parameters_.may_have_changed()) weights_.look_again();
 }
 
 template <class T>
 py::object LinearLayer<T>::forward(const py::object& x_object) {
+  check_parameters();
   const Array<T> x = contiguous<T>(x_object);
   if (x.ndim() != 2 || x.shape(1) != shape_.input) throw py::value_error("x: unexpected shape");
   Array<T> y = new_array<T>({x.shape(0), shape_.hidden});
@@ -59,12 +69,14 @@ template <class T>
 py::object LinearLayer<T>::backward(const py::object& x_object, const py::object& dy_object,
                                     const py::object& weight_gradient, const py::object& bias_gradient,
                                     bool want_dx) {
+  check_parameters();
   const Index I = shape_.input, H = shape_.hidden;
   const Array<T> x = contiguous<T>(x_object);
   const Array<T> dy = of_shape<T>("dy", dy_object, {x.shape(0), H});
   Array<T> dx;
   if (want_dx) dx = new_array<T>({x.shape(0), I});
-  const Weights<T> gradients = pointers<T>(weight_gradient, bias_gradient);
+  KeptArrays kept;
+  const Weights<T> gradients = pointers<T>(kept, shape_, weight_gradient, bias_gradient);
   const LinearBackward<T> all{shape_,          x.shape(0),
                               nullptr,         {x.data(), I},
                               {dy.data(), H},  {want_dx ? dx.mutable_data() : nullptr, I},

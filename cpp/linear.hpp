@@ -1,7 +1,7 @@
 // y = x W^T + b over NumPy arrays.
 #pragma once
 
-#include "arrays.hpp"
+#include "parameters.hpp"
 #include "weights.hpp"
 
 namespace rnncore {
@@ -9,8 +9,9 @@ namespace rnncore {
 template <class T>
 class LinearLayer {
 public:
-  /// weight (outputs, inputs) and, or None, bias (outputs) are not copied: writing to them counts.
-  LinearLayer(Index inputs, Index outputs, const py::object& weight, const py::object& bias);
+  /// weight (outputs, inputs) and, or None, bias (outputs) are not copied: writing to them counts. `owned`:
+  /// see `KeptArrays`.
+  LinearLayer(Index inputs, Index outputs, const py::object& weight, const py::object& bias, bool owned);
 
   /// (rows, inputs) -> (rows, outputs)
   py::object forward(const py::object& x);
@@ -20,6 +21,12 @@ public:
                       const py::object& bias_gradient, bool want_dx);
 
   const Shape& shape() const { return shape_; }
+
+  /// Says that somebody has been given the parameters.
+  void lend() { parameters_.lend(); }
+  /// At the start of every use: throws where a parameter is no longer where it was, and has the weights
+  /// looked at if they may have changed. Needs the GIL, `snapshot` does not.
+  void check_parameters();
   std::shared_ptr<const Snapshot<T>> snapshot(bool transposed) { return weights_.snapshot(transposed); }
 
   /// Rows times these weights: on one thread, or as many as that is worth.
@@ -27,11 +34,9 @@ public:
 
 private:
   void go_back(LinearBackward<T> all);
-  template <class U>
-  Weights<U> pointers(const py::object& weight, const py::object& bias) const;
 
   const Shape shape_;
-  const py::object weight_, bias_; // kept alive
+  KeptArrays parameters_;
   WatchedWeights<T> weights_;
   std::mutex adding_; // held while gradients are added to: calls share them
 };

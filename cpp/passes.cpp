@@ -250,6 +250,11 @@ Pinned<T> Passes<T>::weights(bool transposed) {
   return pinned;
 }
 
+template <class T>
+void Passes<T>::look_again() {
+  for (const auto& watched : weights_) watched->look_again();
+}
+
 /// Whether a call is a single step, one not worth a second thread and with nothing to remember.
 template <class T>
 bool Passes<T>::is_step(const ForwardArrays<T>& a) const {

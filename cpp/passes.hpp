@@ -104,6 +104,8 @@ public:
 
   Shape shape() const { return shape_; }
   Pinned<T> weights(bool transposed = false);
+  /// Says that the weights may have changed.
+  void look_again();
 
   /// Parts that a batch is cut into. In training they depend on sizes alone: the parts' weight gradients
   /// are added up one by one, and must be the same ones for any number of threads. Without them no sum goes

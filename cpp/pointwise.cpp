@@ -19,6 +19,7 @@ Chosen chosen(const std::string& name, double alpha, double beta) {
 
 template <class T>
 py::object PointwiseLayer<T>::forward(const py::object& given, const py::object& out) const {
+  check();
   const Array<T> x = contiguous<T>(given);
   const Index width = x.ndim() ? x.shape(x.ndim() - 1) : 1, size = x.size();
   if (this->width() && width != this->width()) throw py::value_error("x: unexpected shape");
@@ -57,10 +58,10 @@ void SoftmaxLayer<T>::run(Index rows, Index width, const T* x, T* y) const {
 }
 
 template <class T>
-NormLayer<T>::NormLayer(const py::object& weight, const py::object& bias, double epsilon)
-    : weight_(weight), bias_(bias) {
-  const Index width = contiguous<T>(weight).size();
-  norm_ = {width, parameter<T>(weight, {width}), parameter<T>(bias, {width}), T(epsilon)};
+NormLayer<T>::NormLayer(const py::object& weight, const py::object& bias, double epsilon) {
+  const Index width = py::cast<py::array>(weight).size();
+  if (py::cast<py::array>(bias).size() != width) throw py::value_error("bias: unexpected shape");
+  norm_ = {width, parameters_.keep<T>("weight", weight), parameters_.keep<T>("bias", bias), T(epsilon)};
 }
 
 template <class T>

@@ -3,7 +3,7 @@
 
 #include <tuple>
 
-#include "arrays.hpp"
+#include "parameters.hpp"
 
 namespace rnncore {
 
@@ -18,6 +18,8 @@ public:
 
   /// The width of its rows, or 0 if any will do.
   virtual Index width() const { return 0; }
+  /// Throws where parameters are no longer where they were.
+  virtual void check() const {}
   /// x to y, which may be the same, on this thread.
   virtual void run(Index rows, Index width, const T* x, T* y) const = 0;
   /// x, whose last axis are rows, to `out`, or a new array.
@@ -49,10 +51,11 @@ public:
   NormLayer(const py::object& weight, const py::object& bias, double epsilon);
 
   Index width() const override { return norm_.width; }
+  void check() const override { parameters_.check(); }
   void run(Index rows, Index width, const T* x, T* y) const override;
 
 private:
-  const py::object weight_, bias_; // kept alive
+  KeptArrays parameters_;
   LayerNorm<T> norm_;
 };
 
@@ -62,10 +65,11 @@ class TableLayer {
 public:
   /// weight (count, width)
   TableLayer(Index count, Index width, const py::object& weight)
-      : count_(count), width_(width), weight_(weight), rows_(parameter<T>(weight, {count, width})) {}
+      : count_(count), width_(width), rows_(parameters_.keep<T>("weight", weight, {count, width})) {}
 
   Index count() const { return count_; }
   Index width() const { return width_; }
+  void check() const { parameters_.check(); }
   bool holds(const int64_t* numbers, Index n) const {
     return std::all_of(numbers, numbers + n, [&](int64_t i) { return 0 <= i && i < count_; });
   }
@@ -75,7 +79,7 @@ public:
 
 private:
   const Index count_, width_;
-  const py::object weight_; // kept alive
+  KeptArrays parameters_;
   const T* const rows_;
 };
 

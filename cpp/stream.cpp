@@ -11,25 +11,25 @@ class RecurrentStage final : public Stage<T> {
 public:
   RecurrentStage(Layer<T>& layer, Index batch, const py::object& h, const py::object& c,
                  const py::object& masks, const RecurrentStage* other)
-      : passes_(layer.passes()), gates_(layer.gates()) {
-    if (!layer.one_way()) throw py::value_error("a stream runs in one direction");
+      : layer_(layer), passes_(layer.passes()) {
+    if (layer.directions() != 1) throw py::value_error("a stream runs in one direction");
     arrays_.grid = {1, batch, false};
-    arrays_.h = parameter<T>(h, {batch, shape().output});
-    if (layer.has_cell_state()) arrays_.running_c = parameter<T>(c, {batch, shape().hidden});
+    arrays_.h = parameter<T>("h", h, {batch, shape().output});
+    if (layer.has_cell_state()) arrays_.running_c = parameter<T>("c", c, {batch, shape().hidden});
     arrays_.masks = layer.mask_arrays(masks, 0, 0, batch);
-    weights_ = other ? other->weights_ : passes_.weights();
+    weights_ = other ? other->weights_ : layer.weights();
   }
 
   Index inputs() const override { return shape().input; }
   Index width() const override { return shape().output; }
-  Index work() const override { return gates_ * shape().hidden * (shape().input + shape().output); }
+  Index work() const override { return layer_.gates() * shape().hidden * (shape().input + shape().output); }
   void run(Index time, Frames<T> x, T* y) override {
     arrays_.grid.time = time;
     arrays_.x = x.rows;
     arrays_.y = y;
     passes_.forward(arrays_, nullptr, 0, &weights_);
   }
-  void refresh() override { weights_ = passes_.weights(); }
+  void refresh() override { weights_ = layer_.weights(); }
   void save() override {
     T* const to = static_cast<T*>(saved_.reserve(std::size_t(h_size() + c_size()) * sizeof(T)));
     std::copy_n(arrays_.h, h_size(), to);
@@ -46,8 +46,8 @@ private:
   Index h_size() const { return arrays_.grid.batch * shape().output; }
   Index c_size() const { return arrays_.running_c ? arrays_.grid.batch * shape().hidden : 0; }
 
+  Layer<T>& layer_;
   Passes<T>& passes_;
-  const Index gates_;
   ForwardArrays<T> arrays_{};
   Pinned<T> weights_;
   Buffer saved_;
@@ -57,15 +57,20 @@ template <class T>
 class LinearStage final : public Stage<T> {
 public:
   LinearStage(LinearLayer<T>& layer, Index batch, const LinearStage* other)
-      : layer_(layer), batch_(batch), weights_(other ? other->weights_ : layer.snapshot(false)) {}
+      : layer_(layer), batch_(batch), weights_(other ? other->weights_ : now(layer)) {}
 
   Index inputs() const override { return layer_.shape().input; }
   Index width() const override { return layer_.shape().hidden; }
   Index work() const override { return width() * inputs(); }
   void run(Index time, Frames<T> x, T* y) override { layer_.multiply(*weights_, time * batch_, x.rows, y); }
-  void refresh() override { weights_ = layer_.snapshot(false); }
+  void refresh() override { weights_ = now(layer_); }
 
 private:
+  static std::shared_ptr<const Snapshot<T>> now(LinearLayer<T>& layer) {
+    layer.check_parameters();
+    return layer.snapshot(false);
+  }
+
   LinearLayer<T>& layer_;
   const Index batch_;
   std::shared_ptr<const Snapshot<T>> weights_;
@@ -80,6 +85,7 @@ public:
   Index inputs() const override { return width_; }
   Index width() const override { return width_; }
   Index work() const override { return 8 * width_; }
+  void check() const override { layer_.check(); }
   void run(Index time, Frames<T> x, T* y) override { layer_.run(time * batch_, width_, x.rows, y); }
 
 private:
@@ -95,6 +101,7 @@ public:
   Index inputs() const override { return 0; }
   Index width() const override { return layer_.width(); }
   Index work() const override { return width(); }
+  void check() const override { layer_.check(); }
   void run(Index time, Frames<T> x, T* y) override { layer_.look_up(x.numbers, time * batch_, y); }
 
 private:
@@ -124,6 +131,9 @@ public:
     Index sum = 0;
     for (const auto& layer : layers_) sum += layer->work();
     return sum;
+  }
+  void check() const override {
+    for (const auto& layer : layers_) layer->check();
   }
   void run(Index time, Frames<T> x, T* y) override {
     const Index rows = time * batch_;
@@ -238,6 +248,11 @@ bool Stream<T>::fits(const py::object& x) const {
 }
 
 template <class T>
+void Stream<T>::check() const {
+  for (const auto& stage : stages_) stage->check();
+}
+
+template <class T>
 py::object Stream<T>::step(const py::object& given, const py::object& out) {
   const py::object object = fits(given) ? given : check_(given);
   if (!fits(object)) throw py::value_error("x: unexpected shape");
@@ -246,6 +261,7 @@ py::object Stream<T>::step(const py::object& given, const py::object& out) {
   Array<T> y = results<T>(out, shape + (x.ndim() == (table_ ? 0 : 1)), shape + 2);
   T* to = y.mutable_data();
   const Use use(*this);
+  check();
   const ReleaseGil release(batch_ * work_);
   go(1, x, to);
   return y;
@@ -260,6 +276,7 @@ py::object Stream<T>::run(const py::object& given) {
   Array<T> y = new_array<T>({time, batch_, outputs_});
   T* to = y.mutable_data();
   const Use use(*this);
+  check();
   const ReleaseGil release(time * batch_ * work_);
   go(time, x, to);
   return y;
@@ -270,6 +287,7 @@ void Stream<T>::repeat(const py::object& given, Index times) {
   if (!fits(given)) throw py::value_error("x: unexpected shape");
   const auto x = py::reinterpret_borrow<py::array>(given);
   const Use use(*this);
+  check();
   Buffer y(std::size_t(batch_ * outputs_) * sizeof(T));
   for (Index i = 0; i < times; ++i) {
     if (i % 1024 == 1023 && PyErr_CheckSignals() != 0) throw py::error_already_set();

@@ -24,6 +24,8 @@ public:
   virtual Index inputs() const = 0; // features that it takes
   virtual Index width() const = 0;  // and that it gives
   virtual Index work() const = 0;   // products of a row
+  /// Throws where parameters that it reads in place are no longer there.
+  virtual void check() const {}
   /// x (time, B, I) to y (time, B, O), which are apart.
   virtual void run(Index time, Frames<T> x, T* y) = 0;
   virtual void refresh() {}
@@ -56,6 +58,7 @@ public:
 private:
   class Use;
   bool fits(const py::object& x) const;
+  void check() const;
   void go(Index time, const py::array& x, T* y);
   void walk(Index time, Frames<T> frames, std::size_t bytes, T* y);
 

@@ -77,11 +77,20 @@ std::shared_ptr<const Snapshot<T>> WatchedWeights<T>::snapshot(bool transposed) 
 template <class T>
 std::shared_ptr<const Snapshot<T>> WatchedWeights<T>::look(bool transposed) {
   const std::lock_guard lock(mutex_);
-  const uint64_t now = fingerprint();
-  const bool stale = !current_ || current_->fingerprint != now;
-  const bool packs_transposed = transposed && (stale || !current_->transposed.bytes());
-  if (!stale && !packs_transposed) return current_;
+  const bool unseen = unseen_.exchange(false, std::memory_order_acquire);
+  try {
+    const uint64_t now = unseen || !current_ ? fingerprint() : current_->fingerprint;
+    const bool stale = !current_ || current_->fingerprint != now;
+    if (stale || (transposed && !current_->transposed.bytes())) pack(now, transposed);
+  } catch (...) { // no memory
+    look_again();
+    throw;
+  }
+  return current_;
+}
 
+template <class T>
+void WatchedWeights<T>::pack(uint64_t now, bool transposed) {
   // A snapshot that somebody still uses is left alone; otherwise its memory serves again.
   const bool mine = current_ && current_.use_count() == 1;
   std::atomic_thread_fence(std::memory_order_acquire); // after the last reader has let go
@@ -96,7 +105,6 @@ std::shared_ptr<const Snapshot<T>> WatchedWeights<T>::look(bool transposed) {
     next->transposed = Buffer();
   }
   current_ = std::move(next);
-  return current_;
 }
 
 template class WatchedWeights<float>;

@@ -1,6 +1,7 @@
 // The weights of one direction of a layer, packed for the kernels and kept until they change.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -44,8 +45,8 @@ private:
   std::vector<std::pair<uint64_t, std::shared_ptr<const void>>> seen_;
 };
 
-/// Watches weights that somebody else owns and may write to at any time. Every use takes their
-/// fingerprint, which costs one read of them; only a changed one packs them anew.
+/// Weights that somebody else owns and may write to. The use after `look_again` takes their fingerprint,
+/// which costs one read of them; only a changed one packs them anew. Other uses read nothing.
 template <class T>
 class WatchedWeights {
 public:
@@ -56,8 +57,12 @@ public:
   /// backward needs if asked for.
   std::shared_ptr<const Snapshot<T>> snapshot(bool transposed);
 
+  /// Says that the weights may have changed.
+  void look_again() { unseen_.store(true, std::memory_order_release); }
+
 private:
   std::shared_ptr<const Snapshot<T>> look(bool transposed);
+  void pack(uint64_t now, bool transposed);
   uint64_t fingerprint() const;
 
   const uint64_t watch_; // unlike an address never given again
@@ -67,6 +72,7 @@ private:
   const Sizes sizes_;
   std::mutex mutex_;
   std::shared_ptr<Snapshot<T>> current_;
+  std::atomic<bool> unseen_{true}; // changes, if there were any
 };
 
 } // namespace rnncore

@@ -206,7 +206,7 @@ def main() -> None:
     if args.text and not args.text.is_file():
         raise SystemExit(f"no such file: {args.text}")
     rng = np.random.default_rng(args.seed)
-    lines = read(args.text.read_text() if args.text else grammar(rng, 5000))
+    lines = read(args.text.read_text(encoding="utf-8-sig") if args.text else grammar(rng, 5000))
     lines = [lines[i] for i in rng.permutation(len(lines))]
     tests, lines = lines[:1000], lines[1000:]
     if args.quick:

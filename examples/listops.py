@@ -264,7 +264,9 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Train the models and print what they reach on the test file."""
     args = arguments()
-    rows = [line.split("\t") for line in args.test.read_text().splitlines() if line]
+    rows = [
+        line.split("\t") for line in args.test.read_text(encoding="utf-8-sig").splitlines() if line
+    ]
     tests = prepare([(text, int(value)) for value, text in rows[: 50 if args.quick else None]])
     examples = prepare(generate(args.train_size, args.seed, {text for _, text in rows}))
     training = len(examples), args.epochs, args.batch, args.lr

@@ -40,7 +40,7 @@ PICTURED = "pronunciation"
 def read(path: Path) -> Words:
     """Read the dictionary, without stress."""
     words: Words = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8-sig").splitlines():
         entry, *phonemes = line.split("#")[0].split()
         known = words.setdefault(re.sub(r"\(\d+\)$", "", entry), [])
         said = tuple(phoneme.rstrip("012") for phoneme in phonemes)

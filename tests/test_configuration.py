@@ -4,6 +4,7 @@ import copy
 import inspect
 import json
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -222,3 +223,39 @@ HUGE = 10**6
 def test_no_more_memory_than_the_file_has_numbers(name, arguments):
     with room_for(100), pytest.raises(ValueError, match="the file holds no more than 100 numbers"):
         Builder().build({"class": name, "arguments": arguments})
+
+
+def doubled(levels, leaf, wrap):
+    """Each level holds the one below it twice."""
+    for level in range(levels, 0, -1):
+        leaf = {"class": "Chain", "arguments": {"layers": wrap(leaf, {"shared": level})}}
+    return leaf
+
+
+@pytest.mark.parametrize(
+    "leaf", [linear(in_features=1, out_features=1), {"class": "Tanh", "arguments": {}}]
+)
+@pytest.mark.parametrize("wrap", [lambda a, b: [a, b], lambda a, b: [a] + [b] * 9])
+@pytest.mark.parametrize("levels", [13, 45])
+def test_no_more_places_than_the_file_has_entries(leaf, wrap, levels):
+    started = time.perf_counter()
+    with (
+        room_for(100, 10),
+        pytest.raises(ValueError, match="shared modules stand in"),
+    ):
+        Builder().build(doubled(levels, leaf, wrap))
+    assert time.perf_counter() - started < 5
+
+
+def test_shared_modules_within_reason():
+    one = {"class": "Tanh", "arguments": {}}
+    many = {"class": "Chain", "arguments": {"layers": [one] + [{"shared": 1}] * 20_000}}
+    block = {
+        "class": "Chain",
+        "arguments": {"layers": [linear(in_features=1, out_features=1), one]},
+    }
+    tied = {"class": "Chain", "arguments": {"layers": [block] + [{"shared": 1}] * 2_000}}
+    with room_for(10, 2):
+        assert len(Builder().build(many)) == 20_001
+    with room_for(8_000, 4_002):
+        assert len(Builder().build(tied).params) == 4_002

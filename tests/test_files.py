@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import rnncore
 from models import MODELS
-from rnncore import Chain, Linear, Module, arrays
+from rnncore import Chain, Linear, Module
 from rnncore.arrays import load_arrays, save_arrays, write_atomic
 from safetensors.numpy import save
 
@@ -115,7 +115,6 @@ FOREIGN = {
     )
     + bytes(4),
     "wrong size": header('{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,4]}}') + bytes(4),
-    "metadata that is not JSON": save({"a": np.zeros(1)}, {"config": "{oops"}),
 }
 
 
@@ -142,7 +141,7 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
     for step in ("replace", "fsync"):
         with monkeypatch.context() as patch:
-            patch.setattr(arrays.os, step, refuse)
+            patch.setattr(os, step, refuse)
             with pytest.raises(OSError, match="disk full"):
                 Leaf(2.0).save(path)
         assert os.listdir(tmp_path) == ["model"]
@@ -242,6 +241,27 @@ def test_huge_models_in_small_files(tmp_path):
     save_arrays(tmp_path / "model", {"a": np.ones(9)}, {"rnncore": {"module": described}})
     with pytest.raises(ValueError, match="the file holds no more than 9 numbers"):
         rnncore.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("leaf", ["Tanh", "LSTM"])
+def test_small_files_of_many_places(leaf, tmp_path):
+    sizes = {"input_size": 1, "hidden_size": 1} if leaf == "LSTM" else {}
+    described = {"class": leaf, "arguments": sizes}
+    for level in range(45, 0, -1):
+        described = {"class": "Chain", "arguments": {"layers": [described, {"shared": level}]}}
+    save_arrays(tmp_path / "model", {"a": np.ones(9)}, {"rnncore": {"module": described}})
+    with pytest.raises(ValueError, match="model: shared modules stand in"):
+        rnncore.load(tmp_path / "model")
+
+
+def test_a_file_that_does_not_fit_is_named_and_changes_nothing(tmp_path):
+    leaf = Leaf(1.0)
+    weight, bias = np.ones((2, 3), "f4") * 5, np.ones(2, "f4")
+    for named in ({"weight": weight}, {"weight": weight, "bias": bias.astype("f8")}):
+        save_arrays(tmp_path / "model", named)
+        with pytest.raises(ValueError, match=r"model: .*bias"):
+            leaf.load(tmp_path / "model")
+        assert (leaf.params["weight"] == 1).all()
 
 
 def test_bottomless_metadata(tmp_path):

@@ -133,6 +133,12 @@ def test_arrays_refuse_what_does_not_fit():
         held["b"] = [1, 2, 3]
     with pytest.raises(KeyError, match="no array named 'b'"):
         held.update(b=[1, 2, 3])
+    with pytest.raises(KeyError, match="no array named 'b'"):
+        held["b"] = None
+    with pytest.raises(KeyError, match="no array named 'b'"):
+        held.update(a=[1, 2, 3], b=[1, 2, 3])
+    with pytest.raises(KeyError, match="no array named 'b'"):
+        held |= {"a": [1, 2, 3], "b": [1, 2, 3]}
     assert not held["a"].any()
 
 

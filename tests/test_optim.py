@@ -153,6 +153,10 @@ def test_load_state_dict_refuses_and_changes_nothing():
         optimiser.load_state_dict(wrong)
     with pytest.raises(TypeError, match="steps is float64"):
         optimiser.load_state_dict(before | {"steps": np.array([1.0])})
+    with pytest.raises(ValueError, match="steps must be at least 0, got -1"):
+        optimiser.load_state_dict(
+            {name: array + 1 for name, array in before.items()} | {"steps": np.array([-1])}
+        )
     for name, array in optimiser.state_dict().items():
         np.testing.assert_array_equal(array, before[name])
 

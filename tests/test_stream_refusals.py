@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import rnncore
 from rnncore import GRU, LSTM, Chain, Linear, Module, RowConvolution, Tanh
-from streams import PROMPT, WIDTH, frames, same
+from streams import DELAYED, PROMPT, WIDTH, frames, same
 
 
 def test_frames_that_do_not_fit():
@@ -294,3 +294,36 @@ def test_modules_without_streams():
     mine.pointwise = True
     x = np.ones((4, 1, 2), "f4")
     same(mine.stream().run(x), x + 1)
+
+
+@pytest.mark.parametrize("name", PROMPT | DELAYED)
+def test_snapshots_that_do_not_fit(name):
+    module = (PROMPT | DELAYED)[name]
+    x = frames(module, 7, 2)
+    stream = module.stream(2)
+    stream.run(x[:3])
+    good = stream.snapshot()
+    for key, array in good.items():
+        for other in (
+            *(None, "x", -1, 10**30, np.zeros(3, "i4"), np.zeros(0), np.zeros((2, 3, 4, 5))),
+            array.astype("c8"),
+            array[None],
+            np.concatenate([array, array], -2) if array.ndim > 2 else np.array([array]),
+        ):
+            with pytest.raises((ValueError, TypeError)):
+                stream.restore({**good, key: other})
+            assert snapshots_agree(stream, good)
+    with pytest.raises(ValueError, match="snapshot must hold batch"):
+        stream.restore([1])
+    stream.restore(good)
+
+
+@pytest.mark.parametrize("name", DELAYED)
+def test_states_that_a_stream_that_looks_ahead_refuses_at_once(name):
+    stream = DELAYED[name].stream(2)
+    stream.run(frames(DELAYED[name], 7, 2)[:3])
+    before = stream.snapshot()
+    for state in (7, np.zeros((1, 3, 4), "f4"), (np.zeros((1, 3, 5), "f4"), None)):
+        with pytest.raises((ValueError, TypeError)):
+            stream.state = state
+        assert snapshots_agree(stream, before)

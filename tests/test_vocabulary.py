@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -49,6 +50,24 @@ class TestVocabulary:
     def test_tokens_must_differ(self) -> None:
         with pytest.raises(ValueError, match=r"tokens must differ.*\['<eos>', 'a'\]"):
             Vocabulary(["a", "b", "a", "<eos>"])
+
+    def test_a_long_list_is_checked_in_time(self) -> None:
+        tokens, started = [str(n) for n in range(200_000)], time.perf_counter()
+        with pytest.raises(ValueError, match=r"\['7'\]$"):
+            Vocabulary([*tokens, "7"])
+        with pytest.raises(ValueError, match=r"\['0', '1', .* and 199990 more\]$") as refusal:
+            Vocabulary(tokens * 2)
+        assert len(str(refusal.value)) < 500
+        assert time.perf_counter() - started < 5
+
+    def test_unknown_tokens_in_a_text(self) -> None:
+        texts = [["the", "<unk>", "sat"], ["<unk>", "the"]]
+        vocabulary = Vocabulary.of(texts, most=2)
+        assert vocabulary.tokens == ("the", "sat")
+        assert vocabulary.encode(texts[0]).tolist() == [4, Vocabulary.UNK, 5]
+        assert vocabulary.decode(vocabulary.encode(texts[0])) == texts[0]
+        with pytest.raises(ValueError, match=r"\['<eos>'\]"):
+            Vocabulary.of([["the", "<eos>"]])
 
     @pytest.mark.parametrize("numbers", [[5], [-1]])
     def test_strange_numbers_are_refused(self, numbers: list[int]) -> None:

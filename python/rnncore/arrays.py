@@ -1,20 +1,20 @@
-"""What comes in and goes out as arrays: checked arguments, named collections, files."""
+"""What comes in and goes out as arrays: checked arguments, named collections."""
 
 from __future__ import annotations
 
-import json
 import math
 import operator
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from .files import load_arrays as load_arrays
+from .files import save_arrays as save_arrays
+from .files import write_atomic as write_atomic
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -128,20 +128,26 @@ def check_size(name: str, value: int) -> int:
 
 
 class _Room:
-    """How many numbers a model may have, and how many of them it has not drawn yet."""
+    """What a model of a file may still take: numbers to be drawn, places of modules said before.
 
-    def __init__(self, count: int) -> None:
+    Not everything that is drawn need be kept, and not every module has parameters.
+    """
+
+    def __init__(self, count: int, entries: int) -> None:
         self.count, self.size = count, max(count, 1 << 16)
-        self.left = 2 * count + (1 << 12)  # not everything that is drawn need be kept
+        self.numbers, self.places = 2 * count + (1 << 12), 4 * entries + (1 << 12)
 
 
 _room: ContextVar[_Room | None] = ContextVar("_room", default=None)
 
 
 @contextmanager
-def room_for(count: int) -> Iterator[None]:
-    """Refuse sizes and parameters that go far beyond `count` numbers, before they take memory."""
-    token = _room.set(_Room(count))
+def room_for(count: int, entries: int = 0) -> Iterator[None]:
+    """Refuse what goes far beyond a file of `count` numbers in `entries`, before it takes memory.
+
+    Sizes, parameters (`take_room`), and modules that are seen in many places (`take_places`).
+    """
+    token = _room.set(_Room(count, entries))
     try:
         yield
     finally:
@@ -152,9 +158,20 @@ def take_room(shape: tuple[int, ...]) -> None:
     """Say that a parameter of this shape comes to be; see `room_for`."""
     room = _room.get()
     if room is not None:
-        room.left -= math.prod(shape)
-        if room.left < 0:
+        room.numbers -= math.prod(shape)
+        if room.numbers < 0:
             raise ValueError(f"shape {shape}: the file holds no more than {room.count} numbers")
+
+
+def take_places(count: int) -> None:
+    """Say that so many modules are seen once more, without a word of their own; see `room_for`."""
+    room = _room.get()
+    if room is not None:
+        room.places -= count
+        if room.places < 0:
+            raise ValueError(
+                f"shared modules stand in {count} more places, which is more than the file allows"
+            )
 
 
 def float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
@@ -172,16 +189,19 @@ class Arrays(dict[str, Array]):
     """
 
     def __setitem__(self, name: str, value: npt.ArrayLike) -> None:
+        array = self._checked(name, value)
+        if array is not self[name]:
+            self[name][...] = array
+
+    def _checked(self, name: str, value: npt.ArrayLike) -> Array:
         if name not in self:
             raise KeyError(f"no array named {name!r}; there are {', '.join(self)}")
-        mine = self[name]
-        if value is not mine:
-            mine[...] = as_shape(name, value, mine.dtype, mine.shape)
+        return as_shape(name, value, self[name].dtype, self[name].shape)
 
     def update(self, *args: Any, **kwargs: Any) -> None:
-        """Copy every given array into the one of the same name."""
-        for name, value in dict(*args, **kwargs).items():
-            self[name] = value
+        """Copy every given array into the one of the same name, or none if one does not fit."""
+        given = dict(*args, **kwargs)
+        copy_into(self, {name: self._checked(name, value) for name, value in given.items()})
 
     def __ior__(self, other: Any) -> Arrays:  # type: ignore[override, misc]
         self.update(other)
@@ -197,98 +217,40 @@ class Arrays(dict[str, Array]):
 
 
 def _thawed(arrays: Mapping[str, Array]) -> Arrays:
-    """Unpickled arrays, writeable and aligned also where they were mapped from a file."""
-    return Arrays({n: np.require(a, None, ["C", "A", "W"]) for n, a in arrays.items()})
+    """Unpickled arrays with memory of their own, which nobody else can write to or has mapped."""
+    own = {n: a.flags.owndata and a.flags.writeable for n, a in arrays.items()}
+    return Arrays({n: a if own[n] else np.array(a) for n, a in arrays.items()})
 
 
-def load_into(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) -> None:
-    """Copy `source` into `target` if every name, shape and dtype fits; else raise, naming them all.
+def fitting(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
+    """Return the arrays of `source` if every name, shape and dtype is that of `target`.
 
     Raises `ValueError` listing all that is missing, unknown or misshapen, `TypeError` where a dtype
-    would lose precision. Nothing is copied unless everything fits.
+    would lose precision.
     """
     faults = [f"missing {name!r}" for name in target if name not in source]
     faults += [f"unknown {name!r}" for name in source if name not in target]
-    fitting = {}
+    found = {}
     for name in target:
         if name in source:
             array = as_array(name, source[name], target[name].dtype)
             if array.shape != target[name].shape:
                 faults.append(f"{name!r} must have shape {target[name].shape}, got {array.shape}")
-            fitting[name] = array
+            found[name] = array
     if faults:
         raise ValueError("these entries do not fit: " + "; ".join(faults))
-    for name, array in fitting.items():
+    return found
+
+
+def load_into(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) -> None:
+    """Copy `source` into `target`, or raise what `fitting` raises, and nothing is copied."""
+    copy_into(target, fitting(target, source))
+
+
+def copy_into(target: Mapping[str, Array], source: Mapping[str, Array]) -> None:
+    """Copy arrays that are known to fit."""
+    for name, array in source.items():
         target[name][...] = array
-
-
-def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
-    """Replace the file at `path` by `data`, wholly or not at all."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def save_arrays(
-    path: str | os.PathLike[str],
-    arrays: Mapping[str, Array],
-    metadata: Mapping[str, Any] | None = None,
-) -> None:
-    """Write named arrays to a safetensors file, replacing it atomically.
-
-    `metadata` is stored beside them, each value as JSON.
-    """
-    from safetensors.numpy import save  # here, not above: most users of `import rnncore` never save
-
-    text = {key: json.dumps(value) for key, value in (metadata or {}).items()}
-    # safetensors writes a Fortran-ordered array's bytes as if it were C-ordered, silently.
-    data = save(
-        {name: np.asarray(array, order="C") for name, array in arrays.items()}, text or None
-    )
-    write_atomic(path, data)
-
-
-def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Read `(arrays, metadata)` back from a safetensors file.
-
-    Raises `FileNotFoundError`, or `ValueError` naming the file if it is not a readable safetensors
-    file with JSON metadata.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no such model file: {os.fspath(path)}")
-    try:
-        with safe_open(os.fspath(path), framework="numpy") as file:
-            metadata = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except (
-        SafetensorError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,  # a dtype that NumPy has not
-        RecursionError,
-    ) as error:
-        raise ValueError(
-            f"{os.fspath(path)} is not a readable safetensors file: {error}"
-        ) from error
 
 
 def join_names(parts: Iterable[tuple[str, Mapping[str, Array]]]) -> dict[str, Array]:

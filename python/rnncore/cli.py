@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .commands import bench, convert, demo, info, sample, train
+from .console import print_any_text
 
 COMMANDS = {
     "demo": demo,
@@ -42,6 +43,7 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 2 after an error, 130 after Ctrl-C."""
+    print_any_text()
     args = parser().parse_args(argv)
     try:
         args.run(args)

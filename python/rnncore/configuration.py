@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .arrays import take_places
+
 #: How deep objects and lists may lie in one another.
 DEPTH = 100
 _NOT_STORED = ("seed", "init")
@@ -122,6 +124,8 @@ class Builder:
         self._given = {c.__name__: c for c in classes} | {_name(c): c for c in classes}
         self._seeds = None if seed is None else np.random.default_rng(seed)
         self._made: list[Configured | None] = []
+        # In how many places objects stand so far, and in how many the parts of each and itself.
+        self._places, self._sizes = 0, list[int]()
 
     def build(self, value: Any, depth: int = DEPTH) -> Any:
         """Return what a description describes, or raise `ValueError` saying what is wrong."""
@@ -135,8 +139,10 @@ class Builder:
             return self._shared(value["shared"])
         if value.keys() != {"class", "arguments"} or not isinstance(value["arguments"], dict):
             raise ValueError(f"this describes no object: {_short(value)}")
-        at = len(self._made)
+        at, before = len(self._made), self._places
         self._made.append(None)  # until it is made: what refers to it here goes round in a circle
+        self._sizes.append(0)
+        self._places += 1
         cls = self._find(value["class"])
         arguments = {}
         for name, given in value["arguments"].items():
@@ -146,6 +152,7 @@ class Builder:
                     "which a file does not hold: make the module yourself and call its load(path)"
                 )
             arguments[name] = self.build(given, depth - 1)
+        self._sizes[at] = self._places - before
         made = self._made[at] = self._call(cls, arguments)
         return made
 
@@ -157,6 +164,8 @@ class Builder:
                 f"object {_short(number)} "
                 + ("contains itself" if known else "is referred to before it is described")
             )
+        take_places(self._sizes[number] - 1)  # a few bytes stand for all of them
+        self._places += self._sizes[number]
         return made
 
     def _find(self, name: Any) -> type[Configured]:

@@ -1,13 +1,25 @@
-"""The terminal during a long run: a progress bar, and Ctrl-C that waits for a good moment."""
+"""The terminal: text in any encoding, a progress bar, and Ctrl-C that waits for a good moment."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Any
+
+
+def print_any_text() -> None:
+    """Let stdout take every character: in UTF-8 where no terminal reads it and nobody chose.
+
+    Elsewhere an escape stands for a character that the encoding lacks.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        free = not sys.stdout.isatty() and "PYTHONIOENCODING" not in os.environ
+        sys.stdout.reconfigure(encoding="utf-8" if free else None, errors="backslashreplace")
 
 
 @contextmanager

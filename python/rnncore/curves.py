@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from .files import write_atomic
 
 
 def require_matplotlib() -> None:
@@ -16,6 +19,16 @@ def require_matplotlib() -> None:
         import matplotlib  # noqa: F401  (imported where it is used, to keep `import rnncore` quick)
     except ImportError as error:
         raise ImportError("plots need matplotlib: pip install 'rnncore[plot]'") from error
+
+
+def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
+    """Write a matplotlib figure, replacing the file atomically.
+
+    The ending of `path` chooses the format; without one it is PNG.
+    """
+    drawn = BytesIO()
+    figure.savefig(drawn, dpi=150, format=os.path.splitext(path)[1][1:].lower() or "png")
+    write_atomic(path, drawn.getvalue())
 
 
 def plot_history(
@@ -38,7 +51,7 @@ def plot_history(
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend()
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
 
 
 def plot_attention(
@@ -67,4 +80,4 @@ def plot_attention(
     axes.set_yticks(range(len(target)), target)
     axes.xaxis.tick_top()
     figure.colorbar(picture, label="weight", shrink=0.7)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from .arrays import Array, as_array
 from .chain import Chain
-from .curves import require_matplotlib
+from .curves import require_matplotlib, save_figure
 from .module import Module
 
 
@@ -178,4 +178,4 @@ def _plot(
     axes.grid(alpha=0.3)
     if lines:
         figure.legend(loc="outside right upper")
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)

@@ -84,7 +84,7 @@ class Kernels(Module):
 
     def _build(self) -> None:
         """Make the compiled layers; they watch the parameters, which never change identity."""
-        self._layers = self._compiled(self.params)
+        self._layers = self._compiled(self._params)
         self._targets: Targets | None = None
 
     def _compiled(self, params: Mapping[str, Array]) -> list[_core.LayerF32]:
@@ -95,12 +95,16 @@ class Kernels(Module):
             for width, group in zip(widths, self._groups(params), strict=True)
         ]
 
+    def _lend(self) -> None:
+        for layer in self._layers:
+            layer.lend()
+
     def _groups(self, arrays: Mapping[str, Array]) -> list[_core.Parameters]:
         """Parameters or gradients as the compiled layers take them."""
         return [
             _core.Parameters(
                 [
-                    [[arrays.get(name) for name in names] for names in direction]
+                    [[(name, arrays.get(name)) for name in names] for names in direction]
                     for direction in layer
                 ]
             )

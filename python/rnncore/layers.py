@@ -76,14 +76,18 @@ class Linear(_Compiled):
 
     def _build(self) -> None:
         make = _core.LinearF32 if self.dtype == np.float32 else _core.LinearF64
-        self._kernels = make(self.in_features, self.out_features, *self._pair("params"))
+        sizes = self.in_features, self.out_features
+        self._kernels = make(*sizes, *self._pair("_params"), owned=True)
+
+    def _lend(self) -> None:
+        self._kernels.lend()
 
     def stages(self, batch: int, dtype: Any) -> tuple[int, None, list[Any]]:
         """What a stream goes through: the width of its frames, no state, the compiled layer."""
         return self.in_features, None, [(self._kernels, None, None, None)]
 
     def _pair(self, of: str) -> tuple[Array, Array | None]:
-        """Weight and bias, of "params" or "grads"."""
+        """Weight and bias, of "_params" or "grads"."""
         arrays = getattr(self, of)
         return arrays["weight"], arrays.get("bias")
 
@@ -139,7 +143,7 @@ class Embedding(_Compiled):
 
     def _build(self) -> None:
         make = _core.TableF32 if self.dtype == np.float32 else _core.TableF64
-        self._kernels = make(self.num_embeddings, self.embedding_dim, self.params["weight"])
+        self._kernels = make(self.num_embeddings, self.embedding_dim, self._params["weight"])
 
     def stages(self, batch: int, dtype: Any) -> tuple[int, None, list[Any]]:
         """What a stream goes through; 0 says that frames are numbers."""
@@ -157,7 +161,7 @@ class Embedding(_Compiled):
             dy = as_shape("dy", dy, self.dtype, (*x.shape, self.embedding_dim))
             add_rows(self.grads["weight"], x.reshape(-1), dy.reshape(-1, self.embedding_dim))
 
-        return self.params["weight"].take(x, axis=0), once(pullback)
+        return self._params["weight"].take(x, axis=0), once(pullback)
 
 
 def add_rows(table: Array, index: Array, rows: Array) -> None:
@@ -245,8 +249,7 @@ class LayerNorm(_Compiled):
 
     def _build(self) -> None:
         make = _core.NormF32 if self.dtype == np.float32 else _core.NormF64
-        weight, bias = self.params["weight"], self.params["bias"]
-        self._kernels = make(weight.reshape(-1), bias.reshape(-1), self.eps)
+        self._kernels = make(self._params["weight"], self._params["bias"], self.eps)
 
     def stages(self, batch: int, dtype: Any) -> tuple[int, None, list[Any]]:
         """What a stream goes through: the width of its frames, no state, the compiled layer."""
@@ -266,7 +269,7 @@ class LayerNorm(_Compiled):
         """Return y and the pullback from dy to dx; keeps x."""
         y, x = self(x), as_array("x", x, self.dtype)
         shape, size = x.shape, math.prod(self.normalized_shape)
-        weight = self.params["weight"]
+        weight = self._params["weight"]
 
         def pullback(dy: npt.ArrayLike) -> Array:
             dy = as_shape("dy", dy, self.dtype, shape).reshape(-1, size)

@@ -285,6 +285,9 @@ class _Views(LookAhead):
     def _put(self, parts: Tree, batch: int) -> None:
         rest, seen = parts
         super()._put(rest, batch)
+        most = 0 if self._pending is None else len(self._pending)
+        if seen.dtype.kind not in "iu" or seen.shape != () or not 0 <= seen <= most:
+            raise ValueError(f"the frames seen must be a number in 0..{most}, got {seen}")
         self._seen = int(seen)
 
 

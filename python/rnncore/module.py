@@ -28,6 +28,7 @@ from .arrays import (
     save_arrays,
 )
 from .configuration import Builder, Configured, describe
+from .files import reading
 
 if TYPE_CHECKING:
     from .stream import Stream
@@ -83,8 +84,9 @@ class Module(Configured):
     @property
     def params(self) -> Arrays:
         """All parameters under dotted names; write into them freely, the module sees it."""
+        self._lend()
         parts = join_names((name, child.params) for name, child in self.children())
-        return Arrays(self._params | parts) if parts else self._params
+        return Arrays(self._params | parts)
 
     @property
     def grads(self) -> Arrays:
@@ -95,6 +97,9 @@ class Module(Configured):
             mine = vars(self).setdefault("_grads", zeros)
         parts = join_names((name, child.grads) for name, child in self.children())
         return Arrays(mine | parts) if parts else mine
+
+    def _lend(self) -> None:
+        """Say that somebody is given the arrays: compiled layers have to look at them again."""
 
     def zero_grad(self) -> None:
         """Set every gradient to zero, in place."""
@@ -121,9 +126,14 @@ class Module(Configured):
         save_arrays(path, self.params, {**(metadata or {}), KEY: own})
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Read the parameters from a safetensors file written by `save`."""
+        """Read the parameters from a safetensors file written by `save`.
+
+        Raises `FileNotFoundError`, or `ValueError` naming the file and all that does not fit; then
+        nothing is changed.
+        """
         arrays, _ = load_arrays(path)
-        load_into(self.params, arrays)
+        with reading(path):
+            load_into(self.params, arrays)
 
 
 def load(
@@ -141,16 +151,14 @@ def load(
     own = metadata.get(KEY)
     if not isinstance(own, dict) or "module" not in own:
         raise ValueError(f"{os.fspath(path)} describes no module: its class is not known")
-    try:
-        with room_for(sum(array.size for array in arrays.values())):
+    version, mine = own.get("version"), _core.info()["version"]
+    hint = "" if version == mine else f" (written by version {version!r:.20}, this is {mine})"
+    with reading(path, hint=hint):
+        with room_for(sum(array.size for array in arrays.values()), len(arrays)):
             module = Builder(classes, seed).build(own["module"])
         if not isinstance(module, Module):
             raise ValueError(f"it describes no module, but {module!r:.80}")
         load_into(module.params, arrays)
-    except (ValueError, TypeError) as error:
-        version, mine = own.get("version"), _core.info()["version"]
-        hint = "" if version == mine else f" (written by version {version!r:.20}, this is {mine})"
-        raise ValueError(f"{os.fspath(path)}: {error}{hint}") from error
     return module
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, load_into
+from .arrays import Array, copy_into, fitting
 from .module import Module
 
 BLOCK = 32768
@@ -114,8 +114,11 @@ class Optimiser:
     def load_state_dict(self, state: Mapping[str, npt.ArrayLike]) -> None:
         """Copy in what `state_dict` gave. Raises `ValueError` naming all that does not fit."""
         mine = self._state()
-        load_into(mine, state)
-        self.steps = int(mine["steps"][0])
+        found = fitting(mine, state)
+        if found["steps"][0] < 0:
+            raise ValueError(f"steps must be at least 0, got {found['steps'][0]}")
+        copy_into(mine, found)
+        self.steps = int(found["steps"][0])
 
     def _state(self) -> dict[str, Array]:
         """Views of the slots under the parameters' names and shapes, and a copy of `steps`."""

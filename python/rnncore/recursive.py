@@ -93,12 +93,15 @@ class Recursive(Module):
         make = _core.LayerF32 if self.dtype == np.float32 else _core.LayerF64
         width = self.input_size if "weight_ih" in self._params else 0
         settings = self.cell.settings(width, self.hidden_size, False)
-        self._kernels = make(settings, self._groups(self.params))
+        self._kernels = make(settings, self._groups(self._params))
+
+    def _lend(self) -> None:
+        self._kernels.lend()
 
     @staticmethod
     def _groups(arrays: Any) -> Any:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "norm", "weight_hr")
-        return _core.Parameters([[[*map(arrays.get, names)]]])
+        return _core.Parameters([[[(name, arrays.get(name)) for name in names]]])
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_kernels"}

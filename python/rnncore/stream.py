@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_indices, as_shape, check_count
+from .arrays import Array, as_indices, as_integers, as_shape, check_count
 from .checkpoint import leaves
 from .sequences import Tree, mapped
 
@@ -78,6 +78,8 @@ class Stream:
     def state(self, state: Tree) -> None:
         with Wholly(self):
             self._write((state,) if self._single and state is not None else state, self.batch)
+            if state is not None:
+                self._read()  # a layer that has taken it unseen refuses it now
 
     def reset(self, rows: npt.ArrayLike | None = None) -> None:
         """Let all rows, or these, start from the zero state again."""
@@ -112,14 +114,22 @@ class Stream:
         return {"batch": np.array(self.batch), **parts}
 
     def restore(self, snapshot: Mapping[str, Array]) -> None:
-        """Go back to where `snapshot` was taken, with as many rows as there were then."""
+        """Go back to where `snapshot` was taken, with as many rows as there were then.
+
+        Raises `ValueError` saying what does not fit, and `TypeError` for arrays of another dtype.
+        """
         mine = self.snapshot().keys()
-        if mine != snapshot.keys():
-            raise ValueError(f"snapshot must hold {', '.join(mine)}; got {', '.join(snapshot)}")
-        parts = (snapshot[name] for name in mine if name != "batch")
-        batch = check_count("batch", int(snapshot["batch"]))
+        if not isinstance(snapshot, Mapping) or mine != snapshot.keys():
+            given = ", ".join(snapshot) if isinstance(snapshot, Mapping) else f"{snapshot!r:.80}"
+            raise ValueError(f"snapshot must hold {', '.join(mine)}; got {given}")
+        parts = (np.asarray(snapshot[name]) for name in mine if name != "batch")
+        rows = as_integers("batch", snapshot["batch"])
+        if rows.shape != ():
+            raise ValueError(f"batch must be one number, got shape {rows.shape}")
+        batch = check_count("batch", int(rows))
         with Wholly(self):
             self._put(mapped(lambda _: next(parts), self._parts()), batch)
+            self._read()  # a layer that has taken its state unseen refuses it now
 
     def refresh(self) -> None:
         """Take the weights as they are now."""
@@ -162,6 +172,12 @@ class Stream:
         return self._read()
 
     def _put(self, parts: Tree, batch: int) -> None:
+        """Take over `_parts`, of so many rows."""
+        for part in leaves(parts):  # before memory is taken for them
+            if part.shape[-2:-1] != (batch,):
+                raise ValueError(
+                    f"state of {batch} rows must have shape (..., {batch}, H), got {part.shape}"
+                )
         self._write(parts, batch)
 
     def _undo(self) -> Callable[[], None]:
@@ -239,6 +255,15 @@ class LookAhead(Stream):
     def _put(self, parts: Tree, batch: int) -> None:
         state, pending, finished = parts
         self._write(state, batch)
+        none = self._no_frames()
+        if (pending.dtype, pending.shape[1:]) != (none.dtype, none.shape[1:]):
+            wanted = ("n", *none.shape[1:])
+            raise ValueError(
+                f"frames that wait must be {none.dtype} of shape {wanted}, got {pending.dtype} "
+                f"{pending.shape}"
+            )
+        if finished.dtype != np.bool_ or finished.shape != ():
+            raise ValueError(f"whether a stream is finished must be true or false, got {finished}")
         self._pending, self._finished = np.copy(pending), bool(finished)
 
     def _undo(self) -> Callable[[], None]:

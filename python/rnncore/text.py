@@ -48,7 +48,7 @@ class Vocabulary(Configured):
         ids = np.minimum(np.searchsorted(self._codes, codes), len(self) - 1)
         if np.any(self._codes[ids] != codes):
             unknown = "".join(sorted(set(text) - set(self.characters)))
-            raise ValueError(f"the model does not know these characters: {unknown!r}")
+            raise ValueError(f"the model does not know these characters: {unknown!r:.80}")
         return ids.astype(np.int32)  # texts are long: half the memory
 
     def decode(self, ids: Array) -> str:

@@ -13,28 +13,44 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from itertools import islice
+from contextlib import suppress
+from dataclasses import asdict
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import Array, check_size, join_names, load_arrays, load_into, save_arrays
+from .arrays import (
+    Array,
+    check_size,
+    copy_into,
+    fitting,
+    join_names,
+    load_arrays,
+    load_into,
+    save_arrays,
+)
 from .batches import Batch, Batches, BatchLike
 from .checkpoint import (
+    Progress,
     State,
+    check_generator,
+    check_generators,
     generator_state,
     generator_states,
     group,
     leaves,
-    rebuild,
     restore_generators,
     skeleton,
+    state_of,
 )
 from .console import held_interrupts, progress_bar
+from .files import reading
 from .losses import Loss
 from .module import Module
 from .optim import Optimiser, clip_grad_norm
+
+_NO_CHECKPOINT = " is not a training checkpoint of this trainer"
 
 
 def evaluate(model: Module, loss: Loss, batches: Iterable[BatchLike]) -> float:
@@ -63,27 +79,6 @@ def _arguments(model: Module, batch: Batch, state: State) -> tuple[tuple[Any, ..
     if model.recurrent:
         return (batch.inputs, state if batch.carry else None), options
     return (batch.inputs,), options
-
-
-@dataclass
-class Progress:
-    """How far a run has come, all of it JSON."""
-
-    step: int = 0  # updates made
-    epoch: int = 0  # passes over the data completed
-    position: int = 0  # batches of the present pass already used
-    seconds: float = 0.0  # in all, validation included
-    best_loss: float = math.inf
-    best_step: int = 0
-    without_gain: int = 0  # validations since the best one
-    loss_sum: float = 0.0  # this and the next two since the last record
-    targets: float = 0.0
-    update_seconds: float = 0.0
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        """What a progress bar says beside the bar."""
-        return f"loss {self.loss_sum / self.targets:.3f}" if self.targets else ""
 
 
 def describe(record: Mapping[str, Any]) -> str:
@@ -245,31 +240,60 @@ class Trainer:
     def resume(self, path: str | os.PathLike[str]) -> None:
         """Go on from a checkpoint written by a trainer of the same model, optimiser and batches.
 
-        Raises `FileNotFoundError`, or `ValueError` saying what does not fit.
+        Raises `FileNotFoundError`, or `ValueError` naming the file and what does not fit; then
+        nothing is changed.
         """
         arrays, metadata = load_arrays(path)
+        parts = {name: group(arrays, name) for name in ("model", "best", "optimiser", "state")}
+        with reading(path, _NO_CHECKPOINT):
+            run, kept = metadata["run"], metadata.get("metadata", {})
+            if not isinstance(run, dict) or not isinstance(kept, dict):
+                raise ValueError("its metadata say nothing of a run")
+            if sum(map(len, parts.values())) < len(arrays):
+                raise ValueError(f"it holds more than {', '.join(parts)}")
+            progress = Progress.checked(run["progress"])
+            params = fitting(self.model.params, parts["model"])
+            best = fitting(self.model.params, parts["best"]) if parts["best"] else {}
+            state = state_of(run["state"], parts["state"])
+            check_generators(self.model, run["generators"])
+            check_generator("the epochs' generator", self._rng, run["epoch_generator"])
+        before = self._rng.bit_generator.state
         try:
-            run = metadata["run"]
-            progress = Progress(**run["progress"])
-            states = group(arrays, "state")
-            state = rebuild(run["state"], (states[str(i)] for i in range(len(states))))
-            epoch_generator, model_generators = run["epoch_generator"], run["generators"]
-        except (KeyError, TypeError, StopIteration) as error:
-            raise ValueError(f"{os.fspath(path)} is not a training checkpoint") from error
-        load_into(self.model.params, group(arrays, "model"))
-        self.optimiser.load_state_dict(group(arrays, "optimiser"))
-        restore_generators(self.model, model_generators)
-        self.best, self.metadata = group(arrays, "best"), metadata.get("metadata", {})
-        self.progress, self._state = progress, state
-        self._rng.bit_generator.state = epoch_generator
-        self._open_epoch()
-        next(islice(self._items, progress.position, progress.position), None)  # skip what was used
+            self._rng.bit_generator.state = run["epoch_generator"]
+            items = self._made_epoch()
+            used = sum(1 for _ in islice(items, progress.position))
+            with reading(path, _NO_CHECKPOINT):
+                if used < progress.position:
+                    raise ValueError(f"position {progress.position} of an epoch of {used} batches")
+                items = self._tried(items, state)
+                self.optimiser.load_state_dict(parts["optimiser"])
+        except BaseException:
+            self._rng.bit_generator.state = before
+            raise
+        copy_into(self.model.params, params)
+        restore_generators(self.model, run["generators"])
+        self.best, self.metadata, self.progress, self._state = best, kept, progress, state
+        self._epoch_generator, self._items = run["epoch_generator"], items
 
     def _open_epoch(self) -> None:
         # Where the generator stood is all that it takes to make the same epoch again.
         self._epoch_generator = generator_state(self._rng)
-        made = self.batches(self._rng) if callable(self.batches) else self.batches
-        self._items = iter(made)
+        self._items = self._made_epoch()
+
+    def _made_epoch(self) -> Iterator[BatchLike]:
+        return iter(self.batches(self._rng) if callable(self.batches) else self.batches)
+
+    def _tried(self, items: Iterator[BatchLike], state: State) -> Iterator[BatchLike]:
+        """Return the batches; raises what the model raises if it cannot go on from the state."""
+        first = next(items, None)
+        if first is None:
+            return items
+        batch = Batch(*first)
+        if state is not None and batch.carry:
+            args, options = _arguments(self.model, batch, state)
+            with suppress(NotImplementedError):  # a model that has no more than vjp
+                self.model(*args, **options)
+        return chain([first], items)
 
     def _next_batch(self) -> Batch:
         for item in self._items:

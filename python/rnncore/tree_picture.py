@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, as_array, check_size
-from .curves import require_matplotlib
+from .curves import require_matplotlib, save_figure
 from .forest import Forest
 
 _LEVEL, _GAP = 0.45, 0.8  # inches from level to level, and from line to line
@@ -57,7 +57,7 @@ def plot(
     axes.add_collection(LineCollection(lines, color="0.6", linewidth=1))
     _nodes(figure, axes, (x, y), shown, value_name)
     _words(axes, forest, names, (x, y), shown)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
 
 
 def _nodes(

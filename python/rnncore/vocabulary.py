@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, as_indices, check_size
+from .files import listed
 
 
 class Vocabulary:
@@ -28,8 +29,10 @@ class Vocabulary:
         self._all = (*self.SPECIALS, *self.tokens)
         self._numbers = {token: at for at, token in enumerate(self._all)}
         if len(self._numbers) < len(self._all):
-            twice = sorted({token for token in self._all if self._all.count(token) > 1})
-            raise ValueError(f"tokens must differ, from each other and the specials: {twice}")
+            twice = sorted(token for token, n in Counter(self._all).items() if n > 1)
+            raise ValueError(
+                f"tokens must differ, from each other and the specials: [{listed(twice)}]"
+            )
 
     @classmethod
     def of(
@@ -37,9 +40,11 @@ class Vocabulary:
     ) -> Vocabulary:
         """Return the vocabulary of all tokens that occur at least `least` times.
 
-        The commonest come first, equals in alphabetical order; of these the first `most`.
+        The commonest come first, equals in alphabetical order; of these the first `most`. `<unk>`
+        has its number already, and counts for none.
         """
         counts = Counter(chain.from_iterable(sequences))
+        del counts[cls.SPECIALS[cls.UNK]]
         check_size("least", least)
         if most is not None:
             check_size("most", most)

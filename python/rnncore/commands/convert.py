@@ -53,14 +53,14 @@ def run(args: argparse.Namespace) -> None:
         ".json": lambda module: convert.to_rtneural(module, args.out, verify=args.verify),
     }
     for name, path, known in (("IN", args.source, readers), ("OUT", args.out, writers)):
-        if path.suffix not in known:
+        if path.suffix.lower() not in known:
             raise ValueError(f"{name} must end in {', '.join(known)}, got {path}")
     options.check_writable(args.out)
     try:
-        module = readers[args.source.suffix]()
+        module = readers[args.source.suffix.lower()]()
     except TypeError as error:  # arrays of a dtype that no model has: the file's fault, not ours
         raise ValueError(f"{args.source}: {error}") from error
-    writers[args.out.suffix](module)
+    writers[args.out.suffix.lower()](module)
     numbers = sum(array.size for array in module.params.values())
     layers = module.layers if isinstance(module, Chain) else [module]
     kinds = ", ".join(type(layer).__name__ for layer in layers)

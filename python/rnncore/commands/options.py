@@ -6,6 +6,7 @@ import math
 import os
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,18 +36,29 @@ share = _number(float, lambda x: 0 <= x < 1, "a number from 0 to below 1")
 
 
 def read_text(path: str) -> str:
-    """Return the text of a UTF-8 file; raises `ValueError` if it is not one."""
+    """Return the text of a UTF-8 file, without a byte order mark; `ValueError` if it is not one."""
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not text in UTF-8: {error}") from error
 
 
 def check_writable(path: Path) -> None:
     """Raise `OSError` before a long run rather than after it, if `path` cannot be written."""
+    with suppress(FileNotFoundError):
+        path.stat()  # a name may be too long
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: give the name of a file")
+    if is_special(path):
+        if not os.access(path, os.W_OK):
+            raise PermissionError(f"{path} cannot be written")
+        return
     if not path.resolve().parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent}")
     if not os.access(path.resolve().parent, os.W_OK):
         raise PermissionError(f"the folder {path.parent} cannot be written")
+
+
+def is_special(path: Path) -> bool:
+    """Whether there is a pipe or a device in the place of a file: it is written into."""
+    return path.exists() and not path.is_file() and not path.is_dir()

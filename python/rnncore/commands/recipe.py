@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -42,6 +43,22 @@ class Recipe:
     validations: int = _option(25, options.count, "validations in the run")
     patience: int | None = _option(None, options.count, "end after so many in vain")
     seed: int = _option(0, options.natural, "seed of all that is random")
+
+    @classmethod
+    def checked(cls, said: dict[str, Any]) -> Recipe:
+        """Return the recipe that a checkpoint holds, or raise `ValueError` as the options do."""
+        recipe = cls(**said)
+        for option in fields(cls):
+            value, choices = getattr(recipe, option.name), option.metadata.get("choices")
+            if value is None and option.default is None:
+                continue
+            try:
+                same = option.metadata["type"](str(value)) == value
+            except ArgumentTypeError:
+                same = False
+            if not same or (choices and value not in choices):
+                raise ValueError(f"{option.name} cannot be {value!r:.80}")
+        return recipe
 
 
 @dataclass

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..arrays import load_arrays
 from ..curves import plot_history, require_matplotlib
+from ..files import reading
 from . import options
 from .recipe import Recipe, Run, digest, fit_and_save, introduce, prepare, steps_within
 
@@ -52,7 +53,9 @@ def run(args: argparse.Namespace) -> None:
     if args.plot:
         options.check_writable(args.plot)
         require_matplotlib()
-    checkpoint = checkpoint_of(args.out)
+    checkpoint = None if options.is_special(args.out) else checkpoint_of(args.out)
+    if checkpoint:
+        options.check_writable(checkpoint)
     run = _prepared(args, options.read_text(args.text), checkpoint)
     introduce(run)
     try:
@@ -60,7 +63,8 @@ def run(args: argparse.Namespace) -> None:
             run, args.out, seconds=args.minutes and 60 * args.minutes, checkpoint=checkpoint
         )
     except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(f"{stop}; --resume goes on from there") from stop
+        hint = "; --resume goes on from there" if checkpoint else ""
+        raise KeyboardInterrupt(f"{stop}{hint}") from stop
     if args.plot:
         plot_history(run.trainer.history, args.plot)
         print(f"curve saved as {args.plot}")
@@ -74,9 +78,11 @@ def checkpoint_of(model: Path) -> Path:
     return model.with_name(f"{model.name}.checkpoint")
 
 
-def _prepared(args: argparse.Namespace, text: str, checkpoint: Path) -> Run:
+def _prepared(args: argparse.Namespace, text: str, checkpoint: Path | None) -> Run:
     given = {f.name: getattr(args, f.name) for f in fields(Recipe) if hasattr(args, f.name)}
     if args.resume:
+        if checkpoint is None:
+            raise ValueError(f"--resume: {args.out} is no regular file, and has no checkpoint")
         run = prepare(text, _resumed_recipe(checkpoint, given, text))
         run.trainer.resume(checkpoint)
         return run
@@ -89,11 +95,9 @@ def _prepared(args: argparse.Namespace, text: str, checkpoint: Path) -> Run:
 def _resumed_recipe(checkpoint: Path, given: dict[str, Any], text: str) -> Recipe:
     """Return a checkpoint's recipe; raises `ValueError` where the text or an option differs."""
     _, metadata = load_arrays(checkpoint)
-    try:
+    with reading(checkpoint, " is not a checkpoint of this command"):
         kept = metadata["metadata"]
-        recipe, kept_digest = Recipe(**kept["recipe"]), kept["text"]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{checkpoint} is not a checkpoint of this command") from error
+        recipe, kept_digest = Recipe.checked(kept["recipe"]), kept["text"]
     if kept_digest != digest(text):
         raise ValueError("the text is not the one that the run was started with")
     for name, value in given.items():

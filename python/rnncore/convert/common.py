@@ -13,6 +13,7 @@ import numpy.typing as npt
 from .. import layers
 from ..activations import Elementwise, ReLU, Sigmoid, Softmax, Tanh
 from ..arrays import Array
+from ..files import one_line
 from ..kernels import Kernels
 from ..module import Module
 from ..recurrent import GRU, LSTM, RNN
@@ -124,7 +125,7 @@ def readable(unless: str, *more: type[Exception]) -> Iterator[None]:
         yield
     except damage as error:
         said = str(error) if isinstance(error, ValueError) else repr(error)
-        raise ValueError(f"{unless}: {said}") from error
+        raise ValueError(f"{unless}: {one_line(said)}") from error
 
 
 def regate(rows: Array, source: str, target: str) -> Array:
@@ -134,11 +135,15 @@ def regate(rows: Array, source: str, target: str) -> Array:
 
 
 def as_floats(name: str, value: npt.ArrayLike) -> Array:
-    """Return an array of floats; half precision becomes single."""
+    """Return an array of floats; float16 and bfloat16 become float32, which is exact."""
     array = np.asarray(value)
-    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if array.dtype in TOLERANCE:
+        return array
+    if array.dtype.name not in ("float16", "bfloat16"):
         raise TypeError(f"{name} must be an array of floats, got {array.dtype}")
-    return array if array.dtype in TOLERANCE else array.astype(np.float32)
+    return array.astype(np.float32)
 
 
 def dtype_of(arrays: Iterable[Array], dtype: npt.DTypeLike | None) -> np.dtype[Any]:

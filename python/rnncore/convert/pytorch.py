@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..activations import Activation
 from ..arrays import Array, load_arrays
 from ..bidirectional import Bidirectional
 from ..chain import Chain
+from ..files import listed, one_line, reading
 from ..layers import Dropout, Embedding, LayerNorm, Linear
 from ..module import Module
 from ..recurrent import GRUCell, LSTMCell, RNNCell
@@ -57,19 +59,26 @@ def from_torch(
     `report` with the largest difference, raise `ValueError` if it is too large.
     """
     state = _read(source)
+    with nullcontext() if isinstance(source, Mapping) else reading(source, damage=(ValueError,)):
+        module = _module(state, prefix, cell, batch_first, dtype, options)
+    _verify(module, verify, report)
+    return module
+
+
+def _module(
+    state: dict[str, Array],
+    prefix: str | Sequence[str | Module] | None,
+    *settings: Any,
+) -> Any:
     names = [prefix] if isinstance(prefix, str) else prefix
     if names is None:
         names = [_only_prefix(state)]
-    module = common.chain_of(
+    return common.chain_of(
         [
-            _layer(state, name, at == 0, cell, batch_first, dtype, options)
-            if isinstance(name, str)
-            else name
+            _layer(state, name, at == 0, *settings) if isinstance(name, str) else name
             for at, name in enumerate(names)
         ]
     )
-    _verify(module, verify, report)
-    return module
 
 
 def to_torch_state_dict(
@@ -89,18 +98,27 @@ def to_torch_state_dict(
 
 def _read(source: State | str | os.PathLike[str]) -> dict[str, Array]:
     if isinstance(source, Mapping):
-        return {name: np.asarray(value) for name, value in source.items()}
+        return {name: _array(name, value) for name, value in source.items()}
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(
             "source must be a state_dict, arrays by their names, or the path of a file; "
             f"got {type(source).__name__}"
         )
-    if os.fspath(source).endswith((".pt", ".pth", ".bin", ".ckpt")):
+    if os.fspath(source).lower().endswith((".pt", ".pth", ".bin", ".ckpt")):
         raise ValueError(
             f"{os.fspath(source)}: pickles run code and are not read; save the state_dict as "
             ".safetensors, or give it as a mapping of names to arrays"
         )
     return load_arrays(source)[0]
+
+
+def _array(name: str, value: Any) -> Array:
+    if str(getattr(value, "dtype", "")) == "torch.bfloat16":
+        value = value.float()  # which is exact; NumPy has no bfloat16
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name!r} cannot be read as an array: {one_line(error)}") from error
 
 
 def _only_prefix(state: dict[str, Array]) -> str:
@@ -109,10 +127,10 @@ def _only_prefix(state: dict[str, Array]) -> str:
     found = list(dict.fromkeys(m[1] for m in matches.values() if m))
     others = [name for name, match in matches.items() if not match]
     if len(found) != 1 or others:
-        layers = ", ".join(repr(name.removesuffix(".")) for name in found) or "none"
+        layers = listed(name.removesuffix(".") for name in found)
         raise ValueError(
             f"give a prefix, or a sequence of them: recurrent layers are {layers}; "
-            f"other entries are {', '.join(map(repr, others)) or 'none'}"
+            f"other entries are {listed(others)}"
         )
     return found[0]
 
@@ -133,7 +151,7 @@ def _layer(
         if name.startswith(start)
     }
     if not own:
-        raise ValueError(f"no entry begins with {start!r}; there are {', '.join(state)}")
+        raise ValueError(f"no entry begins with {start!r}; there are {listed(state)}")
     dtype = common.dtype_of(own.values(), dtype)
     if "weight" in own:
         return _plain(start, own, is_first, dtype)

@@ -83,7 +83,7 @@ def _readable(path: str | os.PathLike[str]) -> AbstractContextManager[None]:
 
 
 def _read(path: str | os.PathLike[str]) -> list[KerasLayer]:
-    model = json.loads(Path(path).read_text(encoding="utf-8"))
+    model = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     width = int(model["in_shape"][-1])
     layers: list[KerasLayer] = []
     for at, entry in enumerate(model["layers"]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ..curves import require_matplotlib
+from ..curves import require_matplotlib, save_figure
 from . import machine
 from .report import Results, is_roof
 
@@ -40,7 +40,7 @@ def plot_roofline(results: Results, path: str | os.PathLike[str]) -> None:
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend()
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
 
 
 def _draw_roofs(axes: Any, core: machine.Machine, dtype: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from ..files import write_atomic
 from .cases import Case
 from .contest import Contestant, compete
 from .timing import ratio
@@ -68,8 +69,8 @@ class Results:
         return cls(data["about"], [Record(Case.parse(r["case"]), r["times"]) for r in rows])
 
     def save(self, path: Path) -> None:
-        """Write as JSON."""
-        path.write_text(json.dumps(self.as_json(), indent=1) + "\n")
+        """Write as JSON, replacing the file atomically."""
+        write_atomic(path, f"{json.dumps(self.as_json(), indent=1)}\n".encode())
 
 
 def measure(
