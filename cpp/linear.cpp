@@ -11,11 +11,6 @@ constexpr Index least_work = 500'000;
 
 Index threads_for(Index work) { return std::min(num_threads(), 1 + work / least_work); }
 
-/// Rows come in multiples of this many: then those of a call are summed in the same order, pieces or none.
-constexpr Index unit = 1024;
-
-double row_work(Shape shape) { return 2.0 * double(shape.input) * double(shape.hidden); }
-
 /// Where weight and bias or their gradients lie; `kept` keeps them. T may be const.
 template <class T>
 Weights<T> pointers(KeptArrays& kept, Shape shape, const py::object& weight, const py::object& bias) {
@@ -25,6 +20,10 @@ Weights<T> pointers(KeptArrays& kept, Shape shape, const py::object& weight, con
   w.input_bias = kept.keep<U>("bias", bias, {shape.hidden});
   return w;
 }
+/// Rows come in multiples of this many: then those of a call are summed in the same order, pieces or none.
+constexpr Index unit = 1024;
+
+double row_work(Shape shape) { return 2.0 * double(shape.input) * double(shape.hidden); }
 
 } // namespace
 

@@ -66,7 +66,12 @@ def build(letters: int, phonemes: int, args: argparse.Namespace) -> Seq2Seq:
         return Dropout(args.dropout, seed=rng)
 
     reads = rnncore.LSTM(
-        args.embedding, args.hidden, args.layers, dropout=args.dropout, bidirectional=True, seed=rng
+        args.embedding,
+        args.hidden,
+        args.layers,
+        dropout=args.dropout if args.layers > 1 else 0.0,
+        bidirectional=True,
+        seed=rng,
     )
     writes = rnncore.LSTM(args.embedding, width, seed=rng)
     for lstm in (reads, writes):

@@ -1,5 +1,6 @@
 """Graphs for the tests of ONNX: single recurrent nodes with all that their attributes can say."""
 
+import importlib
 import itertools
 
 import numpy as np
@@ -21,6 +22,17 @@ def run_by_runtime(proto, inputs):
         proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     return session.run(None, inputs)
+
+
+def node_tests(*operators):
+    """The standard's tests of some operators; importing those of all takes too long."""
+    node = importlib.import_module("onnx.backend.test.case.node")
+    with pytest.MonkeyPatch.context() as patch, np.errstate(divide="ignore"):
+        patch.setattr(node, "import_recursive", lambda package: None)
+        for name in operators:
+            importlib.import_module(f"onnx.backend.test.case.node.{name}")
+        cases = node.collect_testcases(None)
+    return [c for c in cases if c.model and c.model.graph.node[0].op_type.lower() in operators]
 
 
 #: The gates of each operator, and the sizes of the nodes here.

@@ -167,6 +167,43 @@ class TestWriting:
             np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("name", [*MODELS, "tagger"])
+class TestSequencesOfNoSteps:
+    def case(self, tmp_path, rng, name, batch_first):
+        make = MODELS.get(name) or SURROUNDED[name]
+        model = scrambled(make(batch_first=batch_first), rng)
+        x = input_of(model, rng)
+        return model, written(tmp_path, model), x, states_like(model(x)[1], rng)
+
+    def test_end_in_the_state_in_which_they_began(self, tmp_path, rng, name, batch_first):
+        model, path, x, state = self.case(tmp_path, rng, name, batch_first)
+        again, lengths = from_onnx(path), np.array([6, 0, 4], np.int32)
+        y, *after = again.run(x, lengths, *leaves(state))
+        whole, *others = again.run(x, np.array([6, 6, 4], np.int32), *leaves(state))
+        for given, found, other in zip(leaves(state), after, others, strict=True):
+            np.testing.assert_array_equal(found[:, 1], given[:, 1])
+            np.testing.assert_array_equal(found[:, [0, 2]], other[:, [0, 2]])
+        rows = [0, 2] if batch_first or isinstance(model, Readout) else (slice(None), [0, 2])
+        np.testing.assert_array_equal(y[rows], whole[rows])
+        assert np.isfinite(y).all()
+        if isinstance(model, Readout):
+            mine, mine_after = model(x, state, lengths=lengths)
+            assert not mine[1].any()
+            for found, other in zip((y, *after), (mine, *leaves(mine_after)), strict=True):
+                assert_close({"y": found}, {"y": other}, 2e-5)
+
+    def test_are_the_same_in_onnx_runtime(self, tmp_path, rng, name, batch_first):
+        runtime()
+        _, path, x, state = self.case(tmp_path, rng, name, batch_first)
+        given = (x, np.array([6, 0, 4], np.int32), *leaves(state))
+        proto, ours = onnx.load(path), from_onnx(path).run(*given)
+        names = [value.name for value in proto.graph.input]
+        theirs = run_by_runtime(proto, dict(zip(names, given, strict=True)))
+        for mine, other in zip(ours, theirs, strict=True):
+            assert_close({"y": other}, {"y": mine}, 2e-5)
+
+
 def test_activations_as_layers(tmp_path, rng):
     model = scrambled(SURROUNDED["activations"](), rng)
     path = written(tmp_path, model, verify=True, report=str)
@@ -302,9 +339,8 @@ def test_tied_weights(tmp_path, rng):
 
 
 def test_layers_of_both_layouts_are_refused(tmp_path):
-    model = Chain(GRU(3, 4), GRU(4, 4, batch_first=True))
     with pytest.raises(ValueError, match="all layers must have the same batch_first"):
-        to_onnx(model, tmp_path / "model.onnx")
+        to_onnx(Chain(GRU(3, 4), GRU(4, 4, batch_first=True)), tmp_path / "model.onnx")
 
 
 def test_without_onnx_runtime_reading_has_no_judge(tmp_path, monkeypatch):

@@ -132,6 +132,24 @@ def test_what_does_not_fit_is_named(golden):
         from_torch(state | far)
 
 
+@pytest.mark.parametrize(
+    "names", [("{}_g", "{}_v"), ("parametrizations.{}.original0", "parametrizations.{}.original1")]
+)
+@pytest.mark.parametrize("prefix", [None, "net.rnn"])
+def test_weight_norm_is_named_with_what_undoes_it(golden, names, prefix):
+    state, _, _ = case_of(golden, "lstm")
+    whole = state.pop("weight_hh_l0")
+    state |= {name.format("weight_hh_l0"): whole for name in names}
+    if prefix:
+        state = {f"{prefix}.{name}": array for name, array in state.items()}
+    undo = r"remove_weight_norm\(module, name\), or .*remove_parametrizations\(module, name\)"
+    with pytest.raises(ValueError, match=rf"weight_hh_l0.* are of weight_norm .*{undo}"):
+        from_torch(state, prefix)
+    layer = {name.format("fc.weight"): whole for name in ("{}_g", "{}_v")}
+    with pytest.raises(ValueError, match=r"entries fc\.weight_g, fc\.weight_v are of"):
+        from_torch(layer, ["fc"])
+
+
 def test_other_entries_need_not_be_floats(golden, tmp_path):
     state, x, y = case_of(golden, "lstm")
     whole = {f"rnn.{n}": a for n, a in state.items()} | {"norm.num_batches_tracked": np.array(3)}

@@ -198,6 +198,27 @@ def test_tied_weights_stay_tied(tmp_path):
     assert (chain[0].params["weight"] == linear.params["weight"]).all()
 
 
+def test_tied_weights_are_one(tmp_path):
+    linear = Linear(2, 2, seed=0)
+    chain = Chain(linear, linear)
+    before, state = linear.state_dict(), chain.state_dict()
+    state["0.bias"][0] = np.nan
+    state["1.bias"][0] = np.nan
+    chain.load_state_dict(state)
+    chain.load_state_dict(Chain(linear, linear).params)
+    linear.load_state_dict(before)
+    state = chain.state_dict()
+    state["1.weight"] *= 2
+    message = "'1.weight' differs from '0.weight', and they are one parameter"
+    with pytest.raises(ValueError, match=message):
+        chain.load_state_dict(state)
+    chain.save(tmp_path / "model")
+    save_arrays(tmp_path / "model", state, load_arrays(tmp_path / "model")[1])
+    with pytest.raises(ValueError, match=message):
+        rnncore.load(tmp_path / "model")
+    assert linear.params["weight"].tobytes() == before["weight"].tobytes()
+
+
 def test_a_users_class(tmp_path):
     path = tmp_path / "model"
     Leaf(3.0).save(path)

@@ -210,3 +210,8 @@ class TestPicture:
             forest.plot(tmp_path / "a.png", [1.0])
         with pytest.raises(ValueError, match="no trees to draw"):
             Forest.from_nested([]).plot(tmp_path / "a.png")
+
+
+def test_only_forests_are_joined() -> None:
+    with pytest.raises(TypeError, match=r"forests\[1\] must be a Forest, got a int"):
+        Forest.join([Forest([-1], [0, 1]), 3])  # type: ignore[list-item]

@@ -5,8 +5,9 @@ import warnings
 
 import numpy as np
 import pytest
-from golden.make_training_golden import FILE, LOSSES, loss_inputs
+from golden.make_training_golden import FILE, LOSSES
 from gradients import check_loss
+from loss_cases import KINDS, given
 from rnncore import losses
 from rnncore.losses import (
     BinaryCrossEntropy,
@@ -16,21 +17,7 @@ from rnncore.losses import (
 )
 
 GOLDEN = dict(np.load(FILE))
-KINDS = {
-    "softmax": lambda **options: SoftmaxCrossEntropy(**options),
-    "smooth": lambda **options: SoftmaxCrossEntropy(0.1, **options),
-    "binary": lambda **options: BinaryCrossEntropy(**options),
-    "squared": lambda **options: MeanSquaredError(**options),
-}
 ELEMENTWISE = [BinaryCrossEntropy, MeanSquaredError]
-
-
-def given(loss, dtype="float64"):
-    """x, targets and mask for a loss."""
-    inputs = loss_inputs()
-    if isinstance(loss, SoftmaxCrossEntropy):
-        return inputs["x"].astype(dtype), inputs["classes"], inputs["mask"]
-    return inputs["x"].astype(dtype), inputs["values"].astype(dtype), inputs["mask"]
 
 
 @pytest.mark.parametrize("name", LOSSES)

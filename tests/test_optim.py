@@ -213,9 +213,13 @@ def test_nan_stays_in_its_element():
 
 
 def test_module_without_parameters():
-    optimiser = Adam(Identity())
-    optimiser.step()
-    assert optimiser.state_dict() == {"steps": [1]}
+    for kind in KINDS:
+        with pytest.raises(ValueError, match="must have parameters to optimise: this Identity has"):
+            kind(Identity())
+        with pytest.raises(TypeError, match=r"module must be a Module, got \[<.*: several go in a"):
+            kind([Linear(2, 2)])
+    with pytest.raises(TypeError, match=r"module must be a Module, got \[\]"):
+        clip_grad_norm([], 1.0)
     assert clip_grad_norm(Identity(), 1.0) == 0
 
 
@@ -345,3 +349,10 @@ def test_schedules_refuse():
     for warmup in (-1, 10):
         with pytest.raises(ValueError, match=r"warmup must be in 0\.\.9 for total=10"):
             warmup_cosine(0.1, 10, warmup)
+
+
+def test_more_steps_than_can_be():
+    optimiser = Adam(Linear(2, 2))
+    state = optimiser.state_dict() | {"steps": np.array([np.iinfo(np.int64).max])}
+    with pytest.raises(ValueError, match="steps must be below"):
+        optimiser.load_state_dict(state)

@@ -161,3 +161,51 @@ def test_a_gradient_of_the_state_must_fit():
         pullback(y, (None, np.zeros(4)))
     with pytest.raises(ValueError, match=r"dstate must be a tuple \(forward, backward\), got 1"):
         pullback(y, (None,))
+
+
+@pytest.mark.parametrize("reading", ["last", "mean"])
+@pytest.mark.parametrize("kind", LAYERS)
+class TestSequencesOfNoSteps:
+    LENGTHS = (4, 0, 6)
+
+    def given(self, rng, kind, reading):
+        model = Readout(LAYERS[kind](), reading)
+        x = rng.standard_normal((3, 6, 3) if model.batch_first else (6, 3, 3))
+        _, state = model(x)
+        return model, x, state_like(state, rng)
+
+    def test_read_zero_and_keep_their_state(self, rng, kind, reading):
+        model, x, state = self.given(rng, kind, reading)
+        y, after = model(x, state, lengths=self.LENGTHS)
+        whole, others = model(x, state, lengths=(4, 6, 6))
+        assert not y[1].any()
+        np.testing.assert_array_equal(y[[0, 2]], whole[[0, 2]])
+        for before, found, other in zip(*map(leaves, (state, after, others)), strict=True):
+            np.testing.assert_array_equal(found[..., 1, :], before[..., 1, :])
+            np.testing.assert_array_equal(found[..., [0, 2], :], other[..., [0, 2], :])
+        nothing, kept = model(x, state, lengths=(0, 0, 0))
+        assert not nothing.any()
+        for before, found in zip(leaves(state), leaves(kept), strict=True):
+            np.testing.assert_array_equal(found, before)
+
+    def test_gradients(self, rng, kind, reading):
+        model, x, state = self.given(rng, kind, reading)
+        check_recurrent(model, x, state, lengths=self.LENGTHS)
+
+    def test_refusals(self, rng, kind, reading):
+        model, x, _ = self.given(rng, kind, reading)
+        for lengths in ([0, 4], [0, -1, 6], [0, 4, 7], [0.0, 1.0, 2.0]):
+            with pytest.raises((ValueError, TypeError), match="lengths must"):
+                model(x, lengths=lengths)
+        more = state_like(model(np.concatenate((x, x), 0 if model.batch_first else 1))[1], rng)
+        with pytest.raises(ValueError, match="must have"):
+            model(x, more, lengths=self.LENGTHS)
+        with pytest.raises(TypeError, match="x is float64"):
+            Readout(GRU(3, 4))(x, lengths=self.LENGTHS)
+
+
+def state_like(state, rng):
+    """Numbers at random in the form of a state."""
+    if isinstance(state, tuple):
+        return tuple(state_like(part, rng) for part in state)
+    return rng.standard_normal(state.shape)

@@ -299,7 +299,7 @@ class TestRules:
 
     @pytest.mark.parametrize("name", ["bos", "eos"])
     def test_tokens_are_whole_numbers(self, name: str) -> None:
-        with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
+        with pytest.raises(TypeError, match=f"{name} must be an integer, got 1.0: 'float'"):
             search.greedy(Toy(), *sources(), **{**KEYS, name: 1.0})
 
     def test_unknown_keywords_are_refused(self) -> None:
@@ -420,7 +420,8 @@ class TestSeq2Seq:
     def test_beams_do_not_depend_on_the_batch(self, kind: str) -> None:
         model, (x, lengths) = self.model(kind), sources(6)
         for width in (1, 4):
-            options = {"width": width, "n_best": width, "coverage_penalty": 0.2, **KEYS}
+            penalty = 0.0 if kind == "none" else 0.2
+            options = {"width": width, "n_best": width, "coverage_penalty": penalty, **KEYS}
             together = search.beam(model, x, lengths, **options)
             for b, mine in enumerate(together):
                 (alone,) = search.beam(model, x[:, [b]], lengths[[b]], **options)
@@ -462,8 +463,10 @@ def test_without_attention() -> None:
             logits, state = super().step(tokens, state)
             return logits, State(state.h, state.keys, None)
 
-    found = search.beam(Plain(), *sources(), coverage_penalty=0.5, **KEYS)
+    found = search.beam(Plain(), *sources(), **KEYS)
     assert all(h.attention is None for (h,) in found)
+    with pytest.raises(ValueError, match="coverage_penalty needs a decoder with attention"):
+        search.beam(Plain(), *sources(), coverage_penalty=0.5, **KEYS)
 
 
 def test_a_picture_of_the_weights(tmp_path: Path) -> None:

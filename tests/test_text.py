@@ -220,7 +220,7 @@ class TestFile:
             ("ab", {"cell": "lsmt"}, "CharConfig: cell must be one of lstm, gru, rnn"),
             ("ab", {"cell": "lstm", "hidden": -1}, "CharModel: hidden_size must be at least 1"),
             ("ab", {"cell": "lstm", "hidden": "12"}, "CharModel: .*'str'"),
-            (3, {}, "Vocabulary: .*'int'"),
+            (3, {}, "Vocabulary: characters must be a str, got a int"),
             ("ba", {}, "Vocabulary: a vocabulary is a string of different characters"),
             ("ab", {"hidden": 4}, "these entries do not fit"),
         ],
@@ -252,3 +252,24 @@ def test_the_published_split_of_tinyshakespeare() -> None:
     assert len(vocabulary) == 65
     assert [len(part) for part in split(text)] == [1_003_854, 111_540]
     assert sum(chunk.counted for chunk in streams(vocabulary.encode(text), 32, 64)) == 1_115_393
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: Vocabulary(3.5), TypeError, "characters must be a str, got a float"),
+        (lambda: Vocabulary.of(None), TypeError, "text must be a str, got a NoneType"),
+        (lambda: Vocabulary("ab").encode(1), TypeError, "text must be a str, got a int"),
+        (lambda: Vocabulary("ab").decode([0, 2]), ValueError, r"ids must be in 0..1, got 2"),
+        (lambda: Vocabulary("ab").decode([[0]]), ValueError, r"ids must have shape \(N,\)"),
+        (lambda: Vocabulary("ab").decode([0.5]), TypeError, "ids must be integers, got float64"),
+        (lambda: CharModel(Vocabulary("ab"), 3), TypeError, "config must be a CharConfig"),
+        (lambda: CharModel("ab"), TypeError, "vocabulary must be a Vocabulary, got a str"),
+        (lambda: streams(np.zeros(9), 2, 3), TypeError, "ids must be integers, got float64"),
+        (lambda: streams(np.zeros((9, 1), int), 2, 3), ValueError, r"ids must have shape \(N,\)"),
+        (lambda: streams(np.zeros(9, int), 2, 3, -1), ValueError, "overlap must be at least 0"),
+    ],
+)
+def test_wrong_kinds_are_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

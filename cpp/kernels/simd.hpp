@@ -32,6 +32,10 @@ struct Vec {
 template <class T>
 constexpr int lanes = Vec<T>::lanes;
 
+/// As many bits, as words.
+typedef uint32_t Words32 __attribute__((vector_size(sizeof(Vec<float>))));
+typedef uint64_t Words64 __attribute__((vector_size(sizeof(Vec<float>))));
+
 /// Registers that hold a vector: how large a tile of sums may be.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int registers = 32;

@@ -72,6 +72,10 @@ class Activation(Module):
         """What a stream goes through: frames of any width, no state, the compiled layer."""
         return None, None, [(self._kernels(dtype), None, None, None)]
 
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        return width
+
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Return y for x."""
         x = as_float("x", x)

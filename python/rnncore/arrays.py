@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import operator
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,46 +18,146 @@ from .files import save_arrays as save_arrays
 from .files import write_atomic as write_atomic
 
 Array: TypeAlias = npt.NDArray[Any]
+Kind = TypeVar("Kind")
 
 
-def as_array(name: str, value: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
+def as_array(name: str, value: npt.ArrayLike, dtype: npt.DTypeLike, beside: str = "") -> Array:
     """Return `value` as an array of `dtype`, refusing every conversion that could change a number.
 
-    Arrays keep their own meaning: a wider dtype raises `TypeError`. Lists and scalars have no dtype
-    of their own and are read as `dtype`.
+    What has a dtype keeps it: one that `dtype` does not hold raises `TypeError`. Lists, tuples and
+    Python numbers have none and are read as `dtype`, rounded as decimals are; a number that is out
+    of its range, or an integer that it does not hold, raises `ValueError`. beside: what `dtype` is
+    that of, if not of a module.
     """
-    array = np.asarray(value)
+    if type(value) is np.ndarray and value.dtype == dtype:
+        return value
+    array, typed = read(name, value)
+    dtype = np.dtype(dtype)
     if array.dtype == dtype:
         return array
-    dtype = np.dtype(dtype)
-    untyped = not hasattr(value, "dtype")
-    fits = np.can_cast(array.dtype, dtype, "same_kind" if untyped else "safe")
-    if fits or (untyped and not array.size):
+    if np.can_cast(array.dtype, dtype, "safe" if typed else "same_kind"):
+        return array.astype(dtype) if typed else _rounded(name, array, dtype)
+    if not typed and not array.size:
         return array.astype(dtype)
-    wider = array.dtype.kind == dtype.kind == "f"
-    hint = f", or build the module with dtype={array.dtype.name!r}" if wider else ""
+    reference = f"{beside} {dtype}" if beside else f"this module computes in {dtype}"
     raise TypeError(
-        f"{name} is {array.dtype}, but this module computes in {dtype}: convert it (astype){hint}"
+        f"{name} is {_kind(value, array)}, but {reference}: {_advice(array.dtype, dtype, beside)}"
     )
+
+
+def read(name: str, value: Any) -> tuple[Array, bool]:
+    """Return `value` as an array, and whether its dtype is its own: a list of numbers has none.
+
+    Raises `TypeError` for a masked array, alone or in a list, and for what is no array, and
+    `ValueError` for a ragged list.
+    """
+    if type(value) is np.ndarray:
+        return value, True
+    typed, kind = _has_dtype(name, value), type(value).__name__
+    try:
+        return np.asarray(value), typed
+    except (ValueError, TypeError, RuntimeError, BufferError) as error:
+        if isinstance(error, ValueError) and "inhomogeneous" in str(error):
+            raise ValueError(
+                f"{name} must have rows of one length, got a ragged {kind}: "
+                "rnncore.batches.padded makes one array and lengths of sequences"
+            ) from error
+        raise TypeError(f"{name} must be an array, got {kind}: {short(error)}") from error
+
+
+#: Without a dtype, and no array of numbers within.
+_PLAIN = {bool, int, float, complex, str, type(None)}
+
+
+def _has_dtype(name: str, value: Any, depth: int = 64) -> bool:
+    """Whether a value, or anything in a list or tuple, has a dtype of its own."""
+    if not depth:  # NumPy goes no deeper either
+        raise ValueError(f"{name} must be an array, got lists more than 64 deep in one another")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} must not be a masked array, its mask would be lost: fill it (filled), "
+            "and say what counts by lengths or a mask"
+        )
+    if isinstance(value, (list, tuple)):
+        if _PLAIN.issuperset(map(type, value)):
+            return False
+        found = [_has_dtype(name, part, depth - 1) for part in value]  # all: one may be masked
+        return any(found)
+    return hasattr(value, "dtype") or not isinstance(value, (int, float, complex))
+
+
+def as_held(name: str, value: npt.ArrayLike, dtype: np.dtype[Any]) -> Array:
+    """Return numbers of any dtype as `dtype`; `ValueError` for one that it does not hold."""
+    array, _ = read(name, value)
+    if array.dtype.kind not in "biufc" or dtype.kind not in "biufc":
+        raise TypeError(f"{name} must be a number of {dtype}, got {_kind(value, array)}")
+    return _rounded(name, array, dtype)
+
+
+def _rounded(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
+    """Convert numbers that came without a dtype; `ValueError` where that is more than rounding."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = array.astype(dtype)
+        if dtype.kind == "c" or array.dtype.kind == dtype.kind == "f":
+            changed = np.isinf(result) & np.isfinite(array)
+        else:
+            changed = result.astype(array.dtype) != array
+    if changed.any():
+        number = array[changed].flat[0]
+        raise ValueError(f"{name} holds {number}, which {dtype} does not hold")
+    return result
+
+
+def _kind(value: Any, array: Array) -> str:
+    """Say what was given in place of an array of numbers."""
+    if array.dtype != object or isinstance(value, np.ndarray):
+        return str(array.dtype)
+    kinds = (type(part).__name__ for part in array.flat if not isinstance(part, int))
+    inner = next(kinds, "integers beyond 64 bits")
+    return f"{type(value).__name__} of {inner}" if array.ndim else inner
+
+
+def _advice(dtype: np.dtype[Any], wanted: np.dtype[Any], beside: str) -> str:
+    """Say what to do about an array of another dtype."""
+    if dtype.kind not in "biufc":
+        return "give an array of numbers"
+    wider = dtype.kind == wanted.kind == "f" and not beside
+    hint = f", or build the module with dtype={dtype.name!r}" if wider else ""
+    return f"convert it (astype){hint}"
+
+
+def short(value: Any) -> str:
+    """Return a value or an error as text of one line, at most 80 characters."""
+    text = " ".join((str if isinstance(value, Exception) else repr)(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def as_float(name: str, value: npt.ArrayLike) -> Array:
     """Return a float32 or float64 array as it is; anything without a dtype is read as float32."""
-    array = np.asarray(value, None if hasattr(value, "dtype") else np.float32)
-    if array.dtype not in (np.float32, np.float64):  # the kernels' byte order is the machine's
-        array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    if array.dtype not in (np.float32, np.float64):
-        raise TypeError(f"{name} must be float32 or float64, got {array.dtype}")
-    return array
+    array, typed = read(name, value)
+    if not typed and array.dtype.kind in "biuf":
+        return _rounded(name, array, np.dtype(np.float32))
+    native = array.dtype.newbyteorder("=")
+    if native not in (np.float32, np.float64):  # the kernels' byte order is the machine's
+        raise TypeError(f"{name} must be float32 or float64, got {_kind(value, array)}")
+    return array.astype(native, copy=False)
 
 
 def as_integers(name: str, value: npt.ArrayLike) -> Array:
     """Return an array of integers as it is (an empty list counts as one)."""
-    array = np.asarray(value)
-    if not array.size and not hasattr(value, "dtype"):
+    array, typed = read(name, value)
+    if not array.size and not typed:
         array = array.astype(np.intp)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integers, got {array.dtype}")
+        raise TypeError(f"{name} must be integers, got {_kind(value, array)}")
+    return array
+
+
+def as_booleans(name: str, value: npt.ArrayLike) -> Array:
+    """Return an array of booleans as it is; others raise `TypeError`."""
+    array, _ = read(name, value)
+    if array.dtype != np.bool_:
+        raise TypeError(f"{name} must be boolean, got {_kind(value, array)}")
     return array
 
 
@@ -69,11 +170,23 @@ def as_indices(name: str, value: npt.ArrayLike, size: int) -> Array:
     return array.astype(np.intp, copy=False)
 
 
+def as_rows(name: str, value: npt.ArrayLike, count: int) -> Array:
+    """Return numbers of rows in 0..count-1, given as such or as a mask `(count,)`."""
+    given, _ = read(name, value)
+    if given.dtype == np.bool_ and given.shape == (count,):
+        return np.flatnonzero(given)
+    return as_indices(name, value, count)
+
+
 def as_shape(
-    name: str, value: npt.ArrayLike, dtype: npt.DTypeLike, shape: tuple[int, ...]
+    name: str,
+    value: npt.ArrayLike,
+    dtype: npt.DTypeLike,
+    shape: tuple[int, ...],
+    beside: str = "",
 ) -> Array:
     """`as_array`, and of exactly this shape."""
-    array = as_array(name, value, dtype)
+    array = as_array(name, value, dtype, beside)
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
     return array
@@ -85,9 +198,9 @@ def as_lengths(
     """Return the lengths of sequences as integers `(batch,)` in 1..steps, or None."""
     if lengths is None:
         return None
-    given = np.asarray(lengths)
+    given, _ = read(name, lengths)
     if given.dtype.kind not in "iu" and given.size:
-        raise TypeError(f"{name} must be whole numbers, got {given.dtype}")
+        raise TypeError(f"{name} must be whole numbers, got {_kind(lengths, given)}")
     if given.shape != (batch,):
         raise ValueError(f"{name} must have shape ({batch},), got {given.shape}")
     if batch and not 1 <= given.min() <= given.max() <= steps:
@@ -104,7 +217,7 @@ def as_leaves(
     counts = as_integers("lengths", lengths).astype(np.int64)
     if counts.ndim != 1 or counts.min(initial=1) < 1:
         raise ValueError(
-            f"lengths must have one axis and be at least 1 each, got {counts.tolist()}"
+            f"lengths must have one axis and be at least 1 each, got {short(counts.tolist())}"
         )
     x, shape = as_array("x", x, dtype), (int(counts.sum()), size)
     if x.shape != shape:
@@ -112,11 +225,56 @@ def as_leaves(
     return x, counts
 
 
-def check_count(name: str, value: int) -> int:
-    """Return a positive integer, or raise `ValueError`."""
-    if operator.index(value) < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return int(value)
+def warn_ignored(name: str, wanting: str) -> None:
+    """Say that an argument of a constructor has no effect for want of another."""
+    # An error would keep models from loading that were made with it.
+    warnings.warn(f"{name} has no effect without {wanting}", UserWarning, stacklevel=3)
+
+
+def check_integer(name: str, value: int) -> int:
+    """Return an integer, or raise `TypeError`: a bool is none."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {value}")
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise TypeError(f"{name} must be an integer, got {short(value)}: {error}") from None
+
+
+def check_flag(name: str, value: bool) -> bool:
+    """Return a bool, or 0 or 1 as one; others raise `TypeError`."""
+    if not isinstance(value, (bool, np.bool_, int)) or value not in (0, 1):
+        raise TypeError(f"{name} must be True or False, got {short(value)}")
+    return bool(value)
+
+
+def check_number(name: str, value: float) -> float:
+    """Return a real number, or raise `TypeError`."""
+    array, _ = read(name, value)
+    if array.ndim or array.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must be a number, got {short(value)}")
+    return float(array)
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> str:
+    """Return one of these names, or raise `ValueError`."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {short(value)}")
+    return value
+
+
+def check_mapping(name: str, value: Any) -> None:
+    """Refuse what does not hold arrays by their names."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must hold arrays by their names, got {type(value).__name__}")
+
+
+def check_count(name: str, value: int, least: int = 1) -> int:
+    """Return an integer of at least `least`, or raise `TypeError` or `ValueError`."""
+    count = check_integer(name, value)
+    if count < least:
+        raise ValueError(f"{name} must be at least {least}, got {short(count)}")
+    return count
 
 
 def check_size(name: str, value: int) -> int:
@@ -175,10 +333,16 @@ def take_places(count: int) -> None:
 
 
 def float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    """Return float32 or float64 as a dtype, or raise `ValueError`."""
-    if np.dtype(dtype) not in (np.float32, np.float64):
-        raise ValueError(f"dtype must be float32 or float64, got {np.dtype(dtype)}")
-    return np.dtype(dtype)
+    """Return float32 or float64 as a dtype; others raise `ValueError`, what is none `TypeError`."""
+    try:
+        found = None if dtype is None else np.dtype(dtype)  # of None NumPy makes float64
+    except TypeError:
+        found = None
+    if found is None:
+        raise TypeError(f"dtype must be float32 or float64, got {short(dtype)}")
+    if found not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be float32 or float64, got {found}")
+    return found
 
 
 class Arrays(dict[str, Array]):
@@ -218,16 +382,17 @@ class Arrays(dict[str, Array]):
 
 def _thawed(arrays: Mapping[str, Array]) -> Arrays:
     """Unpickled arrays with memory of their own, which nobody else can write to or has mapped."""
-    own = {n: a.flags.owndata and a.flags.writeable for n, a in arrays.items()}
-    return Arrays({n: a if own[n] else np.array(a) for n, a in arrays.items()})
+    return Arrays({n: np.require(a, None, ["C", "A", "W", "O"]) for n, a in arrays.items()})
 
 
 def fitting(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
     """Return the arrays of `source` if every name, shape and dtype is that of `target`.
 
-    Raises `ValueError` listing all that is missing, unknown or misshapen, `TypeError` where a dtype
-    would lose precision.
+    Raises `ValueError` listing all that is missing, unknown or misshapen, and names of one array of
+    `target` under which `source` has different ones; `TypeError` where a dtype would lose
+    precision.
     """
+    check_mapping("state", source)
     faults = [f"missing {name!r}" for name in target if name not in source]
     faults += [f"unknown {name!r}" for name in source if name not in target]
     found = {}
@@ -237,9 +402,21 @@ def fitting(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) ->
             if array.shape != target[name].shape:
                 faults.append(f"{name!r} must have shape {target[name].shape}, got {array.shape}")
             found[name] = array
+    faults += _torn(target, found)
     if faults:
         raise ValueError("these entries do not fit: " + "; ".join(faults))
     return found
+
+
+def _torn(target: Mapping[str, Array], found: Mapping[str, Array]) -> list[str]:
+    """What is one array in `target`, and not in `found`."""
+    first: dict[int, str] = {}
+    names = [(name, first.setdefault(id(target[name]), name)) for name in found]
+    return [
+        f"{name!r} differs from {tied!r}, and they are one parameter"
+        for name, tied in names
+        if found[name] is not found[tied] and found[name].tobytes() != found[tied].tobytes()
+    ]
 
 
 def load_into(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) -> None:
@@ -256,3 +433,10 @@ def copy_into(target: Mapping[str, Array], source: Mapping[str, Array]) -> None:
 def join_names(parts: Iterable[tuple[str, Mapping[str, Array]]]) -> dict[str, Array]:
     """Flatten named groups of named arrays into one dict with dotted names."""
     return {f"{prefix}.{name}": array for prefix, group in parts for name, array in group.items()}
+
+
+def check_kind(name: str, value: Any, kind: type[Kind]) -> Kind:
+    """Return an instance of `kind`, or raise `TypeError`."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got a {type(value).__name__}")
+    return value

@@ -15,7 +15,15 @@ import numpy.typing as npt
 
 from . import _core, init
 from .activations import activation
-from .arrays import Array, as_array, as_lengths, as_shape, check_size, float_dtype
+from .arrays import (
+    Array,
+    as_array,
+    as_lengths,
+    as_shape,
+    check_choice,
+    check_size,
+    float_dtype,
+)
 from .cells import SIGMOID, TANH
 from .layers import Linear
 from .losses import length_mask
@@ -75,8 +83,7 @@ class Attention(Module):
     ) -> None:
         self.query_size = check_size("query_size", query_size)
         self.memory_size = check_size("memory_size", memory_size)
-        if score not in SCORES:
-            raise ValueError(f"score must be one of {', '.join(SCORES)}, got {score!r}")
+        check_choice("score", score, SCORES)
         if score == "dot" and query_size != memory_size:
             raise ValueError(
                 f"score='dot' needs query_size = memory_size, got {query_size} and {memory_size}"
@@ -126,7 +133,8 @@ class Attention(Module):
         values: npt.ArrayLike,
         lengths: npt.ArrayLike | None,
     ) -> tuple[Array, Array, Callable[[npt.ArrayLike], tuple[Array, Array]]]:
-        queries, batch = as_array("query", query, self.dtype), np.shape(values)[1:2]
+        values = as_array("values", values, self.dtype)
+        queries, batch = as_array("query", query, self.dtype), values.shape[1:2]
         if queries.ndim != 3 or queries.shape[1:] != (*batch, self.query_size):
             axes = f"(T, {batch[0] if batch else 'B'}, {self.query_size})"
             raise ValueError(f"query must have shape {axes}, got {queries.shape}")

@@ -9,14 +9,19 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_integers, check_size
+from .arrays import Array, as_held, as_integers, check_number, check_size, read
+from .losses import length_mask
+from .module import Module
+from .sequences import agreed
 
 
 class Batch(NamedTuple):
     """What one update learns from; a plain tuple that starts the same way serves as well.
 
-    `lengths` (B,) goes to the model and `mask` to the loss. `carry` starts from the state in which
-    the previous batch ended, with gradients cut there: truncated back-propagation through time.
+    `lengths` (B,) goes to the model and `mask`, booleans or weights, to the loss. Where outputs and
+    targets are per step and there is no mask, the lengths are it: padding does not count. `carry`
+    starts from the state in which the previous batch ended, with gradients cut there: truncated
+    back-propagation through time.
     """
 
     inputs: Any
@@ -27,9 +32,20 @@ class Batch(NamedTuple):
 
     @property
     def counted(self) -> float:
-        """How many targets count."""
+        """How many targets count, or the sum of their weights."""
         share = 1.0 if self.mask is None else float(np.mean(self.mask))
         return np.size(self.targets) * share
+
+    def masked(self, y: Array, model: Module) -> Batch:
+        """Return the batch with the mask that goes with outputs y `(T, B, ...)` of a model."""
+        if self.lengths is None or self.mask is not None:
+            return self
+        axes = np.shape(self.inputs)[:2]
+        if len(axes) < 2 or y.ndim < 3 or not y.shape[:2] == np.shape(self.targets)[:2] == axes:
+            return self  # one output for each sequence, or steps of their own
+        batch_first = bool(agreed("batch_first", {"model": model}))
+        steps = axes[1] if batch_first else axes[0]
+        return self._replace(mask=length_mask(self.lengths, steps, batch_first))
 
 
 #: A batch, or a plain tuple of its first fields.
@@ -49,7 +65,7 @@ def chunked(
     steps = len(inputs)
     pieces = -(-steps // check_size("length", length))
     for start, end in pairwise(i * steps // pieces for i in range(pieces + 1)):
-        part = None if mask is None or mask[start:end].all() else mask[start:end]
+        part = None if mask is None or np.all(mask[start:end] == 1) else mask[start:end]
         yield Batch(inputs[start:end], targets[start:end], mask=part, carry=start > 0)
 
 
@@ -66,9 +82,12 @@ def shuffled(batches: Iterable[BatchLike]) -> Batches:
 def padded(sequences: Sequence[npt.ArrayLike], value: float = 0) -> tuple[Array, Array]:
     """Put sequences `(T_b, ...)` side by side: an array `(T, B, ...)` and the lengths `(B,)`.
 
-    Behind the end of each there is `value`.
+    Behind the end of each there is `value`, a number that the sequences' dtype holds: NaN among
+    integers raises `ValueError`.
     """
-    arrays = [np.asarray(sequence) for sequence in sequences]
+    if not isinstance(sequences, Iterable):
+        raise TypeError(f"sequences must be a list of sequences, got {type(sequences).__name__}")
+    arrays = [read(f"sequences[{at}]", sequence)[0] for at, sequence in enumerate(sequences)]
     if not arrays:
         raise ValueError("sequences must hold at least one sequence")
     for at, array in enumerate(arrays):
@@ -77,9 +96,11 @@ def padded(sequences: Sequence[npt.ArrayLike], value: float = 0) -> tuple[Array,
                 f"sequences must have one shape behind the first axis: sequence 0 has "
                 f"{arrays[0].shape}, sequence {at} has {array.shape}"
             )
+    dtype = np.result_type(*arrays)
+    check_number("value", value)
     lengths = np.array([len(array) for array in arrays])
     shape = (lengths.max(), len(arrays), *arrays[0].shape[1:])
-    together = np.full(shape, value, np.result_type(*arrays))
+    together = np.full(shape, as_held("value", value, dtype))
     for b, array in enumerate(arrays):
         together[: len(array), b] = array
     return together, lengths

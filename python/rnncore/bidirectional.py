@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array
-from .module import Module
+from .arrays import Array, check_choice
+from .module import Module, width_through
 from .sequences import Composition, Part, Run, Tree, add, from_end, split_state
 
 MERGES = ("concat", "sum", "mean", "mul")
@@ -27,6 +27,10 @@ class Reversed(Composition):
         super().__init__({"layer": layer})
         self.layer = layer
         self.part = Part(layer, self.batch_first)
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        return width_through([("layer", self.layer)], width)
 
     def _run(self, x: Array, state: Tree, lengths: Array | None, record: bool) -> Run:
         return from_end(lambda turned: self.part.run(turned, state, lengths, record), x, lengths)
@@ -54,6 +58,11 @@ class Bidirectional(Composition):
         self.forward, self.backward = forward, backward
         self.parts = Part(forward, self.batch_first), Part(backward, self.batch_first)
 
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        parts = (("forward", self.forward), ("backward", self.backward))
+        return merged_width(self.merge, *(width_through([part], width) for part in parts))
+
     def _run(self, x: Array, state: Tree, lengths: Array | None, record: bool) -> Run:
         first = split_state("state", state, _ENTRIES, 2)
         ahead = self.parts[0].run(x, first[0], lengths, record)
@@ -74,9 +83,21 @@ class Bidirectional(Composition):
 
 def check_merge(merge: str) -> str:
     """Return the name of a way to merge, or raise `ValueError`."""
-    if merge not in MERGES:
-        raise ValueError(f"merge must be one of {', '.join(MERGES)}, got {merge!r}")
-    return merge
+    return check_choice("merge", merge, MERGES)
+
+
+def merged_width(merge: str, a: int | None, b: int | None) -> int | None:
+    """Return how wide two outputs become; `ValueError` where they must be of one width."""
+    if a is None or b is None:
+        return None
+    if merge == "concat":
+        return a + b
+    if a != b:
+        raise ValueError(
+            f"merge={merge!r} needs outputs of the same width, "
+            f"got {a} from forward and {b} from backward"
+        )
+    return a
 
 
 def merged(merge: str, a: Array, b: Array) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:
@@ -84,11 +105,7 @@ def merged(merge: str, a: Array, b: Array) -> tuple[Array, Callable[[Array], tup
     if merge == "concat":
         width = a.shape[-1]
         return np.concatenate((a, b), axis=-1), lambda dy: (dy[..., :width], dy[..., width:])
-    if a.shape != b.shape:
-        raise ValueError(
-            f"merge={merge!r} needs outputs of the same width, "
-            f"got {a.shape[-1]} from forward and {b.shape[-1]} from backward"
-        )
+    merged_width(merge, a.shape[-1], b.shape[-1])
     if merge == "sum":
         return a + b, lambda dy: (dy, dy)
     if merge == "mean":

@@ -198,11 +198,13 @@ class LinearBridge(Bridge):
 
         return Start(h, c), back
 
-    def _mapped(self, maps: Chain, inputs: Sequence[Any], record: bool) -> tuple[Array, Any]:
+    def _mapped(
+        self, maps: Sequence[Chain], inputs: Sequence[Any], record: bool
+    ) -> tuple[Array, Any]:
         begins = [x.shape[-1] - self.encoder_size if self.backward else 0 for x in inputs]
         pairs = [
             run(layer, record, x[..., at:])
-            for layer, x, at in zip(maps.layers, inputs, begins, strict=True)
+            for layer, x, at in zip(maps, inputs, begins, strict=True)
         ]
 
         def back(d: Array) -> list[Array]:
@@ -243,7 +245,7 @@ class ContextBridge(Bridge):
 
     def _run(self, layers: Finals, record: bool) -> tuple[Start, Callable[[Start], Finals]]:
         context, context_back = run(self.context, record, layers[-1][0])
-        pairs = [run(layer, record, context) for layer in self.h.layers]
+        pairs = [run(layer, record, context) for layer in self.h]
 
         def back(d: Start) -> Finals:
             dcontext: Any = d.context
@@ -261,9 +263,9 @@ def _map(inputs: int, outputs: int, dtype: npt.DTypeLike, rng: np.random.Generat
 
 def _maps(
     count: int, inputs: int, outputs: int, dtype: npt.DTypeLike, rng: np.random.Generator
-) -> Chain:
-    """Maps side by side; a chain for their names alone."""
-    return Chain(*(_map(inputs, outputs, dtype, rng) for _ in range(count)))
+) -> list[Chain]:
+    """Maps side by side."""
+    return [_map(inputs, outputs, dtype, rng) for _ in range(count)]
 
 
 def _summed(

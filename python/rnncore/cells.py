@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from . import _core
-from .arrays import Array, check_size
+from .arrays import Array, check_integer, check_number, check_size, short
 from .init import uniform
 
 #: A name, or a name with alpha, or with alpha and beta.
@@ -42,13 +42,14 @@ SIGMOID, TANH, RELU, IDENTITY = (
 
 def chosen(name: str, activation: Activation) -> Chosen:
     """Return an activation with its alpha and beta, or raise naming the argument."""
-    kind, *given = (activation,) if isinstance(activation, str) else activation
-    if kind not in ACTIVATIONS or len(given) > 2:
+    several = activation if isinstance(activation, (tuple, list)) else (activation,)
+    kind, given = next(iter(several), ""), [check_number(name, number) for number in several[1:]]
+    if not isinstance(kind, str) or kind not in ACTIVATIONS or len(given) > 2:
         known = ", ".join(ACTIVATIONS)
         raise ValueError(
-            f"{name} must be one of {known}, or (name, alpha, beta); got {activation!r}"
+            f"{name} must be one of {known}, or (name, alpha, beta); got {short(activation)}"
         )
-    alpha, beta = (*map(float, given), *ACTIVATIONS[kind][len(given) :])
+    alpha, beta = (*given, *ACTIVATIONS[kind][len(given) :])
     if kind == "scaled_tanh" and not alpha:
         raise ValueError(f"{name}: scaled_tanh needs an alpha that is not zero")
     if kind in ("leaky_relu", "thresholded_relu", "elu", "hard_sigmoid") and alpha < 0:
@@ -176,7 +177,7 @@ class Depth:
 
 def bound(name: str, clip: float | None) -> float:
     """Return a bound of magnitudes, 0 for None."""
-    if clip is not None and not clip > 0:
+    if clip is not None and not check_number(name, clip) > 0:
         raise ValueError(f"{name} must be positive, got {clip}")
     return clip or 0.0
 
@@ -224,10 +225,13 @@ def lstm(
 ) -> Cell:
     """The variants of Greff et al. 2017, with projection, normalisation and clipping."""
     norm = norm_of(layer_norm)
-    if not 0 <= proj_size < hidden_size:
+    if not 0 <= check_integer("proj_size", proj_size) < hidden_size:
         raise ValueError(f"proj_size must be in 0..{hidden_size - 1}, got {proj_size}")
-    if len(activations) != 3:
-        raise ValueError("activations must be those of the gates, the candidate and the output")
+    if not isinstance(activations, (tuple, list)) or len(activations) != 3:
+        raise ValueError(
+            "activations must be those of the gates, the candidate and the output, "
+            f"got {short(activations)}"
+        )
     missing = [
         n for n, there in zip(("input", "forget", "output"), gates, strict=True) if not there
     ]
@@ -286,8 +290,8 @@ def tree_lstm(arity: int | None, layer_norm: bool | str) -> Cell:
 
 def norm_of(layer_norm: bool | str) -> str:
     """What layer normalisation adds to the name of a cell."""
-    if layer_norm not in (False, True, "gate"):
-        raise ValueError(f"layer_norm must be False, True or 'gate', got {layer_norm!r}")
+    if not isinstance(layer_norm, (bool, np.bool_, int, str)) or layer_norm not in (0, 1, "gate"):
+        raise ValueError(f"layer_norm must be False, True or 'gate', got {short(layer_norm)}")
     return "_norm_gate" if layer_norm == "gate" else "_norm" if layer_norm else ""
 
 
@@ -300,8 +304,10 @@ def exclusive(**options: bool) -> None:
 
 def pair(activations: tuple[Activation, Activation]) -> tuple[Chosen, Chosen, Chosen]:
     """Activations of gates and candidate as the kernels take them."""
-    if len(activations) != 2:
-        raise ValueError("activations must be those of the gates and of the candidate")
+    if not isinstance(activations, (tuple, list)) or len(activations) != 2:
+        raise ValueError(
+            f"activations must be those of the gates and of the candidate, got {short(activations)}"
+        )
     gate, squash = (chosen("activations", a) for a in activations)
     return gate, squash, squash
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
-from .module import Module, once
+from .module import Module, once, width_through
 from .pipeline import chained, stages_of
+from .sequences import agreed
 from .stream import Stream
 
 Pullback: TypeAlias = Callable[..., Any]
@@ -17,7 +18,8 @@ class Chain(Module):
 
     If a member is recurrent, so is the chain: `chain(x, state=None, *, lengths=None) -> (y, state)`
     with a tuple of one state for each recurrent member; None is the zero state, for one or for all.
-    Every recurrent member gets the same `lengths`.
+    Every recurrent member gets the same `lengths`. Raises `ValueError` for layers that do not agree
+    on `batch_first`, or of which one takes another width than the one before it gives.
     """
 
     def __init__(self, *layers: Module) -> None:
@@ -27,10 +29,17 @@ class Chain(Module):
         super().__init__()
         self.layers = layers
         self.recurrent = any(layer.recurrent for layer in layers)
+        named = {f"layer {at}": layer for at, layer in enumerate(layers)}
+        agreed("batch_first", named)
+        width_through(named.items())
 
     def children(self) -> Iterator[tuple[str, Module]]:
         """Yield the layers as "0", "1", ..."""
-        return ((str(at), layer) for at, layer in enumerate(self.layers))
+        return ((name.removeprefix("layers."), part) for name, part in super().children())
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        return width_through(((f"layer {n}", layer) for n, layer in enumerate(self.layers)), width)
 
     def stream(self, batch: int = 1) -> Stream:
         """Return a stream; neighbours that the compiled core has run as one."""

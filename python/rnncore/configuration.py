@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .arrays import short as _short
 from .arrays import take_places
 
 #: How deep objects and lists may lie in one another.
@@ -50,15 +51,15 @@ class Configured:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if _is_own(cls):
+        if is_own(cls):
             _CLASSES[cls.__name__] = cls
 
 
-def _remembered(value: Any) -> Any:
+def _remembered(value: Any, above: tuple[Any, ...] = ()) -> Any:
     if value is None or isinstance(value, (str, int, float, Configured)):
         return value
-    if type(value) in (tuple, list):
-        return tuple(map(_remembered, value))
+    if type(value) in (tuple, list) and not any(value is one for one in above):
+        return tuple(_remembered(part, (*above, value)) for part in value)
     if isinstance(value, (np.bool_, np.integer, np.floating)):
         return value.item()
     if isinstance(value, np.dtype) or value is float or _is_scalar_type(value):
@@ -70,12 +71,13 @@ def _is_scalar_type(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, np.generic)
 
 
-def _is_own(cls: type) -> bool:
+def is_own(cls: type) -> bool:
+    """Whether a class is this library's."""
     return cls.__module__.startswith(f"{__package__}.")
 
 
 def _name(cls: type) -> str:
-    return cls.__name__ if _is_own(cls) else f"{cls.__module__}.{cls.__qualname__}"
+    return cls.__name__ if is_own(cls) else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def describe(value: Configured) -> dict[str, Any]:
@@ -212,8 +214,3 @@ def _enter(name: str) -> None:
     else:
         for room in _LATE:
             importlib.import_module(f".{room}", __package__)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

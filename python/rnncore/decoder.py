@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_array, as_indices, as_integers, as_lengths, as_shape, check_size
+from .arrays import Array, as_array, as_integers, as_lengths, as_rows, as_shape, check_size
 from .attention import Attention
 from .decoding import Inputs, Outputs, at_once, in_turn, top
 from .kernels import State
@@ -39,9 +39,7 @@ class DecoderState:
 
     def take(self, rows: npt.ArrayLike) -> DecoderState:
         """Return the state of these rows: re-ordered, dropped or repeated."""
-        given = np.asarray(rows)
-        mask = given.dtype == np.bool_ and given.shape == (len(self),)
-        at = np.flatnonzero(given) if mask else as_indices("rows", rows, len(self))
+        at = as_rows("rows", rows, len(self))
 
         def of(array: Array | None) -> Array | None:
             return None if array is None else array[at]
@@ -84,6 +82,9 @@ class Decoder(Module):
         super().__init__()
         if not isinstance(rnn, Layers):
             raise TypeError(f"rnn must be recurrent layers, got {type(rnn).__name__}")
+        for name, part in (("embedding", embedding), ("head", head)):
+            if not isinstance(part, Module) and (name == "head" or part is not None):
+                raise TypeError(f"{name} must be a Module, got {type(part).__name__}")
         check_one_way("rnn", rnn)
         if rnn.batch_first:
             raise ValueError("rnn must be time-major: batch_first=False")

@@ -10,13 +10,22 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import Elementwise
-from .arrays import Array, as_array, as_lengths, as_shape, check_size
+from .arrays import (
+    Array,
+    as_array,
+    as_lengths,
+    as_shape,
+    check_choice,
+    check_flag,
+    check_size,
+    warn_ignored,
+)
 from .cells import Activation, chosen
 from .chain import Chain
 from .kernels import State
 from .layers import Dropout, Linear
 from .losses import length_mask
-from .module import Module, once
+from .module import Module, check_width, once
 from .recurrent import GRU, LSTM, MGU, RNN, IndRNN, MinGRU, MinLSTM
 from .stack import Pullback
 
@@ -91,27 +100,32 @@ class DeepRNN(Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        if cell not in CELLS:
-            raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {cell!r}")
+        check_choice("cell", cell, CELLS)
         self.input_size = check_size("input_size", input_size)
         self.num_layers = check_size("num_layers", num_layers)
-        self.batch_first, self.residual, self.skip = bool(batch_first), bool(residual), bool(skip)
+        self.batch_first = check_flag("batch_first", batch_first)
+        self.residual, self.skip = check_flag("residual", residual), check_flag("skip", skip)
         depths = check_size("input_depth", input_depth), check_size("output_depth", output_depth)
         rng = np.random.default_rng(seed)
-        width = hidden_size if width is None else check_size("width", width)
-        sizes = [input_size] + [width] * (depths[0] - 1)
+        wide = hidden_size if width is None else check_size("width", width)
+        sizes = [input_size] + [wide] * (depths[0] - 1)
         self.input = feed_forward(sizes, activation, dropout, dtype, rng)
         if transition_depth != 1 or shortcut:  # not every cell has them
             options |= {"transition_depth": transition_depth, "shortcut": shortcut}
         common = {"bidirectional": bidirectional, "batch_first": batch_first}
-        common |= {"dtype": dtype, "seed": rng, "dropout": dropout} | options
+        if depths == (1, 1) and width is not None:
+            warn_ignored("width", "feed-forward layers (input_depth or output_depth above 1)")
+        if depths == (1, 1) and dropout and num_layers == 1:
+            warn_ignored("dropout", "several layers or feed-forward ones")
+        between = dropout if num_layers > 1 else 0.0
+        common |= {"dtype": dtype, "seed": rng, "dropout": between} | options
         self.layers = self._stack(CELLS[cell], sizes[-1], hidden_size, common)
         self.directions = 2 if bidirectional else 1
         self.hidden_size, self.dtype = hidden_size, self.layers[0].dtype
-        wide = self.directions * self.layers[0].output_size
-        outputs = [wide * (num_layers if skip else 1)] + [width] * (depths[1] - 1)
+        y_size = self.directions * self.layers[0].output_size
+        outputs = [y_size * (num_layers if skip else 1)] + [wide] * (depths[1] - 1)
         self.output = feed_forward(outputs, activation, dropout, dtype, rng)
-        self.output_size = outputs[-1]
+        self.output_size: int = outputs[-1]
         self.between = Dropout(dropout, seed=rng)
 
     def _stack(
@@ -129,9 +143,14 @@ class DeepRNN(Module):
 
     def children(self) -> Iterator[tuple[str, Module]]:
         """Yield the feed-forward nets and the recurrent layers."""
-        yield "input", self.input
-        yield from ((f"recurrent.{n}", layer) for n, layer in enumerate(self.layers))
-        yield "output", self.output
+        for name, part in super().children():
+            if part is not self.between:
+                yield name.replace("layers", "recurrent"), part
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        check_width(width, self.input_size)
+        return self.output_size
 
     def stages(self, batch: int, dtype: Any) -> tuple[int, State, list[Any]]:
         """What a stream goes through: the width of its frames, a zero state, layers on it."""

@@ -36,10 +36,13 @@ _METADATA = "__metadata__"
 def one_line(text: object, most: int = 1000) -> str:
     """Return text for a message: in one line, without control characters, its middle cut out."""
     line = str(text)
+    if len(line) > 2 * most:  # so that what follows takes no time
+        line = f"{line[:most]} [...] {line[-most:]}"
+    line = " ".join(line.split())
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
     if len(line) > most:
         line = f"{line[: most * 3 // 4]} [...] {line[-most // 4 :]}"
-    line = " ".join(line.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return line
 
 
 def listed(names: Iterable[object], most: int = 10) -> str:
@@ -206,9 +209,9 @@ def save_arrays(
 ) -> None:
     """Write named arrays to a safetensors file, replacing it atomically (`write_atomic`).
 
-    `metadata` is stored beside them, each value as JSON. Raises `TypeError` for a dtype that the
-    format has not, `ValueError` for an array named `__metadata__` and for more names and metadata
-    than it allows.
+    `metadata` is stored beside them, each value as JSON. Raises `TypeError` for a dtype other than
+    bool, integers and float16 to float64, `ValueError` for an array named `__metadata__` and for
+    more names and metadata than the format allows.
     """
     # Here, not above: most users of `import rnncore` never save.
     from safetensors import SafetensorError
@@ -216,12 +219,14 @@ def save_arrays(
 
     if _METADATA in arrays:
         raise ValueError(f"an array must not be named {_METADATA!r}: the format keeps that name")
-    for name, array in arrays.items():
-        if np.asarray(array).dtype.newbyteorder("=") not in _WRITTEN:
-            raise TypeError(f"{name!r:.80} is {array.dtype}, which a safetensors file cannot hold")
-    text = {key: json.dumps(value) for key, value in (metadata or {}).items()}
     # safetensors writes a Fortran-ordered array's bytes as if it were C-ordered, silently.
     ordered = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    for name, array in ordered.items():
+        if array.dtype.newbyteorder("=") not in _WRITTEN:
+            raise TypeError(
+                f"{name!r:.80} is {array.dtype}, which is not stored: convert it (astype)"
+            )
+    text = {key: json.dumps(value) for key, value in (metadata or {}).items()}
     try:
         data = save(ordered, text or None)
     except SafetensorError as error:

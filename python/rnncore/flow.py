@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_array
+from .arrays import Array, as_array, read
 from .chain import Chain
 from .curves import require_matplotlib, save_figure
 from .module import Module
@@ -39,8 +39,11 @@ def gradient_flow(
     """
     _check(module)
     before = {name: grad.copy() for name, grad in module.grads.items()}
-    axis = _time_axis(module, np.ndim(x))
-    steps = np.moveaxis(np.asarray(x), axis, 0)[:, None]
+    array, _ = read("x", x)
+    if array.ndim not in (2, 3):
+        raise ValueError(f"x must have shape (T, B, I) or (T, I), got {array.shape}")
+    axis = _time_axis(module, array.ndim)
+    steps = np.moveaxis(array, axis, 0)[:, None]
     if not len(steps):
         raise ValueError("x must have at least one step")
     pullbacks, y = [], None

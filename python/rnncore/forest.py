@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_indices, as_integers
+from .arrays import Array, as_indices, as_integers, check_kind
 from .nested import nest, postorder
 from .order import NOBODY, Order, check_rows, ranges
 
@@ -91,6 +91,8 @@ class Forest:
     @classmethod
     def join(cls, forests: Sequence[Forest]) -> Forest:
         """Put several one after the other; labels are kept if all have some."""
+        for at, forest in enumerate(forests):
+            check_kind(f"forests[{at}]", forest, Forest)
         rows = np.cumsum([0, *(forest.nodes for forest in forests)])
         parents = [
             np.where(forest.parent < 0, -1, forest.parent + at)

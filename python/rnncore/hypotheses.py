@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from .arrays import Array, as_indices, as_integers, as_lengths, as_shape, check_size
+from .arrays import (
+    Array,
+    as_indices,
+    as_integers,
+    as_lengths,
+    as_shape,
+    check_integer,
+    check_size,
+    read,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +56,16 @@ class Rules:
 
     def __post_init__(self) -> None:
         check_size("max_length", self.max_length)
-        if min(map(operator.index, (self.bos, self.eos))) < 0:
+        for name in ("bos", "eos", "min_length", "no_repeat"):
+            check_integer(name, getattr(self, name))
+        if min(self.bos, self.eos) < 0:
             raise ValueError(f"bos and eos must be at least 0, got {self.bos} and {self.eos}")
+        if self.no_repeat < 0:
+            raise ValueError(f"no_repeat must be at least 0, got {self.no_repeat}")
         if not 0 <= self.min_length <= self.max_length:
             raise ValueError(
                 f"min_length must be in 0..{self.max_length} (max_length), got {self.min_length}"
             )
-        if self.no_repeat < 0:
-            raise ValueError(f"no_repeat must be at least 0, got {self.no_repeat}")
 
     def forced(self, sources: int) -> Array | None:
         """Return the prefixes as one array `(sources, P)`, -1 behind the end of each, or None."""
@@ -134,7 +144,7 @@ class Search:
         rules: Rules,
         copies: int = 1,
     ) -> None:
-        shape = np.shape(source)
+        shape = read("source", source)[0].shape
         if len(shape) < 2:
             raise ValueError(f"source must have shape (S, B) or (S, B, I), got {shape}")
         self.model, self.rules, self.count = model, rules, shape[1]

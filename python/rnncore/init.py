@@ -16,8 +16,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, take_room
-from .module import Module
+from .arrays import Array, short, take_room
+from .module import Module, walk
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -142,6 +142,8 @@ def recurrent_params(
     if isinstance(init, str) and init not in RECURRENT:
         raise ValueError(f"init must be a function or one of {', '.join(RECURRENT)}, got {init!r}")
     scheme = RECURRENT[init] if isinstance(init, str) else init
+    if not callable(scheme):
+        raise TypeError(f"init must be a function or a name, got {short(init)}")
     params = {}
     for name, shape in shapes.items():
         params[name] = np.asarray(scheme(rng, name, shape, hidden_size, dtype), dtype)
@@ -157,17 +159,13 @@ def set_forget_bias(lstm: Module, value: float = 1.0) -> None:
     gate has two biases, as in torch's layout, the second one becomes zero. Raises `ValueError` if
     there is no LSTM with a forget gate and a bias.
     """
-    biases = [slot for module in _modules(lstm) for slot in _forget_biases(module)]
+    if not isinstance(lstm, Module):
+        raise TypeError(f"lstm must be a Module, got {type(lstm).__name__}")
+    biases = [slot for module in walk(lstm) for slot in _forget_biases(module)]
     if not biases:
         raise ValueError("set_forget_bias needs an LSTM with biases and a forget gate")
     for bias, share in biases:
         bias[...] = share * value
-
-
-def _modules(module: Module) -> Iterator[Module]:
-    yield module
-    for _, child in module.children():
-        yield from _modules(child)
 
 
 def _forget_biases(module: Module) -> Iterator[tuple[Array, float]]:

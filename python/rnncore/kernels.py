@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core, cells
-from .arrays import Array, as_shape, float_dtype
+from .arrays import Array, as_shape, check_flag, float_dtype
 from .cells import Activation, Cell, Depth, of_transition
 from .init import RecurrentInit, recurrent_params
 from .module import Module
@@ -31,6 +31,7 @@ class Kernels(Module):
     recurrent = True
     #: Whether the state is `(h, c)`.
     has_cell_state: ClassVar[bool] = False
+    _no_parts = Module._no_parts | {"_names", "_layers", "_targets"}
 
     def __init__(
         self,
@@ -45,9 +46,9 @@ class Kernels(Module):
         variant: Mapping[str, Any],
     ) -> None:
         """`sizes`: for each layer the suffixes of its directions and the width of its input."""
-        if not isinstance(bias, (bool, np.bool_)):  # torch.nn.RNN has nonlinearity in its place
-            raise TypeError(f"bias must be True or False, got {bias!r}")
-        self.hidden_size, self.bias, self.batch_first = hidden_size, bool(bias), bool(batch_first)
+        # torch.nn.RNN has nonlinearity in the place of bias.
+        self.hidden_size, self.bias = hidden_size, check_flag("bias", bias)
+        self.batch_first = check_flag("batch_first", batch_first)
         self.dtype = float_dtype(dtype)
         _check_keywords(type(self), variant)
         self.cell, self._regularisers = self._variant(**variant)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from .arrays import Array, check_count
 from .bidirectional import Bidirectional, merged
 from .lookahead import no_frames
-from .module import Module
+from .module import Module, width_through
 from .sequences import (
     Composition,
     Run,
@@ -46,17 +46,24 @@ class LatencyControlled(Composition):
     def __init__(
         self, layers: Sequence[Bidirectional | tuple[Module, Module]], chunk: int, right: int = 0
     ) -> None:
+        if not isinstance(layers, Iterable):
+            raise TypeError(f"layers must be a list of layers, got {type(layers).__name__}")
         pairs = [_pair(at, layer) for at, layer in enumerate(layers)]
         if not pairs:
             raise ValueError("layers must hold at least one pair (forward, backward)")
         super().__init__({f"layers[{at}]": pair for at, pair in enumerate(pairs)})
         self.layers = tuple(pairs)
+        self.out_width(None)
         self.chunk, self.right = check_count("chunk", chunk), check_frames("right", right)
         self._entries = f"of {len(pairs)}, one for each layer's forward part"
 
     def children(self) -> Iterator[tuple[str, Module]]:
         """Yield the layers as "0", "1", ..."""
-        return ((str(at), layer) for at, layer in enumerate(self.layers))
+        return ((name.removeprefix("layers."), part) for name, part in super().children())
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        return width_through(((f"layers[{n}]", pair) for n, pair in enumerate(self.layers)), width)
 
     def stream(self, batch: int = 1) -> Stream:
         """Return a stream; outputs come a chunk at a time, once its look-ahead is there."""

@@ -19,11 +19,12 @@ from .arrays import (
     as_float,
     as_indices,
     as_shape,
+    check_number,
     check_size,
     float_dtype,
     take_room,
 )
-from .module import Module, once
+from .module import Module, check_width, once
 
 Seed = int | np.random.SeedSequence | np.random.Generator | None
 Pullback = Callable[..., Any]
@@ -85,6 +86,11 @@ class Linear(_Compiled):
     def stages(self, batch: int, dtype: Any) -> tuple[int, None, list[Any]]:
         """What a stream goes through: the width of its frames, no state, the compiled layer."""
         return self.in_features, None, [(self._kernels, None, None, None)]
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        check_width(width, self.in_features)
+        return self.out_features
 
     def _pair(self, of: str) -> tuple[Array, Array | None]:
         """Weight and bias, of "_params" or "grads"."""
@@ -149,6 +155,11 @@ class Embedding(_Compiled):
         """What a stream goes through; 0 says that frames are numbers."""
         return 0, None, [(self._kernels, None, None, None)]
 
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        check_width(width, 0)
+        return self.embedding_dim
+
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Return the rows that x names."""
         return self.vjp(x)[0]
@@ -159,7 +170,7 @@ class Embedding(_Compiled):
 
         def pullback(dy: npt.ArrayLike) -> None:
             dy = as_shape("dy", dy, self.dtype, (*x.shape, self.embedding_dim))
-            add_rows(self.grads["weight"], x.reshape(-1), dy.reshape(-1, self.embedding_dim))
+            add_rows(self._own_grads()["weight"], x.reshape(-1), dy.reshape(-1, self.embedding_dim))
 
         return self._params["weight"].take(x, axis=0), once(pullback)
 
@@ -191,7 +202,7 @@ class Dropout(Module):
     pointwise = True
 
     def __init__(self, p: float = 0.5, *, seed: Seed = None) -> None:
-        if not 0 <= p <= 1:
+        if not 0 <= check_number("p", p) <= 1:
             raise ValueError(f"p must be in [0, 1], got {p}")
         super().__init__()
         self.p = float(p)
@@ -200,6 +211,10 @@ class Dropout(Module):
     def stages(self, batch: int, dtype: Any) -> tuple[None, None, list[Any]]:
         """What a stream goes through: nothing."""
         return None, None, []
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        return width
 
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Return x."""
@@ -236,12 +251,13 @@ class LayerNorm(_Compiled):
         *,
         dtype: npt.DTypeLike = "float32",
     ) -> None:
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape
+        several = isinstance(normalized_shape, (tuple, list))
+        shape: Any = normalized_shape if several else (normalized_shape,)
         self.normalized_shape = tuple(check_size("normalized_shape", size) for size in shape)
         if not self.normalized_shape:
             raise ValueError("normalized_shape must name at least one axis")
         self.pointwise = len(self.normalized_shape) == 1
-        self.eps, self.dtype = float(eps), float_dtype(dtype)
+        self.eps, self.dtype = check_number("eps", eps), float_dtype(dtype)
         take_room(self.normalized_shape)
         ones = np.ones(self.normalized_shape, self.dtype)
         super().__init__({"weight": ones, "bias": np.zeros_like(ones)})
@@ -256,6 +272,11 @@ class LayerNorm(_Compiled):
         if not self.pointwise:
             raise TypeError(f"LayerNorm cannot run as a stream over axes {self.normalized_shape}")
         return self.normalized_shape[0], None, [(self._kernels, None, None, None)]
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        check_width(width, self.normalized_shape[-1])
+        return self.normalized_shape[-1]
 
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Return y for x."""

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from . import init
-from .arrays import Array, as_array, check_size, float_dtype
-from .bidirectional import check_merge, merged
+from .arrays import Array, as_array, check_flag, check_size, float_dtype, warn_ignored
+from .bidirectional import check_merge, merged, merged_width
 from .layers import Seed
-from .module import Module
+from .module import Module, check_width, walk, width_through
 from .sequences import (
     Composition,
     Part,
@@ -29,7 +29,6 @@ from .sequences import (
     from_end,
     mapped,
     split_state,
-    walk,
 )
 from .stream import LookAhead, Stream
 
@@ -65,7 +64,12 @@ class RowConvolution(Composition):
         weight[0] += 1
         super().__init__({}, {"weight": weight})
         self.size, self.future = int(size), int(future)
-        self.batch_first, self.dtype = bool(batch_first), weight.dtype
+        self.batch_first, self.dtype = check_flag("batch_first", batch_first), weight.dtype
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        check_width(width, self.size)
+        return self.size
 
     def stream(self, batch: int = 1) -> Stream:
         """Return a stream; each output comes `future` frames after its own."""
@@ -152,6 +156,17 @@ class Windowed(Composition):
         self.future = None if future is None else check_frames("future", future)
         self.merge = check_merge(merge)
         self.forward, self.backward = forward, backward
+        if forward is None and past is not None:
+            warn_ignored("past", "a layer forward")
+        if backward is None and future:
+            warn_ignored("future", "a layer backward")
+        self.out_width(None)
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        named = (("forward", self.forward), ("backward", self.backward))
+        wide = [width_through([(name, part)], width) for name, part in named if part is not None]
+        return wide[0] if len(wide) == 1 else merged_width(self.merge, *wide)
 
     def stream(self, batch: int = 1) -> Stream:
         """Return a stream; each output comes `future` frames after its own."""

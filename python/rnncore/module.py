@@ -11,7 +11,9 @@ A recurrent module takes and gives a state as well: `y, state = m(x, state)`,
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,13 +23,12 @@ from . import _core
 from .arrays import (
     Array,
     Arrays,
-    join_names,
     load_arrays,
     load_into,
     room_for,
     save_arrays,
 )
-from .configuration import Builder, Configured, describe
+from .configuration import Builder, Configured, describe, is_own
 from .files import reading
 
 if TYPE_CHECKING:
@@ -40,8 +41,9 @@ KEY = "rnncore"
 class Module(Configured):
     """Base of every layer and composition: parameters, gradients, and how they are stored.
 
-    A leaf hands its parameters to `__init__`; a composition keeps its parts as attributes (or
-    yields them from `children`) and owns nothing itself.
+    A leaf hands its parameters to `__init__`; a composition keeps its parts as attributes, or in
+    lists, tuples and dicts that are attributes, however nested, and owns nothing itself. They are
+    looked up at every use: what is put in their place later counts from then on.
     """
 
     #: Whether the module takes and returns a state: `(y, state) = m(x, state)`.
@@ -49,8 +51,18 @@ class Module(Configured):
     #: Whether each row, a vector along the last axis or an index, is seen by itself.
     pointwise: bool = False
 
+    #: Attributes in which no parts are looked for.
+    _no_parts: frozenset[str] = frozenset(("_given", "_params", "_grads"))
+
     def __init__(self, params: Mapping[str, Array] | None = None) -> None:
         self._params = Arrays(params or {})
+
+    def __getattr__(self, name: str) -> Any:
+        """Raise `AttributeError`, for want of `super().__init__()` where that is the reason."""
+        if "_params" in vars(self):
+            return super().__getattribute__(name)  # raises once more, as it would without this
+        kind = type(self).__name__
+        raise AttributeError(f"{kind} has no {name!r}: its __init__ must call super().__init__()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the output; nothing is recorded."""
@@ -75,28 +87,54 @@ class Module(Configured):
 
         return stream_of(self, batch)
 
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is where x is so wide, None where that is not known.
+
+        A width is the length of the last axis, 0 that of indices. `ValueError`: the module does not
+        take x of this width.
+        """
+        return None
+
     def children(self) -> Iterator[tuple[str, Module]]:
-        """Yield the parts by name, in the order they were made."""
+        """Yield the parts by name, in the order they were made: `head`, `layers.0`, `heads.a`."""
         for name, value in vars(self).items():
-            if isinstance(value, Module):
-                yield name, value
+            if _may_hold(type(value)) and name not in self._no_parts:
+                yield from _parts(name, value, ())
 
     @property
     def params(self) -> Arrays:
         """All parameters under dotted names; write into them freely, the module sees it."""
-        self._lend()
-        parts = join_names((name, child.params) for name, child in self.children())
-        return Arrays(self._params | parts)
+        return self._with_parts(lambda part: part._lent())
 
     @property
     def grads(self) -> Arrays:
         """The accumulated gradients, one for each of `params`, zero until a pullback has run."""
+        if next(self.children(), None) is None:
+            return self._own_grads()
+        return self._with_parts(lambda part: part._own_grads())
+
+    def _lent(self) -> Arrays:
+        self._lend()
+        return self._params
+
+    def _own_grads(self) -> Arrays:
         mine: Arrays | None = vars(self).get("_grads")
         if mine is None:  # of two threads that come here at once, both take the first one's
             zeros = Arrays({name: np.zeros_like(p) for name, p in self._params.items()})
             mine = vars(self).setdefault("_grads", zeros)
-        parts = join_names((name, child.grads) for name, child in self.children())
-        return Arrays(mine | parts) if parts else mine
+        return mine
+
+    def _with_parts(self, of: Callable[[Module], Arrays]) -> Arrays:
+        """Return this module's own arrays and those of all its parts."""
+        joined, count = {}, 0
+        for prefix, part in named_modules(self):
+            arrays, dot = of(part), "." if prefix else ""
+            joined.update({f"{prefix}{dot}{name}": array for name, array in arrays.items()})
+            count += len(arrays)
+            if len(joined) < count:
+                kind = type(self).__name__
+                raise ValueError(f"two parts of this {kind} are called {prefix!r}")
+        return Arrays(joined)
 
     def _lend(self) -> None:
         """Say that somebody is given the arrays: compiled layers have to look at them again."""
@@ -134,6 +172,85 @@ class Module(Configured):
         arrays, _ = load_arrays(path)
         with reading(path):
             load_into(self.params, arrays)
+
+
+#: Modules, and where they may lie.
+_HOLDERS = (Module, list, tuple, deque, dict, set, frozenset)
+
+
+def _holds(kind: type) -> bool:
+    return issubclass(kind, _HOLDERS)
+
+
+#: Whether parts may lie in a value of this type: asked of every attribute at every use of `params`.
+_may_hold: Callable[[type], bool] = lru_cache(maxsize=1024)(_holds)
+
+
+def _parts(name: str, value: Any, above: tuple[Any, ...]) -> Iterator[tuple[str, Module]]:
+    """Yield the modules in an attribute, or in a container within it."""
+    if isinstance(value, Module):
+        yield name, value
+        return
+    values = value.values() if isinstance(value, dict) else value
+    if not any(map(_may_hold, set(map(type, values)))):
+        return
+    if any(value is one for one in above):
+        raise ValueError(f"{name} lies in itself: parts must not go round in a circle")
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, part in ((key, part) for key, part in items if _may_hold(type(part))):
+        for found in _parts(f"{name}.{key}", part, (*above, value)):
+            if isinstance(value, (set, frozenset)):
+                raise TypeError(f"{name} is a set, whose parts have no order: use a list or a dict")
+            yield found
+
+
+def named_modules(
+    module: Module, prefix: str = "", above: tuple[Module, ...] = ()
+) -> Iterator[tuple[str, Module]]:
+    """Yield a module and all its parts under dotted names; one in two places comes twice.
+
+    Raises `ValueError` where a module is a part of itself.
+    """
+    if above and any(module is one for one in above):
+        kind = type(module).__name__
+        raise ValueError(
+            f"{prefix} is the {kind} that it lies in: parts must not go round in a circle"
+        )
+    yield prefix, module
+    for name, part in module.children():
+        yield from named_modules(part, f"{prefix}.{name}" if prefix else name, (*above, module))
+
+
+def _tells_width(module: Module) -> bool:
+    """Whether `out_width` is that of its calls: a class of somebody's own may call otherwise."""
+    for cls in type(module).__mro__:
+        if is_own(cls) or "out_width" in vars(cls):
+            return True
+        if "__call__" in vars(cls):
+            return False
+    return False
+
+
+def width_through(layers: Iterable[tuple[str, Module]], width: int | None = None) -> int | None:
+    """Return `out_width` of layers one after another; `ValueError` naming one that does not fit."""
+    for name, layer in layers:
+        try:
+            width = layer.out_width(width) if _tells_width(layer) else None
+        except ValueError as error:
+            raise ValueError(f"{name}, a {type(layer).__name__}: {error}") from None
+    return width
+
+
+def check_width(width: int | None, wanted: int) -> None:
+    """Refuse x of another width than a module takes."""
+    if width is not None and width != wanted:
+        gives, takes = (f"{n} features" if n else "indices" for n in (width, wanted))
+        raise ValueError(f"one gives {gives}, the next takes {takes if wanted == 0 else wanted}")
+
+
+def walk(module: Module) -> Iterator[Module]:
+    """Yield a module and all its parts."""
+    return (part for _, part in named_modules(module))
 
 
 def load(

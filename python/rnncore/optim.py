@@ -16,12 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, copy_into, fitting
-from .module import Module
+from .arrays import Array, check_number, copy_into, fitting, short
+from .module import Module, walk
 
 BLOCK = 32768
 # OpenBLAS cuts longer dot products between threads, and then their bits depend on how many.
 _DOT_BLOCK = 8192
+#: Steps that a file may tell: more than that is no count of anything.
+_MOST_STEPS = 1 << 62
 
 
 class _Piece(NamedTuple):
@@ -59,6 +61,7 @@ class Optimiser:
         weight_decay: float = 0.0,
         slots: tuple[str, ...] = (),
     ) -> None:
+        _check_module(module)
         if not callable(lr):
             _not_negative("lr", lr)
         _not_negative("weight_decay", weight_decay)
@@ -71,6 +74,9 @@ class Optimiser:
     def _build(self, slots: Mapping[str, Array | None]) -> None:
         """Cut the parameters into blocks; a slot without values is zero."""
         self._params, self._grads = _distinct(self._module)
+        if not self._params:
+            kind = type(self._module).__name__
+            raise ValueError(f"module must have parameters to optimise: this {kind} has none")
         dtype, size = _common_dtype(self._params), sum(p.size for p in self._params.values())
         self._slots = {
             name: np.zeros(size, dtype) if values is None else np.array(values)
@@ -92,7 +98,13 @@ class Optimiser:
         return float(self.lr(self.steps) if callable(self.lr) else self.lr)
 
     def step(self) -> None:
-        """Update every parameter from its gradient."""
+        """Update every parameter from its gradient.
+
+        Raises `RuntimeError` where the module has got other parameters in the meantime.
+        """
+        held = {id(param) for part in walk(self._module) for param in part._params.values()}
+        if held != set(map(id, self._params.values())):
+            raise RuntimeError("the module has other parameters by now: make another optimiser")
         rate = self.learning_rate
         self.steps += 1
         for block in self._blocks:
@@ -117,6 +129,8 @@ class Optimiser:
         found = fitting(mine, state)
         if found["steps"][0] < 0:
             raise ValueError(f"steps must be at least 0, got {found['steps'][0]}")
+        if found["steps"][0] >= _MOST_STEPS:
+            raise ValueError(f"steps must be below {_MOST_STEPS}, got {found['steps'][0]}")
         copy_into(mine, found)
         self.steps = int(found["steps"][0])
 
@@ -198,6 +212,8 @@ class Adam(Optimiser):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise TypeError(f"betas must be a pair of numbers, got {short(betas)}")
         for beta in betas:
             _fraction("betas", beta)
         _not_negative("eps", eps)
@@ -330,6 +346,7 @@ def clip_grad_norm(module: Module, max_norm: float) -> float:
     or infinite no scale helps: the gradients stay as they are, and the caller sees it in what is
     returned and can leave out the step.
     """
+    _check_module(module)
     _not_negative("max_norm", max_norm)
     grads = list({id(grad): grad for grad in module.grads.values()}.values())
     with np.errstate(over="ignore", invalid="ignore"):
@@ -350,6 +367,14 @@ def _sum_of_squares(flat: Array) -> float:
     return float(np.sum(np.square(flat, dtype=np.float64)))
 
 
+def _check_module(module: Module) -> None:
+    if not isinstance(module, Module):
+        raise TypeError(
+            f"module must be a Module, got {short(module)}: "
+            "several go in a Chain, or in a list of a Module of your own"
+        )
+
+
 def _distinct(module: Module) -> tuple[dict[str, Array], dict[str, Array]]:
     """Parameters and gradients by name, each array once, under its first name."""
     params, grads = module.params, module.grads
@@ -361,7 +386,7 @@ def _distinct(module: Module) -> tuple[dict[str, Array], dict[str, Array]]:
 
 
 def _common_dtype(params: Mapping[str, Array]) -> np.dtype[np.generic]:
-    dtypes = {param.dtype for param in params.values()} or {np.dtype(np.float32)}
+    dtypes = {param.dtype for param in params.values()}
     if len(dtypes) > 1:
         raise ValueError(f"all parameters must have one dtype, got {sorted(map(str, dtypes))}")
     return dtypes.pop()
@@ -399,10 +424,10 @@ def _flat(name: str, array: Array) -> Array:
 
 
 def _not_negative(name: str, value: float) -> None:
-    if not value >= 0:
+    if not check_number(name, value) >= 0:
         raise ValueError(f"{name} must be at least 0, got {value}")
 
 
 def _fraction(name: str, value: float) -> None:
-    if not 0 <= value < 1:
+    if not 0 <= check_number(name, value) < 1:
         raise ValueError(f"{name} must be in [0, 1), got {value}")

@@ -12,8 +12,8 @@ from . import _core
 from .activations import Identity
 from .arrays import Array, as_array, as_float, as_indices, as_integers
 from .layers import Dropout, Embedding
-from .module import Module
-from .sequences import Tree, agreed, mapped, walk
+from .module import Module, walk
+from .sequences import Tree, agreed, mapped
 from .stream import Stream, Wholly, fill
 
 
@@ -139,7 +139,7 @@ class Pointwise(Stream):
         if self._axes == 1:
             return as_integers(name, x)
         dtypes = _dtypes(self._modules)
-        return as_array(name, x, *dtypes) if len(dtypes) == 1 else as_float(name, x)
+        return as_array(name, x, dtypes.pop()) if len(dtypes) == 1 else as_float(name, x)
 
     def _no_frames(self) -> Array:
         if self._axes == 1:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import Array
+from .arrays import Array, check_number, warn_ignored
 from .cells import Cell, exclusive
 
 
@@ -22,7 +22,7 @@ class Masks(NamedTuple):
 
 def rate(name: str, value: float) -> float:
     """Return a share of at least 0 and less than 1."""
-    if not 0 <= value < 1:
+    if not 0 <= check_number(name, value) < 1:
         raise ValueError(f"{name} must be in [0, 1), got {value}")
     return float(value)
 
@@ -70,6 +70,8 @@ class Regularisers:
             raise ValueError(
                 f"zoneout must be a rate or a pair of rates, got {zoneout!r}"
             ) from None
+        if isinstance(zoneout, (tuple, list)) and zoneout_c and not cell.has_cell_state:
+            warn_ignored("zoneout[1]", "a cell state")
         rates = Regularisers(
             rate("variational_dropout", variational_dropout),
             rate("recurrent_dropout", recurrent_dropout),

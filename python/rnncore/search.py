@@ -15,14 +15,13 @@ prefix, rescore.
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, check_size
+from .arrays import Array, check_count, check_integer, check_number, check_size
 from .hypotheses import Hypothesis, Rules, Search
 
 __all__ = ["Hypothesis", "Rules", "beam", "greedy", "sample"]
@@ -57,12 +56,11 @@ def sample(
     whose probabilities come to `top_p` (Holtzman et al. 2020). Hypotheses are ranked by `log_prob`,
     which is the model's own.
     """
-    if not 0 < temperature < np.inf:
+    if not 0 < check_number("temperature", temperature) < np.inf:
         raise ValueError(f"temperature must be above 0 and finite, got {temperature}")
-    if not 0 < top_p <= 1:
+    if not 0 < check_number("top_p", top_p) <= 1:
         raise ValueError(f"top_p must be in (0, 1], got {top_p}")
-    if operator.index(top_k) < 0:
-        raise ValueError(f"top_k must be at least 0, got {top_k}")
+    check_count("top_k", top_k, 0)
     search = Search(model, source, lengths, Rules(**rules), check_size("count", count))
     rng, started = np.random.default_rng(seed), len(search)
     running = np.arange(started)
@@ -97,7 +95,8 @@ def beam(
         lp(Y) = (5 + |Y|)^alpha / 6^alpha,  |Y| counting the end symbol
         cp(X; Y) = beta * sum_i log(min(sum_j p_ij, 1)),  p_ij the attention of step j to input i
 
-    A source is done when nothing that still runs can reach its n best (never before the whole beam
+    The second needs a decoder with attention; without, a penalty above 0 raises `ValueError`. A
+    source is done when nothing that still runs can reach its n best (never before the whole beam
     has ended where `rescore` is given). Width 1 is `greedy`.
 
     A hypothesis that at any step is `prune` nats less likely than the likeliest about its source is
@@ -122,10 +121,11 @@ class _Limits:
     prune: float
 
     def __post_init__(self) -> None:
+        check_integer("n_best", self.n_best)
         if not 1 <= self.n_best <= check_size("width", self.width):
             raise ValueError(f"n_best must be in 1..{self.width} (width), got {self.n_best}")
         for name in ("length_penalty", "coverage_penalty", "prune"):
-            if not getattr(self, name) >= 0:
+            if not check_number(name, getattr(self, name)) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
 
     def scaled(self, log_prob: Array, length: int) -> Array:
@@ -161,6 +161,8 @@ class _Beam(Search):
     def choose(self, log_probs: Array) -> tuple[Array, Array, Array]:
         """Return rows, tokens and log-probabilities of what goes on, the likeliest first."""
         width = self.limits.width
+        if self.limits.coverage_penalty and not self._attention:
+            raise ValueError("coverage_penalty needs a decoder with attention")
         each = min(width, log_probs.shape[1])  # no more than that can come from one row
         likely = _likeliest(log_probs, each)
         sums = self.log_prob[:, None] + log_probs[np.arange(len(self))[:, None], likely]
@@ -177,7 +179,8 @@ class _Beam(Search):
 
     def _rank(self, sources: Array, log_prob: Array, steps: int, attention: Array | None) -> Array:
         score = self.limits.scaled(log_prob, steps)
-        if attention is not None and self.limits.coverage_penalty:
+        if self.limits.coverage_penalty:
+            assert attention is not None
             score = score + self.limits.covered(attention, self._lengths[sources])
         table, several, _ = _by_source(sources, score[:, None])
         known = np.concatenate([self.top[several], table], axis=1)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_array, as_integers, as_lengths
+from .arrays import Array, as_array, as_integers, as_lengths, read
 from .bridge import Bridge, Start, finals
 from .decoder import Decoder, DecoderState
 from .kernels import State
@@ -140,7 +140,7 @@ class Seq2Seq(Module):
         self, record: bool, source: npt.ArrayLike, lengths: npt.ArrayLike | None
     ) -> tuple[Array, Array | None, Start, Any]:
         """What the encoder makes of the sources, and the way back to dsource."""
-        x = np.asarray(source)
+        x, _ = read("source", source)
         if x.ndim < 2:
             raise ValueError(f"source must have shape (S, B) or (S, B, features), got {x.shape}")
         own = as_lengths(lengths, x.shape[0], x.shape[1], "source_lengths")
@@ -169,7 +169,8 @@ class Seq2Seq(Module):
         source_lengths: npt.ArrayLike | None,
         target_lengths: npt.ArrayLike | None,
     ) -> tuple[Array, Array | None, Any]:
-        rows = np.shape(source)[1:2], np.shape(target)[1:2]
+        given = (("source", source), ("target", target))
+        rows = [read(name, array)[0].shape[1:2] for name, array in given]
         if all(rows) and rows[0] != rows[1]:
             raise ValueError(f"target has {rows[1][0]} rows, the source {rows[0][0]}")
         encoded, lengths, start, encode_back = self._encode(record, source, source_lengths)
@@ -193,7 +194,7 @@ class Seq2Seq(Module):
 
 def shifted(target: npt.ArrayLike, first: Any) -> Array:
     """Return what a decoder reads to write `target (T, B, ...)`: `first`, and all but the last."""
-    array = np.asarray(target)
+    array, _ = read("target", target)
     inputs = np.empty_like(array)
     inputs[:1], inputs[1:] = first, array[:-1]
     return inputs

@@ -6,15 +6,25 @@ the `vjp` that goes with it. Inside a composition all arrays are time-major with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_array, as_float, as_integers, as_lengths, as_shape
+from .arrays import (
+    Array,
+    as_array,
+    as_float,
+    as_integers,
+    as_lengths,
+    as_shape,
+    check_count,
+    read,
+    short,
+)
 from .layers import Embedding
-from .module import Module, once
+from .module import Module, once, walk
 
 #: Arrays `(..., B, H)`, nested in tuples as the layers nest them; None is zero.
 Tree: TypeAlias = Any
@@ -151,13 +161,6 @@ def _not_recorded(dy: Array, dstate: Tree) -> tuple[Any, Tree]:
     raise RuntimeError("nothing was recorded: call vjp")
 
 
-def walk(module: Module) -> Iterator[Module]:
-    """Yield a module and all its parts."""
-    yield module
-    for _, child in module.children():
-        yield from walk(child)
-
-
 def run(module: Module, record: bool, *args: Any, **options: Any) -> tuple[Any, Any]:
     """What a module returns, and its pullback if it is to be recorded."""
     if record:
@@ -214,12 +217,8 @@ def check_one_way(name: str, part: Module) -> None:
 
 
 def check_frames(name: str, count: int) -> int:
-    """Return a number of frames, or raise `ValueError`."""
-    if not hasattr(count, "__index__"):
-        raise TypeError(f"{name} must be a whole number, got {count!r}")
-    if count < 0:
-        raise ValueError(f"{name} must be at least 0, got {count}")
-    return int(count)
+    """Return a number of frames."""
+    return check_count(name, count, 0)
 
 
 def split_state(name: str, state: Tree, entries: str, count: int) -> list[Tree]:
@@ -277,7 +276,15 @@ def add(a: Tree, b: Tree) -> Tree:
 
 def take_rows(tree: Tree, rows: Array) -> Tree:
     """Return the rows of every array `(..., B, H)`."""
-    return mapped(lambda array: np.asarray(array)[..., rows, :], tree)
+    return mapped(lambda array: read_rows("state", array)[..., rows, :], tree)
+
+
+def read_rows(name: str, value: npt.ArrayLike) -> Array:
+    """Return an array of rows `(..., H)`."""
+    array, _ = read(name, value)
+    if not array.ndim:
+        raise TypeError(f"{name} must hold arrays (..., H), got {short(value)}")
+    return array
 
 
 def put_rows(whole: Tree, part: Tree, rows: Array, batch: int) -> Tree:
@@ -294,7 +301,7 @@ def put_rows(whole: Tree, part: Tree, rows: Array, batch: int) -> Tree:
 
 
 def _lift(tree: Tree, batched: bool) -> Tree:
-    return tree if batched else mapped(lambda array: np.asarray(array)[..., None, :], tree)
+    return tree if batched else mapped(lambda array: read_rows("state", array)[..., None, :], tree)
 
 
 def _drop(tree: Tree, batched: bool) -> Tree:

@@ -10,15 +10,27 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from .arrays import Array, as_array, as_lengths, as_shape, check_count, check_size
+from .arrays import (
+    Array,
+    as_array,
+    as_lengths,
+    as_shape,
+    check_count,
+    check_flag,
+    check_size,
+    warn_ignored,
+)
 from .init import RecurrentInit
 from .kernels import Kernels, State, Targets
-from .module import taken
+from .module import check_width, taken
 from .regularisers import Masks, bernoulli, inverted, rate
 
 Pullback: TypeAlias = Callable[..., tuple[Array, State]]
 #: Where the gradients of a call go if not to `grads`, and what to do once they are there.
 _Gradients: TypeAlias = Callable[[], tuple[Targets, Callable[[], None]]]
+
+
+_PLAIN = {np.ndarray, type(None)}
 
 
 class Layers(Kernels):
@@ -43,8 +55,11 @@ class Layers(Kernels):
         self.input_size = check_size("input_size", input_size)
         self.num_layers = check_size("num_layers", num_layers)
         hidden_size = check_size("hidden_size", hidden_size)
-        self.dropout, self.bidirectional = rate("dropout", dropout), bool(bidirectional)
+        self.dropout = rate("dropout", dropout)
+        self.bidirectional = check_flag("bidirectional", bidirectional)
         self.directions = 2 if bidirectional else 1
+        if dropout and num_layers == 1:
+            warn_ignored("dropout", "several layers: it is applied between them (num_layers=1)")
         self.checkpoint = (
             checkpoint if isinstance(checkpoint, bool) else check_count("checkpoint", checkpoint)
         )
@@ -77,6 +92,11 @@ class Layers(Kernels):
         )
         return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{options})"
 
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        check_width(width, self.input_size)
+        return self.directions * self.output_size
+
     def __call__(
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
     ) -> tuple[Array, State]:
@@ -104,6 +124,8 @@ class Layers(Kernels):
         """
         try:
             h, c = state if self.has_cell_state and state is not None else (state, None)
+            if type(h) not in _PLAIN or type(c) not in _PLAIN:
+                return None  # a masked array, say, which the core takes for a plain one
             y, h, c, _, _ = self._layers[0].forward(x, h, c, None, None, False, self._expected)
         except (TypeError, ValueError):
             return None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_indices, as_integers, as_shape, check_count
+from .arrays import Array, as_integers, as_rows, as_shape, check_count, read
 from .checkpoint import leaves
 from .sequences import Tree, mapped
 
@@ -122,7 +122,7 @@ class Stream:
         if not isinstance(snapshot, Mapping) or mine != snapshot.keys():
             given = ", ".join(snapshot) if isinstance(snapshot, Mapping) else f"{snapshot!r:.80}"
             raise ValueError(f"snapshot must hold {', '.join(mine)}; got {given}")
-        parts = (np.asarray(snapshot[name]) for name in mine if name != "batch")
+        parts = (read(name, snapshot[name])[0] for name in mine if name != "batch")
         rows = as_integers("batch", snapshot["batch"])
         if rows.shape != ():
             raise ValueError(f"batch must be one number, got shape {rows.shape}")
@@ -136,10 +136,7 @@ class Stream:
 
     def _rows(self, rows: npt.ArrayLike) -> Array:
         """Return numbers of rows, given as such or as a mask, or refuse them."""
-        given = np.asarray(rows)
-        if given.dtype == np.bool_ and given.shape == (self.batch,):
-            return np.flatnonzero(given)
-        return as_indices("rows", rows, self.batch)
+        return as_rows("rows", rows, self.batch)
 
     # In what the kinds of streams differ. Arrays are (n, B, ...); a state has an entry for each
     # recurrent layer.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, check_size
+from .arrays import Array, as_indices, as_integers, check_kind, check_size
 from .batches import Batch, chunked
 from .chain import Chain
 from .configuration import Configured
@@ -28,7 +29,7 @@ class Vocabulary(Configured):
     """The characters that a model knows, each with its number: the place in `characters`."""
 
     def __init__(self, characters: str) -> None:
-        codes = _code_points(characters)
+        codes = _code_points("characters", characters)
         if not len(codes) or np.any(codes[1:] <= codes[:-1]):
             raise ValueError("a vocabulary is a string of different characters, in order")
         self.characters = characters
@@ -37,14 +38,14 @@ class Vocabulary(Configured):
     @classmethod
     def of(cls, text: str) -> Vocabulary:
         """Return the vocabulary of all characters in `text`."""
-        return cls("".join(sorted(set(text))))
+        return cls("".join(sorted(set(check_kind("text", text, str)))))
 
     def __len__(self) -> int:
         return len(self.characters)
 
     def encode(self, text: str) -> Array:
         """Return the characters' numbers, shape (N,); raises `ValueError` naming unknown ones."""
-        codes = _code_points(text)
+        codes = _code_points("text", text)
         ids = np.minimum(np.searchsorted(self._codes, codes), len(self) - 1)
         if np.any(self._codes[ids] != codes):
             unknown = "".join(sorted(set(text) - set(self.characters)))
@@ -52,12 +53,20 @@ class Vocabulary(Configured):
         return ids.astype(np.int32)  # texts are long: half the memory
 
     def decode(self, ids: Array) -> str:
-        """Return the characters with these numbers as a string."""
-        return "".join(self.characters[i] for i in ids)
+        """Return the characters with these numbers `(N,)` as a string."""
+        numbers = _in_a_row("ids", as_indices("ids", ids, len(self)))
+        return "".join(self.characters[i] for i in numbers.tolist())
 
 
-def _code_points(text: str) -> Array:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+def _code_points(name: str, text: str) -> Array:
+    encoded = check_kind(name, text, str).encode("utf-32-le", "surrogatepass")
+    return np.frombuffer(encoded, dtype="<u4")
+
+
+def _in_a_row(name: str, ids: Array) -> Array:
+    if ids.ndim != 1:
+        raise ValueError(f"{name} must have shape (N,), got {ids.shape}")
+    return ids
 
 
 def split(text: str, share: float = 0.9) -> tuple[str, str]:
@@ -76,7 +85,10 @@ def streams(ids: Array, batch: int, length: int, overlap: int = 0) -> list[Batch
 
     Raises `ValueError` if the text is too short to give each stream a target.
     """
+    ids = _in_a_row("ids", as_integers("ids", ids))
     targets = len(ids) - 1
+    if operator.index(overlap) < 0:
+        raise ValueError(f"overlap must be at least 0, got {overlap}")
     if targets < check_size("batch", batch) + overlap:
         raise ValueError(
             f"the text is too short: {len(ids)} characters, but {batch} streams"
@@ -120,8 +132,9 @@ class CharModel(Module):
         self, vocabulary: Vocabulary, config: CharConfig | None = None, *, seed: int | None = None
     ) -> None:
         super().__init__()
-        self.vocabulary = vocabulary
-        self.config = config = config or CharConfig()
+        config = CharConfig() if config is None else config
+        self.vocabulary = check_kind("vocabulary", vocabulary, Vocabulary)
+        self.config = check_kind("config", config, CharConfig)
         seeds = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)]
         cell = CELLS[config.cell]
         self.chain = Chain(

@@ -22,6 +22,8 @@ import numpy as np
 
 from .arrays import (
     Array,
+    check_count,
+    check_number,
     check_size,
     copy_into,
     fitting,
@@ -54,23 +56,28 @@ _NO_CHECKPOINT = " is not a training checkpoint of this trainer"
 
 
 def evaluate(model: Module, loss: Loss, batches: Iterable[BatchLike]) -> float:
-    """Return the mean loss per target that counts, with dropout off and states carried."""
+    """Return the mean loss per target that counts, with dropout off and states carried.
+
+    Where targets have weights, the mean is weighted by them.
+    """
     total = count = 0.0
     state: State = None
     for batch in (Batch(*item) for item in batches):
         args, options = _arguments(model, batch, state)
         output = model(*args, **options)
         y, state = output if model.recurrent else (output, None)
-        total += _total(loss, loss(y, batch.targets, batch.mask), batch)
-        count += batch.counted
+        batch = batch.masked(y, model)
+        counted = loss.counted(batch.targets, batch.mask)
+        total += _total(loss, loss(y, batch.targets, batch.mask), counted)
+        count += counted
     if not count:
         raise ValueError("there is nothing to evaluate: no batch holds a target that counts")
     return total / count
 
 
-def _total(loss: Loss, value: float, batch: Batch) -> float:
+def _total(loss: Loss, value: float, counted: float) -> float:
     """The sum over a batch of what `loss` reduced to `value`."""
-    return value if loss.reduction == "sum" else value * batch.counted
+    return value if loss.reduction == "sum" else value * counted
 
 
 def _arguments(model: Module, batch: Batch, state: State) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -129,7 +136,19 @@ class Trainer:
             raise TypeError(
                 "batches can be read only once: give a list, or a function that makes it"
             )
-        if clip_norm is not None and not clip_norm > 0:  # zero would let nothing be learnt
+        for name, given, needed in (
+            ("model", model, "zero_grad"),
+            ("loss", loss, "vjp"),
+            ("optimiser", optimiser, "step"),
+        ):
+            if not hasattr(given, needed):
+                kind = type(given).__name__
+                raise TypeError(f"{name} must have a method {needed}, got {kind}")
+        if not callable(batches) and not isinstance(batches, Iterable):
+            kind = type(batches).__name__
+            raise TypeError(f"batches must be an iterable or a function that makes it, got {kind}")
+        # Zero would let nothing be learnt.
+        if clip_norm is not None and not check_number("clip_norm", clip_norm) > 0:
             raise ValueError(f"clip_norm must be positive, or None for no bound, got {clip_norm}")
         self.model, self.loss, self.optimiser, self.batches = model, loss, optimiser, batches
         self.validate, self.clip_norm, self.metadata = validate, clip_norm, dict(metadata or {})
@@ -145,7 +164,7 @@ class Trainer:
         """A dict per record, of losses and speed since the one before.
 
         Its keys: step, epoch, train_loss, validation_loss (None without `validate`), seconds (in
-        all), targets, targets_per_second.
+        all), targets (or the sum of their weights), targets_per_second.
         """
         return self.progress.history
 
@@ -171,15 +190,20 @@ class Trainer:
         Every `validate_every` steps and at the end there is a validation, a record in the history
         and a checkpoint. "patience" ends the run after so many validations without a new best,
         "seconds" after so much time in this call; else it is "steps". `quiet` runs print nothing;
-        others a line for each record, and a progress bar with `show_progress`.
+        others a line for each record, and a progress bar with `show_progress`. `patience` without
+        `validate` raises `ValueError`.
 
         Ctrl-C ends it after the running step: the checkpoint is written and a `KeyboardInterrupt`
         raised that says so. A second Ctrl-C strikes at once. A training loss (or a norm to be
         clipped) that is not finite raises `FloatingPointError` before it reaches the parameters.
         """
+        check_count("steps", steps, 0)
         check_size("validate_every", validate_every)
-        deadline = time.perf_counter() + (seconds or math.inf)
-        limits, reason = Limits(steps, patience or math.inf, deadline), None
+        if patience is not None and self.validate is None:
+            raise ValueError("patience counts validations: it needs validate, or to be None")
+        most = math.inf if patience is None else check_count("patience", patience)
+        left = math.inf if seconds is None else check_number("seconds", seconds)
+        limits, reason = Limits(steps, most, time.perf_counter() + left), None
         with (
             held_interrupts() as interrupted,
             progress_bar(steps, self.progress.step, show=show_progress and not quiet) as bar,
@@ -204,6 +228,7 @@ class Trainer:
         self.model.zero_grad()
         output, model_pullback = self.model.vjp(*args, **options)
         y, state = output if self.model.recurrent else (output, None)
+        batch = batch.masked(y, self.model)
         loss, loss_pullback = self.loss.vjp(y, batch.targets, batch.mask)
         self._check_finite("training loss", loss)
         model_pullback(loss_pullback())
@@ -211,7 +236,8 @@ class Trainer:
             self._check_finite("gradient's norm", clip_grad_norm(self.model, self.clip_norm))
         self.optimiser.step()
         self._state = state
-        self._count(_total(self.loss, loss, batch), batch, time.perf_counter() - started)
+        counted = self.loss.counted(batch.targets, batch.mask)
+        self._count(_total(self.loss, loss, counted), counted, time.perf_counter() - started)
         return loss
 
     def restore_best(self) -> None:
@@ -313,11 +339,11 @@ class Trainer:
                 "lower the learning rate or clip the gradients"
             )
 
-    def _count(self, loss_sum: float, batch: Batch, seconds: float) -> None:
+    def _count(self, loss_sum: float, counted: float, seconds: float) -> None:
         progress = self.progress
         progress.step += 1
         progress.loss_sum += loss_sum
-        progress.targets += batch.counted
+        progress.targets += counted
         progress.update_seconds += seconds
         progress.seconds += seconds
 

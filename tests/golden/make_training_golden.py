@@ -15,6 +15,7 @@ import numpy as np
 
 FILE = Path(__file__).with_name("training.npz")
 STEPS = 12
+WEIGHT = [0.5, 2.0, 0.0, 1.0, 3.0]  # of the classes, or of the last axis
 
 
 class Case(NamedTuple):
@@ -28,8 +29,17 @@ LOSSES = {
     "softmax_sum": Case("SoftmaxCrossEntropy", {"reduction": "sum"}),
     "softmax_smooth": Case("SoftmaxCrossEntropy", {"label_smoothing": 0.1}),
     "softmax_all_smooth": Case("SoftmaxCrossEntropy", {"label_smoothing": 1.0, "reduction": "sum"}),
+    "softmax_weight": Case("SoftmaxCrossEntropy", {"weight": WEIGHT}),
+    "softmax_weight_smooth": Case(
+        "SoftmaxCrossEntropy", {"weight": WEIGHT, "label_smoothing": 0.2}
+    ),
+    "softmax_weight_sum": Case(
+        "SoftmaxCrossEntropy", {"weight": WEIGHT, "label_smoothing": 0.2, "reduction": "sum"}
+    ),
     "binary": Case("BinaryCrossEntropy", {}),
     "binary_sum": Case("BinaryCrossEntropy", {"reduction": "sum"}),
+    "binary_weight": Case("BinaryCrossEntropy", {"pos_weight": 3.0}),
+    "binary_weight_sum": Case("BinaryCrossEntropy", {"pos_weight": WEIGHT, "reduction": "sum"}),
     "squared": Case("MeanSquaredError", {}),
     "squared_sum": Case("MeanSquaredError", {"reduction": "sum"}),
 }
@@ -115,7 +125,9 @@ def main() -> None:
 def run_loss(torch: Any, case: Case) -> dict[str, np.ndarray]:
     """Loss and gradient, of all elements and of those in the mask."""
     given, results = loss_inputs(), {}
-    loss = getattr(torch.nn, TORCH_LOSSES[case.name])(**case.ours)
+    loss = getattr(torch.nn, TORCH_LOSSES[case.name])(
+        **{k: torch.tensor(v) if "weight" in k else v for k, v in case.ours.items()}
+    )
     targets = given["classes" if case.name == "SoftmaxCrossEntropy" else "values"]
     for kind, mask in (("all", np.ones_like(given["mask"])), ("masked", given["mask"])):
         x = torch.tensor(given["x"], requires_grad=True)

@@ -12,14 +12,14 @@ import numpy.typing as npt
 
 from .. import layers
 from ..activations import Elementwise, ReLU, Sigmoid, Softmax, Tanh
-from ..arrays import Array
+from ..arrays import Array, read
 from ..files import one_line
 from ..kernels import Kernels
-from ..module import Module
+from ..module import Module, walk
 from ..recurrent import GRU, LSTM, RNN
-from ..sequences import walk
 from ..stack import Layers
 from ..step import Step
+from .budget import Budget
 
 #: The classes by the names of their cells.
 CLASSES: dict[str, type[RNN | LSTM | GRU]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
@@ -97,35 +97,65 @@ def input_and_output(verify: Verify, random: Callable[[], Array]) -> tuple[Array
     return np.asarray(verify), None
 
 
-def random_input(module: Module, steps: int = 7, batch: int = 3) -> Array:
-    """Draw an input that the module takes."""
+def random_input(
+    module: Module, steps: int = 7, batch: int = 3, budget: Budget | None = None
+) -> Array:
+    """Draw an input that the module takes; the budget is asked before."""
     rng = np.random.default_rng(0)
     batch_first = any(getattr(part, "batch_first", False) for part in walk(module))
     axes = (batch, steps) if batch_first else (steps, batch)
+    shape, dtype, indices = _input_of(module, axes, batch)
+    if budget is not None:
+        budget.take("an input", shape, 8)
+    if indices:
+        return rng.integers(indices, size=shape)
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def _input_of(
+    module: Module, axes: tuple[int, int], batch: int
+) -> tuple[tuple[int, ...], Any, int]:
+    """The shape and dtype of an input, and below which number it is where it is one of indices."""
     for part in walk(module):
         if isinstance(part, layers.Embedding):
-            return rng.integers(part.num_embeddings, size=axes)
+            return axes, np.int64, part.num_embeddings
         if isinstance(part, Step):
-            return rng.standard_normal((batch, part.input_size)).astype(part.dtype)
+            return (batch, part.input_size), part.dtype, 0
         if isinstance(part, Layers):
-            return rng.standard_normal((*axes, part.input_size)).astype(part.dtype)
+            return (*axes, part.input_size), part.dtype, 0
         if isinstance(part, layers.Linear):
-            return rng.standard_normal((*axes, part.in_features)).astype(part.dtype)
+            return (*axes, part.in_features), part.dtype, 0
         if isinstance(part, layers.LayerNorm):
-            return rng.standard_normal((*axes, *part.normalized_shape)).astype(part.dtype)
-    return rng.standard_normal((*axes, 4)).astype(np.float32)
+            return (*axes, *part.normalized_shape), part.dtype, 0
+    return (*axes, 4), np.float32, 0
+
+
+#: What a damaged file raises on the walk through what it holds.
+_DAMAGE: tuple[type[Exception], ...]
+_DAMAGE = (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+#: How long a message about a file may be, and the part of it that one value may have.
+_MOST, _MOST_OF_A_VALUE = 380, 80
 
 
 @contextmanager
-def readable(unless: str, *more: type[Exception]) -> Iterator[None]:
-    """Make one `ValueError` of all that a damaged file raises on the walk through what it holds."""
-    damage: tuple[type[Exception], ...]
-    damage = (LookupError, TypeError, AttributeError, OverflowError, RecursionError, *more)
+def readable(name: str, fault: str, *more: type[Exception]) -> Iterator[None]:
+    """Make one `ValueError`, a line with the file's name, of all that a damaged file raises.
+
+    `fault` is said of what is no error on purpose.
+    """
+    damage = (*_DAMAGE, *more)
     try:
         yield
     except damage as error:
         said = str(error) if isinstance(error, ValueError) else repr(error)
-        raise ValueError(f"{unless}: {one_line(said)}") from error
+        raise ValueError(f"{name} {fault}: {one_line(said, _MOST)}") from error
+    except ValueError as error:
+        raise ValueError(f"{name}: {one_line(str(error), _MOST)}") from error
+
+
+def shown(value: object) -> str:
+    """What a message shows of a value from a file."""
+    return one_line(repr(value), _MOST_OF_A_VALUE)
 
 
 def regate(rows: Array, source: str, target: str) -> Array:
@@ -136,7 +166,7 @@ def regate(rows: Array, source: str, target: str) -> Array:
 
 def as_floats(name: str, value: npt.ArrayLike) -> Array:
     """Return an array of floats; float16 and bfloat16 become float32, which is exact."""
-    array = np.asarray(value)
+    array, _ = read(name, value)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype in TOLERANCE:
@@ -152,10 +182,24 @@ def dtype_of(arrays: Iterable[Array], dtype: npt.DTypeLike | None) -> np.dtype[A
 
 
 def filled(module: Module, params: Mapping[str, Array]) -> Any:
-    """Load parameters into a new module, in its own dtype; raises where names or shapes differ."""
+    """Load parameters into a new module, in its own dtype.
+
+    Raises `ValueError` where names or shapes differ, or numbers are too large for the dtype.
+    """
     dtypes = {name: mine.dtype for name, mine in module.params.items()}
-    module.load_state_dict({n: p.astype(dtypes.get(n, p.dtype)) for n, p in params.items()})
+    module.load_state_dict({n: _cast(n, p, dtypes.get(n, p.dtype)) for n, p in params.items()})
     return module
+
+
+def _cast(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
+    """Return an array in a dtype that may be narrower, which must not make numbers infinite."""
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore"):
+        narrow = array.astype(dtype)
+    if (np.isinf(narrow) > np.isinf(array)).any():
+        raise ValueError(f"{name} has numbers too large for {dtype}: ask for a wider dtype")
+    return narrow
 
 
 def activation_layer(activation: Any) -> Module | None:
@@ -210,7 +254,7 @@ def check_representable(where: str, layer: Module, allowed: Sequence[str]) -> di
 
 def refusal(where: str, what: str) -> ValueError:
     """The error that says what cannot be converted."""
-    return ValueError(f"{where} cannot represent {what}")
+    return ValueError(f"{where} cannot represent {one_line(what, 240)}")
 
 
 def chain_of(modules: Sequence[Module]) -> Any:

@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from ..arrays import Array
 from ..bidirectional import Bidirectional, Reversed
+from ..files import one_line
 from ..layers import Dropout, Embedding, LayerNorm, Linear
 from ..module import Module
 from ..readout import Readout
 from ..reference import keras as oracle
 from ..reference.keras import KerasLayer
 from . import common
-from .common import CLASSES, GATES, Report, Verify, refusal
+from .common import CLASSES, GATES, Report, Verify, refusal, shown
 
 #: Keras's classes: our names of their cells, and the order of their gates in our letters.
 CELLS = {"SimpleRNN": ("rnn", "h"), "LSTM": ("lstm", "ifgo"), "GRU": ("gru", "zrn")}
@@ -49,7 +50,8 @@ def from_keras(
     A file (h5py reads it, the extra "convert") holds a Sequential model or a Functional one without
     branches, of SimpleRNN, LSTM, GRU, Bidirectional, Dense, Embedding, LayerNormalization, Dropout
     and activations; it becomes a `Chain`, or the layer alone. A layer that returns its last output
-    only becomes a `Readout`. Anything else raises `ValueError` naming it. lengths=True takes
+    only becomes a `Readout`. Anything else raises `ValueError` naming it, and so do links to other
+    files and what asks for memory out of proportion to the file. lengths=True takes
     Masking and mask_zero for granted: the caller gives `lengths` in the place of masks.
 
     What concerns training alone (initialisers, dropout inside of layers) is left behind. verify: as
@@ -112,7 +114,7 @@ def activation_name(name: Any, version: int = 3) -> Any:
     same = ("tanh", "sigmoid", "relu", "softmax", "elu", "selu", "softsign", "softplus")
     translated |= {name: name for name in (*same, "exponential", "identity")}
     if not isinstance(name, str | None) or name not in translated:
-        raise refusal("rnncore", f"the Keras activation {name!r}")
+        raise refusal("rnncore", f"the Keras activation {shown(name)}")
     return translated[name]
 
 
@@ -124,7 +126,7 @@ def _from_weights(
         shapes = ", ".join(str(array.shape) for array in weights)
         raise ValueError(
             "weights must be kernel, recurrent kernel and, it may be, bias, of one direction or "
-            f"two; got arrays of shapes {shapes or 'none at all'}"
+            f"two; got arrays of shapes {one_line(shapes, 200) or 'none at all'}"
         )
     per_direction = len(weights) // 2 if len(weights) in (4, 6) else len(weights)
     kind = _kind(weights[0], weights[1], cell)
@@ -206,7 +208,9 @@ def _shaped(layer: KerasLayer, axes: list[int]) -> list[Array]:
     """A layer's arrays, whose numbers of axes are these; the last may be missing."""
     found = [array.ndim for array in layer.weights]
     if not found or found != axes[: len(found)]:
-        raise ValueError(f"{layer.kind} {layer.name!r} has arrays of {found} axes, expected {axes}")
+        raise ValueError(
+            f"{layer.kind} {shown(layer.name)} has arrays of {found} axes, expected {axes}"
+        )
     return layer.weights
 
 
@@ -218,7 +222,7 @@ def _single(layer: KerasLayer, options: dict[str, Any]) -> list[Module]:
         module = Reversed(module)
     if config["return_sequences"]:
         if config.get("go_backwards"):  # Keras leaves the outputs in the order they were made in
-            raise refusal("rnncore", f"{layer.kind} {layer.name!r} with go_backwards=True")
+            raise refusal("rnncore", f"{layer.kind} {shown(layer.name)} with go_backwards=True")
         return [module]
     return [Readout(module)]
 
@@ -228,7 +232,10 @@ def _bidirectional(layer: KerasLayer, options: dict[str, Any]) -> list[Module]:
     (kind, ahead), (behind_kind, behind) = layer.config["parts"]
     merge = layer.config["merge_mode"]
     if merge not in _MERGES:
-        raise refusal("rnncore", f"Bidirectional {layer.name!r} with merge_mode={merge!r}")
+        raise refusal(
+            "rnncore",
+            f"Bidirectional {shown(layer.name)} with merge_mode={shown(merge)}",
+        )
     half = len(layer.weights) // 2
     weights = layer.weights[:half], layer.weights[half:]
     same = ("activation", "recurrent_activation", "reset_after", "use_bias")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -11,6 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,13 @@ import numpy as np
 from ..arrays import Array
 from ..reference.keras import KerasLayer
 from . import common
-from .common import as_floats, refusal
+from .budget import RATIO, Budget
+from .common import as_floats, refusal, shown
+from .hdf5 import Hdf5, opened
 from .keras import CELLS, activation_name
 
 _ARRAYS, _CONFIG, _METADATA = "model.weights.h5", "config.json", "metadata.json"
-_MOST_BYTES = 1 << 32
+_WEIGHTS = "model_weights"
 
 #: Settings without a meaning for what a loaded layer computes.
 _IMPLIED = {
@@ -36,6 +38,11 @@ _IMPLIED = {
 _TRAINING = ("_initializer", "_regularizer", "_constraint")
 _ACTIVATIONS = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu", "Softmax": "softmax"}
 
+#: The layers that are known, but for TimeDistributed, which is taken apart.
+_KINDS = {
+    *("Activation", "Bidirectional", "Dense", "Dropout", "Embedding", "InputLayer"),
+    *("LayerNormalization", "Masking", *CELLS, *_ACTIVATIONS),
+}
 
 #: What a damaged file makes h5py, zipfile and json raise.
 _DAMAGE = (
@@ -48,39 +55,53 @@ def readable(path: str | os.PathLike[str]) -> AbstractContextManager[None]:
     """Make one `ValueError` of all that a damaged file raises, while it is read and understood."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no such model file: {os.fspath(path)}")
-    return common.readable(f"{os.fspath(path)} is not a readable Keras model", *_DAMAGE)
+    return common.readable(os.fspath(path), "is not a readable Keras model", *_DAMAGE)
 
 
 def read_model(path: str | os.PathLike[str], lengths: bool) -> list[KerasLayer]:
     """Read the layers of a saved model, in order."""
-    name = os.fspath(path)
-    return _read_zip(name, lengths) if zipfile.is_zipfile(path) else _read_h5(name, lengths)
+    name, budget = os.fspath(path), Budget(os.path.getsize(path))
+    read = _read_zip if zipfile.is_zipfile(path) else _read_h5
+    return read(name, budget, lengths)
 
 
-def _read_h5(name: str, lengths: bool) -> list[KerasLayer]:
-    with _import_h5py().File(name, "r") as file:
-        config = file.attrs.get("model_config")
-        if config is None or "model_weights" not in file:
-            raise ValueError(f"{name} has no model_config: save the whole model, not its weights")
-        version = file.attrs.get("keras_version", file["model_weights"].attrs.get("keras_version"))
-        find = _by_name(file["model_weights"])
-        return list(_described(json.loads(config), _major(version), lengths, find))
+def _read_h5(name: str, budget: Budget, lengths: bool) -> list[KerasLayer]:
+    with opened(Path(name).read_bytes(), budget) as file:
+        config = file.attribute("", "model_config")
+        if config is None or _WEIGHTS not in file:
+            raise ValueError("it has no model_config: save the whole model, not its weights")
+        version = file.attribute("", "keras_version") or file.attribute(_WEIGHTS, "keras_version")
+        return list(_described(_parsed(config, budget), _major(version), lengths, _by_name(file)))
 
 
-def _read_zip(name: str, lengths: bool) -> list[KerasLayer]:
+def _read_zip(name: str, budget: Budget, lengths: bool) -> list[KerasLayer]:
     with zipfile.ZipFile(name) as archive:
-        held = {info.filename: info for info in archive.infolist()}
-        for needed in (_CONFIG, _ARRAYS):
-            if needed not in held:
-                raise ValueError(f"{name} is no Keras model: it has no {needed}")
-            if held[needed].file_size > _MOST_BYTES:
-                raise ValueError(f"{name}: {needed} has {held[needed].file_size} bytes")
-        config = json.loads(archive.read(_CONFIG))
-        metadata = json.loads(archive.read(_METADATA)) if _METADATA in held else {}
-        arrays = io.BytesIO(archive.read(_ARRAYS))
-        with _import_h5py().File(arrays, "r") as file:
+        config = _parsed(_member(archive, _CONFIG, budget), budget)
+        arrays = _member(archive, _ARRAYS, budget)
+        metadata: dict[str, Any] = {}
+        if _METADATA in archive.namelist():
+            metadata = _parsed(_member(archive, _METADATA, budget), budget)
+        with opened(arrays, budget) as file:
             version = _major(metadata.get("keras_version"))
             return list(_described(config, version, lengths, _by_class(file)))
+
+
+def _member(archive: zipfile.ZipFile, name: str, budget: Budget) -> bytes:
+    """Unpack one file of a .keras file."""
+    if name not in archive.namelist():
+        raise ValueError(f"it is no Keras model: it has no {name}")
+    info = archive.getinfo(name)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is packed in a way that is not read")
+    budget.take(name, (info.file_size,))
+    with archive.open(info) as file:
+        return file.read(info.file_size)  # the number keeps it from unpacking more than that
+
+
+def _parsed(text: str | bytes, budget: Budget) -> Any:
+    """What a text of JSON says: its objects are many times as large as it is."""
+    budget.check("a configuration", (RATIO * len(text),))
+    return json.loads(text)
 
 
 def _major(version: Any) -> int:
@@ -89,35 +110,26 @@ def _major(version: Any) -> int:
     return int(found[0]) if found else 2
 
 
-def _import_h5py() -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise ImportError(
-            "reading Keras models needs h5py: pip install 'rnncore[convert]'"
-        ) from error
-    return h5py
-
-
 #: From a class and a name to a layer's arrays.
 _Find = Callable[[str, str], list[Array]]
 
 
-def _by_name(group: Any) -> _Find:
+def _by_name(file: Hdf5) -> _Find:
     """The arrays of an .h5 file lie under the layers' names, in the order that it tells."""
 
     def find(kind: str, name: str) -> list[Array]:
-        if name not in group:
+        path = f"{_WEIGHTS}/{name}"
+        if path not in file:
             return []
         names = [
-            n.decode() if isinstance(n, bytes) else n for n in group[name].attrs["weight_names"]
+            n.decode() if isinstance(n, bytes) else n for n in file.attribute(path, "weight_names")
         ]
-        return [as_floats(n, np.asarray(group[name][n])) for n in names]
+        return [as_floats(n, file.array(f"{path}/{n}")) for n in names]
 
     return find
 
 
-def _by_class(file: Any) -> _Find:
+def _by_class(file: Hdf5) -> _Find:
     """Those of a .keras file under the classes' names, numbered where a class occurs again."""
     root = next((r for r in ("layers", "_layer_checkpoint_dependencies") if r in file), None)
     seen: Counter[str] = Counter()
@@ -132,9 +144,8 @@ def _by_class(file: Any) -> _Find:
         arrays = []
         for part in inside.get(kind, ["."]):
             path = f"{own}/vars" if part == "." else f"{own}/{part}/vars"
-            variables = file.get(path, {})
-            for key in sorted(variables, key=int):
-                arrays.append(as_floats(f"{path}/{key}", np.asarray(variables[key])))
+            for key in sorted(file.names(path), key=int):
+                arrays.append(as_floats(f"{path}/{key}", file.array(f"{path}/{key}")))
         return arrays
 
     return find
@@ -148,18 +159,20 @@ def _described(
     if model["class_name"] in ("Functional", "Model"):
         _check_line(described, config)
     elif model["class_name"] != "Sequential":
-        raise refusal("rnncore", f"a Keras model of class {model['class_name']!r}")
+        raise refusal("rnncore", f"a Keras model of class {shown(model['class_name'])}")
     for entry in described:
         kind, own = entry["class_name"], entry["config"]
         name = own.get("name", kind)
         _check_origin(kind, name, entry)
+        if kind != "TimeDistributed":
+            _check_kind(kind, name)
         arrays = find(kind, name)
         if kind == "TimeDistributed":  # every layer here treats the time steps alike
             _check_settings(kind, own, lengths)
             _check_origin(kind, name, own["layer"])
             kind, own = own["layer"]["class_name"], own["layer"]["config"]
             if kind != "Dense":
-                raise refusal("rnncore", f"TimeDistributed {name!r} of {kind}")
+                raise refusal("rnncore", f"TimeDistributed {shown(name)} of {kind}")
         yield from _layer(kind, name, own, version, lengths, arrays)
 
 
@@ -167,7 +180,7 @@ def _check_origin(kind: str, name: str, entry: dict[str, Any]) -> None:
     """Refuse a class of somebody's own, which may have the name of one of Keras's."""
     module = entry.get("module") or "keras"  # older files do not tell
     if module.split(".")[0] not in ("keras", "tf_keras", "tensorflow"):
-        raise refusal("rnncore", f"{kind} {name!r} of the module {module!r}")
+        raise refusal("rnncore", f"{kind} {shown(name)} of the module {shown(module)}")
 
 
 def _check_line(layers: list[dict[str, Any]], config: dict[str, Any]) -> None:
@@ -178,7 +191,7 @@ def _check_line(layers: list[dict[str, Any]], config: dict[str, Any]) -> None:
         if sources != wanted:
             raise refusal(
                 "rnncore",
-                f"a Keras model with branches: {layer['config']['name']!r} reads {sources}",
+                f"a Keras model with branches: {shown(layer['config']['name'])} reads {sources}",
             )
 
 
@@ -202,6 +215,7 @@ def _layer(
     kind: str, name: str, config: dict[str, Any], version: int, lengths: bool, arrays: list[Array]
 ) -> Iterator[KerasLayer]:
     """One layer with its settings in our terms; none for what does nothing."""
+    _check_kind(kind, name)
     _check_settings(kind, config, lengths)
     if kind in _ACTIVATIONS:
         activation = _activation_of(kind, name, config, version)
@@ -214,8 +228,12 @@ def _layer(
         yield KerasLayer(kind, name, config, _gains(name, config, arrays))
     elif kind in ("Dropout", "Embedding"):
         yield KerasLayer(kind, name, config, arrays)
-    elif kind not in ("InputLayer", "Masking"):
-        raise refusal("rnncore", f"the Keras layer {kind} {name!r}")
+
+
+def _check_kind(kind: str, name: str) -> None:
+    """Refuse a layer that is not known, before anything is said of its settings."""
+    if kind not in _KINDS:
+        raise refusal("rnncore", f"the Keras layer {kind} {shown(name)}")
 
 
 def _check_settings(kind: str, config: dict[str, Any], lengths: bool) -> None:
@@ -230,7 +248,7 @@ def _check_settings(kind: str, config: dict[str, Any], lengths: bool) -> None:
         if key in _IMPLIED or key.endswith(_TRAINING):
             continue
         if value not in (None, False, 0, [], {}):
-            raise refusal("rnncore", f"{kind} {config.get('name', '')!r} with {key}={value!r}")
+            raise refusal("rnncore", f"{kind} {config.get('name', '')!r} with {key}={shown(value)}")
 
 
 def _translated(config: dict[str, Any], version: int) -> dict[str, Any]:
@@ -248,17 +266,17 @@ def _both(name: str, config: dict[str, Any], version: int, lengths: bool) -> dic
         kind, own = part["class_name"], part["config"]
         _check_origin(kind, name, part)
         if kind not in CELLS:
-            raise refusal("rnncore", f"Bidirectional {name!r} of {kind}")
+            raise refusal("rnncore", f"Bidirectional {shown(name)} of {kind}")
         _check_settings(kind, own, lengths)
         if bool(own.get("go_backwards")) != (backwards and part is not ahead):
-            raise refusal("rnncore", f"Bidirectional {name!r} whose layers run the other way")
+            raise refusal("rnncore", f"Bidirectional {shown(name)} whose layers run the other way")
         parts.append((kind, _translated(own, version) | {"go_backwards": backwards}))
     return {"parts": parts, "merge_mode": config["merge_mode"]}
 
 
 def _activation_of(kind: str, name: str, config: dict[str, Any], version: int) -> Any:
     if kind == "Softmax" and config.get("axis", -1) != -1:
-        raise refusal("rnncore", f"Softmax {name!r} with axis={config['axis']}")
+        raise refusal("rnncore", f"Softmax {shown(name)} with axis={shown(config['axis'])}")
     slope = config.get("negative_slope", config.get("alpha"))
     slope = slope["value"] if isinstance(slope, dict) else slope
     if kind == "ReLU":
@@ -271,9 +289,11 @@ def _activation_of(kind: str, name: str, config: dict[str, Any], version: int) -
 def _gains(name: str, config: dict[str, Any], arrays: list[Array]) -> list[Array]:
     """Gain and bias of a LayerNormalization, ones or zeros for what it does without."""
     if config.get("axis", -1) not in (-1, [-1], 2, [2]):  # Keras 2 counts from the front
-        raise refusal("rnncore", f"LayerNormalization {name!r} with axis={config['axis']}")
+        raise refusal(
+            "rnncore", f"LayerNormalization {shown(name)} with axis={shown(config['axis'])}"
+        )
     if not arrays:
-        raise refusal("rnncore", f"LayerNormalization {name!r} without center and scale")
+        raise refusal("rnncore", f"LayerNormalization {shown(name)} without center and scale")
     left = iter(arrays)
     gamma = next(left) if config.get("scale", True) else np.ones_like(arrays[0])
     beta = next(left) if config.get("center", True) else np.zeros_like(arrays[0])

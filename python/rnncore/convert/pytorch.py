@@ -27,6 +27,8 @@ from . import common
 from .common import GATES, Report, Verify, refusal
 
 _CELLS = {"rnn": RNNCell, "lstm": LSTMCell, "gru": GRUCell}
+#: Names of entries whose weights torch computes from others.
+_COMPUTED = re.compile(r".*(?:weight|bias)\w*_[gv]|(?:.*\.)?parametrizations\..*")
 _RECURRENT = re.compile(r"(.*?)((?:weight|bias)_(?:ih|hh|hr))(?:_l(\d+)(_reverse)?)?")
 
 State = Mapping[str, npt.ArrayLike]
@@ -126,6 +128,7 @@ def _only_prefix(state: dict[str, Array]) -> str:
     matches = {name: _RECURRENT.fullmatch(name) for name in state}
     found = list(dict.fromkeys(m[1] for m in matches.values() if m))
     others = [name for name, match in matches.items() if not match]
+    _check_given([name for name in others if _RECURRENT.match(name)])
     if len(found) != 1 or others:
         layers = listed(name.removesuffix(".") for name in found)
         raise ValueError(
@@ -153,12 +156,25 @@ def _layer(
     if not own:
         raise ValueError(f"no entry begins with {start!r}; there are {listed(state)}")
     dtype = common.dtype_of(own.values(), dtype)
+    _check_given([start + name for name in own])
     if "weight" in own:
         return _plain(start, own, is_first, dtype)
     strange = [start + name for name in own if not _own_name(name)]
     if strange:
         raise refusal("rnncore", f"the entries {', '.join(strange)}")
     return _recurrent(start, own, cell, batch_first, dtype, options)
+
+
+def _check_given(names: Sequence[str]) -> None:
+    """Refuse entries of weight_norm and other parametrizations: they are not the weights."""
+    computed = [name for name in names if _COMPUTED.fullmatch(name)]
+    if computed:
+        raise ValueError(
+            f"the entries {one_line(', '.join(computed), 200)} are of weight_norm or another "
+            "parametrization: before state_dict() call torch.nn.utils.remove_weight_norm(module, "
+            "name), or torch.nn.utils.parametrize.remove_parametrizations(module, name), for each "
+            "weight that has one"
+        )
 
 
 def _own_name(name: str) -> bool:

@@ -20,7 +20,7 @@ from ..module import Module
 from ..recurrent import GRU, LSTM
 from ..reference.keras import KerasLayer
 from . import common
-from .common import GATES, Report, Verify, refusal
+from .common import GATES, Report, Verify, refusal, shown
 from .keras import CELLS, from_layers, verify_layers
 
 _KINDS = {"dense": "Dense", "time-distributed-dense": "Dense", "lstm": "LSTM", "gru": "GRU"}
@@ -79,7 +79,9 @@ def to_rtneural(
 
 
 def _readable(path: str | os.PathLike[str]) -> AbstractContextManager[None]:
-    return common.readable(f"{os.fspath(path)} cannot be read as an RTNeural model", ValueError)
+    if os.path.exists(path) and not os.path.isfile(path):  # a device may never end
+        raise ValueError(f"{os.fspath(path)} is not a file")
+    return common.readable(os.fspath(path), "cannot be read as an RTNeural model", ValueError)
 
 
 def _read(path: str | os.PathLike[str]) -> list[KerasLayer]:
@@ -95,10 +97,12 @@ def _read(path: str | os.PathLike[str]) -> list[KerasLayer]:
 
 def _described(name: str, entry: dict[str, Any]) -> Iterator[KerasLayer]:
     kind, activation = entry["type"], entry.get("activation") or ""
-    weights = [np.asarray(array, np.float64) for array in entry.get("weights") or []]
+    weights = [_numbers(name, array) for array in entry.get("weights") or []]
     if kind in ("lstm", "gru"):
         if activation not in ("", "tanh"):
-            raise refusal("rnncore", f"{name}: RTNeural's {kind} with activation {activation!r}")
+            raise refusal(
+                "rnncore", f"{name}: RTNeural's {kind} with activation {shown(activation)}"
+            )
         config = {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True}
         config |= {"reset_after": True, "return_sequences": True}
         wanted = (2, 2, 1) if kind == "lstm" else (2, 2, 2)
@@ -116,10 +120,18 @@ def _described(name: str, entry: dict[str, Any]) -> Iterator[KerasLayer]:
         raise refusal("rnncore", f"{name}: RTNeural's {kind}")
 
 
+def _numbers(name: str, value: Any) -> Array:
+    """An array of what JSON says; NumPy alone would take texts and null for numbers too."""
+    array = np.asarray(value, object)
+    if not set(map(type, array.flat)) <= {int, float}:
+        raise ValueError(f"{name}: weights must be numbers, in rows of equal length")
+    return array.astype(np.float64)
+
+
 def _activation(name: str, activation: str) -> Iterator[KerasLayer]:
     if activation:
         if activation not in _ACTIVATIONS:
-            raise refusal("rnncore", f"{name}: RTNeural's activation {activation!r}")
+            raise refusal("rnncore", f"{name}: RTNeural's activation {shown(activation)}")
         yield KerasLayer("Activation", name, {"activation": activation}, [])
 
 

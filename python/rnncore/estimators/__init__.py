@@ -3,8 +3,21 @@
     model = make_pipeline(SequenceScaler(), SequenceClassifier(cell="gru", random_state=0))
     cross_val_score(model, X, y)
 
-X is a 3-D array (N, T, I), a list of N arrays (T_n, I) with lengths of their own, or a 2-D array
-(N, I) of sequences of one step. Needs scikit-learn: pip install 'rnncore[estimators]'.
+X is one of these; anything else raises `ValueError`, or `TypeError` if it is no array at all.
+
+- A 3-D array (N, T, I).
+- A list, a tuple, a 1-D array of objects or a Series of N arrays (T_n, I), each with a length of
+  its own, that may be 0: the answer then comes from the zero state. Frames of pandas and polars
+  serve as arrays; all must have the same columns in the same order.
+- A table: a 2-D array, a frame or a list of lists of numbers, (N, I). It is N sequences of one
+  step, for an estimator that was fitted on a table. One that was fitted on sequences refuses it, as
+  a `Forecaster` without y does: it may be one series, which is given as [X].
+
+1-D arrays (T,) are refused: a series of one feature is x[:, None]. What comes back for each step
+has the form of X: an array, a list of arrays, or an array of objects.
+
+`feature_names_in_` holds the columns of frames, where X was such: others, or another order, raise
+`ValueError`. Needs scikit-learn: pip install 'rnncore[estimators]'.
 """
 
 try:

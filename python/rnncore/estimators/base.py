@@ -23,9 +23,11 @@ from ..losses import Loss, length_mask
 from ..module import Module
 from ..optim import AdamW
 from ..readout import Readout
+from ..regularisers import rate
 from ..stack import Layers
 from ..training import Trainer, evaluate
 from .sequences import Sequences, read
+from .weights import ByWeight, check_weights, evened, mean_weight
 
 #: Sequences at a time where nothing is learnt.
 AT_ONCE = 256
@@ -46,7 +48,8 @@ class SequenceEstimator(BaseEstimator):
     - random_state, as in scikit-learn; verbose: a progress bar and a line for every pass
 
     After a fit: `network_`, a module; `n_iter_`, passes made; `history_`, a dict per pass with
-    epoch, step, train_loss, validation_loss, seconds; `n_features_in_`.
+    epoch, step, train_loss, validation_loss, seconds; `n_features_in_`, and `feature_names_in_` if
+    X has names of columns. Which forms of X there are: `rnncore.estimators`.
     """
 
     cell: str = "lstm"
@@ -70,18 +73,21 @@ class SequenceEstimator(BaseEstimator):
     #: What a loss is counted in, for the picture.
     _unit: ClassVar[str] = "nats"
 
-    def fit(self, X: Any, y: Any) -> Any:
-        """Learn from sequences X and targets y, forgetting what was learnt before."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Learn from sequences X and targets y, forgetting what was learnt before.
+
+        sample_weight `(N,)`: how much each sequence counts, at least 0; 0 is as if it were absent.
+        """
         self.__dict__.pop(
             "network_", None
         )  # a fit that fails leaves nothing that would mix with it
-        x, targets = self._load(X, y, first=True)
+        x, targets = self._load(X, y, sample_weight, first=True)
         self._make_network(self._outputs(targets))
         return self._train(x, targets, self.max_iter, self.early_stopping)
 
-    def _partial_fit(self, X: Any, y: Any, classes: Any = None) -> Any:
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Any:
         first = not hasattr(self, "network_")
-        x, targets = self._load(X, y, first=first, classes=classes)
+        x, targets = self._load(X, y, sample_weight, first=first, classes=classes)
         if first:
             self._make_network(self._outputs(targets))
         return self._train(x, targets, 1, early_stopping=False)
@@ -112,8 +118,10 @@ class SequenceEstimator(BaseEstimator):
         return Readout(layer)
 
     def _batch(self, x: Sequences, targets: Any, rows: Array) -> Batch:
-        inputs, lengths = x.pick(rows).padded()
-        return Batch(inputs, targets[rows], lengths)
+        part = x.pick(rows)
+        inputs, lengths = part.padded()
+        weights = None if part.weights is None else part.weights.astype(self.dtype)
+        return Batch(inputs, targets[rows], lengths, weights)
 
     def _split(self, count: int, stratify: Array | None) -> tuple[Array, Array]:
         """Return rows to learn from, and rows to validate on."""
@@ -131,24 +139,39 @@ class SequenceEstimator(BaseEstimator):
 
     # What all do alike.
 
-    def _load(self, X: Any, y: Any, *, first: bool, classes: Any = None) -> tuple[Sequences, Any]:
-        x = self._sequences(X, first)
-        return x, self._targets(x, y, first, classes)
+    def _load(
+        self, X: Any, y: Any, sample_weight: Any = None, *, first: bool, classes: Any = None
+    ) -> tuple[Sequences, Any]:
+        x = self._sequences(X, first, sample_weight)
+        targets = self._targets(x, y, first, classes)
+        return self._weighed(x, targets), targets
 
-    def _sequences(self, X: Any, first: bool) -> Sequences:
-        return read(self, X, reset=first, dtype=self.dtype)
+    def _sequences(self, X: Any, first: bool, sample_weight: Any = None) -> Sequences:
+        return self._with_weights(read(self, X, reset=first, dtype=self.dtype), sample_weight)
+
+    def _with_weights(self, x: Sequences, sample_weight: Any) -> Sequences:
+        return x._replace(weights=check_weights(sample_weight, len(x.lengths)))
+
+    def _weighed(self, x: Sequences, targets: Any) -> Sequences:
+        """Return x with weights of about 1, those of classes in them."""
+        return x if x.weights is None else x._replace(weights=evened(x.weights))
+
+    def _rows(self, x: Sequences) -> Array:
+        """Return the sequences that there is something to learn from, or to tell of."""
+        return np.arange(len(x.lengths)) if x.weights is None else np.flatnonzero(x.weights)
 
     def _make_network(self, outputs: int) -> None:
         if self.cell not in CELLS:
             raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {self.cell!r}")
         seed = np.random.SeedSequence(check_random_state(self.random_state).randint(2**31))
         self._rng, *parts = (np.random.default_rng(part) for part in seed.spawn(4))
+        dropout = rate("dropout", self.dropout)
         recurrence = CELLS[self.cell](
             self.n_features_in_,
             self.hidden_size,
             self.num_layers,
             batch_first=True,
-            dropout=self.dropout,
+            dropout=dropout if self.num_layers > 1 else 0.0,
             bidirectional=self.bidirectional,
             dtype=self.dtype,
             seed=parts[0],
@@ -165,15 +188,20 @@ class SequenceEstimator(BaseEstimator):
         self.history_: list[dict[str, Any]] = []
 
     def _train(self, x: Sequences, targets: Any, passes: int, early_stopping: bool) -> Any:
-        count, size = len(x.lengths), check_size("batch_size", self.batch_size)
-        loss, model = self._loss(), self._learner()
-        rows = held_out = np.arange(count)
+        size, model = check_size("batch_size", self.batch_size), self._learner()
+        loss: Loss = self._loss()
+        rows = held_out = self._rows(x)
         if early_stopping:
             if not 0 < self.validation_fraction < 1:
                 raise ValueError(
                     f"validation_fraction must be between 0 and 1, got {self.validation_fraction}"
                 )
-            rows, held_out = self._split(count, self._strata(targets))
+            strata = self._strata(targets)
+            parts = self._split(len(rows), None if strata is None else strata[rows])
+            rows, held_out = (rows[part] for part in parts)
+        if x.weights is not None or x.step_weights is not None:
+            masks = (self._batch(x, targets, part).mask for part in _parts(rows, AT_ONCE))
+            loss = ByWeight(loss, mean_weight(masks))
         self._optimiser.lr = self.learning_rate
 
         def epoch(rng: np.random.Generator) -> Iterator[Batch]:
@@ -194,10 +222,11 @@ class SequenceEstimator(BaseEstimator):
             seed=self._rng,
         )
         updates = -(-len(rows) // size)
+        patience = check_size("n_iter_no_change", self.n_iter_no_change)
         trainer.fit(
             check_size("max_iter", passes) * updates,
             validate_every=updates,
-            patience=check_size("n_iter_no_change", self.n_iter_no_change),
+            patience=patience if early_stopping else None,
             show_progress=bool(self.verbose),
             quiet=not self.verbose,
         )
@@ -221,8 +250,8 @@ class SequenceEstimator(BaseEstimator):
         """Check X and return its sequences and the network's outputs, over them or all steps."""
         check_is_fitted(self, "network_")
         x = self._sequences(X, first=False)
-        outputs = []
-        for part in x.batches(AT_ONCE):
+        outputs, rows = [], self._rows(x)
+        for part in x.batches(rows if len(rows) else np.arange(1), AT_ONCE):
             inputs, lengths = part.padded()
             out, _ = self.network_(inputs, lengths=lengths)
             if out.ndim == 3:

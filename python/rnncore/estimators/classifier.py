@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, validate_data
+from sklearn.utils.validation import check_consistent_length
 
 from ..arrays import Array
 from ..batches import Batch
@@ -17,22 +17,32 @@ from ..module import Module
 from ..stack import Layers
 from .base import SequenceEstimator, WholeSequence
 from .sequences import Sequences
+from .targets import as_labels, check_has_targets
+from .weights import check_weights, class_factors, evened
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Labels(ClassifierMixin, SequenceEstimator):
-    """What estimators of labels share: numbers for them, and their probabilities."""
+    """What estimators of labels share: numbers for them, and their probabilities.
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Any:
+    class_weight: how much the labels of each class count; None: all alike; a dict by label; or
+    "balanced": as much as makes all classes have the same weight. It multiplies sample_weight. The
+    other parameters: `SequenceEstimator`.
+    """
+
+    class_weight: Any = None
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
         """Make one pass over X and y, going on from what was learnt before.
 
         classes: all labels that there will be, for the first call, if its y lacks some.
         """
-        return self._partial_fit(X, y, classes)
+        return self._partial_fit(X, y, sample_weight, classes)
 
-    def _number(self, y: Any, first: bool, classes: Any) -> Array:
-        """Return each label's place in `classes_`."""
-        y = validate_data(self, y=y)
-        check_classification_targets(y)
+    def _number(self, y: Any, weights: Array | None, first: bool, classes: Any) -> Array:
+        """Return each label's place in `classes_`; what has no weight may have any place."""
+        labels = as_labels(y)
+        y = labels if weights is None else labels[weights > 0]
         known = np.unique(y if classes is None else classes)
         if first:
             self.classes_ = known
@@ -41,8 +51,19 @@ class Labels(ClassifierMixin, SequenceEstimator):
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
             raise ValueError(f"y has labels that are not among the classes: {unknown}")
-        places: Array = np.searchsorted(self.classes_, y)
+        places: Array = np.searchsorted(self.classes_, labels)
         return places
+
+    def _factors(self, targets: Array, weights: Array | None) -> Array | None:
+        """Return sample weights times those of classes, for each target, of about 1."""
+        counted = slice(None) if weights is None else np.flatnonzero(weights)
+        own = None if weights is None else weights[counted]
+        factors = class_factors(self.class_weight, self.classes_, targets[counted], own)
+        if factors is None:
+            return None if weights is None else evened(weights)
+        product = np.zeros(len(targets))
+        product[counted] = factors[targets[counted]] * (1 if own is None else own)
+        return evened(product)
 
     def _outputs(self, targets: Any) -> int:
         return len(self.classes_)
@@ -57,18 +78,22 @@ class Labels(ClassifierMixin, SequenceEstimator):
         return x, p
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class SequenceClassifier(Labels, WholeSequence):
     """The class of a whole sequence, learnt with softmax and cross-entropy.
 
-    y `(N,)`: labels of any kind. Parameters: `SequenceEstimator`, and reading: what the last,
-    linear layer sees, "last" (the states in which the recurrent layers end) or "mean" (the mean of
-    their outputs).
+    y `(N,)`: labels of any kind. Parameters: `SequenceEstimator`; class_weight, None, "balanced" or
+    a dict of labels, which multiplies sample_weight; and reading: what the last, linear layer sees,
+    "last" (the states in which the recurrent layers end) or "mean" (the mean of their outputs).
     """
 
     def _targets(self, x: Sequences, y: Any, first: bool, classes: Any) -> Array:
-        if y is not None:
-            check_consistent_length(x.lengths, y)
-        return self._number(y, first, classes)
+        check_has_targets(self, y)
+        check_consistent_length(x.lengths, y)
+        return self._number(y, x.weights, first, classes)
+
+    def _weighed(self, x: Sequences, targets: Any) -> Sequences:
+        return x._replace(weights=self._factors(targets, x.weights))
 
     def _strata(self, targets: Any) -> Array:
         return np.asarray(targets)
@@ -92,15 +117,34 @@ class SequenceLabeller(Labels):
     """A label for each step of a sequence, learnt with softmax and cross-entropy.
 
     y has the form of X: `(N, T)` for an array, a list of arrays `(T_n,)` for a list, `(N,)` for a
-    table; so do predictions. Every step counts the same, in the loss and in `score`. Parameters:
+    table; so do predictions. Every step counts the same, in the loss and in `score`, unless
+    class_weight (None, "balanced" or a dict of labels) or sample_weight say otherwise; that is one
+    for each sequence, `(N,)`, or for each step, in the form of X. The other parameters:
     `SequenceEstimator`.
     """
 
+    def _with_weights(self, x: Sequences, sample_weight: Any) -> Sequences:
+        if sample_weight is None:
+            return x
+        given = x.given.spread("sample_weight", sample_weight)
+        return x._replace(step_weights=check_weights(given, len(x.steps), "step"))
+
     def _targets(self, x: Sequences, y: Any, first: bool, classes: Any) -> Array:
-        labels = None if y is None else x.flatten("y", y)
-        if labels is not None:
-            check_consistent_length(x.steps, labels)
-        return self._number(labels, first, classes)
+        check_has_targets(self, y)
+        labels = x.given.flatten("y", y)
+        check_consistent_length(x.steps, labels)
+        return self._number(labels, x.step_weights, first, classes)
+
+    def _weighed(self, x: Sequences, targets: Any) -> Sequences:
+        return x._replace(step_weights=self._factors(targets, x.step_weights))
+
+    def _rows(self, x: Sequences) -> Array:
+        """Return the sequences that have steps, some of which count."""
+        counts = x.lengths
+        if x.step_weights is not None:
+            sums = np.append(0.0, np.cumsum(x.step_weights > 0))
+            counts = sums[x.starts + x.lengths] - sums[x.starts]
+        return np.flatnonzero(counts)
 
     def _encoder(self, layer: Layers) -> Module:
         return layer
@@ -109,6 +153,9 @@ class SequenceLabeller(Labels):
         part = x.pick(rows)
         inputs, lengths = part.padded()
         labels, _ = part.padded(targets)
+        if x.step_weights is not None:
+            weights, _ = part.padded(x.step_weights)
+            return Batch(inputs, labels, lengths, weights.astype(self.dtype))
         if lengths is None:
             return Batch(inputs, labels)
         return Batch(inputs, labels, lengths, length_mask(lengths, inputs.shape[1], True))
@@ -116,16 +163,16 @@ class SequenceLabeller(Labels):
     def predict(self, X: Any) -> Any:
         """Return the likeliest label of each step, in the form of X."""
         x, logits = self._infer(X)
-        return x.restore(self.classes_[logits.argmax(axis=1)])
+        return x.given.restore(self.classes_[logits.argmax(axis=1)])
 
     def predict_proba(self, X: Any) -> Any:
         """Return the probabilities of `classes_` at each step, in the form of X."""
         x, p = self._probabilities(X)
-        return x.restore(p)
+        return x.given.restore(p)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the share of steps whose label is right; sample_weight: one for each step."""
+        """Return the share of steps whose label is right; sample_weight: as for `fit`."""
         x, logits = self._infer(X)
-        found = self.classes_[logits.argmax(axis=1)]
-        weight = None if sample_weight is None else x.flatten("sample_weight", sample_weight)
-        return float(accuracy_score(x.flatten("y", y), found, sample_weight=weight))
+        found, given = self.classes_[logits.argmax(axis=1)], x.given
+        weight = None if sample_weight is None else given.spread("sample_weight", sample_weight)
+        return float(accuracy_score(given.flatten("y", y), found, sample_weight=weight))

@@ -17,7 +17,7 @@ from ..chain import Chain
 from ..losses import length_mask
 from .base import AT_ONCE
 from .regressor import Numbers
-from .sequences import Sequences, read
+from .sequences import Sequences, as_sequences, is_table, read
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -30,7 +30,8 @@ class Forecaster(Numbers):
 
     `fit(X, y)` learns other values that follow each sequence: `(N,)`, `(N, horizon)` or `(N,
     horizon, K)`, and `predict` returns such; the parameters `horizon` and `window` are for series
-    alone. Inputs and targets are standardised inside.
+    alone. Inputs and targets are standardised inside. One array `(T, I)` or one frame is not taken
+    for a series: without y it is refused, with y it is a table of sequences of one step.
 
     The other parameters: `SequenceEstimator`. Early stopping on series alone validates on the last
     of their pieces. A bidirectional network would see what it is to tell: it needs y.
@@ -39,14 +40,17 @@ class Forecaster(Numbers):
     horizon: int = 1
     window: int | None = 64
 
-    def fit(self, X: Any, y: Any = None) -> Forecaster:
-        """Learn from series X, or from sequences X and what follows them, y."""
-        super().fit(X, y)
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Forecaster:
+        """Learn from series X, or from sequences X and what follows them, y.
+
+        sample_weight `(N,)`: how much each counts, at least 0; 0 is as if it were absent.
+        """
+        super().fit(X, y, sample_weight)
         return self
 
-    def partial_fit(self, X: Any, y: Any = None) -> Forecaster:
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Forecaster:
         """Make one pass over X (and y), going on from what was learnt before."""
-        super().partial_fit(X, y)
+        super().partial_fit(X, y, sample_weight)
         return self
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -65,45 +69,54 @@ class Forecaster(Numbers):
     def _at_every_step(self, X: Any) -> Iterator[tuple[Array, Array]]:
         """Yield what follows the steps of series and what is predicted, `(M, I)`, standardised."""
         model, x = self._learner(), self._pieces(self._sequences(X, first=False), None)
-        for part in x.batches(AT_ONCE):
+        for part in x.batches(np.arange(len(x.lengths)), AT_ONCE):
             batch = self._future(part, None)
             out, _ = model(batch.inputs, lengths=batch.lengths)
             width, told = self.n_features_in_, batch.targets[batch.mask]
             yield told.reshape(-1, width), out[batch.mask].reshape(-1, width)
 
-    def _sequences(self, X: Any, first: bool) -> Sequences:
-        x = read(self, X, reset=first, dtype=np.float64)
+    def _sequences(self, X: Any, first: bool, sample_weight: Any = None) -> Sequences:
+        x = self._with_weights(read(self, X, reset=first, dtype=np.float64), sample_weight)
         if first:
-            self._inputs = StandardScaler().fit(x.steps)
-        return x._replace(steps=self._inputs.transform(x.steps).astype(self.dtype))
+            weights = None if x.weights is None else np.repeat(x.weights, x.lengths)
+            scaler = StandardScaler().set_output(transform="default")
+            self._inputs = scaler.fit(x.steps, sample_weight=weights)
+        steps = self._inputs.transform(x.steps) if len(x.steps) else x.steps
+        return x._replace(steps=steps.astype(self.dtype))
 
-    def _load(self, X: Any, y: Any, *, first: bool, classes: Any = None) -> tuple[Sequences, Any]:
-        x = self._sequences(X, first)
+    def _load(
+        self, X: Any, y: Any, sample_weight: Any = None, *, first: bool, classes: Any = None
+    ) -> tuple[Sequences, Any]:
+        if y is None and is_table(X):
+            raise ValueError(f"{as_sequences(X)} with a y")
+        x = self._sequences(X, first, sample_weight)
         if first:
             self._series = y is None
         elif self._series != (y is None):
             raise ValueError(f"y must be {'None' if self._series else 'given'}, as it was at first")
         if y is not None:
-            return x, self._targets(x, y, first, classes)
+            targets = self._targets(x, y, first, classes)
+            return self._weighed(x, targets), targets
         if self.bidirectional:
             raise ValueError("bidirectional=True needs y: it would see the values to be told")
         if first:
             self._shape = (check_size("horizon", self.horizon), x.steps.shape[1])
             self._mean = np.tile(self._inputs.mean_, self.horizon)
             self._scale = np.tile(self._inputs.scale_, self.horizon)
-        return self._pieces(x, self.window), None
+        return self._weighed(self._pieces(x, self.window), None), None
 
     def _pieces(self, x: Sequences, window: int | None) -> Sequences:
         """Cut series into pieces: `window` steps to read and those to be told after them."""
-        window = check_size("window", int(x.lengths.max()) if window is None else window)
-        counts = -(-(x.lengths - 1) // window)
+        longest = int(x.lengths.max(initial=1))
+        window = check_size("window", longest if window is None else window)
+        counts = -(-np.maximum(x.lengths - 1, 0) // window)
         if not counts.any():
             raise ValueError("X must have sequences of at least 2 steps where y is None")
         series = np.repeat(np.arange(len(counts)), counts)
         first = np.cumsum(counts) - counts
         offset = (np.arange(len(series)) - first[series]) * window
         lengths = np.minimum(window + self._shape[0], x.lengths[series] - offset)
-        return x._replace(starts=x.starts[series] + offset, lengths=lengths)
+        return x.pick(series)._replace(starts=x.starts[series] + offset, lengths=lengths)
 
     def _batch(self, x: Sequences, targets: Any, rows: Array) -> Batch:
         if targets is not None:
@@ -125,7 +138,10 @@ class Forecaster(Numbers):
         windows = np.lib.stride_tricks.sliding_window_view(ahead, horizon, axis=1)  # (B, T, I, h)
         future = np.moveaxis(windows, 3, 2).reshape(batch, steps, horizon * width)
         lengths = np.minimum(pieces.lengths - 1, steps)
-        return Batch(values[:, :steps], future, lengths, ~np.isnan(future))
+        mask = ~np.isnan(future)
+        if pieces.weights is not None:
+            mask = mask * pieces.weights[:, None, None].astype(future.dtype)
+        return Batch(values[:, :steps], future, lengths, mask)
 
     def _split(self, count: int, stratify: Array | None) -> tuple[Array, Array]:
         if not self._series:

@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils.validation import check_consistent_length, validate_data
+from sklearn.utils.validation import check_consistent_length
 
 from ..arrays import Array
 from ..losses import MeanSquaredError
 from .base import SequenceEstimator, WholeSequence
 from .sequences import Sequences
+from .targets import as_numbers, check_has_targets
 
 
 class Numbers(RegressorMixin, SequenceEstimator):
@@ -20,9 +21,9 @@ class Numbers(RegressorMixin, SequenceEstimator):
 
     _unit: ClassVar[str] = "variances of the target"
 
-    def partial_fit(self, X: Any, y: Any) -> Any:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Make one pass over X and y, going on from what was learnt before."""
-        return self._partial_fit(X, y)
+        return self._partial_fit(X, y, sample_weight)
 
     def predict(self, X: Any) -> Array:
         """Return a prediction for each sequence, of the shape that y had."""
@@ -37,25 +38,30 @@ class Numbers(RegressorMixin, SequenceEstimator):
         return float(r2_score(told, found, sample_weight=sample_weight))
 
     def _targets(self, x: Sequences, y: Any, first: bool, classes: Any) -> Array:
-        deep = y.shape[1:] if getattr(y, "ndim", 0) == 3 else None
-        y = y if deep is None else y.reshape(len(y), -1)  # scikit-learn knows one axis of outputs
-        y = validate_data(self, y=y, multi_output=True, y_numeric=True)
-        if y.dtype.kind not in "biuf":
-            raise ValueError(f"y must be numbers, got {y.dtype}")
+        check_has_targets(self, y)
+        y = as_numbers(y)
         check_consistent_length(x.lengths, y)
-        shape, rows = deep or y.shape[1:], y.reshape(len(y), -1)
+        shape, rows = y.shape[1:], y.reshape(len(y), -1)
         if first:
             self._shape: tuple[int, ...] = shape
-            self._standardise(rows)
+            self._standardise(rows, x.weights)
         elif shape != self._shape:
             raise ValueError(f"y must have shape {('N', *self._shape)}, got {('N', *shape)}")
         scaled: Array = ((rows - self._mean) / self._scale).astype(self.dtype)
         return scaled
 
-    def _standardise(self, values: Array) -> None:
+    def _standardise(self, values: Array, weights: Array | None) -> None:
         """Remember mean and deviation of each column."""
-        self._mean, deviation = (f(values, axis=0, dtype=np.float64) for f in (np.mean, np.std))
-        self._scale = np.where(deviation > 0, deviation, 1.0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if weights is None:
+                mean, deviation = (f(values, axis=0, dtype=np.float64) for f in (np.mean, np.std))
+            else:
+                mean = np.average(values, axis=0, weights=weights)
+                squares = np.average((values - mean) ** 2, axis=0, weights=weights)
+                deviation = np.sqrt(squares)
+        if not np.all(np.isfinite(mean) & np.isfinite(deviation)):
+            raise ValueError(f"y is too large to be standardised: up to {np.abs(values).max()}")
+        self._mean, self._scale = mean, np.where(deviation > 0, deviation, 1.0)
 
     def _outputs(self, targets: Any) -> int:
         return len(self._scale)

@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array
+from ..arrays import Array, read
 from ..forest import Forest
 
 
@@ -199,7 +199,7 @@ def truths(correct: Correct, begin: Array, edges: Array) -> list[Truth]:
                     f"correct must have trees of {np.diff(begin)} leaves, got {np.diff(ours)}"
                 )
         return [Brackets.of(forest) for forest in correct]
-    labels = np.asarray(correct)
+    labels, _ = read("correct", correct)
     if labels.shape != (begin[-1],):
         raise ValueError(
             f"correct must have shape ({begin[-1]},), a label for each leaf, "

@@ -1,7 +1,10 @@
 """ONNX: files read into models that run, our models written; the package `onnx` does the format.
 
-reader.py      a file: its inputs, outputs and nodes, run one after the other
+files.py       a file opened, and what it holds in NumPy's terms
+external.py    numbers that lie in a file beside it
+reader.py      a graph: its inputs, outputs and nodes, run one after the other
 operators.py   what a node computes, in NumPy
+sizes.py       how much that will be, before
 recurrent.py   RNN, LSTM and GRU nodes on our layers, products on our kernels
 weights.py     gates, activations and options, there and back
 writer.py      modules as graphs

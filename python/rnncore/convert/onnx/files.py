@@ -6,13 +6,16 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ...arrays import Array, as_array
-from ..common import refusal
+from ..budget import Budget
+from ..common import readable, refusal
+from .external import array_of, fetch
 
 
 def import_onnx() -> Any:
@@ -26,23 +29,40 @@ def import_onnx() -> Any:
     return onnx
 
 
-def load(source: Any) -> Any:
-    """Return a checked ModelProto of a file or of one that onnx has loaded."""
-    onnx = import_onnx()
-    try:
+#: What `from_onnx` takes: a path, the bytes of a file, or an `onnx.ModelProto`.
+Source: TypeAlias = Any
+
+
+def name_of(source: Source) -> str:
+    """What messages call a model: its file's name, where it has one."""
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else "the model"
+
+
+def load(source: Source) -> tuple[Any, Budget]:
+    """Return a checked ModelProto of a file, of its bytes or of one that onnx has loaded.
+
+    With it comes the budget of what may be made of it. Numbers in other files are read if these lie
+    in the folder of the model's own.
+    """
+    onnx, name = import_onnx(), name_of(source)
+    path = name if isinstance(source, (str, os.PathLike)) else None
+    if path is not None and not os.path.isfile(path):
+        raise FileNotFoundError(f"no such model file: {path}")
+    if path is None and not isinstance(source, (bytes, bytearray, memoryview, onnx.ModelProto)):
+        raise TypeError(
+            f"source must be a path, bytes or an onnx.ModelProto, got {type(source).__name__}"
+        )
+    with readable(name, "is not a readable ONNX model", Exception):
+        # Exception: the errors of protobuf and onnx share no base.
         proto = source
         if not isinstance(source, onnx.ModelProto):
-            if not os.path.isfile(source):
-                raise FileNotFoundError(f"no such model file: {os.fspath(source)}")
-            proto = onnx.load(os.fspath(source))
+            data = bytes(source) if path is None else Path(path).read_bytes()
+            proto = onnx.load_model_from_string(data)
+        budget = Budget(proto.ByteSize())
+        fetch(onnx, proto, None if path is None else os.path.dirname(path), budget)
         with _shapes(proto.graph):
             onnx.checker.check_model(proto)
-    except (FileNotFoundError, ImportError):
-        raise
-    except Exception as error:  # protobuf's and onnx's own, which share no base
-        name = "this" if isinstance(source, onnx.ModelProto) else os.fspath(source)
-        raise ValueError(f"{name} is not a readable ONNX model: {error}") from error
-    return proto
+    return proto, budget
 
 
 @contextmanager
@@ -89,6 +109,8 @@ def described(onnx: Any, value: Any) -> Input:
     dtype = _dtype(onnx, f"the input {value.name}", kind.elem_type)
     if not kind.HasField("shape"):
         return Input(dtype, None)
+    if any(size.dim_value < 0 for size in kind.shape.dim):
+        raise ValueError(f"the input {value.name} has a size below zero")
     sizes = [
         size.dim_value if size.HasField("dim_value") else size.dim_param or None
         for size in kind.shape.dim
@@ -113,17 +135,21 @@ def attributes_of(onnx: Any, where: str, node: Any) -> Iterator[tuple[str, Any]]
         elif isinstance(value, list) and value and isinstance(value[0], bytes):
             value = [item.decode() for item in value]
         elif isinstance(value, onnx.TensorProto):
-            value = onnx.numpy_helper.to_array(value)
-        elif isinstance(value, (onnx.GraphProto, onnx.SparseTensorProto)):
+            value = array_of(onnx, value)
+        elif not isinstance(value, (int, float, str, list)) or _is_list_of_others(value):
             raise refusal("rnncore", f"{where}: the attribute {attribute.name}")
         if node.op_type == "Cast" and attribute.name == "to":
             value = _dtype(onnx, where, value)
         yield attribute.name, value
 
 
+def _is_list_of_others(value: Any) -> bool:
+    return isinstance(value, list) and not isinstance(next(iter(value), 0), (int, float, str))
+
+
 def constant_of(where: str, attributes: Mapping[str, Any]) -> Array:
     """The value of a Constant node."""
-    (name, value) = next(iter(attributes.items()))
+    (name, value) = next(iter(attributes.items()), ("", None))
     kinds = {"value_float": np.float32, "value_floats": np.float32}
     if name not in ("value", "value_int", "value_ints", *kinds):
         raise refusal("rnncore", f"{where}: the attribute {name}")

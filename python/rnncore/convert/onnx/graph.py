@@ -28,6 +28,11 @@ class Graph:
         self.nodes.append(node)
         return names if outputs > 1 else names[0]
 
+    def append(self, op: str, inputs: list[str], name: str, **attributes: Any) -> None:
+        """Add a node whose output has this name."""
+        node = self.onnx.helper.make_node(op, inputs, [name], f"{name}_n", **attributes)
+        self.nodes.append(node)
+
     def array(self, value: Any, name: str = "") -> str:
         """Add a constant; return its name."""
         name = name or f"constant_{len(self.arrays)}"

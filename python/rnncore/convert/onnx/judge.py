@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
+from ..budget import Budget
 from ..common import Report, check
 from .files import Input
 
@@ -23,7 +24,7 @@ def as_inputs(verify: Any) -> tuple[Array, ...]:
     return verify if isinstance(verify, tuple) else (verify,)
 
 
-def random_inputs(inputs: Mapping[str, Input]) -> tuple[Array, ...]:
+def random_inputs(inputs: Mapping[str, Input], budget: Budget) -> tuple[Array, ...]:
     """Draw inputs that a model takes: floats at random, whole numbers all one."""
     rng = np.random.default_rng(0)
     sizes: dict[str | None, int] = {}
@@ -33,6 +34,7 @@ def random_inputs(inputs: Mapping[str, Input]) -> tuple[Array, ...]:
             size if isinstance(size, int) else sizes.setdefault(size, 3 + len(sizes))
             for size in described.shape or ()
         )
+        budget.take("an input", shape, 8)
         values = rng.standard_normal(shape) if described.dtype.kind == "f" else np.ones(shape)
         drawn.append(values.astype(described.dtype))
     return tuple(drawn)

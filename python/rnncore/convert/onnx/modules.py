@@ -12,10 +12,10 @@ from ...activations import Elementwise, Softmax
 from ...arrays import Array
 from ...bidirectional import Bidirectional, Reversed
 from ...layers import Dropout, Embedding, LayerNorm, Linear
-from ...module import Module
+from ...module import Module, walk
 from ...readout import Readout
-from ...sequences import walk
 from .. import common
+from ..budget import Budget
 from ..common import refusal
 from .recurrent import Recurrent
 from .weights import ACTIVATIONS
@@ -32,8 +32,14 @@ class Chained:
     """
 
     def __init__(
-        self, nodes: Sequence[Any], constants: Mapping[str, Array], x: str, y: str
+        self,
+        nodes: Sequence[Any],
+        constants: Mapping[str, Array],
+        x: str,
+        y: str,
+        budget: Budget,
     ) -> None:
+        self.budget = budget
         self.nodes, self.constants = _leading_to(nodes, y), constants
         self.at, self.passed, self.y = x, {x}, y
         self.modules: list[Module] = []
@@ -73,6 +79,8 @@ class Chained:
         closing = ("Reshape", "Squeeze", "Transpose", "Identity")
         if node.op not in steps or (self.open is not None and node.op not in closing):
             raise refusal("a chain", node.where)
+        held = sum(self.constants[name].nbytes for name in node.inputs if name in self.constants)
+        self.budget.take(f"{node.where}: a copy of weights", (2 * held,))
         self.passed.add(node.outputs[0])
         self.at = node.outputs[0]
         steps[node.op](node)

@@ -7,6 +7,7 @@ an operator, both are taken.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
@@ -20,13 +21,10 @@ from ...sequences import reverse as reverse_within
 
 Operator = Callable[..., Any]
 
-#: What a node makes out of little may have so many numbers at most.
-MOST = 1 << 28
-
 
 def _axes(given: Array | None, axes: Sequence[int] | None) -> tuple[int, ...] | None:
     if given is not None:
-        return tuple(int(axis) for axis in given)
+        return tuple(map(operator.index, given))
     return None if axes is None else tuple(axes)
 
 
@@ -199,20 +197,12 @@ def _gather(x: Array, indices: Array, *, axis: int = 0) -> Array:
 
 
 def _expand(x: Array, shape: Array) -> Array:
-    wanted = np.broadcast_shapes(x.shape, tuple(map(int, shape)))
-    return np.broadcast_to(x, affordable(wanted))
+    return np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(map(operator.index, shape))))
 
 
 def _constant_of_shape(shape: Array, *, value: Any = None) -> Array:
     fill = np.zeros(1, np.float32) if value is None else value
-    return np.full(affordable(tuple(map(int, shape))), fill[0], fill.dtype)
-
-
-def affordable(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a shape that a few bytes of a file asked for, or raise before it takes all memory."""
-    if math.prod(shape) > MOST:
-        raise ValueError(f"an array of shape {shape} has more than {MOST} numbers")
-    return shape
+    return np.full(tuple(map(operator.index, shape)), fill[0], fill.dtype)
 
 
 def _cast(x: Array, *, to: Any, saturate: int = 1) -> Array:
@@ -246,15 +236,13 @@ def _reduce(function: Operator) -> Operator:
         along = _axes(given, axes) or None
         if along is None and noop_with_empty_axes:
             return x
-        return np.asarray(function(x, axis=along, keepdims=bool(keepdims)))
+        return np.asarray(function(x, axis=along, keepdims=bool(keepdims))).astype(x.dtype)
 
     return reduce
 
 
 def _range(start: Array, limit: Array, delta: Array) -> Array:
-    ends: Any = (start.item(), limit.item(), delta.item())
-    affordable((abs(int((ends[1] - ends[0]) / ends[2])) if ends[2] else 0,))
-    return np.arange(*ends, dtype=start.dtype)
+    return np.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
 
 
 def _reverse_sequence(
@@ -263,6 +251,41 @@ def _reverse_sequence(
     if (batch_axis, time_axis) == (0, 1):
         return reverse_within(x.swapaxes(0, 1), lengths).swapaxes(0, 1)
     return reverse_within(x, lengths)
+
+
+def _top_k(
+    x: Array,
+    given: Array | None = None,
+    *,
+    k: int = 0,
+    axis: int = -1,
+    largest: int = 1,
+    sorted: int = 1,
+) -> tuple[Array, Array]:
+    """The first k in order, and where they were; of equals the first comes first."""
+    count, size = k if given is None else int(given.item()), x.shape[axis]
+    if not 0 <= count <= size:
+        raise ValueError(f"k must be in 0..{size}, got {count}")
+    if largest:  # a stable sort from the back, so that of equals the first comes last
+        order = np.flip(size - 1 - np.argsort(np.flip(x, axis), axis, kind="stable"), axis)
+    else:
+        order = np.argsort(x, axis, kind="stable")
+    first = np.take(order, range(count), axis)
+    return np.take_along_axis(x, first, axis), first.astype(np.int64)
+
+
+def _scatter_elements(
+    x: Array, indices: Array, updates: Array, *, axis: int = 0, reduction: str = "none"
+) -> Array:
+    if reduction != "none":
+        raise ValueError(f"rnncore cannot represent ScatterElements with reduction={reduction!r}")
+    y = x.copy()
+    if indices.shape != updates.shape:
+        raise ValueError(f"indices {indices.shape} and updates {updates.shape} differ in shape")
+    places = list(np.ogrid[tuple(map(slice, indices.shape))])
+    places[axis] = indices
+    y[tuple(places)] = updates
+    return y
 
 
 OPERATORS: dict[str, Operator] = {
@@ -302,10 +325,13 @@ OPERATORS: dict[str, Operator] = {
     "Range": _range,
     "ReduceMax": _reduce(np.max),
     "ReduceMean": _reduce(np.mean),
+    "ReduceMin": _reduce(np.min),
+    "ReduceProd": _reduce(np.prod),
     "ReduceSum": _reduce(np.sum),
     "Relu": _unary("relu"),
     "Reshape": _reshape,
     "ReverseSequence": _reverse_sequence,
+    "ScatterElements": _scatter_elements,
     "Selu": _selu,
     "Shape": _shape,
     "Sigmoid": _unary("sigmoid"),
@@ -320,13 +346,14 @@ OPERATORS: dict[str, Operator] = {
     "Sum": lambda *parts: reduce(np.add, parts),
     "Tanh": _unary("tanh"),
     "ThresholdedRelu": _slope("thresholded_relu", 1.0),
+    "TopK": _top_k,
     "Transpose": lambda x, *, perm=None: np.transpose(x, perm),
     "Unsqueeze": _unsqueeze,
     "Where": lambda condition, a, b: np.where(condition, a, b),
 }
 
 #: Operators with several outputs, and how many we have of each.
-OUTPUTS = {"Dropout": 2, "GRU": 2, "LSTM": 3, "RNN": 2, "Split": 1 << 30}
+OUTPUTS = {"Dropout": 2, "GRU": 2, "LSTM": 3, "RNN": 2, "Split": 1 << 30, "TopK": 2}
 
 #: What operators were in versions before the one given.
 EARLIER: dict[str, tuple[int, Operator]] = {

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,38 +11,64 @@ import numpy as np
 import numpy.typing as npt
 
 from ...arrays import Array
+from ...files import one_line
 from ...layers import Linear
 from ...module import Module
-from ..common import TOLERANCE, Report, Verify, check, output, random_input, refusal
-from .files import attributes_of, constant_of, described, import_onnx, load
+from ..budget import Budget
+from ..common import (
+    TOLERANCE,
+    Report,
+    Verify,
+    check,
+    output,
+    random_input,
+    readable,
+    refusal,
+    shown,
+)
+from .external import array_of
+from .files import Source, attributes_of, constant_of, described, import_onnx, load, name_of
 from .judge import as_inputs, judge, random_inputs
 from .modules import Chained, is_batch_first
-from .operators import EARLIER, OPERATORS, OUTPUTS, affordable
+from .operators import EARLIER, OPERATORS, OUTPUTS
 from .recurrent import Recurrent, product
+from .sizes import take
 
 Function = Callable[..., tuple[Array, ...]]
 
+_RECURRENT = frozenset(("RNN", "LSTM", "GRU"))
+_KNOWN = {*OPERATORS, *_RECURRENT, "Constant"}
+#: The bytes that a node takes, and a layer beside its weights.
+_NODE, _LAYER = 1 << 11, 1 << 13
+#: So many times the usual may be made of a file while a module is compared with it.
+_ROOM = 4
+
 
 def from_onnx(
-    source: str | os.PathLike[str] | Any,
+    source: Source,
     *,
     verify: Verify = None,
     report: Report = print,
 ) -> OnnxModel:
-    """Read an ONNX file (or a ModelProto) into a model: `model.run(*inputs)` gives the outputs.
+    """Read an ONNX file into a model: `model.run(*inputs)` gives the outputs.
+
+    source: a path, the bytes of a file, or an `onnx.ModelProto`. Beside a path, numbers that are
+    kept in other files are read if these lie in the same folder.
 
     RNN, LSTM and GRU with all their attributes, weights as initialisers or as inputs, and the plain
     operators around them, those of `rnncore.convert.onnx.operators.OPERATORS`. Anything else raises
-    `ValueError` naming it. float32 or float64; a sequence of length zero ends in zeros, as in ONNX
-    Runtime, and `clip` acts as it does there, on the sums of gates and candidate.
+    `ValueError` naming it, and so does a file that asks for memory out of proportion to its size.
+    float32 or float64; a sequence of length zero ends in zeros, as in ONNX Runtime, and `clip` acts
+    as it does there, on the sums of gates and candidate.
 
     verify: True, an input or a tuple of inputs: compare with ONNX Runtime, where it is installed;
     `report` gets the largest difference.
     """
-    proto = load(source)
-    model = OnnxModel(proto)
+    proto, budget = load(source)
+    with readable(name_of(source), "is not a readable ONNX model"):
+        model = OnnxModel(proto, budget)
     if verify is not None and verify is not False:
-        inputs = random_inputs(model.inputs) if verify is True else as_inputs(verify)
+        inputs = random_inputs(model.inputs, budget) if verify is True else as_inputs(verify)
         judge(model.run(*inputs), proto, dict(zip(model.inputs, inputs, strict=False)), report)
     return model
 
@@ -59,12 +84,16 @@ class Node:
     outputs: tuple[str, ...]
     attributes: dict[str, Any]
 
-    def run(self, values: dict[str, Array]) -> None:
-        """Add the outputs to the values."""
+    def run(self, values: dict[str, Array], budget: Budget) -> None:
+        """Add the outputs to the values; take from the budget what they need."""
         given = [values[name] if name else None for name in self.inputs]
         try:
-            results = self.function(*given)
-        except (ValueError, TypeError, IndexError) as error:
+            with np.errstate(all="ignore"):  # a graph may divide by zero, as elsewhere
+                take(budget, self.op, given, self.attributes)
+                results = self.function(*given)
+            if len(results) < len(self.outputs):
+                raise ValueError(f"makes {len(results)} outputs, not {len(self.outputs)}")
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             raise ValueError(f"{self.where}: {error}") from error
         for name, result in zip(self.outputs, results, strict=False):
             if name:
@@ -76,11 +105,12 @@ class OnnxModel:
     results; `layers` holds the recurrent layers and products whose weights the file has, by node.
     """
 
-    def __init__(self, proto: Any) -> None:
+    def __init__(self, proto: Any, budget: Budget | None = None) -> None:
         onnx = import_onnx()
         graph = proto.graph
+        self._budget = Budget(proto.ByteSize()) if budget is None else budget
         opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
-        self._constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+        self._constants = {t.name: array_of(onnx, t) for t in graph.initializer}
         if graph.sparse_initializer:
             raise refusal("rnncore", "sparse initialisers")
         self.inputs = {
@@ -89,13 +119,24 @@ class OnnxModel:
             if value.name not in self._constants
         }
         self.outputs = tuple(value.name for value in graph.output)
+        self._made = {*self._constants, *self.inputs}
         self.layers: dict[str, Module] = {}
         self._nodes: list[Node] = []
         for at, node in enumerate(graph.node):
-            self._add(onnx, node, f"{node.op_type} {node.name or at}", opset)
+            self._add(onnx, node, one_line(f"{node.op_type} {node.name or at}", 120), opset)
+        self._check_made("the graph", self.outputs)
 
     def run(self, *inputs: npt.ArrayLike, **named: npt.ArrayLike) -> tuple[Array, ...]:
-        """Return the outputs in the file's order; inputs come in the file's order or by name."""
+        """Return the outputs in the file's order; inputs come in the file's order or by name.
+
+        Raises `ValueError` naming an input that does not fit, or a node that fails.
+        """
+        values = self._values(inputs, named)
+        numbers = sum(values[name].size for name in self.inputs)
+        return self._outputs(values, Budget(self._budget.size * (1 + numbers)))
+
+    def _values(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Array]:
+        """The constants and the inputs, checked."""
         given = dict(zip(self.inputs, inputs, strict=False)) | named
         unknown = [name for name in named if name not in self.inputs]
         missing = [name for name in self.inputs if name not in given]
@@ -111,8 +152,11 @@ class OnnxModel:
         values = dict(self._constants)
         for name, value in given.items():
             values[name] = self.inputs[name].checked(name, value)
+        return values
+
+    def _outputs(self, values: dict[str, Array], budget: Budget) -> tuple[Array, ...]:
         for node in self._nodes:
-            node.run(values)
+            node.run(values, budget)
         return tuple(values[name] for name in self.outputs)
 
     def module(self) -> Any:
@@ -122,11 +166,19 @@ class OnnxModel:
         anything else raises `ValueError` naming the node. The module is a copy, checked against
         this model on random input.
         """
+        if not self.inputs or not self.outputs:
+            raise refusal("a chain", "a graph without inputs or outputs")
+        budget = Budget(self._budget.size)
         x = next(iter(self.inputs))
-        module = Chained(self._nodes, self._constants, x, self.outputs[0]).module()
+        module = Chained(self._nodes, self._constants, x, self.outputs[0], budget).module()
         batch_first = is_batch_first(module)
-        example = random_input(module, *self._sizes(batch_first))
-        want = self.run(**self.neutral(example, batch_first))[0]
+        example = random_input(module, *self._sizes(batch_first), budget)
+        values = self._values((), self.neutral(example, batch_first, budget))
+        # The file told the size of the input: that alone must not raise what may be made of it.
+        room = Budget(
+            _ROOM * (self._budget.size + sum(values[name].nbytes for name in self.inputs))
+        )
+        want = self._outputs(values, room)[0]
         check("the graph itself", [output(module, example)], [want], lambda found: None)
         return module
 
@@ -134,30 +186,37 @@ class OnnxModel:
         """How many steps and rows the first input has; 7 and 3 where that is left open."""
         described = next(iter(self.inputs.values()))
         sizes = (*(described.shape or ()), None, None)[:2]
-        steps, batch = affordable(
-            tuple(
-                size if isinstance(size, int) else usual
-                for size, usual in zip(sizes[:: -1 if batch_first else 1], (7, 3), strict=True)
-            )
+        steps, batch = (
+            size if isinstance(size, int) else usual
+            for size, usual in zip(sizes[:: -1 if batch_first else 1], (7, 3), strict=True)
         )
         return steps, batch
 
-    def neutral(self, x: npt.ArrayLike, batch_first: bool) -> dict[str, Array]:
+    def neutral(
+        self, x: Array, batch_first: bool, budget: Budget | None = None
+    ) -> dict[str, Array]:
         """Inputs with x as the first, lengths that are full, and states that are zero."""
+        budget = budget or Budget(self._budget.size + x.nbytes)
         (name, described), *others = self.inputs.items()
-        inputs = {name: np.asarray(x).astype(described.dtype)}
-        steps, batch = inputs[name].shape[:2][:: -1 if batch_first else 1]
+        inputs = {name: x.astype(described.dtype)}
+        steps, batch = x.shape[:2][:: -1 if batch_first else 1]
         for other, described in others:
             shape = described.shape or ()
             fill = steps if described.dtype.kind in "iu" else 0
             sizes = [size if isinstance(size, int) else batch for size in shape]
-            inputs[other] = np.full(affordable(tuple(sizes)), fill, described.dtype)
+            budget.take(f"the input {shown(other)}", sizes, described.dtype.itemsize)
+            inputs[other] = np.full(sizes, fill, described.dtype)
         return inputs
 
     def _add(self, onnx: Any, node: Any, where: str, opset: int) -> None:
         """Make a node ready; one that needs nothing but constants is run at once."""
         if node.domain not in ("", "ai.onnx"):
-            raise refusal("rnncore", f"the operator {node.domain}.{node.op_type}")
+            raise refusal("rnncore", f"the operator {node.domain}.{node.op_type} ({where})")
+        if node.op_type not in _KNOWN:
+            raise refusal("rnncore", f"the operator {node.op_type} ({where})")
+        self._budget.take(f"{where}: a node", (_NODE,))
+        self._check_made(where, node.input)
+        self._made.update(node.output)
         attributes = dict(attributes_of(onnx, where, node))
         if node.op_type == "Constant":
             self._constants[node.output[0]] = constant_of(where, attributes)
@@ -166,21 +225,27 @@ class OnnxModel:
         names = tuple(node.input), tuple(node.output)
         ready = Node(node.op_type, where, function, *names, attributes)
         if all(not name or name in self._constants for name in ready.inputs):
-            ready.run(self._constants)
-            for name in filter(None, ready.outputs):
-                affordable(self._constants[name].shape)
+            ready.run(self._constants, self._budget)
         else:
             self._nodes.append(ready)
+
+    def _check_made(self, where: str, names: Iterable[str]) -> None:
+        for name in names:
+            if name and name not in self._made:
+                raise ValueError(f"{where} reads {shown(name)}, which nothing before it makes")
 
     def _function(self, node: Any, where: str, opset: int, attributes: dict[str, Any]) -> Function:
         for name in list(node.output)[OUTPUTS.get(node.op_type, 1) :]:
             if name:
                 raise refusal("rnncore", f"{where}: the output {name}")
-        if node.op_type in ("RNN", "LSTM", "GRU"):
+        if node.op_type in ("Gemm", "MatMul", *_RECURRENT):
+            held = sum(
+                self._constants[name].nbytes for name in node.input if name in self._constants
+            )
+            self._budget.take(f"{where}: a layer", (2 * held + _LAYER,))
+        if node.op_type in _RECURRENT:
             return self._recurrent(node, where, attributes)
         constant = [self._constants.get(name) for name in node.input]
-        if node.op_type not in OPERATORS:
-            raise refusal("rnncore", f"the operator {node.op_type} ({where})")
         function = OPERATORS[node.op_type]
         before, earlier = EARLIER.get(node.op_type, (0, function))
         function = earlier if opset < before else function

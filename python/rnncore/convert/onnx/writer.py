@@ -51,7 +51,8 @@ def to_onnx(
 
     Inputs are `x` with free batch and time, int32 `lengths (B,)` and the initial states `h0` and
     `c0`, outputs `y`, `h` and `c`; states of a layer within are named by where it stands, "1.h0".
-    `lengths=False` and `state=False` leave them out; then they are full and zero.
+    `lengths=False` and `state=False` leave them out; then they are full and zero. Lengths may be 0:
+    the outputs, or the reading, of no steps are zero, and its state is kept.
 
     verify: True, or an input x: compare with ONNX Runtime, or with our own reader where that is not
     installed or, as for float64, lacks a kernel. ONNX Runtime runs float32 only. A pair (x, y):
@@ -201,10 +202,16 @@ class Writer(Graph):
         shape = (whole.num_layers * whole.directions, "batch", layer.hidden_size)
         for kind, parts in zip("hc", zip(*finals, strict=True), strict=False):
             name = path + kind
-            self.nodes.append(
-                self.onnx.helper.make_node("Concat", parts, [name], f"{name}_n", axis=0)
-            )
+            joined = f"{name}_after" if self.has_lengths else name
+            self.append("Concat", list(parts), joined, axis=0)
+            if self.has_lengths:  # nodes end in zero where there is no step
+                self.append("Where", [self._has_steps(), joined, f"{name}0"], name)
             self.outputs.append(self.declare(name, layer.dtype, shape))
+
+    def _has_steps(self) -> str:
+        """Booleans (B, 1): which sequences have a step."""
+        some = self.add("Less", self.array(np.int32(0)), "lengths")
+        return str(self.add("Unsqueeze", some, self.indices(1)))
 
     def _node(self, layer: Any, n: int, x: str, states: list[str], path: str) -> list[str]:
         """One layer over x `(T, B, I)`: the names of y `(T, B, D H)` and of the final states."""
@@ -269,10 +276,11 @@ class Writer(Graph):
         time = 1 if module.batch_first else 0
         total = self.add("ReduceSum", y, self.indices(time), keepdims=0)  # past the end are zeros
         if self.has_lengths:
-            steps = self.add("Unsqueeze", "lengths", self.indices(1))
+            steps = self.add("Cast", "lengths", to=self.onnx.TensorProto.INT64)
+            steps = self.add("Unsqueeze", steps, self.indices(1))
         else:
             steps = self.add("Shape", y, start=time, end=time + 1)
-            steps = self.add("Max", steps, self.indices(1))  # without steps the mean is zero
+        steps = self.add("Max", steps, self.indices(1))  # without steps the mean is zero
         kind = self.onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
         return str(self.add("Div", total, self.add("Cast", steps, to=kind)))
 
