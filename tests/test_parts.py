@@ -154,7 +154,7 @@ class ForgetfulLayer(LSTM):
         lambda: Adam(Forgetful()),
         lambda: Holder(a=[Forgetful()]).params,
         lambda: ForgetfulLayer().params,
-        lambda: rnncore.Chain(ForgetfulLayer()).grads,
+        lambda: ForgetfulLayer().grads,
     ],
 )
 def test_a_forgotten_constructor_is_named(use):

@@ -121,8 +121,9 @@ class Module(Configured):
         return self._with_parts(lambda part: part._own_grads())
 
     def _lent(self) -> Arrays:
+        mine = self._params
         self._lend()
-        return self._params
+        return mine
 
     def _own_grads(self) -> Arrays:
         mine: Arrays | None = vars(self).get("_grads")
