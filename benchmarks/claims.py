@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rnncore.measure.cases import Case
-from rnncore.measure.report import Record, Results
-from rnncore.measure.timing import geometric_mean
+from rnncore.commands.measure.cases import Case
+from rnncore.commands.measure.report import Record, Results
+from rnncore.commands.measure.timing import geometric_mean
 
 ONE_STEP = "1,1,32,32"
 SMALL = "128,1,32,32"

@@ -21,11 +21,11 @@ from rnncore.commands.bench import (
     chosen_cases,
     chosen_entries,
 )
-from rnncore.measure.cases import Case
-from rnncore.measure.contest import Contestant, Entry, contest
-from rnncore.measure.engines import Unsupported, available
-from rnncore.measure.picture import plot_roofline
-from rnncore.measure.report import measure, tables
+from rnncore.commands.measure.cases import Case
+from rnncore.commands.measure.contest import Contestant, Entry, contest
+from rnncore.commands.measure.engines import Unsupported, available
+from rnncore.commands.measure.picture import plot_roofline
+from rnncore.commands.measure.report import measure, tables
 
 GRID = [
     "1,1,32,32",

@@ -9,9 +9,9 @@ import argparse
 
 from grid import GRID, start
 from rnncore.commands.bench import add_case_arguments, chosen_cases
-from rnncore.measure.cases import Case
-from rnncore.measure.contest import Entry
-from rnncore.measure.report import table
+from rnncore.commands.measure.cases import Case
+from rnncore.commands.measure.contest import Entry
+from rnncore.commands.measure.report import table
 
 MEBI = 1 << 20
 

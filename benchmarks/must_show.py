@@ -17,10 +17,10 @@ from pathlib import Path
 from claims import judge
 from grid import GRID, start
 from rnncore.commands.bench import add_effort_arguments
-from rnncore.measure.cases import GATES, MODES, Case, Shape
-from rnncore.measure.contest import Entry, contest
-from rnncore.measure.picture import plot_roofline
-from rnncore.measure.report import Results, measure, tables
+from rnncore.commands.measure.cases import GATES, MODES, Case, Shape
+from rnncore.commands.measure.contest import Entry, contest
+from rnncore.commands.measure.picture import plot_roofline
+from rnncore.commands.measure.report import Results, measure, tables
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 from rnncore.arrays import Array
-from rnncore.measure.cases import GATES, Case
-from rnncore.measure.contest import Contestant, Entry
-from rnncore.measure.engines import Unsupported
-from rnncore.measure.machine import compiler
+from rnncore.commands.measure.cases import GATES, Case
+from rnncore.commands.measure.contest import Contestant, Entry
+from rnncore.commands.measure.engines import Unsupported
+from rnncore.commands.measure.machine import compiler
 
 SOURCE = Path(__file__).with_name("onednn_rnn.cpp")
 PROGRAM = SOURCE.parent / "build" / "onednn_rnn"

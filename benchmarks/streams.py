@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 import rnncore
-from rnncore.measure.machine import compiler
-from rnncore.measure.report import table
-from rnncore.measure.timing import time_call
+from rnncore.commands.measure.machine import compiler
+from rnncore.commands.measure.report import table
+from rnncore.commands.measure.timing import time_call
 
 SOURCE = Path(__file__).with_name("streams_fixed.cpp")
 STEPS = 128

@@ -25,12 +25,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 import listops
 import rnncore
-from rnncore import Forest, brackets
-from rnncore.measure.contest import Contestant, Entry, compete, contest
-from rnncore.measure.engines import Work
-from rnncore.measure.report import table
-from rnncore.measure.serve import answer
-from rnncore.measure.timing import ratio
+from rnncore import Forest
+from rnncore.commands.measure.contest import Contestant, Entry, compete, contest
+from rnncore.commands.measure.engines import Work
+from rnncore.commands.measure.report import table
+from rnncore.commands.measure.serve import answer
+from rnncore.commands.measure.timing import ratio
+from rnncore.trees import brackets
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import rnncore
-from rnncore.measure.cases import Shape
-from rnncore.measure.timing import ratio, time_call
+from rnncore.commands.measure.cases import Shape
+from rnncore.commands.measure.timing import ratio, time_call
 from tqdm import tqdm
 
 SHAPES = ["128,32,64,64", "128,32,256,256", "128,1,256,256"]

@@ -27,10 +27,10 @@ from typing import NamedTuple
 import numpy as np
 import rnncore
 from rnncore import Forest, RecursiveAutoencoder
-from rnncore.console import progress_bar
-from rnncore.curves import require_matplotlib
-from rnncore.merges import Nodes, greedy
-from rnncore.schedules import warmup_cosine
+from rnncore.training.console import progress_bar
+from rnncore.training.plots import require_matplotlib
+from rnncore.training.schedules import warmup_cosine
+from rnncore.trees.merges import Nodes, greedy
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz'"
 SHORTEST, LONGEST = 6, 40

@@ -12,8 +12,8 @@ import argparse
 import time
 
 import numpy as np
-from rnncore.curves import require_matplotlib
 from rnncore.estimators import SequenceClassifier, SequenceScaler
+from rnncore.training.plots import require_matplotlib
 from sklearn.datasets import load_digits
 from sklearn.metrics import confusion_matrix
 from sklearn.model_selection import cross_val_score, train_test_split

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from rnncore.checkpoint import generators
+from rnncore.training.checkpoint import generators
 
 TOLERANCE = 1e-7  # of the largest entry of each gradient
 STEP = 1e-4

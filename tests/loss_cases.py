@@ -1,7 +1,7 @@
 """The losses that are tested, each with and without its options, and what they are given."""
 
 from golden.make_training_golden import WEIGHT, loss_inputs
-from rnncore.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
+from rnncore.training.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 
 KINDS = {
     "softmax": lambda **options: SoftmaxCrossEntropy(**options),

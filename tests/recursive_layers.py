@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from rnncore import ChildSumTreeLSTM, RecursiveNet, RecursiveTensorNet, TreeGRU, TreeLSTM
-from rnncore.forest import Forest
 from rnncore.reference import trees
+from rnncore.trees.forest import Forest
 
 CELLS: dict[str, tuple[Any, trees.TreeCell]] = {
     "recursive net": (RecursiveNet, trees.RecursiveNet()),

@@ -26,9 +26,9 @@ from rnncore import (
 )
 from rnncore.arrays import as_array, as_float, as_integers, as_lengths
 from rnncore.batches import Batch, padded
-from rnncore.flow import gradient_flow
 from rnncore.module import Module, once
-from rnncore.training import Trainer, evaluate
+from rnncore.training.gradient_flow import gradient_flow
+from rnncore.training.trainer import Trainer, evaluate
 
 X = np.ones((5, 2, 3), np.float32)
 MASKED = np.ma.masked_array(X, mask=X > 0)

@@ -286,9 +286,9 @@ def test_everything_that_is_written_is_written_so(
 ) -> None:
     """No writer leaves half a file where its folder's disk is full."""
     pytest.importorskip("matplotlib", reason="matplotlib draws")
+    from rnncore.commands.measure.report import Results
     from rnncore.convert import to_rtneural
-    from rnncore.curves import plot_attention, plot_history
-    from rnncore.measure.report import Results
+    from rnncore.training.plots import plot_attention, plot_history
 
     chain = rnncore.Chain(rnncore.GRU(1, 2, seed=0), rnncore.Linear(2, 1, seed=0))
     writers: list[Callable[[Path], Any]] = [

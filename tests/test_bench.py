@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from compare import assert_close
 from rnncore.cli import main
-from rnncore.measure import machine
-from rnncore.measure.cases import GATES, Case, Shape
-from rnncore.measure.contest import Contestant, Entry, contest
-from rnncore.measure.engines import ENGINES, Unsupported
-from rnncore.measure.report import Record, Results, duration, table
-from rnncore.measure.timing import geometric_mean, ratio, time_call
+from rnncore.commands.measure import machine
+from rnncore.commands.measure.cases import GATES, Case, Shape
+from rnncore.commands.measure.contest import Contestant, Entry, contest
+from rnncore.commands.measure.engines import ENGINES, Unsupported
+from rnncore.commands.measure.report import Record, Results, duration, table
+from rnncore.commands.measure.timing import geometric_mean, ratio, time_call
 
 Capture = pytest.CaptureFixture[str]
 NUMPY = ["--against", "numpy", "numpy"]  # who is named twice takes part once

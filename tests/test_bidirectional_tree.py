@@ -8,8 +8,8 @@ import pytest
 from compare import assert_close, assert_gradients_of, assert_same
 from recursive_layers import random_trees
 from rnncore import GRU, BidirectionalTree, RecursiveNet, TreeLSTM
-from rnncore.forest import Forest
 from rnncore.reference import trees
+from rnncore.trees.forest import Forest
 
 
 def two_ways(

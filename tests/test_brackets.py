@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from rnncore import brackets
-from rnncore.forest import Forest
+from rnncore.trees import brackets
+from rnncore.trees.forest import Forest
 
 TREES = ["( ( a b ) c )", "x", "( a )", "( [SM 6 ( [MAX 1 2 ] ) ] )"]
 

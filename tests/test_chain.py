@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 from gradients import check_layer, check_recurrent
-from rnncore.activations import Tanh, sigmoid
-from rnncore.chain import Chain
-from rnncore.layers import Dropout, Embedding, LayerNorm, Linear
+from rnncore.compositions.chain import Chain
+from rnncore.layers.activations import Tanh, sigmoid
+from rnncore.layers.dropout import Dropout
+from rnncore.layers.embedding import Embedding
+from rnncore.layers.layer_norm import LayerNorm
+from rnncore.layers.linear import Linear
 from rnncore.module import Module, once
 
 

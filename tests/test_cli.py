@@ -14,7 +14,7 @@ from rnncore.arrays import load_arrays
 from rnncore.cli import main
 from rnncore.commands import compare, demo
 from rnncore.text import CharModel
-from rnncore.training import Trainer
+from rnncore.training.trainer import Trainer
 
 TEXT = "".join(
     f"{n} bottles stand on the wall, and if one falls, {n - 1}.\n" for n in range(99, 9, -1)

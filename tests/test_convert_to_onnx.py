@@ -29,8 +29,8 @@ from rnncore import (
     Tanh,
     TiedLinear,
 )
+from rnncore.compositions.composition import walk
 from rnncore.convert import from_onnx, to_onnx
-from rnncore.sequences import walk
 
 pytest.importorskip("onnx", reason="the package onnx reads and writes the format")
 

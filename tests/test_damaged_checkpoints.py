@@ -13,9 +13,9 @@ import pytest
 from rnncore import LSTM, Adam, Chain, Dropout, Linear, MeanSquaredError
 from rnncore.arrays import load_arrays, save_arrays
 from rnncore.batches import Batch, shuffled
-from rnncore.checkpoint import check_generator, generator_state
 from rnncore.commands.recipe import Recipe
-from rnncore.training import Trainer
+from rnncore.training.checkpoint import check_generator, generator_state
+from rnncore.training.trainer import Trainer
 
 STEPS = 5
 

@@ -23,10 +23,10 @@ from rnncore import (
     length_mask,
     reference,
 )
-from rnncore.attention import Attention, MemoryGradients
-from rnncore.decoding import Inputs, Outputs, in_turn, top
-from rnncore.sequences import mapped, run
-from rnncore.stack import Layers
+from rnncore.compositions.composition import mapped, run
+from rnncore.recurrent.stack import Layers
+from rnncore.seq2seq.attention import Attention, MemoryGradients
+from rnncore.seq2seq.teacher_forcing import Inputs, Outputs, in_turn, top
 from seq2seq_models import (
     MODELS,
     SOURCE_LENGTHS,

@@ -7,7 +7,7 @@ import pytest
 import rnncore
 from compare import assert_gradients_of
 from rnncore import GRU, LSTM, RNN, DeepRNN
-from rnncore.deep import CELLS
+from rnncore.compositions.deep import CELLS
 
 LENGTHS = np.array([6, 3, 1, 4])
 DEEP: dict[str, dict[str, Any]] = {

@@ -5,7 +5,7 @@ import pytest
 from compare import assert_close
 from gradients import check_layer
 from rnncore import Elementwise, reference
-from rnncore.cells import ACTIVATIONS
+from rnncore.nonlinearities import ACTIVATIONS
 
 CONSTANTS = {"leaky_relu": (0.1,), "scaled_tanh": (1.7, 0.6), "affine": (0.7, -0.2), "elu": (0.6,)}
 

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from processes import run_python
-from rnncore.deep import CELLS
+from rnncore.compositions.deep import CELLS
 
 pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
 

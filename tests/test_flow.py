@@ -3,9 +3,14 @@
 import numpy as np
 import pytest
 import rnncore
-from rnncore.deep import DeepRNN
-from rnncore.flow import GradientNorms, gradient_flow, plot_gradient_flow, plot_gradient_norms
-from rnncore.training import Trainer
+from rnncore.compositions.deep import DeepRNN
+from rnncore.training.gradient_flow import (
+    GradientNorms,
+    gradient_flow,
+    plot_gradient_flow,
+    plot_gradient_norms,
+)
+from rnncore.training.trainer import Trainer
 
 T, B, N, H = 7, 3, 2, 4
 

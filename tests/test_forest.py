@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rnncore import Forest, brackets
+from rnncore import Forest
+from rnncore.trees import brackets
 
 NESTED: list[Any] = [
     (("a", "b"), "c"),
@@ -192,7 +193,7 @@ class TestPicture:
             assert f"<!-- {text} -->" in drawn
 
     def test_leaves_stand_evenly_and_parents_between(self) -> None:
-        from rnncore.tree_picture import layout
+        from rnncore.trees.picture import layout
 
         forest = shuffled(2)
         x, y = layout(forest, 8)

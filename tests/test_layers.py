@@ -5,9 +5,12 @@ import math
 import numpy as np
 import pytest
 from gradients import check_layer
-from rnncore.activations import Identity, ReLU, Sigmoid, Softmax, Tanh, sigmoid
-from rnncore.chain import Chain
-from rnncore.layers import Dropout, Embedding, LayerNorm, Linear, add_rows
+from rnncore.compositions.chain import Chain
+from rnncore.layers.activations import Identity, ReLU, Sigmoid, Softmax, Tanh, sigmoid
+from rnncore.layers.dropout import Dropout
+from rnncore.layers.embedding import Embedding, add_rows
+from rnncore.layers.layer_norm import LayerNorm
+from rnncore.layers.linear import Linear
 
 EXACT = 1e-12
 

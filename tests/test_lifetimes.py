@@ -12,7 +12,8 @@ import pytest
 import rnncore
 import seq2seq_models
 from recursive_layers import CELLS, make, random_trees
-from rnncore import GRU, LSTM, Bidirectional, Chain, DeepRNN, Embedding, Linear, ReLU, Tanh, search
+from rnncore import GRU, LSTM, Bidirectional, Chain, DeepRNN, Embedding, Linear, ReLU, Tanh
+from rnncore.seq2seq import search
 
 X = np.zeros((4, 1, 3), np.float32)
 

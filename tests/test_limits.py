@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from rnncore import GRU, LSTM, RNN, Forest, Linear, LSTMCell
-from rnncore.order import Order
+from rnncore.trees.order import Order
 
 ROWS = 1 << 31  # one too many
 STEPS, BATCH = 1 << 20, 1 << 11

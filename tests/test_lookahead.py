@@ -14,8 +14,8 @@ from rnncore import (
     Linear,
     RowConvolution,
     Windowed,
-    lookahead,
 )
+from rnncore.compositions import lookahead
 
 STEPS = 6
 RAGGED = [4, 6, 1]

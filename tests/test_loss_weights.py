@@ -9,8 +9,8 @@ from gradients import check_loss
 from loss_cases import KINDS, given
 from rnncore import SGD, Linear
 from rnncore.batches import Batch, chunked
-from rnncore.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
-from rnncore.training import Trainer, evaluate
+from rnncore.training.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
+from rnncore.training.trainer import Trainer, evaluate
 
 
 @pytest.fixture

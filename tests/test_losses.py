@@ -8,8 +8,8 @@ import pytest
 from golden.make_training_golden import FILE, LOSSES
 from gradients import check_loss
 from loss_cases import KINDS, given
-from rnncore import losses
-from rnncore.losses import (
+from rnncore.training import losses
+from rnncore.training.losses import (
     BinaryCrossEntropy,
     MeanSquaredError,
     SoftmaxCrossEntropy,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from recursive_layers import random_trees
 from rnncore import RecursiveNet
-from rnncore.forest import Forest
-from rnncore.order import NOBODY, Order
+from rnncore.trees.forest import Forest
+from rnncore.trees.order import NOBODY, Order
 
 
 class TestOrders:

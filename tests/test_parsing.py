@@ -15,12 +15,12 @@ from rnncore import (
     Parsed,
     Parser,
     bracketing,
-    brackets,
 )
-from rnncore.parsing.spans import leaf_begin
 from rnncore.reference import activation
 from rnncore.reference import parsing as reference
 from rnncore.reference.parsing import Scores, Tree, all_trees, in_a_row, leaves, merges
+from rnncore.trees import brackets
+from rnncore.trees.parsing.spans import leaf_begin
 
 #: Neighbours of a small picture's regions.
 REGIONS = {"pair": (2, [(1, 0)]), "ring": (4, [(0, 1), (1, 2), (2, 3), (3, 0)])}
@@ -202,7 +202,7 @@ class TestBatches:
         lengths = [9, 1, 4, 6, 2, 8]
         made, x = parser(), rows(sum(lengths))
         whole = made.parse(x, lengths, method="chart", best=2)
-        monkeypatch.setattr("rnncore.parsing.search._NODES", 40)
+        monkeypatch.setattr("rnncore.trees.parsing.search._NODES", 40)
         parts = made.parse(x, lengths, method="chart", best=2)
         for name in ("score", "sentence", "leaves"):
             np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import rnncore
 from rnncore import LSTM, Adam, Chain, Dropout, Linear
-from rnncore.checkpoint import generators
 from rnncore.init import set_forget_bias
 from rnncore.module import Module, once, walk
+from rnncore.training.checkpoint import generators
 
 
 class Net(Module):

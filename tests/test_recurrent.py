@@ -25,7 +25,7 @@ from cases import (
     named_state,
 )
 from compare import assert_close, assert_gradient_along, assert_gradients, assert_same
-from rnncore import recurrent
+from rnncore.recurrent import families as recurrent
 
 #: The cases that vary everything, but dense.
 DENSE = [replace(case, ragged=False) for case in FULL]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cases import CELLS, FULL, TOLERANCE, Case, each, named_state
 from compare import assert_close, assert_same
-from rnncore import recurrent
+from rnncore.recurrent import families as recurrent
 
 
 class TestProtocol:

@@ -19,9 +19,9 @@ from rnncore import (
     TreeGRU,
     TreeLSTM,
 )
-from rnncore.forest import Forest
-from rnncore.order import NOBODY, Order, grid
 from rnncore.reference import trees
+from rnncore.trees.forest import Forest
+from rnncore.trees.order import NOBODY, Order, grid
 
 
 def places(layer: Any, order: Order) -> list[list[int | None]]:

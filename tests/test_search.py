@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import rnncore
-from rnncore import _core, search
-from rnncore.curves import plot_attention
-from rnncore.search import Hypothesis
+from rnncore import _core
+from rnncore.seq2seq import search
+from rnncore.seq2seq.search import Hypothesis
+from rnncore.training.plots import plot_attention
 from seq2seq_models import S, V, luong
 
 BOS, EOS, VOCABULARY, STEPS = 0, 1, 5, 3

@@ -15,7 +15,7 @@ from cases import CELLS, LINEAR_CELLS, TOLERANCE, VARIED, Case, each
 from compare import assert_same
 from processes import run_python
 from rnncore import _core
-from rnncore.layers import Linear
+from rnncore.layers.linear import Linear
 from rnncore.threads import get_num_threads, set_num_threads
 
 pytestmark = pytest.mark.usefixtures("set_threads")

@@ -13,16 +13,18 @@ import numpy as np
 import pytest
 from rnncore.arrays import load_arrays, save_arrays
 from rnncore.batches import Batch, Batches, chunked, shuffled
-from rnncore.chain import Chain
-from rnncore.checkpoint import generators, leaves, rebuild, skeleton
-from rnncore.curves import plot_history
-from rnncore.layers import Dropout, Embedding, Linear
-from rnncore.losses import MeanSquaredError, SoftmaxCrossEntropy, length_mask
+from rnncore.compositions.chain import Chain
+from rnncore.layers.dropout import Dropout
+from rnncore.layers.embedding import Embedding
+from rnncore.layers.linear import Linear
 from rnncore.module import Module
-from rnncore.optim import SGD, AdamW
-from rnncore.recurrent import LSTM
-from rnncore.schedules import warmup_cosine
-from rnncore.training import Trainer, evaluate
+from rnncore.recurrent.families import LSTM
+from rnncore.training.checkpoint import generators, leaves, rebuild, skeleton
+from rnncore.training.losses import MeanSquaredError, SoftmaxCrossEntropy, length_mask
+from rnncore.training.optim import SGD, AdamW
+from rnncore.training.plots import plot_history
+from rnncore.training.schedules import warmup_cosine
+from rnncore.training.trainer import Trainer, evaluate
 
 CLASSES, ROWS = 7, 3
 
@@ -406,7 +408,7 @@ class TestCheckpoint:
 
 def test_importing_the_trainer_is_cheap() -> None:
     heavy = "{'tqdm', 'safetensors', 'matplotlib'}"
-    code = f"import sys, rnncore.training, rnncore.text; print({heavy} & set(sys.modules))"
+    code = f"import sys, rnncore.training.trainer, rnncore.text; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 

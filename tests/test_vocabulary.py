@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rnncore.batches import bucketed, padded
-from rnncore.vocabulary import Vocabulary
+from rnncore.seq2seq.vocabulary import Vocabulary
 
 
 class TestVocabulary:

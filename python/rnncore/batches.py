@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, as_held, as_integers, check_number, check_size, read
-from .losses import length_mask
+from .compositions.composition import agreed
 from .module import Module
-from .sequences import agreed
+from .training.losses import length_mask
 
 
 class Batch(NamedTuple):

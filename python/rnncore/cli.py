@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .commands import bench, convert, demo, info, sample, train
-from .console import print_any_text
+from .training.console import print_any_text
 
 COMMANDS = {
     "demo": demo,

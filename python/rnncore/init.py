@@ -20,6 +20,8 @@ from .arrays import Array, short, take_room
 from .module import Module, walk
 
 Shape: TypeAlias = tuple[int, ...]
+#: What `numpy.random.default_rng` takes.
+Seed: TypeAlias = int | np.random.SeedSequence | np.random.Generator | None
 
 #: `(rng, name, shape, hidden_size, dtype) -> array`: how one parameter of a recurrent layer starts.
 RecurrentInit: TypeAlias = Callable[[np.random.Generator, str, Shape, int, npt.DTypeLike], Array]

@@ -14,25 +14,21 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from .arrays import (
-    Array,
-    Arrays,
-    load_arrays,
-    load_into,
-    room_for,
-    save_arrays,
-)
+from .arrays import Array, Arrays, load_arrays, load_into, room_for, save_arrays
 from .configuration import Builder, Configured, describe, is_own
 from .files import reading
 
 if TYPE_CHECKING:
-    from .stream import Stream
+    from .stream.base import Stream
+
+#: From the gradients of what a call returned to those of what it was given.
+Pullback: TypeAlias = Callable[..., Any]
 
 #: What the metadata of a file calls the description of its model.
 KEY = "rnncore"
@@ -90,7 +86,7 @@ class Module(Configured):
 
         Raises `TypeError` or `ValueError` where outputs depend on all later frames.
         """
-        from .pipeline import stream_of
+        from .stream.compiled import stream_of
 
         return stream_of(self, batch)
 

@@ -13,14 +13,16 @@ import numpy as np
 
 from .arrays import Array, as_indices, as_integers, check_kind, check_size
 from .batches import Batch, chunked
-from .chain import Chain
+from .compositions.chain import Chain
 from .configuration import Configured
-from .layers import Dropout, Embedding, Linear
-from .losses import SoftmaxCrossEntropy
+from .layers.dropout import Dropout
+from .layers.embedding import Embedding
+from .layers.linear import Linear
 from .module import Module, load
-from .recurrent import GRU, LSTM, RNN
-from .stream import Stream
-from .training import evaluate
+from .recurrent.families import GRU, LSTM, RNN
+from .stream.base import Stream
+from .training.losses import SoftmaxCrossEntropy
+from .training.trainer import evaluate
 
 CELLS: dict[str, type[RNN | LSTM | GRU]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 

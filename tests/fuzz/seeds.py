@@ -16,7 +16,7 @@ import rnncore
 from models import MODELS
 from rnncore import Chain, Linear, Module, convert, text
 from rnncore.arrays import save_arrays
-from rnncore.training import Batch, Trainer
+from rnncore.training.trainer import Batch, Trainer
 from safetensors.numpy import save_file
 
 _GOLDEN = Path(__file__).parents[1] / "golden"

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import rnncore
-from rnncore import brackets, convert
+from rnncore import convert
 from rnncore.arrays import load_arrays
+from rnncore.trees import brackets
 
 from . import mutate, seeds
 from .child import MEGABYTE, Target

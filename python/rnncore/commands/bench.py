@@ -14,14 +14,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ..curves import require_matplotlib
-from ..measure import machine, picture
-from ..measure.cases import GATES, MODES, Case, Shape
-from ..measure.contest import Entry, contest
-from ..measure.engines import available
-from ..measure.report import measure, tables
-from ..measure.timing import SECONDS
+from ..training.plots import require_matplotlib
 from . import options
+from .measure import machine, picture
+from .measure.cases import GATES, MODES, Case, Shape
+from .measure.contest import Entry, contest
+from .measure.engines import available
+from .measure.report import measure, tables
+from .measure.timing import SECONDS
 
 SHAPES = ["1,1,32,32", "128,1,128,128", "128,32,256,256", "10..100,32,64,64"]
 

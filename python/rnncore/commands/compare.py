@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import reference
-from ..recurrent import LSTM
+from ..recurrent.families import LSTM
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arrays import load_arrays
-from ..chain import Chain
+from ..compositions.chain import Chain
 from ..module import KEY, load
 from . import options
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read, write, and say what."""
-    from .. import convert  # here, not above: no other command needs it
+    from .. import convert
 
     readers: dict[str, Callable[[], Any]] = {
         ".safetensors": lambda: _read(args),

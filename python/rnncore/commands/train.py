@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..arrays import load_arrays
-from ..curves import plot_history, require_matplotlib
 from ..files import reading
+from ..training.plots import plot_history, require_matplotlib
 from . import options
 from .recipe import Recipe, Run, digest, fit_and_save, introduce, prepare, steps_within
 

@@ -10,15 +10,17 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .. import layers
-from ..activations import Elementwise, ReLU, Sigmoid, Softmax, Tanh
 from ..arrays import Array, read
 from ..files import one_line
-from ..kernels import Kernels
+from ..layers.activations import Elementwise, ReLU, Sigmoid, Softmax, Tanh
+from ..layers.embedding import Embedding
+from ..layers.layer_norm import LayerNorm
+from ..layers.linear import Linear
 from ..module import Module, walk
-from ..recurrent import GRU, LSTM, RNN
-from ..stack import Layers
-from ..step import Step
+from ..recurrent.base import Kernels
+from ..recurrent.families import GRU, LSTM, RNN
+from ..recurrent.stack import Layers
+from ..recurrent.step import Step
 from .budget import Budget
 
 #: The classes by the names of their cells.
@@ -117,15 +119,15 @@ def _input_of(
 ) -> tuple[tuple[int, ...], Any, int]:
     """The shape and dtype of an input, and below which number it is where it is one of indices."""
     for part in walk(module):
-        if isinstance(part, layers.Embedding):
+        if isinstance(part, Embedding):
             return axes, np.int64, part.num_embeddings
         if isinstance(part, Step):
             return (batch, part.input_size), part.dtype, 0
         if isinstance(part, Layers):
             return (*axes, part.input_size), part.dtype, 0
-        if isinstance(part, layers.Linear):
+        if isinstance(part, Linear):
             return (*axes, part.in_features), part.dtype, 0
-        if isinstance(part, layers.LayerNorm):
+        if isinstance(part, LayerNorm):
             return (*axes, *part.normalized_shape), part.dtype, 0
     return (*axes, 4), np.float32, 0
 
@@ -259,6 +261,6 @@ def refusal(where: str, what: str) -> ValueError:
 
 def chain_of(modules: Sequence[Module]) -> Any:
     """Return the layers one after another; a single one as it is."""
-    from ..chain import Chain
+    from ..compositions.chain import Chain
 
     return modules[0] if len(modules) == 1 else Chain(*modules)

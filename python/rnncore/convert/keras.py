@@ -10,11 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array
-from ..bidirectional import Bidirectional, Reversed
+from ..compositions.bidirectional import Bidirectional, Reversed
+from ..compositions.readout import Readout
 from ..files import one_line
-from ..layers import Dropout, Embedding, LayerNorm, Linear
+from ..layers.dropout import Dropout
+from ..layers.embedding import Embedding
+from ..layers.layer_norm import LayerNorm
+from ..layers.linear import Linear
 from ..module import Module
-from ..readout import Readout
 from ..reference import keras as oracle
 from ..reference.keras import KerasLayer
 from . import common

@@ -13,16 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import reference
-from ..activations import Activation
 from ..arrays import Array, load_arrays
-from ..bidirectional import Bidirectional
-from ..chain import Chain
+from ..compositions.bidirectional import Bidirectional
+from ..compositions.chain import Chain
 from ..files import listed, one_line, reading
-from ..layers import Dropout, Embedding, LayerNorm, Linear
+from ..layers.activations import Activation
+from ..layers.dropout import Dropout
+from ..layers.embedding import Embedding
+from ..layers.layer_norm import LayerNorm
+from ..layers.linear import Linear
 from ..module import Module
-from ..recurrent import GRUCell, LSTMCell, RNNCell
+from ..recurrent.families import GRUCell, LSTMCell, RNNCell
+from ..recurrent.step import Step
 from ..reference.sequence import forward
-from ..step import Step
 from . import common
 from .common import GATES, Report, Verify, refusal
 

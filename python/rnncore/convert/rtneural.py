@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..activations import Elementwise, Identity, Softmax
 from ..arrays import Array, write_atomic
-from ..chain import Chain
-from ..layers import Dropout, Linear
+from ..compositions.chain import Chain
+from ..layers.activations import Elementwise, Identity, Softmax
+from ..layers.dropout import Dropout
+from ..layers.linear import Linear
 from ..module import Module
-from ..recurrent import GRU, LSTM
+from ..recurrent.families import GRU, LSTM
 from ..reference.keras import KerasLayer
 from . import common
 from .common import GATES, Report, Verify, refusal, shown

@@ -15,17 +15,18 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..arrays import Array, check_size
 from ..batches import Batch
-from ..chain import Chain
-from ..curves import plot_history
-from ..deep import CELLS
-from ..layers import Dropout, Linear
-from ..losses import Loss, length_mask
+from ..compositions.chain import Chain
+from ..compositions.deep import CELLS
+from ..compositions.readout import Readout
+from ..layers.dropout import Dropout
+from ..layers.linear import Linear
 from ..module import Module
-from ..optim import AdamW
-from ..readout import Readout
-from ..regularisers import rate
-from ..stack import Layers
-from ..training import Trainer, evaluate
+from ..recurrent.regularisers import rate
+from ..recurrent.stack import Layers
+from ..training.losses import Loss, length_mask
+from ..training.optim import AdamW
+from ..training.plots import plot_history
+from ..training.trainer import Trainer, evaluate
 from .sequences import Sequences, read
 from .weights import ByWeight, check_weights, evened, mean_weight
 
@@ -39,7 +40,7 @@ class SequenceEstimator(BaseEstimator):
 
     - cell: "lstm", "gru", "rnn", "mgu", "indrnn", "min_gru" or "min_lstm"; hidden_size, num_layers,
       bidirectional; dropout, between the layers and before the last, linear one; cell_options, a
-      dict of further keywords of the layer (`rnncore.recurrent`)
+      dict of further keywords of the layer (`rnncore.recurrent.families`)
     - max_iter passes over the data, in batches of batch_size sequences, by AdamW with learning_rate
       and weight_decay, gradients clipped to clip_norm (None: not at all)
     - early_stopping: a share of the sequences, validation_fraction, is set aside; training ends

@@ -12,9 +12,9 @@ from sklearn.utils.validation import check_consistent_length
 
 from ..arrays import Array
 from ..batches import Batch
-from ..losses import SoftmaxCrossEntropy, length_mask
 from ..module import Module
-from ..stack import Layers
+from ..recurrent.stack import Layers
+from ..training.losses import SoftmaxCrossEntropy, length_mask
 from .base import SequenceEstimator, WholeSequence
 from .sequences import Sequences
 from .targets import as_labels, check_has_targets

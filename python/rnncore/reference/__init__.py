@@ -8,16 +8,7 @@ would write them, nothing fast. `cells`, `lstm`, `gru` and `minimal` hold one in
     dx, dstate, grads = backward(tape, dy)
 """
 
-from .activations import (
-    ACTIVATIONS,
-    IDENTITY,
-    RELU,
-    SIGMOID,
-    TANH,
-    Activation,
-    activation,
-    clipped,
-)
+from .activations import ACTIVATIONS, IDENTITY, RELU, SIGMOID, TANH, Activation, activation, clipped
 from .attention import decode
 from .cells import Cell, IndRNN, Vanilla
 from .gru import MGU, GRUResetAfter, GRUResetBefore

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from ...activations import Elementwise, Softmax
 from ...arrays import Array
-from ...bidirectional import Bidirectional, Reversed
-from ...layers import Dropout, Embedding, LayerNorm, Linear
+from ...compositions.bidirectional import Bidirectional, Reversed
+from ...compositions.readout import Readout
+from ...layers.activations import Elementwise, Softmax
+from ...layers.dropout import Dropout
+from ...layers.embedding import Embedding
+from ...layers.layer_norm import LayerNorm
+from ...layers.linear import Linear
 from ...module import Module, walk
-from ...readout import Readout
 from .. import common
 from ..budget import Budget
 from ..common import refusal

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ...activations import Elementwise, Softmax
 from ...arrays import Array
-from ...layers import LayerNorm
-from ...sequences import reverse as reverse_within
+from ...compositions.composition import reverse as reverse_within
+from ...layers.activations import Elementwise, Softmax
+from ...layers.layer_norm import LayerNorm
 
 Operator = Callable[..., Any]
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...arrays import Array
 from ...files import one_line
-from ...layers import Linear
+from ...layers.linear import Linear
 from ...module import Module
 from ..budget import Budget
 from ..common import (

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ...layers import Linear
-from ...sequences import Part, reverse
+from ...compositions.composition import Part, reverse
+from ...layers.linear import Linear
 from .. import common
 from ..common import CLASSES, refusal
 from .weights import ORDER, read_activations, read_weights

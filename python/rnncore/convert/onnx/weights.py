@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ...cells import Activation, chosen
+from ...nonlinearities import Activation, chosen
 from ..common import GATES, refusal, regate
 
 #: The gates in the rows of a node's weights, in our letters.

@@ -9,17 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from ... import layers
-from ...activations import Elementwise, Identity, ReLU, Sigmoid, Softmax, Tanh
 from ...arrays import Array, write_atomic
-from ...bidirectional import Bidirectional, Reversed
-from ...chain import Chain
-from ...deep import DeepRNN
+from ...compositions.bidirectional import Bidirectional, Reversed
+from ...compositions.chain import Chain
+from ...compositions.composition import agreed
+from ...compositions.deep import DeepRNN
+from ...compositions.readout import Readout
+from ...layers.activations import Elementwise, Identity, ReLU, Sigmoid, Softmax, Tanh
+from ...layers.dropout import Dropout
+from ...layers.embedding import Embedding
+from ...layers.layer_norm import LayerNorm
+from ...layers.linear import Linear
+from ...layers.tied import TiedLinear
 from ...module import Module
-from ...readout import Readout
-from ...recurrent import GRU, LSTM, RNN
-from ...sequences import agreed
-from ...tied import TiedLinear
+from ...recurrent.families import GRU, LSTM, RNN
 from .. import common
 from ..common import Report, Verify, refusal
 from .files import import_onnx
@@ -103,12 +106,12 @@ class Writer(Graph):
             DeepRNN: self._deep,
             Reversed: self._reversed,
             Readout: self._readout,
-            layers.Linear: self._linear,
+            Linear: self._linear,
             TiedLinear: self._linear,
-            layers.Embedding: self._embedding,
-            layers.LayerNorm: self._layer_norm,
+            Embedding: self._embedding,
+            LayerNorm: self._layer_norm,
             Softmax: lambda part, x, _: self.add("Softmax", x, axis=part.axis),
-            layers.Dropout: lambda part, x, _: x,
+            Dropout: lambda part, x, _: x,
             Identity: lambda part, x, _: x,
         }
         writers |= dict.fromkeys((RNN, LSTM, GRU), self._recurrent)
@@ -284,15 +287,15 @@ class Writer(Graph):
         kind = self.onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
         return str(self.add("Div", total, self.add("Cast", steps, to=kind)))
 
-    def _linear(self, module: layers.Linear, x: str, path: str) -> str:
+    def _linear(self, module: Linear, x: str, path: str) -> str:
         weight, bias = module._weights()
         y = self.add("MatMul", x, self.array(weight.T, f"{path}weight"))
         return str(y if bias is None else self.add("Add", y, self.array(bias, f"{path}bias")))
 
-    def _embedding(self, module: layers.Embedding, x: str, path: str) -> str:
+    def _embedding(self, module: Embedding, x: str, path: str) -> str:
         return str(self.add("Gather", self.array(module.params["weight"], f"{path}weight"), x))
 
-    def _layer_norm(self, module: layers.LayerNorm, x: str, path: str) -> str:
+    def _layer_norm(self, module: LayerNorm, x: str, path: str) -> str:
         arrays = [self.array(module.params[name], path + name) for name in ("weight", "bias")]
         axis = -len(module.normalized_shape)
         return str(self.add("LayerNormalization", x, *arrays, axis=axis, epsilon=module.eps))

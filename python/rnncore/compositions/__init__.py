@@ -1,0 +1,1 @@
+"""Sequence layers made of sequence layers."""

@@ -1,0 +1,113 @@
+"""Layers that read a sequence from its end: alone, or beside one that reads from its start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array, check_choice
+from ..module import Module, width_through
+from .composition import Composition, Part, Run, Tree, add, from_end, split_state
+
+MERGES = ("concat", "sum", "mean", "mul")
+_ENTRIES = "(forward, backward)"
+
+
+class Reversed(Composition):
+    """A layer that reads each sequence from its end; outputs stand beside the frames they read.
+
+    The state is the layer's own, `batch_first` and `dtype` too.
+    """
+
+    looks_ahead = True
+
+    def __init__(self, layer: Module) -> None:
+        super().__init__({"layer": layer})
+        self.layer = layer
+        self.part = Part(layer, self.batch_first)
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        return width_through([("layer", self.layer)], width)
+
+    def _run(self, x: Array, state: Tree, lengths: Array | None, record: bool) -> Run:
+        return from_end(lambda turned: self.part.run(turned, state, lengths, record), x, lengths)
+
+
+class Bidirectional(Composition):
+    """A layer forward and a layer backward in time (Schuster and Paliwal 1997).
+
+        y_t = merge(forward(x)_t, backward(x reversed) reversed_t)
+
+    Each part is any sequence layer, stacked or wrapped as may be. The backward one reads each
+    sequence from its own end, and its output stands beside the frame that it has just read.
+    merge: "concat" `(T, B, H + H')`, or "sum", "mean", "mul" of two outputs of the same width. The
+    state is the pair of the parts' states. `batch_first` and `dtype` are the parts' own.
+
+    With "concat" and the same parameters, outputs and states equal those of
+    `LSTM(bidirectional=True)` to the bit.
+    """
+
+    looks_ahead = True
+
+    def __init__(self, forward: Module, backward: Module, merge: str = "concat") -> None:
+        super().__init__({"forward": forward, "backward": backward})
+        self.merge = check_merge(merge)
+        self.forward, self.backward = forward, backward
+        self.parts = Part(forward, self.batch_first), Part(backward, self.batch_first)
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        parts = (("forward", self.forward), ("backward", self.backward))
+        return merged_width(self.merge, *(width_through([part], width) for part in parts))
+
+    def _run(self, x: Array, state: Tree, lengths: Array | None, record: bool) -> Run:
+        first = split_state("state", state, _ENTRIES, 2)
+        ahead = self.parts[0].run(x, first[0], lengths, record)
+        back = from_end(
+            lambda turned: self.parts[1].run(turned, first[1], lengths, record), x, lengths
+        )
+        y, unmerge = merged(self.merge, ahead.y, back.y)
+
+        def pullback(dy: Array, dstate: Tree) -> tuple[Any, Tree]:
+            dlast = split_state("dstate", dstate, _ENTRIES, 2)
+            d_ahead, d_back = unmerge(dy)
+            dx, dahead = ahead.pullback(d_ahead, dlast[0])
+            dx_back, dback = back.pullback(d_back, dlast[1])
+            return add(dx, dx_back), (dahead, dback)
+
+        return Run(y, (ahead.state, back.state), pullback)
+
+
+def check_merge(merge: str) -> str:
+    """Return the name of a way to merge, or raise `ValueError`."""
+    return check_choice("merge", merge, MERGES)
+
+
+def merged_width(merge: str, a: int | None, b: int | None) -> int | None:
+    """Return how wide two outputs become; `ValueError` where they must be of one width."""
+    if a is None or b is None:
+        return None
+    if merge == "concat":
+        return a + b
+    if a != b:
+        raise ValueError(
+            f"merge={merge!r} needs outputs of the same width, "
+            f"got {a} from forward and {b} from backward"
+        )
+    return a
+
+
+def merged(merge: str, a: Array, b: Array) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:
+    """Return what two outputs become, and the way back from its gradient to theirs."""
+    if merge == "concat":
+        width = a.shape[-1]
+        return np.concatenate((a, b), axis=-1), lambda dy: (dy[..., :width], dy[..., width:])
+    merged_width(merge, a.shape[-1], b.shape[-1])
+    if merge == "sum":
+        return a + b, lambda dy: (dy, dy)
+    if merge == "mean":
+        return (a + b) / 2, lambda dy: (dy / 2, dy / 2)
+    return a * b, lambda dy: (dy * b, dy * a)

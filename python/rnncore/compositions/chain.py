@@ -1,0 +1,110 @@
+"""Layers one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+from ..module import Module, once, width_through
+from ..stream.base import Stream
+from ..stream.compiled import chained, stages_of
+from .composition import agreed
+
+Pullback: TypeAlias = Callable[..., Any]
+
+
+class Chain(Module):
+    """Layers one after another, named "0", "1", ...; a chain is a layer, so chains nest.
+
+    If a member is recurrent, so is the chain: `chain(x, state=None, *, lengths=None) -> (y, state)`
+    with a tuple of one state for each recurrent member; None is the zero state, for one or for all.
+    Every recurrent member gets the same `lengths`. Raises `ValueError` for layers that do not agree
+    on `batch_first`, or of which one takes another width than the one before it gives.
+    """
+
+    def __init__(self, *layers: Module) -> None:
+        for at, layer in enumerate(layers):
+            if not isinstance(layer, Module):
+                raise TypeError(f"layer {at} must be a Module, got {type(layer).__name__}")
+        super().__init__()
+        self.layers = layers
+        self.recurrent = any(layer.recurrent for layer in layers)
+        named = {f"layer {at}": layer for at, layer in enumerate(layers)}
+        agreed("batch_first", named)
+        width_through(named.items())
+
+    def children(self) -> Iterator[tuple[str, Module]]:
+        """Yield the layers as "0", "1", ..."""
+        return ((name.removeprefix("layers."), part) for name, part in super().children())
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        return width_through(((f"layer {n}", layer) for n, layer in enumerate(self.layers)), width)
+
+    def stream(self, batch: int = 1) -> Stream:
+        """Return a stream; neighbours that the compiled core has run as one."""
+        if type(self).__call__ is not Chain.__call__:
+            return super().stream(batch)
+        return chained(self.layers, batch)
+
+    def stages(self, batch: int, dtype: Any) -> tuple[int | None, Any, list[Any]]:
+        """What a stream goes through, if all layers say it."""
+        width, states, stages = stages_of(self.layers, batch, dtype)
+        return width, states if self.recurrent else None, stages
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, at: int) -> Module:
+        return self.layers[at]
+
+    def __call__(self, x: Any, state: Any = None, *, lengths: Any = None) -> Any:
+        """Return y, or (y, state) if the chain is recurrent."""
+        before, after = self._states("state", state, lengths), []
+        for layer in self.layers:
+            if layer.recurrent:
+                x, final = layer(x, before.pop(0), lengths=lengths)
+                after.append(final)
+            else:
+                x = layer(x)
+        return (x, tuple(after)) if self.recurrent else x
+
+    def vjp(self, x: Any, state: Any = None, *, lengths: Any = None) -> tuple[Any, Pullback]:
+        """Return what a call returns, and the pullback from dy (and dstate) to dx (and dstate).
+
+        In a recurrent chain, None for dy or for an entry of dstate means zero.
+        """
+        before, after = self._states("state", state, lengths), []
+        pullbacks = []
+        for layer in self.layers:
+            if layer.recurrent:
+                (x, final), back = layer.vjp(x, before.pop(0), lengths=lengths)
+                after.append(final)
+            else:
+                x, back = layer.vjp(x)
+            pullbacks.append(back)
+
+        def pullback(dy: Any, dstate: Any = None) -> Any:
+            dafter, dbefore = self._states("dstate", dstate), []
+            for layer, back in zip(reversed(self.layers), reversed(pullbacks), strict=True):
+                if layer.recurrent:
+                    dy, dfirst = back(dy, dafter.pop())
+                    dbefore.append(dfirst)
+                elif dy is not None or not self.recurrent:
+                    dy = back(dy)
+            return (dy, tuple(reversed(dbefore))) if self.recurrent else dy
+
+        return ((x, tuple(after)) if self.recurrent else x), once(pullback)
+
+    def _states(self, name: str, states: Any, lengths: Any = None) -> list[Any]:
+        """Return one state for each recurrent member."""
+        count = sum(layer.recurrent for layer in self.layers)
+        if not count and (states is not None or lengths is not None):
+            raise TypeError(f"no layer of this chain is recurrent: it takes no {name} or lengths")
+        if states is None:
+            return [None] * count
+        if not isinstance(states, (tuple, list)) or len(states) != count:
+            raise ValueError(
+                f"{name} must be a tuple with one entry for each of the {count} recurrent layers"
+            )
+        return list(states)

@@ -1,0 +1,283 @@
+"""Depth in four places (Pascanu et al. 2014): input, transition, output, and layers on layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import (
+    Array,
+    as_array,
+    as_lengths,
+    as_shape,
+    check_choice,
+    check_flag,
+    check_size,
+    warn_ignored,
+)
+from ..layers.activations import Elementwise
+from ..layers.dropout import Dropout
+from ..layers.linear import Linear
+from ..module import Module, check_width, once
+from ..nonlinearities import Activation, chosen
+from ..recurrent.base import State
+from ..recurrent.families import GRU, LSTM, MGU, RNN, IndRNN, MinGRU, MinLSTM
+from ..recurrent.stack import Pullback
+from ..training.losses import length_mask
+from .chain import Chain
+
+#: What `cell` may be named.
+CELLS: dict[str, Callable[..., Any]] = {
+    "rnn": RNN,
+    "lstm": LSTM,
+    "gru": GRU,
+    "mgu": MGU,
+    "indrnn": IndRNN,
+    "min_gru": MinGRU,
+    "min_lstm": MinLSTM,
+}
+
+
+def feed_forward(
+    sizes: list[int],
+    activation: Activation,
+    dropout: float,
+    dtype: npt.DTypeLike,
+    rng: np.random.Generator,
+) -> Chain:
+    """Linear, activation and, where wanted, dropout for each pair of neighbouring sizes."""
+    phi = chosen("activation", activation)
+    layers: list[Module] = []
+    for inputs, outputs in pairwise(sizes):
+        layers += [Linear(inputs, outputs, dtype=dtype, seed=rng), Elementwise(phi)]
+        layers += [Dropout(dropout, seed=rng)] if dropout else []
+    return Chain(*layers)
+
+
+class DeepRNN(Module):
+    """A recurrent network that is deep in any of four places (Pascanu et al. 2014).
+
+    num_layers: recurrent layers one on the other; input_depth: layers from the input to the hidden
+    state, of which all but the last are feed-forward; transition_depth: from one hidden state to
+    the next (DT-RNN; with shortcut=True, DT(S)-RNN); output_depth: from the hidden state to y, all
+    but the first feed-forward on each h (DO). A depth of one is the plain layer, to the bit.
+
+    cell: "rnn", "lstm", "gru", "mgu", "indrnn", "min_gru" or "min_lstm"; `options` go to it.
+    residual=True adds the input of every recurrent layer but the first to its output; skip=True
+    gives the network's input to every layer and the outputs of all to y, side by side (Graves
+    2013). width: of the feed-forward layers, hidden_size if None; activation: theirs; dropout:
+    after each of them and between the recurrent layers, in `vjp` only.
+
+    x `(T, B, input_size)` to y `(T, B, output_size)`, and a state as that of the stacked layers,
+    `(num_layers * D, B, H)`. Parameters: `input.0.weight`, `recurrent.0.weight_ih_l0`, ...
+    """
+
+    recurrent = True
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        cell: str = "rnn",
+        num_layers: int = 1,
+        input_depth: int = 1,
+        transition_depth: int = 1,
+        output_depth: int = 1,
+        shortcut: bool = False,
+        residual: bool = False,
+        skip: bool = False,
+        width: int | None = None,
+        activation: Activation = "tanh",
+        dropout: float = 0.0,
+        batch_first: bool = False,
+        bidirectional: bool = False,
+        dtype: npt.DTypeLike = "float32",
+        seed: int | np.random.Generator | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        check_choice("cell", cell, CELLS)
+        self.input_size = check_size("input_size", input_size)
+        self.num_layers = check_size("num_layers", num_layers)
+        self.batch_first = check_flag("batch_first", batch_first)
+        self.residual, self.skip = check_flag("residual", residual), check_flag("skip", skip)
+        depths = check_size("input_depth", input_depth), check_size("output_depth", output_depth)
+        rng = np.random.default_rng(seed)
+        wide = hidden_size if width is None else check_size("width", width)
+        sizes = [input_size] + [wide] * (depths[0] - 1)
+        self.input = feed_forward(sizes, activation, dropout, dtype, rng)
+        if transition_depth != 1 or shortcut:  # not every cell has them
+            options |= {"transition_depth": transition_depth, "shortcut": shortcut}
+        common = {"bidirectional": bidirectional, "batch_first": batch_first}
+        if depths == (1, 1) and width is not None:
+            warn_ignored("width", "feed-forward layers (input_depth or output_depth above 1)")
+        if depths == (1, 1) and dropout and num_layers == 1:
+            warn_ignored("dropout", "several layers or feed-forward ones")
+        between = dropout if num_layers > 1 else 0.0
+        common |= {"dtype": dtype, "seed": rng, "dropout": between} | options
+        self.layers = self._stack(CELLS[cell], sizes[-1], hidden_size, common)
+        self.directions = 2 if bidirectional else 1
+        self.hidden_size, self.dtype = hidden_size, self.layers[0].dtype
+        y_size = self.directions * self.layers[0].output_size
+        outputs = [y_size * (num_layers if skip else 1)] + [wide] * (depths[1] - 1)
+        self.output = feed_forward(outputs, activation, dropout, dtype, rng)
+        self.output_size: int = outputs[-1]
+        self.between = Dropout(dropout, seed=rng)
+
+    def _stack(
+        self, cell: Callable[..., Any], input_size: int, hidden_size: int, common: dict[str, Any]
+    ) -> list[Any]:
+        """Recurrent layers: one object for all, or one for each where more than y passes on."""
+        if not (self.residual or self.skip):
+            return [cell(input_size, hidden_size, self.num_layers, **common)]
+        layers = [cell(input_size, hidden_size, **common | {"dropout": 0.0})]
+        wide = layers[0].directions * layers[0].output_size
+        for _ in range(1, self.num_layers):
+            size = wide + self.skip * input_size
+            layers.append(cell(size, hidden_size, **common | {"dropout": 0.0}))
+        return layers
+
+    def children(self) -> Iterator[tuple[str, Module]]:
+        """Yield the feed-forward nets and the recurrent layers."""
+        for name, part in super().children():
+            if part is not self.between:
+                yield name.replace("layers", "recurrent"), part
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        check_width(width, self.input_size)
+        return self.output_size
+
+    def stages(self, batch: int, dtype: Any) -> tuple[int, State, list[Any]]:
+        """What a stream goes through: the width of its frames, a zero state, layers on it."""
+        parts = [layer.stages(batch, dtype) for layer in self.layers]
+        state = self._joined([own for _, own, _ in parts])
+        layers = [stage for _, _, stages in parts for stage in stages]
+        if len(parts) > 1:  # each has one, which works on its part of the state of all
+            for n, own in enumerate(self._split(state)):
+                h, c = own if isinstance(own, tuple) else (own, None)
+                layers[n] = (layers[n][0], h[0], None if c is None else c[0], layers[n][3])
+        if self.residual or self.skip:
+            layers = [(layers, self.residual, self.skip, None)]
+        first, last = (net.stages(batch, dtype)[2] for net in (self.input, self.output))
+        return self.input_size, state, [*first, *layers, *last]
+
+    def __call__(
+        self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
+    ) -> tuple[Array, State]:
+        """Run over whole sequences, as a recurrent layer does; nothing is recorded."""
+        x, mask = self._masked(x, lengths)
+        seen = y = self.input(x)
+        outputs, finals = [], []
+        for n, (layer, before) in enumerate(zip(self.layers, self._split(state), strict=True)):
+            h, final = layer(self._inputs(n, y, seen), before, lengths=lengths)
+            y = h + y if n and self.residual else h
+            outputs.append(y)
+            finals.append(final)
+        y = np.concatenate(outputs, axis=-1) if self.skip else y
+        return self._visible(self.output(y), mask), self._joined(finals)
+
+    def vjp(
+        self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
+    ) -> tuple[tuple[Array, State], Pullback]:
+        """As a call, with dropout and the way back: `pullback(dy, dstate=None) -> (dx, dstate)`."""
+        x, mask = self._masked(x, lengths)
+        y, input_back = self.input.vjp(x)
+        seen, outputs, finals, backs = y, [], [], []
+        for n, (layer, before) in enumerate(zip(self.layers, self._split(state), strict=True)):
+            kept, drop_back = self.between.vjp(y) if n else (y, None)
+            (h, final), back = layer.vjp(self._inputs(n, kept, seen), before, lengths=lengths)
+            y = h + kept if n and self.residual else h
+            outputs.append(y)
+            finals.append(final)
+            backs.append((back, drop_back))
+        y = np.concatenate(outputs, axis=-1) if self.skip else y
+        y, output_back = self.output.vjp(y)
+        y = self._visible(y, mask)
+
+        def pullback(dy: npt.ArrayLike | None = None, dstate: State = None) -> tuple[Array, State]:
+            dy = np.zeros_like(y) if dy is None else as_shape("dy", dy, self.dtype, y.shape)
+            dseen, dfirst = self._back(output_back(self._visible(dy, mask)), dstate, backs)
+            return input_back(dseen), dfirst
+
+        return (y, self._joined(finals)), once(pullback)
+
+    def _back(self, d: Array, dstate: State, backs: list[Any]) -> tuple[Array, State]:
+        """The way back through the recurrent layers: to what the first one saw, and the states."""
+        width = d.shape[-1] // len(backs)
+        parts = (
+            [d[..., n * width : (n + 1) * width] for n in range(len(backs))] if self.skip else None
+        )
+        dseen, dfirst = None, []
+        if parts:
+            d = parts[-1]
+        for n, dfinal in reversed(list(enumerate(self._split(dstate)))):
+            back, drop_back = backs[n]
+            dx, dbefore = back(d, dfinal)
+            dfirst.append(dbefore)
+            if n == 0:
+                d = dx
+                break
+            if self.skip:
+                own, shared = dx[..., :width], dx[..., width:]
+                dseen = shared if dseen is None else dseen + shared
+                dx = own
+            d = drop_back(dx + d if self.residual else np.ascontiguousarray(dx))
+            d = d + parts[n - 1] if parts else d
+        return d if dseen is None else d + dseen, self._joined(dfirst[::-1])
+
+    def _inputs(self, n: int, y: Array, seen: Array) -> Array:
+        return np.concatenate([y, seen], axis=-1) if n and self.skip else y
+
+    def _masked(
+        self, x: npt.ArrayLike, lengths: npt.ArrayLike | None
+    ) -> tuple[Array, Array | None]:
+        """Return x without its padding, which the feed-forward nets would see, and the mask."""
+        x = as_array("x", x, self.dtype)
+        if not 2 <= x.ndim <= 3 or x.shape[-1] != self.input_size:
+            axes = "B, T" if self.batch_first else "T, B"
+            expected = f"({axes}, {self.input_size}) or (T, {self.input_size})"
+            raise ValueError(f"x must have shape {expected}, got {x.shape}")
+        if lengths is None:
+            return x, None
+        if x.ndim == 2:
+            mask = length_mask(lengths, len(x))
+        else:
+            steps, batch = x.shape[:2][:: -1 if self.batch_first else 1]
+            as_lengths(lengths, steps, batch)
+            mask = length_mask(lengths, steps, self.batch_first)[..., None]
+        return np.where(mask, x, x.dtype.type(0)), mask
+
+    @staticmethod
+    def _visible(y: Array, mask: Array | None) -> Array:
+        return y if mask is None else np.where(mask, y, y.dtype.type(0))
+
+    def _split(self, state: State) -> list[State]:
+        """The state of each recurrent layer."""
+        if state is None or len(self.layers) == 1:
+            return [state] * len(self.layers)
+        parts = state if isinstance(state, (tuple, list)) else (state,)
+        rows = self.num_layers * self.directions
+        for part in parts:
+            if part is not None and (np.ndim(part) < 2 or len(part) != rows):
+                raise ValueError(f"state must have {rows} rows, one for each layer and direction")
+        split = [
+            tuple(
+                None if part is None else part[n * self.directions : (n + 1) * self.directions]
+                for part in parts
+            )
+            for n in range(self.num_layers)
+        ]
+        return list(split) if isinstance(state, (tuple, list)) else [part for (part,) in split]
+
+    def _joined(self, states: list[State]) -> State:
+        if len(states) == 1:
+            return states[0]
+        if isinstance(states[0], tuple):
+            return tuple(np.concatenate(parts) for parts in zip(*states, strict=True))
+        return np.concatenate(states)

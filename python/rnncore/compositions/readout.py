@@ -1,0 +1,167 @@
+"""One vector for a whole sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import Array, as_array, as_shape, read, short
+from ..module import Module, once, width_through
+from ..recurrent.stack import Layers
+from ..training.checkpoint import leaves
+from .bidirectional import Bidirectional, Reversed, merged
+from .composition import Part, Tree, agreed, run, split_state
+
+READINGS = ("last", "mean")
+#: From the gradient of a reading, and that of the state beside it, to the state's.
+_Unread: TypeAlias = Callable[[Array, Tree], Tree]
+
+
+class Readout(Module):
+    """A recurrent layer of which each sequence's end is read, or its mean.
+
+    layer: `RNN` or a relative, `Bidirectional`, `Reversed`. reading: "last", the outputs in which
+    the directions of the last layer end (backward, that is the first step), merged as a
+    `Bidirectional` merges them; or "mean", the mean of y over a sequence's own steps.
+
+    Called as the layer is, with y `(B, D * H)`, or `(D * H,)` for one sequence: so that
+    `Chain(Readout(LSTM(8, 32)), Linear(32, 5))` classifies ragged sequences. The state is the
+    layer's. In a batch lengths may be zero: the reading of no steps is zero, and the state is kept.
+    """
+
+    recurrent = True
+
+    def __init__(self, layer: Module, reading: str = "last") -> None:
+        _check_ends(layer)
+        if not isinstance(reading, str) or reading not in READINGS:
+            raise ValueError(f"reading must be 'last' or 'mean', got {short(reading)}")
+        super().__init__()
+        self.layer: Any = layer
+        self.reading = reading
+        self.batch_first = bool(agreed("batch_first", {"layer": layer}))
+        self.dtype = agreed("dtype", {"layer": layer})
+
+    def __call__(
+        self, x: npt.ArrayLike, state: Tree = None, *, lengths: npt.ArrayLike | None = None
+    ) -> tuple[Array, Tree]:
+        """Return the reading of whole sequences, and their final state."""
+        (y, final), _ = self._run(x, state, lengths, False)
+        return self._read(y, final, lengths), final
+
+    def vjp(
+        self, x: npt.ArrayLike, state: Tree = None, *, lengths: npt.ArrayLike | None = None
+    ) -> tuple[tuple[Array, Tree], Callable[..., tuple[Any, Tree]]]:
+        """As a call, and the way back: `pullback(dy, dstate=None) -> (dx, dstate)`."""
+        (y, final), back = self._run(x, state, lengths, True)
+        reading = self._read(y, final, lengths)
+
+        def pullback(dy: npt.ArrayLike | None = None, dstate: Tree = None) -> Any:
+            if dy is None:
+                return back(None, dstate)
+            d = as_shape("dy", dy, self.dtype, reading.shape)
+            if self.reading == "last":
+                d = self._inside(d, lengths)
+                return back(None, _ending(self.layer, final)[1](d, dstate))
+            d = np.expand_dims(d / self._steps(y, lengths), self._time(y))
+            return back(np.broadcast_to(d, y.shape), dstate)
+
+        return (reading, final), once(pullback)
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        return width_through([("layer", self.layer)], width)
+
+    def _run(self, x: Any, state: Tree, lengths: Any, record: bool) -> tuple[Any, Any]:
+        """What the layer returns, and its pullback if it is recorded; lengths may be zero."""
+        counts = None if lengths is None else read("lengths", lengths)[0]
+        if counts is None or counts.ndim != 1 or counts.all():
+            return run(self.layer, record, x, state, lengths=lengths)
+        x = as_array("x", x, self.dtype)
+        if x.ndim != 3 or counts.shape != (batch := x.shape[0 if self.batch_first else 1],):
+            return run(self.layer, record, x, state, lengths=lengths)  # which refuses them
+        for part in leaves(state):
+            if np.ndim(part) < 2 or np.shape(part)[-2] != batch:
+                raise ValueError(f"state must have {batch} rows, got shape {np.shape(part)}")
+        found = Part(self.layer, self.batch_first).run(self._swap(x), state, counts, record)
+        y = self._swap(found.y)
+
+        def back(dy: Array | None, dstate: Tree) -> tuple[Any, Tree]:
+            dx, dfirst = found.pullback(self._swap(np.zeros_like(y) if dy is None else dy), dstate)
+            return self._swap(dx), dfirst
+
+        return (y, found.state), back
+
+    def _swap(self, x: Array) -> Array:
+        return x.swapaxes(0, 1) if self.batch_first else x
+
+    def _read(self, y: Array, final: Tree, lengths: npt.ArrayLike | None) -> Array:
+        if self.reading == "last":
+            return self._inside(_ending(self.layer, final)[0], lengths)
+        mean: Array = y.sum(axis=self._time(y)) / self._steps(y, lengths)
+        return mean
+
+    def _inside(self, rows: Array, lengths: npt.ArrayLike | None) -> Array:
+        """Return rows `(B, ...)` with zeros where a sequence has no steps."""
+        if lengths is None or np.all(lengths):
+            return rows
+        return np.where(np.asarray(lengths)[:, None] > 0, rows, rows.dtype.type(0))
+
+    def _time(self, y: Array) -> int:
+        """The axis of time."""
+        return 1 if self.batch_first and y.ndim == 3 else 0
+
+    def _steps(self, y: Array, lengths: npt.ArrayLike | None) -> Any:
+        """How many steps each sequence has, at least 1: a number, or `(B, 1)`."""
+        if lengths is None:
+            return y.dtype.type(max(1, y.shape[self._time(y)]))
+        steps = np.maximum(lengths, 1).astype(y.dtype)
+        return steps[:, None] if y.ndim == 3 else steps
+
+
+def _check_ends(layer: Module) -> None:
+    """Refuse a layer whose last output cannot be told from its state."""
+    if isinstance(layer, Bidirectional):
+        _check_ends(layer.forward)
+        _check_ends(layer.backward)
+    elif isinstance(layer, Reversed):
+        _check_ends(layer.layer)
+    elif not isinstance(layer, Layers):
+        raise TypeError(
+            "layer must be a recurrent layer, Bidirectional or Reversed, "
+            f"got {type(layer).__name__}"
+        )
+
+
+def _ending(layer: Any, final: Tree) -> tuple[Array, _Unread]:
+    """Return the last output, which is in the final state, and the way back into that."""
+    if isinstance(layer, Reversed):
+        return _ending(layer.layer, final)
+    if isinstance(layer, Bidirectional):
+        return _both_endings(layer, final)
+    h = final[0] if layer.has_cell_state else final
+    directions = layer.directions
+
+    def unread(dy: Array, dstate: Tree) -> Tree:
+        given, dc = layer._state("dstate", dstate, h.shape)
+        dh = np.zeros_like(h) if given is None else np.array(given)
+        dh[-directions:] += np.stack(np.split(dy, directions, axis=-1))
+        return layer._join(dh, dc)
+
+    return np.concatenate(list(h[-directions:]), axis=-1), unread
+
+
+def _both_endings(layer: Bidirectional, final: Tree) -> tuple[Array, _Unread]:
+    (ahead, unread_ahead), (behind, unread_behind) = (
+        _ending(part, own) for part, own in zip((layer.forward, layer.backward), final, strict=True)
+    )
+    y, unmerge = merged(layer.merge, ahead, behind)
+
+    def unread(dy: Array, dstate: Tree) -> Tree:
+        dahead, dbehind = split_state("dstate", dstate, "(forward, backward)", 2)
+        d_ahead, d_behind = unmerge(dy)
+        return unread_ahead(d_ahead, dahead), unread_behind(d_behind, dbehind)
+
+    return y, unread

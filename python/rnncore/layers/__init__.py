@@ -1,0 +1,1 @@
+"""Layers without time: linear maps, tables, normalisation, dropout, activations."""

@@ -1,0 +1,178 @@
+"""Activations as layers: those of the cells, and softmax. They compute in their input's dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from ..arrays import Array, as_float, as_shape
+from ..module import Module, Pullback, once
+from ..nonlinearities import SIGMOID, Chosen, chosen
+from ..nonlinearities import Activation as Name
+
+#: Slopes from y, alpha and beta, which not every activation has.
+_Slope: TypeAlias = Callable[[Array, float, float], Any]
+_SCALE, _INNER = 1.0507009873554805, 1.6732632423543772
+
+#: The slope of f where its value is y.
+_SLOPES: dict[str, _Slope] = {
+    "sigmoid": lambda y, *_: y * (1 - y),
+    "tanh": lambda y, *_: 1 - y * y,
+    "relu": lambda y, *_: y > 0,
+    "identity": lambda y, *_: np.ones_like(y),
+    "affine": lambda y, a, _: np.full_like(y, a),
+    "leaky_relu": lambda y, a, _: _step(y, 1, a),
+    "thresholded_relu": lambda y, *_: y > 0,
+    "scaled_tanh": lambda y, a, b: b * (a - y * y / a),
+    "hard_sigmoid": lambda y, a, _: a * ((y > 0) & (y < 1)),
+    "elu": lambda y, a, _: _step(y, 1, y + a),
+    "selu": lambda y, *_: _step(y, _SCALE, y + _SCALE * _INNER),
+    "softsign": lambda y, *_: (1 - np.abs(y)) ** 2,
+    "softplus": lambda y, *_: -np.expm1(-y),
+    "exponential": lambda y, *_: y,
+}
+
+
+@lru_cache(256)
+def activation(chosen: Chosen, dtype: np.dtype[Any]) -> _core.PointwiseF32:
+    """Return the compiled activation; one number has the same bits wherever it stands."""
+    make = _core.ActivationF32 if dtype == np.float32 else _core.ActivationF64
+    return make(*chosen)
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)), of a float32 or float64 array."""
+    return activation(SIGMOID, x.dtype).forward(x)
+
+
+def _step(y: Array, above: Any, below: Any) -> Any:
+    return np.where(y > 0, above, below)
+
+
+class Activation(Module):
+    """y = f(x), where dx follows from dy and y alone; the y that `vjp` returns is read-only."""
+
+    pointwise = True
+
+    def _kernels(self, dtype: np.dtype[Any]) -> _core.PointwiseF32:
+        """Return the compiled function of rows of this dtype."""
+        raise NotImplementedError
+
+    # Any: what has no axes NumPy turns into a scalar, and NumPy 1 a float32 one into float64.
+    def _backward(self, dy: Array, y: Array) -> Any:
+        raise NotImplementedError
+
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> tuple[None, None, list[Any]]:
+        """What a stream goes through: frames of any width, no state, the compiled layer."""
+        return None, None, [(self._kernels(dtype), None, None, None)]
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        return width
+
+    def __call__(self, x: npt.ArrayLike) -> Array:
+        """Return y for x."""
+        x = as_float("x", x)
+        return self._kernels(x.dtype).forward(x)
+
+    def vjp(self, x: npt.ArrayLike) -> tuple[Array, Pullback]:
+        """Return y and the pullback from dy to dx; keeps y."""
+        y = self(x).view()
+        y.flags.writeable = False
+
+        def pullback(dy: npt.ArrayLike) -> Array:
+            return np.asarray(self._backward(as_shape("dy", dy, y.dtype, y.shape), y), y.dtype)
+
+        return y, once(pullback)
+
+
+class Elementwise(Activation):
+    """y = f(x), for any activation that a recurrent layer can have.
+
+    activation: a name of `rnncore.nonlinearities.ACTIVATIONS`, (name, alpha) or (name, alpha,
+    beta).
+    """
+
+    def __init__(self, activation: Name) -> None:
+        super().__init__()
+        self.activation = activation
+        self.chosen = chosen("activation", activation)
+
+    def _kernels(self, dtype: np.dtype[Any]) -> _core.PointwiseF32:
+        return activation(self.chosen, dtype)
+
+    def _backward(self, dy: Array, y: Array) -> Any:
+        name, *constants = self.chosen
+        return dy * _SLOPES[name](y, *constants)
+
+
+class Identity(Elementwise):
+    """y = x, which is returned as it is."""
+
+    def __init__(self) -> None:
+        super().__init__("identity")
+
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> tuple[None, None, list[Any]]:
+        """What a stream goes through: nothing."""
+        return None, None, []
+
+    def __call__(self, x: npt.ArrayLike) -> Array:
+        """Return x."""
+        return as_float("x", x)
+
+
+class Tanh(Elementwise):
+    """y = tanh(x)."""
+
+    def __init__(self) -> None:
+        super().__init__("tanh")
+
+
+class Sigmoid(Elementwise):
+    """y = 1 / (1 + exp(-x))."""
+
+    def __init__(self) -> None:
+        super().__init__("sigmoid")
+
+
+class ReLU(Elementwise):
+    """y = max(x, 0)."""
+
+    def __init__(self) -> None:
+        super().__init__("relu")
+
+
+_SOFTMAX = {
+    np.dtype("float32"): _core.SoftmaxF32(),
+    np.dtype("float64"): _core.SoftmaxF64(),
+}
+
+
+class Softmax(Activation):
+    """y = exp(x) / sum(exp(x)) along one axis."""
+
+    def __init__(self, axis: int = -1) -> None:
+        super().__init__()
+        self.axis, self.pointwise = axis, axis == -1
+
+    def _kernels(self, dtype: np.dtype[Any]) -> _core.PointwiseF32:
+        return _SOFTMAX[dtype]
+
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> tuple[None, None, list[Any]]:
+        """What a stream goes through: frames of any width, no state, the compiled layer."""
+        if not self.pointwise:
+            raise TypeError(f"Softmax cannot run as a stream over axis {self.axis}")
+        return super().stages(batch, dtype)
+
+    def __call__(self, x: npt.ArrayLike) -> Array:
+        """Return y for x."""
+        x = as_float("x", x)
+        return super().__call__(x.swapaxes(self.axis, -1)).swapaxes(self.axis, -1)
+
+    def _backward(self, dy: Array, y: Array) -> Any:
+        return y * (dy - (dy * y).sum(axis=self.axis, keepdims=True))

@@ -1,0 +1,90 @@
+"""Rows of a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core, init
+from ..arrays import (
+    Array,
+    as_indices,
+    as_shape,
+    check_size,
+    float_dtype,
+)
+from ..init import Seed
+from ..module import Pullback, check_width, once
+from .compiled import Compiled
+
+
+class Embedding(Compiled):
+    """Rows of a table: integers of any shape `(...)` to `(..., embedding_dim)`.
+
+    Parameter: `weight (num_embeddings, embedding_dim)`, at first standard normal, torch's default.
+    Integers outside 0..num_embeddings-1 raise `ValueError`; their pullback returns None.
+    """
+
+    pointwise = True
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        dtype: npt.DTypeLike = "float32",
+        seed: Seed = None,
+    ) -> None:
+        self.num_embeddings = check_size("num_embeddings", num_embeddings)
+        self.embedding_dim = check_size("embedding_dim", embedding_dim)
+        self.dtype = float_dtype(dtype)
+        rng = np.random.default_rng(seed)
+        shape = (num_embeddings, embedding_dim)
+        super().__init__({"weight": init.normal(rng, shape, dtype=self.dtype)})
+        self._build()
+
+    def _build(self) -> None:
+        make = _core.TableF32 if self.dtype == np.float32 else _core.TableF64
+        self._kernels = make(self.num_embeddings, self.embedding_dim, self._params["weight"])
+
+    def stages(self, batch: int, dtype: Any) -> tuple[int, None, list[Any]]:
+        """What a stream goes through; 0 says that frames are numbers."""
+        return 0, None, [(self._kernels, None, None, None)]
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        check_width(width, 0)
+        return self.embedding_dim
+
+    def __call__(self, x: npt.ArrayLike) -> Array:
+        """Return the rows that x names."""
+        return self.vjp(x)[0]
+
+    def vjp(self, x: npt.ArrayLike) -> tuple[Array, Pullback]:
+        """Return the rows and the pullback from dy to None; keeps x."""
+        x = as_indices("x", x, self.num_embeddings)
+
+        def pullback(dy: npt.ArrayLike) -> None:
+            dy = as_shape("dy", dy, self.dtype, (*x.shape, self.embedding_dim))
+            add_rows(self._own_grads()["weight"], x.reshape(-1), dy.reshape(-1, self.embedding_dim))
+
+        return self._params["weight"].take(x, axis=0), once(pullback)
+
+
+def add_rows(table: Array, index: Array, rows: Array) -> None:
+    """Add `rows[i]` to `table[index[i]]` for every i, however often an index occurs.
+
+    Sorts, then sums runs of equal indices: as fast as `np.add.at` for a handful of rows, 2 to 8
+    times for thousands. In blocks, so that the sorted copy of the rows stays in the cache.
+    """
+    # A stable sort of 16-bit integers is a radix sort, 5 times as fast.
+    keys = index.astype(np.uint16) if len(table) <= 1 << 16 else index
+    order = np.argsort(keys, kind="stable")
+    block = max(1, (1 << 17) // rows.shape[1])
+    for at in range(0, len(order), block):
+        part = order[at : at + block]
+        run = index[part]
+        starts = np.flatnonzero(np.append(True, run[1:] != run[:-1]))
+        table[run[starts]] += np.add.reduceat(rows[part], starts, axis=0)

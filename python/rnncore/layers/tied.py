@@ -1,0 +1,39 @@
+"""One table for what goes in and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..arrays import Array
+from ..module import Module
+from .embedding import Embedding
+from .linear import Linear
+
+
+class TiedLinear(Linear):
+    """y = x E^T + b, E being the table of an `Embedding` (Press and Wolf 2017).
+
+    `(..., embedding_dim)` to `(..., num_embeddings)`. Of its own it has only `bias`, at first zero:
+    `params` of a model list the table once, with the embedding, whose gradient both add to.
+    """
+
+    def __init__(self, embedding: Embedding, bias: bool = True) -> None:
+        if not isinstance(embedding, Embedding):
+            raise TypeError(f"embedding must be an Embedding, got {type(embedding).__name__}")
+        self.in_features, self.out_features = embedding.embedding_dim, embedding.num_embeddings
+        self.bias, self.dtype, self.embedding = bool(bias), embedding.dtype, embedding
+        own = {"bias": np.zeros(self.out_features, self.dtype)} if bias else {}
+        Module.__init__(self, own)
+        self._build()
+
+    def _weights(self) -> tuple[Array, Array | None]:
+        return self.embedding._params["weight"], self._params.get("bias")
+
+    def _gradients(self) -> tuple[Array, Array | None]:
+        return self.embedding._own_grads()["weight"], self._own_grads().get("bias")
+
+    def children(self) -> Iterator[tuple[str, Module]]:
+        """Yield nothing: the embedding belongs to somebody else."""
+        return iter(())

@@ -1,0 +1,312 @@
+"""Stacked recurrent layers of any cell: checked arrays to the compiled kernels, and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from ..arrays import (
+    Array,
+    as_array,
+    as_lengths,
+    as_shape,
+    check_count,
+    check_flag,
+    check_size,
+    warn_ignored,
+)
+from ..init import RecurrentInit
+from ..module import check_width, taken
+from .base import Kernels, State, Targets
+from .regularisers import Masks, bernoulli, inverted, rate
+
+Pullback: TypeAlias = Callable[..., tuple[Array, State]]
+#: Where the gradients of a call go if not to `grads`, and what to do once they are there.
+_Gradients: TypeAlias = Callable[[], tuple[Targets, Callable[[], None]]]
+
+
+_PLAIN = {np.ndarray, type(None)}
+
+
+class Layers(Kernels):
+    """Stacked layers, each in one direction or two."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        dtype: npt.DTypeLike = "float32",
+        seed: int | np.random.Generator | None = None,
+        init: str | RecurrentInit = "torch",
+        checkpoint: bool | int = False,
+        **variant: Any,
+    ) -> None:
+        self.input_size = check_size("input_size", input_size)
+        self.num_layers = check_size("num_layers", num_layers)
+        hidden_size = check_size("hidden_size", hidden_size)
+        self.dropout = rate("dropout", dropout)
+        self.bidirectional = check_flag("bidirectional", bidirectional)
+        self.directions = 2 if bidirectional else 1
+        if dropout and num_layers == 1:
+            warn_ignored("dropout", "several layers: it is applied between them (num_layers=1)")
+        self.checkpoint = (
+            checkpoint if isinstance(checkpoint, bool) else check_count("checkpoint", checkpoint)
+        )
+        suffixes = [(f"_l{n}", f"_l{n}_reverse")[: self.directions] for n in range(num_layers)]
+        rng = np.random.default_rng(seed)
+        super().__init__(
+            dict.fromkeys(suffixes, input_size),
+            hidden_size,
+            bias=bias,
+            batch_first=batch_first,
+            dtype=dtype,
+            rng=rng,
+            init=init,
+            variant=variant,
+        )
+        self.rng = rng  # of the masks
+
+    def __repr__(self) -> str:
+        options = "".join(
+            f", {name}={value!r}"
+            for name, value, default in (
+                ("num_layers", self.num_layers, 1),
+                ("bias", self.bias, True),
+                ("batch_first", self.batch_first, False),
+                ("dropout", self.dropout, 0.0),
+                ("bidirectional", self.bidirectional, False),
+                ("dtype", self.dtype.name, "float32"),
+            )
+            if value != default
+        )
+        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{options})"
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        check_width(width, self.input_size)
+        return self.directions * self.output_size
+
+    def __call__(
+        self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
+    ) -> tuple[Array, State]:
+        """Run over whole sequences; nothing is recorded.
+
+        x: `(T, B, input_size)`, `(B, T, input_size)` with `batch_first`, or `(T, input_size)` for
+        one sequence. state: the initial state, `(num_layers * D, B, H)` (without B for one
+        sequence), zero if None; D is the number of directions. lengths: `(B,)` whole numbers in
+        1..T; padding is not computed, outputs there are zero.
+
+        Returns y `(T, B, D * H)`, in x's order of axes, and the state after each sequence's own
+        last step.
+        """
+        if lengths is None and self.num_layers == 1 and type(x) is np.ndarray and x.ndim == 3:
+            result = self._as_given(x, state)
+            if result is not None:
+                return result
+        y, state, _ = self._infer(x, state, lengths, False)
+        return y, state
+
+    def _as_given(self, x: Array, state: State) -> tuple[Array, State] | None:
+        """The shortest way, for the sake of single steps; None for what the core does not take.
+
+        The core refuses whatever does not fit, but does not say what it is.
+        """
+        try:
+            h, c = state if self.has_cell_state and state is not None else (state, None)
+            if type(h) not in _PLAIN or type(c) not in _PLAIN:
+                return None  # a masked array, say, which the core takes for a plain one
+            y, h, c, _, _ = self._layers[0].forward(x, h, c, None, None, False, self._expected)
+        except (TypeError, ValueError):
+            return None
+        return y, h if c is None else (h, c)
+
+    def _infer(
+        self, x: npt.ArrayLike, state: State, lengths: npt.ArrayLike | None, cell_states: bool
+    ) -> tuple[Array, State, Array | None]:
+        x, batched = self._input(x)
+        if lengths is not None:
+            lengths = self._lengths(lengths, x)
+        h0, c0 = (None, None) if state is None else self._initial(state, x, batched)
+        masks = self._expected
+        finals = []
+        for n, layer in enumerate(self._layers):
+            wanted = cell_states and n == self.num_layers - 1
+            x, h, c, cells, _ = layer.forward(
+                x, self._of_layer(h0, n), self._of_layer(c0, n), lengths, None, wanted, masks
+            )
+            finals.append((h, c))
+        y, state = self._outputs(x, finals, batched)
+        return y, state, cells
+
+    def vjp(
+        self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
+    ) -> tuple[tuple[Array, State], Pullback]:
+        """As a call, with dropout, and with the way back: `((y, state), pullback)`.
+
+        `pullback(dy, dstate=None) -> (dx, dstate)` takes gradients of the outputs (None: zero) and
+        of the final states, returns those of x and of the initial state, and adds those of the
+        parameters to `grads`. y is shared with the pullback and read-only; x must stay unchanged
+        until the pullback has run.
+        """
+        x, batched = self._input(x)
+        if lengths is not None:
+            lengths = self._lengths(lengths, x)
+        h0, c0 = (None, None) if state is None else self._initial(state, x, batched)
+        layers, gradients = self._for_one_call()
+        record = self._remembered_steps(x) if self.checkpoint else 0
+        finals, calls = [], []
+        for n, layer in enumerate(layers):
+            drop = inverted(self.rng, x.shape, self.dropout, self.dtype) if n else None
+            x = x if drop is None else x * drop
+            masks = self._masks(x) if self._masked else None
+            h, c = self._of_layer(h0, n), self._of_layer(c0, n)
+            x, h, c, _, tape = layer.forward(x, h, c, lengths, record, False, masks)
+            finals.append((h, c))
+            calls.append((layer, tape, drop))
+        y, final = self._outputs(x, finals, batched)
+        shape, held = y.shape, [calls]
+        del x, h, c, tape, calls  # the pullback's alone
+
+        def pullback(dy: npt.ArrayLike | None = None, dstate: State = None) -> tuple[Array, State]:
+            d = None if dy is None else as_shape("dy", dy, self.dtype, shape)
+            d = d if d is None else self._batched(d, batched)
+            dh, dc = (None, None) if dstate is None else self._final(dstate, shape, batched)
+            calls = taken(held)
+            grads, add = gradients() if gradients else (self._gradients(), None)
+            initial = []
+            for n in range(self.num_layers - 1, -1, -1):
+                layer, tape, drop = calls[n]
+                d, dh0, dc0 = layer.backward(
+                    tape, d, self._of_layer(dh, n), self._of_layer(dc, n), grads[n], True
+                )
+                if drop is not None:
+                    d *= drop
+                initial.append((dh0, dc0))
+            if add:
+                add()
+            return self._outputs(d, initial[::-1], batched)
+
+        return (y, final), pullback
+
+    def stages(self, batch: int, dtype: Any) -> tuple[int, State, list[Any]]:
+        """What a stream goes through: the width of its frames, a zero state, layers on it."""
+        if self.bidirectional:
+            name = type(self).__name__
+            raise ValueError(
+                f"a bidirectional {name} cannot run as a stream: it reads from the end"
+            )
+        h = np.zeros((self.num_layers, batch, self.output_size), self.dtype)
+        c = np.zeros((*h.shape[:2], self.hidden_size), self.dtype) if self.has_cell_state else None
+        stages = [
+            (layer, h[n], None if c is None else c[n], self._expected)
+            for n, layer in enumerate(self._layers)
+        ]
+        return self.input_size, self._join(h, c), stages
+
+    def _build(self) -> None:
+        super()._build()
+        self._expected = self._regularisers.expected(self.dtype, self.directions * self.hidden_size)
+        self._masked = self._regularisers.masks
+
+    def __getstate__(self) -> dict[str, Any]:
+        derived = ("_expected", "_masked")
+        return {n: value for n, value in super().__getstate__().items() if n not in derived}
+
+    def _remembered_steps(self, x: Array) -> int:
+        """After how many steps a tape is cut, 0 for never."""
+        steps = x.shape[1 if self.batch_first else 0]
+        return max(1, math.isqrt(steps)) if self.checkpoint is True else int(self.checkpoint)
+
+    def _masks(self, x: Array) -> Masks | None:
+        """Masks of one layer for a call with inputs like x."""
+        batch = x.shape[0 if self.batch_first else 1]
+        rows = (*x.shape[:2], self.directions * self.hidden_size)
+        state = (self.directions, batch, self.output_size)
+        return self._regularisers.draw(self.rng, self.dtype, state, rows)
+
+    def _for_one_call(self) -> tuple[list[_core.LayerF32], _Gradients | None]:
+        """The compiled layers, and where their gradients go: weight-drop has its own each time."""
+        rate = self._regularisers.weight_drop
+        if not rate:
+            return self._layers, None
+        params = self.params
+        masks: dict[str, Array] = {
+            name: bernoulli(self.rng, value.shape, 1 - rate, self.dtype) / self.dtype.type(1 - rate)
+            for name, value in params.items()
+            if name.startswith("weight_hh")
+        }
+
+        def gradients() -> tuple[Targets, Callable[[], None]]:
+            own = {name: np.zeros_like(mask) for name, mask in masks.items()}
+
+            def add() -> None:
+                for name, mask in masks.items():
+                    self.grads[name] += own[name] * mask
+
+            return self._targets_of({**self.grads, **own}), add
+
+        dropped = {name: params[name] * mask for name, mask in masks.items()}
+        return self._compiled({**params, **dropped}), gradients
+
+    def _input(self, x: npt.ArrayLike) -> tuple[Array, bool]:
+        x = as_array("x", x, self.dtype)
+        if not 2 <= x.ndim <= 3 or x.shape[-1] != self.input_size:
+            axes, width = "B, T" if self.batch_first else "T, B", self.input_size
+            raise ValueError(f"x must have shape ({axes}, {width}) or (T, {width}), got {x.shape}")
+        return (x, True) if x.ndim == 3 else (self._batched(x, False), False)
+
+    def _batched(self, x: Array, batched: bool) -> Array:
+        return x if batched else np.expand_dims(x, 0 if self.batch_first else 1)
+
+    def _lengths(self, lengths: npt.ArrayLike | None, x: Array) -> Array | None:
+        return as_lengths(lengths, *x.shape[:2][:: -1 if self.batch_first else 1])
+
+    def _state_shape(self, shape: tuple[int, ...], batched: bool) -> tuple[int, ...]:
+        """The shape of h for sequences of this shape."""
+        layers = self.num_layers * self.directions
+        batch = (shape[0 if self.batch_first else 1],) if batched else ()
+        return (layers, *batch, self.output_size)
+
+    def _initial(self, state: State, x: Array, batched: bool) -> tuple[Any, Any]:
+        shape = self._state_shape(x.shape, batched)
+        return self._add_batch(self._state("state", state, shape), batched)
+
+    def _final(self, dstate: State, shape: tuple[int, ...], batched: bool) -> tuple[Any, Any]:
+        """Gradients of the final states of a call whose outputs have this shape."""
+        shape = self._state_shape(shape, batched)
+        return self._add_batch(self._state("dstate", dstate, shape), batched)
+
+    def _add_batch(self, parts: tuple[Any, Any], batched: bool) -> tuple[Any, Any]:
+        if batched:
+            return parts
+        h, c = (None if part is None else part[:, None] for part in parts)
+        return h, c
+
+    def _of_layer(self, part: Array | None, n: int) -> Array | None:
+        if part is None or self.num_layers == 1:
+            return part
+        return part[n * self.directions : (n + 1) * self.directions]
+
+    def _outputs(
+        self, y: Any, parts: list[tuple[Array, Array | None]], batched: bool
+    ) -> tuple[Array, State]:
+        """Join the layers' states, and drop the batch axis that the caller's arrays do not have."""
+        state = parts[0]
+        if self.num_layers > 1:
+            h, c = zip(*parts, strict=True)
+            state = np.concatenate(h), np.concatenate(c) if self.has_cell_state else None
+        if not batched:
+            y = y[0] if self.batch_first else y[:, 0]
+            state = state[0][:, 0], None if state[1] is None else state[1][:, 0]
+        return y, self._join(*state)

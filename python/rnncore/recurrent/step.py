@@ -1,0 +1,94 @@
+"""One step of one layer, as torch's cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import Array, as_array, check_size
+from ..init import RecurrentInit
+from ..module import once
+from .base import Kernels, State
+from .regularisers import Regularisers
+
+
+class Step(Kernels):
+    """One step of one layer: `state = cell(x, state)`."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        dtype: npt.DTypeLike = "float32",
+        seed: int | np.random.Generator | None = None,
+        init: str | RecurrentInit = "torch",
+        **variant: Any,
+    ) -> None:
+        self.input_size = check_size("input_size", input_size)
+        super().__init__(
+            {("",): input_size},
+            check_size("hidden_size", hidden_size),
+            bias=bias,
+            batch_first=False,
+            dtype=dtype,
+            rng=np.random.default_rng(seed),
+            init=init,
+            variant=variant,
+        )
+        if self._regularisers != Regularisers():
+            raise ValueError("a cell of one step takes no regularisers: use the layer")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.input_size}, {self.hidden_size})"
+
+    def __call__(self, x: npt.ArrayLike, state: State = None) -> State:
+        """Return the state after x.
+
+        x: `(B, input_size)` or `(input_size,)`; state: `(B, H)` or `(H,)`, zero if None.
+        """
+        x, shape = self._input(x)
+        h0, c0 = self._rows(self._state("state", state, shape))
+        _, h, c, _, _ = self._layers[0].forward(x, h0, c0, None, None, False, None)
+        return self._result(h, c, shape)
+
+    def vjp(
+        self, x: npt.ArrayLike, state: State = None
+    ) -> tuple[State, Callable[..., tuple[Array, State]]]:
+        """Return `(state, pullback)`; `pullback(dstate) -> (dx, dstate)` adds to `grads`."""
+        x, shape = self._input(x)
+        h0, c0 = self._rows(self._state("state", state, shape))
+        _, h, c, _, tape = self._layers[0].forward(x, h0, c0, None, 0, False, None)
+
+        def pullback(dstate: State) -> tuple[Array, State]:
+            dh, dc = self._rows(self._state("dstate", dstate, shape))
+            (groups,) = self._gradients()
+            dx, dh0, dc0 = self._layers[0].backward(tape, None, dh, dc, groups, True)
+            return dx.reshape(*shape[:-1], self.input_size), self._result(dh0, dc0, shape)
+
+        return self._result(h, c, shape), once(pullback)
+
+    def _input(self, x: npt.ArrayLike) -> tuple[Array, tuple[int, ...]]:
+        """Return x as one step `(1, B, I)`, and the shape of its states."""
+        x = as_array("x", x, self.dtype)
+        if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
+            raise ValueError(
+                f"x must have shape (B, {self.input_size}) or ({self.input_size},), got {x.shape}"
+            )
+        shape = (*x.shape[:-1], self.output_size)
+        return x.reshape(1, -1 if x.size else x.shape[0], self.input_size), shape
+
+    def _rows(self, parts: tuple[Any, Any]) -> tuple[Any, Any]:
+        h, c = (
+            None if part is None else part.reshape(1, *(part.shape if part.ndim == 2 else (1, -1)))
+            for part in parts
+        )
+        return h, c
+
+    def _result(self, h: Array, c: Array | None, shape: tuple[int, ...]) -> State:
+        wide = (*shape[:-1], self.hidden_size)
+        return self._join(h.reshape(shape), None if c is None else c.reshape(wide))

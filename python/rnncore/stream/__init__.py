@@ -1,0 +1,1 @@
+"""Streams: frames in as they come, outputs out, the state kept inside."""

@@ -1,0 +1,294 @@
+"""Streams: frames in as they come, outputs out, the state kept inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import Array, as_integers, as_rows, as_shape, check_count, read
+from ..compositions.composition import Tree, mapped
+from ..training.checkpoint import leaves
+
+
+class Stream:
+    """Sequences that arrive frame by frame, in `batch` rows; made by a module's `stream(batch)`.
+
+    Outputs are those of one call over whole sequences, to the bit, however time is cut. Recurrent
+    and linear layers keep the weights that they had when the stream was made until `refresh`; other
+    layers read theirs as they are. Streams of one module share its packed weights, and may run side
+    by side in several threads, each of them in one. A call that raises leaves the state as it was.
+    """
+
+    #: Whether outputs wait for later frames: then `run` may return fewer than it was given.
+    looks_ahead = False
+    #: Axes of one frame of all rows: (B, I), or (B) where frames are indices.
+    _axes = 2
+
+    def __init__(self, batch: int, batch_first: bool = False, single: bool = False) -> None:
+        """`single`: the state is the only entry of what `_read` returns, not the tuple of all."""
+        self.batch, self.batch_first = check_count("batch", batch), bool(batch_first)
+        self._single = single
+
+    def step(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
+        """Take one frame of each row `(B, I)`; return the outputs `(B, O)`, in `out` if given.
+
+        A single row may come without its axis, as `(I,)`, and then returns so.
+        """
+        if self.looks_ahead:
+            raise TypeError("outputs of this stream wait for later frames: use run and finish")
+        frame = self._array("x", x)
+        y = self._run(self._frames("x", frame[None]))[0]
+        if frame.ndim < self._axes:
+            y = y[0]
+        if out is None:
+            return np.asarray(y)
+        if not isinstance(out, np.ndarray) or (out.dtype, out.shape) != (y.dtype, y.shape):
+            raise ValueError(f"out must be an array of {y.dtype} and shape {y.shape}")
+        np.copyto(out, y)
+        return out
+
+    def run(self, chunk: npt.ArrayLike) -> Array:
+        """Take any number n of frames `(n, B, I)`; return the outputs `(n, B, O)`.
+
+        With `batch_first` the axes are (B, n, ...). A single row may come without its axis.
+        """
+        x = self._array("chunk", chunk)
+        batched = x.ndim > self._axes
+        y = self._run(self._frames("chunk", self._swap(x) if batched else x))
+        return self._swap(y) if batched else y[:, 0]
+
+    def finish(self) -> Array:
+        """Return the outputs that were waiting for later frames; without look-ahead there are none.
+
+        After that, a stream that looks ahead takes no more frames until `reset`.
+        """
+        return self._swap(self._finish())
+
+    @property
+    def state(self) -> Tree:
+        """A copy of the state, as a call of the module returns it. Set it, or None for zero."""
+        entries = self._read()
+        return entries[0] if self._single else entries
+
+    @state.setter
+    def state(self, state: Tree) -> None:
+        with Wholly(self):
+            self._write((state,) if self._single and state is not None else state, self.batch)
+            if state is not None:
+                self._read()  # a layer that has taken it unseen refuses it now
+
+    def reset(self, rows: npt.ArrayLike | None = None) -> None:
+        """Let all rows, or these, start from the zero state again."""
+        if rows is None:
+            return self._write(None, self.batch)
+        which, state = self._rows(rows), self._read()
+        for part in leaves(state):
+            part[..., which, :] = 0
+        return self._write(state, self.batch)
+
+    def join(self, count: int = 1) -> None:
+        """Add rows, in the zero state, after those that are there."""
+
+        def longer(part: Array) -> Array:
+            new = np.zeros((*part.shape[:-2], count, part.shape[-1]), part.dtype)
+            return np.concatenate((part, new), axis=-2)
+
+        with Wholly(self):
+            self._write(mapped(longer, self._read()), self.batch + check_count("count", count))
+
+    def leave(self, rows: npt.ArrayLike) -> None:
+        """Take these rows out; those after them move up."""
+        left = np.delete(np.arange(self.batch), self._rows(rows))
+        if not len(left):
+            raise ValueError(f"rows {rows!r} are all that there are: one has to stay")
+        with Wholly(self):
+            self._write(mapped(lambda part: part[..., left, :], self._read()), len(left))
+
+    def snapshot(self) -> dict[str, Array]:
+        """Return where the stream stands, as named arrays (`rnncore.arrays.save_arrays`)."""
+        parts = {str(n): part for n, part in enumerate(leaves(self._parts()))}
+        return {"batch": np.array(self.batch), **parts}
+
+    def restore(self, snapshot: Mapping[str, Array]) -> None:
+        """Go back to where `snapshot` was taken, with as many rows as there were then.
+
+        Raises `ValueError` saying what does not fit, and `TypeError` for arrays of another dtype.
+        """
+        mine = self.snapshot().keys()
+        if not isinstance(snapshot, Mapping) or mine != snapshot.keys():
+            given = ", ".join(snapshot) if isinstance(snapshot, Mapping) else f"{snapshot!r:.80}"
+            raise ValueError(f"snapshot must hold {', '.join(mine)}; got {given}")
+        parts = (read(name, snapshot[name])[0] for name in mine if name != "batch")
+        rows = as_integers("batch", snapshot["batch"])
+        if rows.shape != ():
+            raise ValueError(f"batch must be one number, got shape {rows.shape}")
+        batch = check_count("batch", int(rows))
+        with Wholly(self):
+            self._put(mapped(lambda _: next(parts), self._parts()), batch)
+            self._read()  # a layer that has taken its state unseen refuses it now
+
+    def refresh(self) -> None:
+        """Take the weights as they are now."""
+
+    def _rows(self, rows: npt.ArrayLike) -> Array:
+        """Return numbers of rows, given as such or as a mask, or refuse them."""
+        return as_rows("rows", rows, self.batch)
+
+    # In what the kinds of streams differ. Arrays are (n, B, ...); a state has an entry for each
+    # recurrent layer.
+
+    def _array(self, name: str, x: npt.ArrayLike) -> Array:
+        """Return frames as an array that the first layer takes, with whatever axes."""
+        raise NotImplementedError
+
+    def _no_frames(self) -> Array:
+        raise NotImplementedError
+
+    def _run(self, x: Array) -> Array:
+        """Take frames, all of them or none."""
+        raise NotImplementedError
+
+    def _finish(self) -> Array:
+        return self._run(self._no_frames())
+
+    def _read(self) -> tuple[Tree, ...]:
+        """Copies of the state's entries."""
+        return ()
+
+    def _write(self, state: Sequence[Tree] | None, batch: int) -> None:
+        """Take over a state, None for zero, of so many rows."""
+        fill("state", self._read(), state)
+        self.batch = batch
+
+    def _parts(self) -> Tree:
+        """All that tells where the stream stands."""
+        return self._read()
+
+    def _put(self, parts: Tree, batch: int) -> None:
+        """Take over `_parts`, of so many rows."""
+        for part in leaves(parts):  # before memory is taken for them
+            if part.shape[-2:-1] != (batch,):
+                raise ValueError(
+                    f"state of {batch} rows must have shape (..., {batch}, H), got {part.shape}"
+                )
+        self._write(parts, batch)
+
+    def _undo(self) -> Callable[[], None]:
+        """Return what takes the stream back to where it stands now."""
+        return partial(self._put, self._parts(), self.batch)
+
+    def _frames(self, name: str, x: Array) -> Array:
+        """Return frames `(n, B, ...)`; those of a single row may lack its axis. A step's n is 1."""
+        if x.ndim == self._axes and self.batch == 1:
+            x = x[:, None]
+        if x.ndim != self._axes + 1 or x.shape[1] != self.batch:
+            axes = f"n, {self.batch}" if name == "chunk" else f"{self.batch}"
+            axes = f"{self.batch}, n" if name == "chunk" and self.batch_first else axes
+            features = ", features" if self._axes == 2 else ""
+            given = x.shape[1:] if name == "x" else (self._swap(x) if x.ndim > 2 else x).shape
+            raise ValueError(f"{name} must have shape ({axes}{features}), got {given}")
+        return x
+
+    def _swap(self, x: Array) -> Array:
+        return x.swapaxes(0, 1) if self.batch_first else x
+
+
+class LookAhead(Stream):
+    """Outputs wait for later frames: those that came too early are kept until they serve."""
+
+    looks_ahead = True
+
+    def __init__(self, batch: int, batch_first: bool) -> None:
+        super().__init__(batch, batch_first, single=True)
+        self._pending: Array | None = None
+        self._finished = False
+
+    def reset(self, rows: npt.ArrayLike | None = None) -> None:
+        """Start again, with all rows: they wait for the same frames."""
+        if rows is not None:
+            raise ValueError("rows must be None: the rows of a stream that looks ahead go together")
+        self._pending, self._finished = None, False
+        self._write(None, self.batch)
+
+    def _settled(self, pending: Array, last: bool) -> tuple[Array, Array]:
+        """Return the outputs that are ready (all, if these frames are the last), and what waits."""
+        raise NotImplementedError
+
+    def _run(self, x: Array) -> Array:
+        if self._finished:
+            raise RuntimeError("this stream is finished: reset it, or make another one")
+        before = x[:0] if self._pending is None else self._pending
+        if before.shape[2:] != x.shape[2:]:
+            raise ValueError(f"chunk must have {before.shape[2]} features, got {x.shape[2]}")
+        with Wholly(self):
+            y, self._pending = self._settled(np.concatenate((before, x)), False)
+        return y
+
+    def _finish(self) -> Array:
+        if self._finished:
+            raise RuntimeError("this stream is finished: reset it, or make another one")
+        pending = self._no_frames() if self._pending is None else self._pending
+        with Wholly(self):
+            y, self._pending = self._settled(pending, True)
+        self._finished = True
+        return y
+
+    def _write(self, state: Sequence[Tree] | None, batch: int) -> None:
+        self._check_rows(batch)
+        super()._write(state, batch)
+
+    def _check_rows(self, batch: int) -> None:
+        if batch != self.batch:
+            raise ValueError("rows of a stream that looks ahead go together: none joins or leaves")
+
+    def _parts(self) -> Tree:
+        pending = self._no_frames() if self._pending is None else self._pending
+        return self._read(), np.copy(pending), np.array(self._finished)
+
+    def _put(self, parts: Tree, batch: int) -> None:
+        state, pending, finished = parts
+        self._write(state, batch)
+        none = self._no_frames()
+        if (pending.dtype, pending.shape[1:]) != (none.dtype, none.shape[1:]):
+            wanted = ("n", *none.shape[1:])
+            raise ValueError(
+                f"frames that wait must be {none.dtype} of shape {wanted}, got {pending.dtype} "
+                f"{pending.shape}"
+            )
+        if finished.dtype != np.bool_ or finished.shape != ():
+            raise ValueError(f"whether a stream is finished must be true or false, got {finished}")
+        self._pending, self._finished = np.copy(pending), bool(finished)
+
+    def _undo(self) -> Callable[[], None]:
+        return partial(vars(self).update, vars(self).copy())  # nothing in it is ever written to
+
+
+class Wholly:
+    """Leaves streams as they were where a change of them fails half way."""
+
+    def __init__(self, *streams: Stream) -> None:
+        self._undo = [stream._undo() for stream in streams]
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, error: type[BaseException] | None, *_: Any) -> None:
+        if error is not None:
+            for undo in self._undo:
+                undo()
+
+
+def fill(name: str, live: Tree, given: Tree) -> None:
+    """Copy a state into the arrays of another, None being zero."""
+    if isinstance(live, tuple):
+        parts = (None,) * len(live) if given is None else given
+        if not isinstance(parts, (tuple, list)) or len(parts) != len(live):
+            raise ValueError(f"{name} must be a tuple of {len(live)} entries, or None")
+        for at, pair in enumerate(zip(live, parts, strict=True)):
+            fill(f"{name}[{at}]", *pair)
+    else:
+        live[...] = 0 if given is None else as_shape(name, given, live.dtype, live.shape)

@@ -1,0 +1,5 @@
+"""Training: losses, optimisers, learning rates, the trainer, what it remembers and draws."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,323 @@
+"""Losses: `loss(x, targets, mask=None) -> float`, and `loss.vjp(...) -> (float, pullback)`.
+
+`pullback(dloss=1.0)` gives the gradient of x, the first argument. A mask is true where an element
+counts (`length_mask` makes one from lengths), or says in numbers of x's dtype, at least 0, how much
+it counts; what counts nothing is never looked at, so that NaN and invalid targets there do no harm,
+and its gradient is zero. `reduction="mean"` divides by the number of counted elements, or by the
+sum of their weights; where none is counted, the loss is 0 and the gradient zero. The sum is taken
+in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import (
+    Array,
+    as_array,
+    as_float,
+    as_indices,
+    as_integers,
+    as_shape,
+    check_count,
+    check_number,
+    read,
+    short,
+)
+from ..module import Pullback, once
+
+#: The gradient of the counted rows, times a scale.
+_Backward: TypeAlias = Callable[[float], Array]
+
+
+class Terms(NamedTuple):
+    """The loss of every counted element, and how to get the gradient of their sum."""
+
+    values: Array  # (rows, ...)
+    backward: _Backward
+    weights: Array | None = None  # (rows,), what each adds to the divisor of the mean; None: one
+
+
+class Loss:
+    """Base of the losses: checks, selects the rows that count, and reduces what `_terms` gives."""
+
+    #: What the first argument is called in messages.
+    _x = "logits"
+
+    def __init__(self, reduction: str = "mean") -> None:
+        if not isinstance(reduction, str) or reduction not in ("mean", "sum"):
+            raise ValueError(f"reduction must be 'mean' or 'sum', got {short(reduction)}")
+        self.reduction = reduction
+
+    def __call__(
+        self, x: npt.ArrayLike, targets: npt.ArrayLike, mask: npt.ArrayLike | None = None
+    ) -> float:
+        """Return the loss."""
+        return self.vjp(x, targets, mask)[0]
+
+    def vjp(
+        self, x: npt.ArrayLike, targets: npt.ArrayLike, mask: npt.ArrayLike | None = None
+    ) -> tuple[float, Pullback]:
+        """Return the loss and the pullback from dloss to dx."""
+        x = as_float(self._x, x)
+        beside = self._check_targets(x, targets)
+        kept, weights = (None, None) if mask is None else _split(self._check_mask(x, mask))
+        axes = beside[0].ndim if kept is None else kept.ndim
+        rows = [_join_axes(array, axes) for array in (x, *beside)]
+        if kept is not None:
+            rows = [array[kept.reshape(-1)] for array in rows]
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity pass through quietly
+            terms = self._terms(*rows)
+            scale = 1 / (_divisor(terms, weights) or 1) if self.reduction == "mean" else 1.0
+            loss = float(_weighted(terms.values, weights).sum(dtype=np.float64)) * scale
+
+        def pullback(dloss: float = 1.0) -> Array:
+            with np.errstate(invalid="ignore", over="ignore"):
+                gradient = _weighted(terms.backward(float(dloss) * scale), weights)
+            if kept is None:
+                return gradient.reshape(x.shape)
+            dx = np.zeros_like(x, order="C")
+            dx[kept] = gradient
+            return dx
+
+        return loss, once(pullback)
+
+    def counted(self, targets: npt.ArrayLike, mask: npt.ArrayLike | None = None) -> float:
+        """Return what the mean divides by: how many targets count, or the sum of their weights."""
+        share = 1.0 if mask is None else float(np.asarray(mask).mean(dtype=np.float64))
+        return np.size(targets) * share
+
+    def _check_targets(self, x: Array, targets: npt.ArrayLike) -> tuple[Array, ...]:
+        """Return the targets, of a shape and dtype that fit x, and what else goes with each."""
+        return (as_shape("targets", targets, x.dtype, x.shape, f"{self._x} are"),)
+
+    def _check_mask(self, x: Array, mask: npt.ArrayLike) -> Array:
+        """Return the mask, booleans or weights over the leading axes of x."""
+        mask = _as_mask(mask, x.dtype)
+        if mask.shape != x.shape[: mask.ndim]:
+            raise ValueError(
+                f"mask must have the leading axes of {self._x} {x.shape}, got {mask.shape}"
+            )
+        return mask
+
+    def _terms(self, x: Array, *beside: Array) -> Terms:
+        """Return the terms of rows of x, and of what `_check_targets` returned for them."""
+        raise NotImplementedError
+
+
+class SoftmaxCrossEntropy(Loss):
+    """-sum_k w_k q_k log softmax(logits)_k, where q is one at the target, and 0 elsewhere.
+
+    logits `(..., K)`, targets integers `(...)` in 0..K-1, mask `(...)`. With `label_smoothing` e,
+    q is e/K everywhere and 1 - e more at the target (Szegedy et al. 2016, section 7). `weight`
+    `(K,)` is w, one if None; the mean divides by the sum of the targets' weights, as in torch.
+    """
+
+    weight: Array | None = None  # of losses that were pickled before there were weights
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
+        *,
+        weight: npt.ArrayLike | None = None,
+    ) -> None:
+        if not 0 <= check_number("label_smoothing", label_smoothing) <= 1:
+            raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
+        super().__init__(reduction)
+        self.label_smoothing = float(label_smoothing)
+        self.weight = None if weight is None else _as_weights("weight", weight)
+        if self.weight is not None and self.weight.ndim != 1:
+            raise ValueError(f"weight must have shape (classes,), got {self.weight.shape}")
+
+    def counted(self, targets: npt.ArrayLike, mask: npt.ArrayLike | None = None) -> float:
+        """Return what the mean divides by, the weights of the classes included."""
+        if self.weight is None:
+            return super().counted(targets, mask)
+        targets, own = np.asarray(targets), np.asarray(True if mask is None else mask)
+        kept = np.broadcast_to(own != 0, targets.shape)
+        return float(np.sum(self.weight[targets[kept]] * np.broadcast_to(own, kept.shape)[kept]))
+
+    def _check_targets(self, x: Array, targets: npt.ArrayLike) -> tuple[Array, ...]:
+        if x.ndim < 1 or x.shape[-1] < 1:
+            raise ValueError(f"logits must have shape (..., classes), got {x.shape}")
+        if self.weight is not None and len(self.weight) != x.shape[-1]:
+            raise ValueError(
+                f"weight has {len(self.weight)} classes, but logits have shape {x.shape}"
+            )
+        targets = as_integers("targets", targets)
+        if targets.shape != x.shape[:-1]:
+            raise ValueError(f"targets must have shape {x.shape[:-1]}, got {targets.shape}")
+        return (targets,)
+
+    def _check_mask(self, x: Array, mask: npt.ArrayLike) -> Array:
+        mask = _as_mask(mask, x.dtype)
+        if mask.shape != x.shape[:-1]:
+            raise ValueError(f"mask must have shape {x.shape[:-1]}, got {mask.shape}")
+        return mask
+
+    def _terms(self, x: Array, *beside: Array) -> Terms:
+        classes, smoothing = x.shape[1], self.label_smoothing
+        targets = as_indices("targets", beside[0], classes)
+        weight = None if self.weight is None else self.weight.astype(x.dtype)
+        weights = None if weight is None else weight[targets]
+        # What logits are pulled towards: `own` at the target, `rest` at every class.
+        own: Any = (1 - smoothing) * (1 if weights is None else weights)
+        rest = np.full(classes, smoothing / classes, x.dtype)
+        if weight is not None:
+            rest *= weight
+        mass = 1 if weight is None else own + rest.sum()
+        at_target = np.arange(len(x)) * classes + targets
+        z: Array = x - x.max(axis=1, keepdims=True)
+        flat = z.reshape(-1)  # a view: indexing it once is twice as fast as by row and column
+        values: Array = -own * flat[at_target]
+        if smoothing:
+            values -= z @ rest
+        np.exp(z, out=z)
+        total = z @ np.ones(classes, z.dtype)
+        values += mass * np.log(total)
+
+        def backward(scale: float) -> Array:
+            np.multiply(z, (scale * mass / total)[:, None], out=z)
+            if smoothing:
+                np.subtract(z, scale * rest, out=z)
+            flat[at_target] -= scale * own
+            return z
+
+        return Terms(values, backward, weights)
+
+
+class BinaryCrossEntropy(Loss):
+    """-(w t log p + (1 - t) log(1 - p)), where p = sigmoid(logits).
+
+    logits and targets of one shape and dtype (boolean targets serve as well), targets in [0, 1];
+    the mask has that shape too, or its leading axes: `(T, B)` for `(T, B, K)`. `pos_weight` is w, a
+    number or one for each entry of the last axis, `(K,)`, one if None. As in torch, the mean does
+    not divide by it.
+    """
+
+    pos_weight: Array | None = None  # of losses that were pickled before there were weights
+
+    def __init__(self, reduction: str = "mean", *, pos_weight: npt.ArrayLike | None = None) -> None:
+        super().__init__(reduction)
+        self.pos_weight = None if pos_weight is None else _as_weights("pos_weight", pos_weight)
+        if self.pos_weight is not None and self.pos_weight.ndim > 1:
+            raise ValueError(
+                f"pos_weight must be a number or have shape (K,), got {self.pos_weight.shape}"
+            )
+
+    def _check_targets(self, x: Array, targets: npt.ArrayLike) -> tuple[Array, ...]:
+        beside = super()._check_targets(x, targets)
+        if self.pos_weight is None:
+            return beside
+        if self.pos_weight.shape not in ((), x.shape[-1:]):
+            raise ValueError(
+                f"pos_weight has shape {self.pos_weight.shape}, but logits have shape {x.shape}"
+            )
+        return (*beside, np.broadcast_to(self.pos_weight.astype(x.dtype), x.shape))
+
+    def _terms(self, x: Array, *beside: Array) -> Terms:
+        targets = beside[0]
+        if targets.size and not (targets.min() >= 0 and targets.max() <= 1):
+            raise ValueError(f"targets must be in [0, 1], got {targets.min()} to {targets.max()}")
+        # With z = exp(-|x|): log(1 + exp(x)) = max(x, 0) + log(1 + z), sigmoid(|x|) = 1 / (1 + z).
+        z = np.exp(-np.abs(x))
+        values = np.maximum(x, 0)
+        values -= x * targets
+        values += np.log1p(z)
+        extra = None
+        if len(beside) > 1:  # w - 1 times the loss of the positives
+            extra = (beside[1] - 1) * targets
+            values += extra * (np.log1p(z) - np.minimum(x, 0))
+
+        def backward(scale: float) -> Array:
+            dx = np.where(x >= 0, x.dtype.type(1), z)
+            np.divide(dx, 1 + z, out=dx)
+            if extra is not None:
+                dx += extra * (dx - 1)
+            dx -= targets
+            dx *= scale
+            return dx
+
+        return Terms(values, backward)
+
+
+class MeanSquaredError(Loss):
+    """(prediction - target)^2, predictions and targets of one shape and dtype.
+
+    The mask has that shape too, or its leading axes: `(T, B)` for `(T, B, K)`.
+    """
+
+    _x = "predictions"
+
+    def _terms(self, x: Array, *beside: Array) -> Terms:
+        error = x - beside[0]
+        return Terms(error * error, lambda scale: error * (2 * scale))
+
+
+def length_mask(lengths: npt.ArrayLike, T: int, batch_first: bool = False) -> Array:
+    """Return booleans `(T, B)`, or `(B, T)`, true at the first `lengths[b]` steps of row b.
+
+    `lengths` are B integers in 0..T; others raise `ValueError`.
+    """
+    lengths = as_indices("lengths", lengths, check_count("T", T, 0) + 1)
+    if lengths.ndim != 1:
+        raise ValueError(f"lengths must have shape (B,), got {lengths.shape}")
+    steps = np.arange(T)
+    return steps < lengths[:, None] if batch_first else steps[:, None] < lengths
+
+
+def _as_mask(mask: npt.ArrayLike, dtype: np.dtype[Any]) -> Array:
+    """Return booleans, or weights of this dtype."""
+    given, _ = read("mask", mask)
+    if given.dtype == np.bool_:
+        return given
+    if given.dtype.kind != "f":
+        raise TypeError(f"mask must be boolean, got {given.dtype} (weights are {dtype})")
+    return _as_weights("mask", as_array("mask", mask, dtype))
+
+
+def _as_weights(name: str, weights: npt.ArrayLike) -> Array:
+    """Return weights, finite numbers of at least 0; those without a dtype as float64."""
+    array, typed = read(name, weights)
+    if array.dtype.kind in "iuf" and not typed:
+        array = array.astype(np.float64)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must be numbers, got {array.dtype}")
+    if not np.all((array >= 0) & (array < np.inf)):
+        raise ValueError(
+            f"{name} must be finite and at least 0, got {array.min()} to {array.max()}"
+        )
+    return array
+
+
+def _split(mask: Array) -> tuple[Array, Array | None]:
+    """Return what counts as booleans, and the weights of what does, if the mask holds weights."""
+    if mask.dtype == np.bool_:
+        return mask, None
+    kept = mask != 0
+    return kept, mask[kept]
+
+
+def _weighted(rows: Array, weights: Array | None) -> Array:
+    """Return rows `(N, ...)` times weights `(N,)`."""
+    return rows if weights is None else rows * weights.reshape(-1, *(1,) * (rows.ndim - 1))
+
+
+def _divisor(terms: Terms, weights: Array | None) -> float:
+    """Return what the mean divides by."""
+    given = [w for w in (terms.weights, weights) if w is not None]
+    if not given:
+        return terms.values.size
+    total = np.sum(np.prod(given, axis=0), dtype=np.float64)
+    return float(total) * math.prod(terms.values.shape[1:])
+
+
+def _join_axes(array: Array, axes: int) -> Array:
+    """Reshape the first `axes` axes to one."""
+    return array.reshape(math.prod(array.shape[:axes]), *array.shape[axes:])

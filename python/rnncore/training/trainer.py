@@ -1,0 +1,388 @@
+"""The trainer: batches in; validation, early stopping, checkpoints and exact resume.
+
+    trainer = Trainer(model, SoftmaxCrossEntropy(), AdamW(model), batches, clip_norm=1.0)
+    trainer.fit(1000, checkpoint="run.checkpoint")
+
+A run that was interrupted and resumed from its checkpoint equals one that was not, to the bit.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from itertools import chain, islice
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arrays import (
+    Array,
+    check_count,
+    check_number,
+    check_size,
+    copy_into,
+    fitting,
+    join_names,
+    load_arrays,
+    load_into,
+    save_arrays,
+)
+from ..batches import Batch, Batches, BatchLike
+from ..files import reading
+from ..module import Module
+from .checkpoint import (
+    Progress,
+    State,
+    check_generator,
+    check_generators,
+    generator_state,
+    generator_states,
+    group,
+    leaves,
+    restore_generators,
+    skeleton,
+    state_of,
+)
+from .console import held_interrupts, progress_bar
+from .losses import Loss
+from .optim import Optimiser, clip_grad_norm
+
+_NO_CHECKPOINT = " is not a training checkpoint of this trainer"
+
+
+def evaluate(model: Module, loss: Loss, batches: Iterable[BatchLike]) -> float:
+    """Return the mean loss per target that counts, with dropout off and states carried.
+
+    Where targets have weights, the mean is weighted by them.
+    """
+    total = count = 0.0
+    state: State = None
+    for batch in (Batch(*item) for item in batches):
+        args, options = _arguments(model, batch, state)
+        output = model(*args, **options)
+        y, state = output if model.recurrent else (output, None)
+        batch = batch.masked(y, model)
+        counted = loss.counted(batch.targets, batch.mask)
+        total += _total(loss, loss(y, batch.targets, batch.mask), counted)
+        count += counted
+    if not count:
+        raise ValueError("there is nothing to evaluate: no batch holds a target that counts")
+    return total / count
+
+
+def _total(loss: Loss, value: float, counted: float) -> float:
+    """The sum over a batch of what `loss` reduced to `value`."""
+    return value if loss.reduction == "sum" else value * counted
+
+
+def _arguments(model: Module, batch: Batch, state: State) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a model is called with, whether it takes a state and lengths or not."""
+    options = {} if batch.lengths is None else {"lengths": batch.lengths}
+    if model.recurrent:
+        return (batch.inputs, state if batch.carry else None), options
+    return (batch.inputs,), options
+
+
+def describe(record: Mapping[str, Any]) -> str:
+    """Say what a record of the history holds, in a line."""
+    losses = f"train {record['train_loss']:.4f}"
+    if record["validation_loss"] is not None:
+        losses += f", validation {record['validation_loss']:.4f}"
+    return f"step {record['step']}: {losses}, {record['targets_per_second']:,.0f} targets/s"
+
+
+class Limits(NamedTuple):
+    """When a call of `fit` is over."""
+
+    steps: int
+    patience: float
+    deadline: float
+
+    def reached(self, progress: Progress) -> str | None:
+        """Name the limit that was reached, if one was."""
+        if progress.step >= self.steps:
+            return "steps"
+        if progress.without_gain >= self.patience:
+            return "patience"
+        return "seconds" if time.perf_counter() >= self.deadline else None
+
+
+class Trainer:
+    """Fits a module to batches; all that it needs to go on exactly is in its checkpoints.
+
+    `batches` is an iterable that gives the same epoch at every pass, or a function that makes an
+    epoch from the trainer's generator (seeded by `seed`), as `shuffled` does. `validate` returns
+    the loss by which the best parameters are chosen. `metadata` (JSON) is kept in the checkpoints.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        loss: Loss,
+        optimiser: Optimiser,
+        batches: Batches,
+        *,
+        validate: Callable[[], float] | None = None,
+        clip_norm: float | None = None,
+        seed: int | np.random.Generator | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        if isinstance(batches, Iterator):
+            raise TypeError(
+                "batches can be read only once: give a list, or a function that makes it"
+            )
+        for name, given, needed in (
+            ("model", model, "zero_grad"),
+            ("loss", loss, "vjp"),
+            ("optimiser", optimiser, "step"),
+        ):
+            if not hasattr(given, needed):
+                kind = type(given).__name__
+                raise TypeError(f"{name} must have a method {needed}, got {kind}")
+        if not callable(batches) and not isinstance(batches, Iterable):
+            kind = type(batches).__name__
+            raise TypeError(f"batches must be an iterable or a function that makes it, got {kind}")
+        # Zero would let nothing be learnt.
+        if clip_norm is not None and not check_number("clip_norm", clip_norm) > 0:
+            raise ValueError(f"clip_norm must be positive, or None for no bound, got {clip_norm}")
+        self.model, self.loss, self.optimiser, self.batches = model, loss, optimiser, batches
+        self.validate, self.clip_norm, self.metadata = validate, clip_norm, dict(metadata or {})
+        self.progress = Progress()
+        #: The parameters at the lowest validation loss; empty before the first validation.
+        self.best: dict[str, Array] = {}
+        self._rng = np.random.default_rng(seed)
+        self._state: State = None
+        self._open_epoch()
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """A dict per record, of losses and speed since the one before.
+
+        Its keys: step, epoch, train_loss, validation_loss (None without `validate`), seconds (in
+        all), targets (or the sum of their weights), targets_per_second.
+        """
+        return self.progress.history
+
+    @property
+    def targets_per_second(self) -> float:
+        """Targets (characters, where the data is text) per second of updating, over all records."""
+        seconds = sum(record["targets"] / record["targets_per_second"] for record in self.history)
+        return sum(record["targets"] for record in self.history) / seconds if seconds else 0.0
+
+    def fit(
+        self,
+        steps: int,
+        *,
+        validate_every: int = 100,
+        patience: int | None = None,
+        seconds: float | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        show_progress: bool = True,
+        quiet: bool = False,
+    ) -> str:
+        """Train until `steps` updates have been made in all; return which limit ended it.
+
+        Every `validate_every` steps and at the end there is a validation, a record in the history
+        and a checkpoint. "patience" ends the run after so many validations without a new best,
+        "seconds" after so much time in this call; else it is "steps". `quiet` runs print nothing;
+        others a line for each record, and a progress bar with `show_progress`. `patience` without
+        `validate` raises `ValueError`.
+
+        Ctrl-C ends it after the running step: the checkpoint is written and a `KeyboardInterrupt`
+        raised that says so. A second Ctrl-C strikes at once. A training loss (or a norm to be
+        clipped) that is not finite raises `FloatingPointError` before it reaches the parameters.
+        """
+        check_count("steps", steps, 0)
+        check_size("validate_every", validate_every)
+        if patience is not None and self.validate is None:
+            raise ValueError("patience counts validations: it needs validate, or to be None")
+        most = math.inf if patience is None else check_count("patience", patience)
+        left = math.inf if seconds is None else check_number("seconds", seconds)
+        limits, reason = Limits(steps, most, time.perf_counter() + left), None
+        with (
+            held_interrupts() as interrupted,
+            progress_bar(steps, self.progress.step, show=show_progress and not quiet) as bar,
+        ):
+            while not interrupted and not (reason := limits.reached(self.progress)):
+                self.update()
+                bar.set_postfix_str(str(self.progress), refresh=False)
+                bar.update()
+                if self.progress.step % validate_every == 0:
+                    self._record(checkpoint, None if quiet else bar)
+            if reason and self.progress.targets:
+                self._record(checkpoint, None if quiet else bar)
+        if interrupted:
+            raise self._interrupted(checkpoint)
+        return reason or "steps"
+
+    def update(self) -> float:
+        """Learn from the next batch and return its loss; `fit` is this in a loop."""
+        started = time.perf_counter()
+        batch = self._next_batch()
+        args, options = _arguments(self.model, batch, self._state)
+        self.model.zero_grad()
+        output, model_pullback = self.model.vjp(*args, **options)
+        y, state = output if self.model.recurrent else (output, None)
+        batch = batch.masked(y, self.model)
+        loss, loss_pullback = self.loss.vjp(y, batch.targets, batch.mask)
+        self._check_finite("training loss", loss)
+        model_pullback(loss_pullback())
+        if self.clip_norm is not None:
+            self._check_finite("gradient's norm", clip_grad_norm(self.model, self.clip_norm))
+        self.optimiser.step()
+        self._state = state
+        counted = self.loss.counted(batch.targets, batch.mask)
+        self._count(_total(self.loss, loss, counted), counted, time.perf_counter() - started)
+        return loss
+
+    def restore_best(self) -> None:
+        """Give the model the parameters of the best validation so far; without one, leave it."""
+        if self.best:
+            load_into(self.model.params, self.best)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything that `resume` needs, replacing the file atomically."""
+        arrays = join_names(
+            [
+                ("model", self.model.params),
+                ("best", self.best),
+                ("optimiser", self.optimiser.state_dict()),
+                ("state", {str(i): array for i, array in enumerate(leaves(self._state))}),
+            ]
+        )
+        run = {
+            "progress": asdict(self.progress),
+            "state": skeleton(self._state),
+            "generators": generator_states(self.model),
+            "epoch_generator": self._epoch_generator,
+        }
+        save_arrays(path, arrays, {"run": run, "metadata": self.metadata})
+
+    def resume(self, path: str | os.PathLike[str]) -> None:
+        """Go on from a checkpoint written by a trainer of the same model, optimiser and batches.
+
+        Raises `FileNotFoundError`, or `ValueError` naming the file and what does not fit; then
+        nothing is changed.
+        """
+        arrays, metadata = load_arrays(path)
+        parts = {name: group(arrays, name) for name in ("model", "best", "optimiser", "state")}
+        with reading(path, _NO_CHECKPOINT):
+            run, kept = metadata["run"], metadata.get("metadata", {})
+            if not isinstance(run, dict) or not isinstance(kept, dict):
+                raise ValueError("its metadata say nothing of a run")
+            if sum(map(len, parts.values())) < len(arrays):
+                raise ValueError(f"it holds more than {', '.join(parts)}")
+            progress = Progress.checked(run["progress"])
+            params = fitting(self.model.params, parts["model"])
+            best = fitting(self.model.params, parts["best"]) if parts["best"] else {}
+            state = state_of(run["state"], parts["state"])
+            check_generators(self.model, run["generators"])
+            check_generator("the epochs' generator", self._rng, run["epoch_generator"])
+        before = self._rng.bit_generator.state
+        try:
+            self._rng.bit_generator.state = run["epoch_generator"]
+            items = self._made_epoch()
+            used = sum(1 for _ in islice(items, progress.position))
+            with reading(path, _NO_CHECKPOINT):
+                if used < progress.position:
+                    raise ValueError(f"position {progress.position} of an epoch of {used} batches")
+                items = self._tried(items, state)
+                self.optimiser.load_state_dict(parts["optimiser"])
+        except BaseException:
+            self._rng.bit_generator.state = before
+            raise
+        copy_into(self.model.params, params)
+        restore_generators(self.model, run["generators"])
+        self.best, self.metadata, self.progress, self._state = best, kept, progress, state
+        self._epoch_generator, self._items = run["epoch_generator"], items
+
+    def _open_epoch(self) -> None:
+        # Where the generator stood is all that it takes to make the same epoch again.
+        self._epoch_generator = generator_state(self._rng)
+        self._items = self._made_epoch()
+
+    def _made_epoch(self) -> Iterator[BatchLike]:
+        return iter(self.batches(self._rng) if callable(self.batches) else self.batches)
+
+    def _tried(self, items: Iterator[BatchLike], state: State) -> Iterator[BatchLike]:
+        """Return the batches; raises what the model raises if it cannot go on from the state."""
+        first = next(items, None)
+        if first is None:
+            return items
+        batch = Batch(*first)
+        if state is not None and batch.carry:
+            args, options = _arguments(self.model, batch, state)
+            with suppress(NotImplementedError):  # a model that has no more than vjp
+                self.model(*args, **options)
+        return chain([first], items)
+
+    def _next_batch(self) -> Batch:
+        for item in self._items:
+            self.progress.position += 1
+            return Batch(*item)
+        if self.progress.position == 0:
+            raise ValueError("an epoch holds no batches")
+        self.progress.epoch += 1
+        self.progress.position = 0
+        self._open_epoch()
+        return self._next_batch()
+
+    def _check_finite(self, name: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the {name} is {value} after {self.progress.step} updates: "
+                "lower the learning rate or clip the gradients"
+            )
+
+    def _count(self, loss_sum: float, counted: float, seconds: float) -> None:
+        progress = self.progress
+        progress.step += 1
+        progress.loss_sum += loss_sum
+        progress.targets += counted
+        progress.update_seconds += seconds
+        progress.seconds += seconds
+
+    def _record(self, checkpoint: str | os.PathLike[str] | None, bar: Any) -> None:
+        progress = self.progress
+        validation_loss = self._validated()
+        progress.history.append(
+            {
+                "step": progress.step,
+                "epoch": progress.epoch,
+                "train_loss": progress.loss_sum / progress.targets,
+                "validation_loss": validation_loss,
+                "seconds": progress.seconds,
+                "targets": progress.targets,
+                "targets_per_second": progress.targets / progress.update_seconds,
+            }
+        )
+        progress.loss_sum = progress.targets = progress.update_seconds = 0.0
+        if bar is not None:
+            bar.write(describe(progress.history[-1]), file=sys.stderr)
+        if checkpoint is not None:
+            self.save(checkpoint)
+
+    def _validated(self) -> float | None:
+        """Validate if there is a way to, and keep the parameters if they are the best so far."""
+        if self.validate is None:
+            return None
+        progress, started = self.progress, time.perf_counter()
+        loss = float(self.validate())
+        progress.seconds += time.perf_counter() - started
+        progress.without_gain += 1
+        if loss < progress.best_loss:
+            progress.best_loss, progress.best_step, progress.without_gain = loss, progress.step, 0
+            self.best = self.model.state_dict()
+        return loss
+
+    def _interrupted(self, checkpoint: str | os.PathLike[str] | None) -> KeyboardInterrupt:
+        said = f"stopped after step {self.progress.step}"
+        if checkpoint is None:
+            return KeyboardInterrupt(said)
+        self.save(checkpoint)
+        return KeyboardInterrupt(f"{said}; the checkpoint is saved as {os.fspath(checkpoint)}")

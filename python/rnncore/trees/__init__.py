@@ -1,0 +1,1 @@
+"""Trees, the layers on them, and parsers that find them."""
