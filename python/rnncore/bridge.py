@@ -262,7 +262,7 @@ def _checked(layers: Finals) -> Finals:
     if not layers:
         raise ValueError("layers must hold the final state of at least one layer")
     for at, state in enumerate(layers):
-        pair = state if isinstance(state, tuple) and len(state) == 2 else (None, None)
+        pair: Any = state if isinstance(state, tuple) and len(state) == 2 else (None, None)
         if np.ndim(pair[0]) != 2 or (pair[1] is not None and np.ndim(pair[1]) != 2):
             raise ValueError(f"layers[{at}] must be (h, c): h (B, H), and c as h, or None")
     return layers
