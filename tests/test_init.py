@@ -159,3 +159,9 @@ def test_forget_bias_of_deeper_transitions_and_normalised_gates():
 def test_forget_bias_needs_biases(model):
     with pytest.raises(ValueError, match="set_forget_bias needs an LSTM with biases and a forget"):
         init.set_forget_bias(model)
+
+
+def test_bounds_are_finite(rng):
+    for bound in (np.inf, np.nan, 1e308):
+        with pytest.raises(ValueError, match="bound must be finite"):
+            init.uniform(rng, (2, 2), bound)

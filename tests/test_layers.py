@@ -430,3 +430,14 @@ def near(got, expected, tolerance):
     assert np.shape(got) == np.shape(expected)
     error = np.abs(np.subtract(got, expected, dtype=np.float64)).max(initial=0)
     assert error <= tolerance * np.abs(expected).max(initial=0)
+
+
+def test_gradients_do_not_depend_on_the_layout_of_dy(rng):
+    layer, x = LayerNorm(3), rng.standard_normal((4, 20, 3)).astype("float32")
+    dy = rng.standard_normal(x.shape).astype("float32")
+    found = []
+    for given in (dy, np.asfortranarray(dy)):
+        layer.zero_grad()
+        layer.vjp(x)[1](given)
+        found.append([grad.tobytes() for grad in layer.grads.values()])
+    assert found[0] == found[1]

@@ -356,3 +356,8 @@ def test_more_steps_than_can_be():
     state = optimiser.state_dict() | {"steps": np.array([np.iinfo(np.int64).max])}
     with pytest.raises(ValueError, match="steps must be below"):
         optimiser.load_state_dict(state)
+
+
+def test_rates_beyond_all_numbers_are_infinite():
+    assert exponential(0.1, 1e300)(2) == math.inf
+    assert step_decay(0.1, 1, 1e300)(5) == math.inf

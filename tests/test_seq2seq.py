@@ -325,3 +325,16 @@ class TestErrors:
             Seq2Seq(encoder("float32"), gru, LinearBridge(H, H))
         with pytest.raises(ValueError, match="context_size is: it is 0"):
             Seq2Seq(encoder("float32"), decoder, ContextBridge(H, 4, H, 2))(source, target)
+
+
+@pytest.mark.parametrize("bridge", [FinalBridge(), LinearBridge(3, 4)])
+@pytest.mark.parametrize("layers", [[], [np.zeros((2, 3))], [(np.zeros(3), None)], [(None, None)]])
+def test_bridges_refuse_what_are_no_final_states(bridge, layers):
+    for call in (bridge, bridge.vjp):
+        with pytest.raises(ValueError, match="layers"):
+            call(layers)
+
+
+def test_shifted_needs_steps():
+    with pytest.raises(ValueError, match="target must have shape"):
+        shifted(3, 0)

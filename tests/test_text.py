@@ -1,5 +1,6 @@
 """Character models: the vocabulary, the text in streams, the loss of a text, samples, files."""
 
+import math
 import os
 from itertools import islice
 from pathlib import Path
@@ -267,6 +268,7 @@ def test_the_published_split_of_tinyshakespeare() -> None:
         (lambda: CharModel("ab"), TypeError, "vocabulary must be a Vocabulary, got a str"),
         (lambda: streams(np.zeros(9), 2, 3), TypeError, "ids must be integers, got float64"),
         (lambda: streams(np.zeros((9, 1), int), 2, 3), ValueError, r"ids must have shape \(N,\)"),
+        (lambda: split("abc", math.inf), ValueError, "share must be in 0..1, got inf"),
         (lambda: streams(np.zeros(9, int), 2, 3, -1), ValueError, "overlap must be at least 0"),
     ],
 )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rnncore.arrays import load_arrays, save_arrays
-from rnncore.batches import Batch, Batches, chunked, shuffled
+from rnncore.batches import Batch, Batches, bucketed, chunked, shuffled
 from rnncore.compositions.chain import Chain
 from rnncore.layers.dropout import Dropout
 from rnncore.layers.embedding import Embedding
@@ -427,3 +427,14 @@ class TestCurve:
         monkeypatch.setitem(sys.modules, "matplotlib", None)
         with pytest.raises(ImportError, match=r"pip install 'rnncore\[plot\]'"):
             plot_history([], tmp_path / "curve.png")
+
+
+def test_chunks_and_buckets_refuse_what_does_not_fit() -> None:
+    x = np.zeros((7, 2, 3))
+    with pytest.raises(ValueError, match="targets must have 7 steps"):
+        list(chunked(x, np.zeros(6), 3))
+    with pytest.raises(ValueError, match="mask must have 7 steps"):
+        list(chunked(x, x, 3, np.ones((2, 2), bool)))
+    for spread in (-1, np.inf, np.nan):
+        with pytest.raises(ValueError, match=r"spread must be in 0\.\.1"):
+            bucketed([3, 1], 1, spread=spread)

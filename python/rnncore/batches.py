@@ -63,6 +63,9 @@ def chunked(
     Every chunk has at most `length` steps, and their lengths differ by one at most.
     """
     steps = len(inputs)
+    for name, given in (("targets", targets), ("mask", mask)):
+        if given is not None and np.shape(given)[:1] != (steps,):
+            raise ValueError(f"{name} must have {steps} steps as inputs, got {np.shape(given)}")
     pieces = -(-steps // check_size("length", length))
     for start, end in pairwise(i * steps // pieces for i in range(pieces + 1)):
         part = None if mask is None or np.all(mask[start:end] == 1) else mask[start:end]
@@ -119,6 +122,8 @@ def bucketed(
     if keys.ndim != 1:
         raise ValueError(f"lengths must have shape (N,), got {keys.shape}")
     check_size("size", size)
+    if not 0 <= spread <= 1:
+        raise ValueError(f"spread must be in 0..1, got {spread}")
     noisy = keys if rng is None else keys * rng.uniform(1, 1 + spread, len(keys))
     order = np.argsort(noisy, kind="stable")
     batches = [order[at : at + size] for at in range(0, len(order), size)]

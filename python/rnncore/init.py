@@ -32,6 +32,8 @@ def uniform(
 ) -> Array:
     """Uniform in +-`bound`."""
     take_room(shape)
+    if not math.isfinite(2 * bound):
+        raise ValueError(f"bound must be finite, got {bound}")
     return rng.uniform(-bound, bound, shape).astype(dtype)
 
 

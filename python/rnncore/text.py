@@ -73,6 +73,8 @@ def _in_a_row(name: str, ids: Array) -> Array:
 
 def split(text: str, share: float = 0.9) -> tuple[str, str]:
     """Return the first `share` of a text for training and the rest for validation."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must be in 0..1, got {share}")
     cut = int(len(text) * share)
     return text[:cut], text[cut:]
 

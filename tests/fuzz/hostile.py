@@ -54,6 +54,8 @@ class Hostile:
         self.rng = np.random.default_rng(self.luck.getrandbits(32))
         #: How often a value loses its meaning.
         self.rate = self.luck.choice((0.0, 0.1, 0.3))
+        #: Whether there are arrays of shapes beyond all memory.
+        self.huge = True
         #: What the calls returned.
         self.results: list[Any] = []
 
@@ -127,7 +129,9 @@ class Hostile:
                 return np.take(array, [], axis=axis)
             case 4 if array.ndim:
                 return np.concatenate((array, array), axis=axis)
-            case 5 if array.ndim:  # of all sizes, without a byte of memory; none is quick to run
+            case 5 if (
+                array.ndim and self.huge
+            ):  # of all sizes, without a byte of memory; none is quick to run
                 shape = list(array.shape)
                 sizes = (
                     (1 << 29, 1 << 31, 1 << 40) if array.dtype.kind == "f" else (1 << 20, 1 << 24)

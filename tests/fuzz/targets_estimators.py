@@ -14,7 +14,7 @@ from rnncore.estimators import (
     SequenceScaler,
 )
 
-from .hostile import Hostile
+from .hostile import Hostile, Program
 
 _SMALL = {"hidden_size": 3, "max_iter": 1, "batch_size": 4, "random_state": 0}
 _LENGTHS = (4, 1, 3, 2)
@@ -52,11 +52,13 @@ def _sums(x: Any) -> np.ndarray:
 
 
 def _scaler(hostile: Hostile) -> None:
+    """A scaler: scikit-learn computes in float64 where bytes are in the other order."""
     scaler = hostile.call(SequenceScaler)
     hostile.results.clear()
     hostile.call(scaler.fit, _given(hostile))
     hostile.results.clear()
     hostile.call(scaler.inverse_transform, hostile.call(scaler.transform, _given(hostile)))
+    hostile.results.clear()
 
 
 def _forecaster(hostile: Hostile) -> None:
@@ -68,10 +70,20 @@ def _forecaster(hostile: Hostile) -> None:
     hostile.call(estimator.predict, series)
 
 
+def _small(program: Program) -> Program:
+    """Without arrays that take no memory: scikit-learn looks at each of their numbers."""
+
+    def run(hostile: Hostile) -> None:
+        hostile.huge = False
+        program(hostile)
+
+    return run
+
+
 PROGRAMS = [
-    _fitted(SequenceClassifier, lambda x: _sums(x) > 0),
-    _fitted(SequenceRegressor, _sums),
-    _fitted(SequenceLabeller, lambda x: [part[:, 0] > 0 for part in x]),
-    _forecaster,
-    _scaler,
+    _small(_fitted(SequenceClassifier, lambda x: _sums(x) > 0)),
+    _small(_fitted(SequenceRegressor, _sums)),
+    _small(_fitted(SequenceLabeller, lambda x: [part[:, 0] > 0 for part in x])),
+    _small(_forecaster),
+    _small(_scaler),
 ]

@@ -95,8 +95,8 @@ class Hdf5:
 
     def names(self, path: str) -> list[str]:
         """What a group holds; nothing if there is none."""
-        group = self._at(path)
-        return [] if group is None else list(group)
+        group = self._at(path)  # a data set would give its numbers
+        return list(group) if isinstance(group, self._h5py.Group) else []
 
     def array(self, path: str) -> Array:
         """Read a data set; `KeyError` if there is none."""

@@ -124,7 +124,10 @@ def _described(name: str, entry: dict[str, Any]) -> Iterator[KerasLayer]:
 def _numbers(name: str, value: Any) -> Array:
     """An array of what JSON says; NumPy alone would take texts and null for numbers too."""
     array = np.asarray(value, object)
-    if not set(map(type, array.flat)) <= {int, float}:
+    if array.ndim > 3 or not set(map(type, array.flat)) <= {
+        int,
+        float,
+    }:  # no weights have more axes
         raise ValueError(f"{name}: weights must be numbers, in rows of equal length")
     return array.astype(np.float64)
 

@@ -79,7 +79,8 @@ class LayerNorm(Compiled):
         weight = self._params["weight"]
 
         def pullback(dy: npt.ArrayLike) -> Array:
-            dy = as_shape("dy", dy, self.dtype, shape).reshape(-1, size)
+            # Summed in the order of the rows, however they lie in memory.
+            dy = np.ascontiguousarray(as_shape("dy", dy, self.dtype, shape)).reshape(-1, size)
             normal, scale = self._normalise(x.reshape(-1, size))
             self.grads["weight"] += np.einsum("ij,ij->j", dy, normal).reshape(weight.shape)
             self.grads["bias"] += _column_sums(dy).reshape(weight.shape)

@@ -178,6 +178,7 @@ class Attention(Module):
         contexts `(T, R, M + Q)` have room for an h beside them, see `merge`. The way back goes
         from dcontext `(T, R, M)` to dquery and adds to the memory's gradients.
         """
+        query = as_array("query", query, self.dtype)
         mask = None if steps is None else length_mask(steps, len(query))
         asked, query_back = query, None
         if self.query is not None:

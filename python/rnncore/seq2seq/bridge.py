@@ -124,11 +124,11 @@ class Bridge(Module):
 
     def __call__(self, layers: Finals) -> Start:
         """Return the decoder's start."""
-        return self._run(layers, False)[0]
+        return self._run(_checked(layers), False)[0]
 
     def vjp(self, layers: Finals) -> tuple[Start, Callable[[Start], Finals]]:
         """As a call, and the way back from the start's gradients to those of the layers."""
-        return self._run(layers, True)
+        return self._run(_checked(layers), True)
 
     def _run(self, layers: Finals, record: bool) -> tuple[Start, Callable[[Start], Finals]]:
         raise NotImplementedError
@@ -255,6 +255,17 @@ class ContextBridge(Bridge):
             return [*below, (context_back(dcontext), None)]
 
         return Start(np.stack([y for y, _ in pairs]), None, context), back
+
+
+def _checked(layers: Finals) -> Finals:
+    """Return final states, or raise `ValueError` where one is none."""
+    if not layers:
+        raise ValueError("layers must hold the final state of at least one layer")
+    for at, state in enumerate(layers):
+        pair: Any = state if isinstance(state, tuple) and len(state) == 2 else (None, None)
+        if np.ndim(pair[0]) != 2 or (pair[1] is not None and np.ndim(pair[1]) != 2):
+            raise ValueError(f"layers[{at}] must be (h, c): h (B, H), and c as h, or None")
+    return layers
 
 
 def _map(inputs: int, outputs: int, dtype: npt.DTypeLike, rng: np.random.Generator) -> Chain:

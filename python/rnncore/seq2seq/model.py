@@ -195,6 +195,8 @@ class Seq2Seq(Module):
 def shifted(target: npt.ArrayLike, first: Any) -> Array:
     """Return what a decoder reads to write `target (T, B, ...)`: `first`, and all but the last."""
     array, _ = read("target", target)
+    if not array.ndim:
+        raise ValueError("target must have shape (T, B, ...), got ()")
     inputs = np.empty_like(array)
     inputs[:1], inputs[1:] = first, array[:-1]
     return inputs

@@ -20,12 +20,12 @@ def constant(lr: float) -> Schedule:
 def step_decay(lr: float, every: int, factor: float = 0.1) -> Schedule:
     """Multiply the rate by `factor` after every `every` steps: lr * factor^floor(step / every)."""
     _positive("every", every)
-    return lambda step: lr * factor ** (step // every)
+    return lambda step: lr * _power(factor, step // every)
 
 
 def exponential(lr: float, factor: float) -> Schedule:
     """Multiply the rate by `factor` after every step: lr * factor^step."""
-    return lambda step: lr * factor**step
+    return lambda step: lr * _power(factor, step)
 
 
 def warmup_cosine(lr: float, total: int, warmup: int = 0, final: float = 0.0) -> Schedule:
@@ -45,6 +45,14 @@ def warmup_cosine(lr: float, total: int, warmup: int = 0, final: float = 0.0) ->
         return final + (lr - final) * 0.5 * (1 + math.cos(math.pi * progress))
 
     return rate
+
+
+def _power(base: float, exponent: int) -> float:
+    """base^exponent, infinite where Python raises `OverflowError`."""
+    try:
+        return float(base**exponent)
+    except OverflowError:
+        return math.inf
 
 
 def _positive(name: str, value: int) -> None:

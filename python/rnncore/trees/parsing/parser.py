@@ -169,6 +169,7 @@ class Parser(Module):
         """
         if not 0 <= kappa < np.inf:
             raise ValueError(f"kappa must be at least 0 and finite, got {kappa}")
+        kappa = float(kappa)
         x, task = self._task(x, lengths, method, width, adjacency)
         given = truths(correct, task.begin, task.edges)
         if isinstance(given[0], Brackets) and adjacency is not None:

@@ -19,6 +19,8 @@ _BLOCK = 1 << 18
 
 #: Nodes that a search of many sentences holds, about.
 _NODES = 1 << 17
+#: A beam of this width keeps all trees that there is memory for.
+_WIDEST = 1 << 31
 
 
 class Found(NamedTuple):
@@ -60,7 +62,7 @@ class Task:
             width = 1 if method == "greedy" else 5
         begin = np.append(0, np.cumsum(lengths))
         edges = _in_a_row(begin) if adjacency is None else _both_ways(adjacency, begin)
-        return cls(begin, edges, method, check_size("width", width))
+        return cls(begin, edges, method, min(check_size("width", width), _WIDEST))
 
     @property
     def room(self) -> Array:
