@@ -10,8 +10,8 @@ import cases
 import numpy as np
 import pytest
 from cases import CELLS, TOLERANCE, Case, each
+from rnncore import GRU, LSTM, RNN
 from rnncore.layers.linear import Linear
-from rnncore.recurrent.families import GRU, LSTM, RNN
 from rnncore.threads import set_num_threads
 
 pytestmark = pytest.mark.usefixtures("set_threads")

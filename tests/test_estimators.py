@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from processes import run_python
-from rnncore.compositions.deep import CELLS
+from rnncore.recurrent.registry import LAYERS
 
 pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
 
@@ -128,7 +128,7 @@ class TestForms:
 
 
 class TestNetwork:
-    @pytest.mark.parametrize("cell", CELLS)
+    @pytest.mark.parametrize("cell", LAYERS)
     def test_every_cell(self, cell, ragged):
         options = {"num_layers": 2, "bidirectional": True, "dropout": 0.2, "reading": "mean"}
         model = SequenceClassifier(cell=cell, **options, **SMALL).fit(ragged, LENGTHS)

@@ -11,8 +11,9 @@ import numpy as np
 from ...arrays import Array
 from ...compositions.composition import Part, reverse
 from ...layers.linear import Linear
+from ...recurrent.registry import LAYERS
 from .. import common
-from ..common import CLASSES, refusal
+from ..common import refusal
 from .weights import ORDER, read_activations, read_weights
 
 _STANDARD = {"rnn": ["Tanh"], "lstm": ["Sigmoid", "Tanh", "Tanh"], "gru": ["Sigmoid", "Tanh"]}
@@ -143,7 +144,7 @@ class Recurrent:
         shared: dict[str, Any] = {"peephole": True} if "weight_ch" in params else {}
         parts = []
         for options in self.options[:1] if alike else self.options:
-            layer = CLASSES[self.kind](
+            layer = LAYERS[self.kind](
                 params["weight_ih"].shape[1],
                 params["weight_hh"].shape[1],
                 bias="bias_ih" in params,
