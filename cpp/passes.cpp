@@ -50,22 +50,6 @@ void one_by_one(Index tasks, Index threads, Index bytes, F f) {
 
 } // namespace
 
-Part::Part(Index direction, OwnSchedule schedule)
-    : direction(direction), schedule(std::move(schedule)), tape(0), cuts{0, this->schedule.view().waves} {}
-
-Index Part::cut_before(Index wave) const {
-  return *std::prev(std::upper_bound(cuts.begin() + 1, cuts.end() - 1, wave));
-}
-
-void Way::add(Walk walk, Index nodes, Index most) {
-  if (rounds_.empty() || (nodes_ > 0 && nodes_ + nodes > most)) {
-    rounds_.emplace_back();
-    nodes_ = 0;
-  }
-  rounds_.back().push_back(walk);
-  nodes_ += nodes;
-}
-
 template <class T>
 Passes<T>::Passes(const Cell<T>& cell, Shape shape, const Choices& choices, bool plain,
                   const std::vector<std::vector<Weights<const T>>>& weights)
@@ -122,17 +106,6 @@ std::vector<Part> Passes<T>::cut_forest(const Forest& f) const {
   return cut;
 }
 
-/// Waves that cut a schedule into pieces of whole chunks, each of at least so many steps.
-template <class T>
-std::vector<Index> Passes<T>::pieces(const Schedule& s, Index steps) const {
-  const Index nodes = cell_.chunk_nodes(shape_);
-  std::vector<Index> cuts{0};
-  for (Index w = 1; w < s.waves; ++w)
-    if (w - cuts.back() >= steps && s.begin[w] / nodes != s.begin[w - 1] / nodes) cuts.push_back(w);
-  cuts.push_back(s.waves);
-  return cuts;
-}
-
 /// Operations of a node: every weight serves once, and an activation takes about so many.
 template <class T>
 double Passes<T>::node_work() const {
@@ -145,59 +118,13 @@ Index Passes<T>::most_nodes(Index parts) const {
   return Index(std::min(piece_work() / (node_work() * double(parts)), 1e9)) + 1;
 }
 
-/// Pauses come where chunks begin.
-template <class T>
-void Passes<T>::plan_pauses(Part& part, Index most) const {
-  const Schedule s = part.schedule.view();
-  part.pauses = {0};
-  if (s.nodes > most || part.cuts.size() > 2) {
-    const Index chunk = cell_.chunk_nodes(shape_);
-    for (Index w = 1; w < s.waves; ++w) {
-      if (s.begin[w] / chunk == s.begin[w - 1] / chunk) continue;
-      const Index last = (s.begin[w] / chunk + 1) * chunk - 1; // where a wave of this chunk may begin
-      const Index next = *std::upper_bound(s.begin + w, s.begin + s.waves, last);
-      const bool full = next - s.begin[part.pauses.back()] > most;
-      if (full || part.cut_before(w) == w) part.pauses.push_back(w);
-    }
-  }
-  part.pauses.push_back(s.waves);
-}
-
-/// Where there are replays, the last piece is remembered at once: with it the way back begins.
-template <class T>
-void Passes<T>::plan_way(const Part& part, Index number, bool records, bool replays, Index most,
-                         Way& way) const {
-  const Index* const begin = part.schedule.view().begin;
-  const Index from = replays ? part.cuts[part.cuts.size() - 2] : 0;
-  for (std::size_t i = 1; i < part.pauses.size(); ++i) {
-    const Index wave = part.pauses[i - 1], end = part.pauses[i];
-    const auto kind = records && wave >= from ? Walk::recorded : Walk::unrecorded;
-    way.add({kind, number, wave, end}, begin[end] - begin[wave], most);
-  }
-}
-
-/// The pieces of the tape from the last to the first, each but the last computed again before.
-template <class T>
-void Passes<T>::plan_way_back(const Part& part, Index number, Index most, Way& way) const {
-  const Index* const begin = part.schedule.view().begin;
-  const auto add = [&](Walk::Kind kind, std::vector<Index>::const_iterator at) {
-    way.add({kind, number, at[0], at[1]}, begin[at[1]] - begin[at[0]], most);
-  };
-  for (std::size_t cut = part.cuts.size() - 1; cut > 0; --cut) {
-    const auto first = std::find(part.pauses.begin(), part.pauses.end(), part.cuts[cut - 1]);
-    const auto last = std::find(first + 1, part.pauses.end(), part.cuts[cut]);
-    for (auto at = first; cut + 1 < part.cuts.size() && at < last; ++at) add(Walk::recorded, at);
-    for (auto at = last; at > first; --at) add(Walk::back, at - 1);
-  }
-}
-
 /// Gives each part its place on the tape; returns the size of all.
 template <class T>
 Index Passes<T>::reserve(std::vector<Part>& parts, Index steps) const {
   Index tape = 0;
   for (Part& part : parts) {
     const Schedule s = part.schedule.view();
-    if (steps) part.cuts = pieces(s, steps);
+    if (steps) part.cut(steps, cell_.chunk_nodes(shape_));
     Index nodes = 0;
     for (std::size_t i = 1; i < part.cuts.size(); ++i)
       nodes = std::max(nodes, s.begin[part.cuts[i]] - s.begin[part.cuts[i - 1]]);
@@ -304,8 +231,8 @@ void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record, Index step
   std::vector<Way> ways(r.parts.size());
   for (Index i = 0; i < tasks; ++i) {
     bytes = std::max(bytes, cell_.forward_work(call_for(r.parts[i], 0, record && !r.replays)));
-    plan_pauses(r.parts[i], most);
-    plan_way(r.parts[i], i, record != nullptr, r.replays, most, ways[i]);
+    r.parts[i].plan_pauses(most, cell_.chunk_nodes(shape_));
+    r.parts[i].go(i, record != nullptr, r.replays, most, ways[i]);
   }
 
   share(ways, rows, a.grid.time, bytes, [&](Walk walk, const Team& team, void* work) {
@@ -375,7 +302,7 @@ void Passes<T>::backward(const BackwardArrays<T>& a, Grid grid, Record<T>& r) {
   // Both directions of a part add to the same rows of dx: they stay together, and in order.
   std::vector<Way> ways(parts);
   for (Index i = 0; i < Index(r.parts.size()); ++i)
-    plan_way_back(r.parts[i], i, most_nodes(Index(r.parts.size())), ways[i % parts]);
+    r.parts[i].go_back(i, most_nodes(Index(r.parts.size())), ways[i % parts]);
 
   Record<T> used = std::exchange(r, {}); // from here on the tape is written over
   share(ways, grid.batch / parts, grid.time, bytes, [&](Walk walk, const Team& team, void* work) {

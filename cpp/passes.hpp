@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "step.hpp"
+#include "walks.hpp"
 
 namespace rnncore {
 
@@ -37,37 +38,6 @@ struct BackwardArrays {
   T *offer, *d_offer;               // (rows, H), or null: of a forest; the gradients zero at first
   const Weights<T>* const* weights; // the gradients of each direction's transitions: added to
   MaskArrays<T> masks;
-};
-
-/// Some sequences in one direction.
-struct Part {
-  Index direction;
-  OwnSchedule schedule;
-  Index tape;                // where its gates begin
-  std::vector<Index> cuts;   // waves between which it is remembered, piece by piece
-  std::vector<Index> pauses; // those before which a call may end: the cuts and others
-
-  Part(Index direction, OwnSchedule schedule);
-  /// The first wave of what is remembered together with this one.
-  Index cut_before(Index wave) const;
-};
-
-/// Waves of a part that are gone through at once.
-struct Walk {
-  enum Kind { unrecorded, recorded, back } kind;
-  Index part, wave, end;
-};
-
-/// The walks of one thread, or team, in rounds with a pause after each.
-class Way {
-public:
-  /// The next walk, through so many nodes; a round has at most `most`, or one walk.
-  void add(Walk walk, Index nodes, Index most);
-  const std::vector<std::vector<Walk>>& rounds() const { return rounds_; }
-
-private:
-  std::vector<std::vector<Walk>> rounds_;
-  Index nodes_ = 0; // of the last round
 };
 
 /// The weights of each direction as they were at one moment.
@@ -122,12 +92,8 @@ private:
   Index least_rows() const;
   std::vector<Part> cut(const ForwardArrays<T>& arrays, Index parts) const;
   std::vector<Part> cut_forest(const Forest& forest) const;
-  std::vector<Index> pieces(const Schedule& schedule, Index steps) const;
   double node_work() const;
   Index most_nodes(Index parts) const;
-  void plan_pauses(Part& part, Index most) const;
-  void plan_way(const Part& part, Index number, bool records, bool replays, Index most, Way& way) const;
-  void plan_way_back(const Part& part, Index number, Index most, Way& way) const;
   Index reserve(std::vector<Part>& parts, Index steps) const;
   T* tape_of(const Record<T>& record, const Part& part, Index wave) const;
   Call<T> call_of(Grid grid, const MaskArrays<T>& masks, const Part& part) const;

@@ -270,6 +270,15 @@ def test_an_operator_that_is_not_known_is_named_whatever_is_read_of_it():
                 from_onnx(graph_of([node], X, {"y": (None,)}))
 
 
+def test_axes_and_shapes_are_whole_numbers():
+    for op, value in (("Unsqueeze", [0j]), ("Reshape", [1.0]), ("Expand", [2.5])):
+        nodes, held = [make(op, ["x", "s"], ["y"])], {"s": np.array(value)}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(onnx.checker, "check_model", lambda *_: None)
+            with pytest.raises(ValueError, match=rf"{op} 0: .*integer"):
+                from_onnx(graph_of(nodes, X, {"y": (None,)}, held)).run([1])
+
+
 def test_a_graph_reads_only_what_there_is(monkeypatch):
     monkeypatch.setattr(onnx.checker, "check_model", lambda *_: None)
     for nodes, what in (

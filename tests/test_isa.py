@@ -144,7 +144,7 @@ class TestTheWall:
             assert not re.search(r"\.(preinit_array|init_array|ctors)", sections)
 
     def test_the_module_shows_only_its_entries(self) -> None:
-        shown = {name for name, kind in symbols("-D", _core.__file__) if kind != "U"}
+        shown = {name for name, _ in symbols("-D", "--defined-only", _core.__file__)}
         assert shown == {"PyInit__core", "rnncore_get_num_threads", "rnncore_set_num_threads"}
 
     def test_the_module_is_hardened(self) -> None:
@@ -153,7 +153,7 @@ class TestTheWall:
         assert "GNU_RELRO" in segments
         assert re.search(r"GNU_STACK.* RW +0x", segments)  # nothing on the stack is run
         assert not re.search("TEXTREL|RPATH|RUNPATH", dynamic)
-        assert "__stack_chk_fail" in {name for name, _ in symbols("-D", _core.__file__)}
+        assert any(name.startswith("__stack_chk") for name, _ in symbols("-D", _core.__file__))
 
     @pytest.mark.parametrize(("level", "flag"), [("v4", "v3"), ("v3", "v2"), ("v2", "v3")])
     def test_a_level_without_its_flag_does_not_compile(self, level: str, flag: str) -> None:

@@ -44,7 +44,9 @@ def chosen(name: str, activation: Activation) -> Chosen:
     """Return an activation with its alpha and beta, or raise naming the argument."""
     several = activation if isinstance(activation, (tuple, list)) else (activation,)
     kind, given = next(iter(several), ""), [check_number(name, number) for number in several[1:]]
-    if not isinstance(kind, str) or kind not in ACTIVATIONS or len(given) > 2:
+    if not isinstance(kind, str):
+        raise TypeError(f"{name} must be a name or (name, alpha, beta), got {short(activation)}")
+    if kind not in ACTIVATIONS or len(given) > 2:
         known = ", ".join(ACTIVATIONS)
         raise ValueError(
             f"{name} must be one of {known}, or (name, alpha, beta); got {short(activation)}"

@@ -121,7 +121,7 @@ def _add_gradients(linear: Linear, x: Array, dy: Array, mask: Array | None) -> N
     """Add those of the weights of `y = linear(x)`, from the rows of the mask."""
     if mask is None:
         mask = np.full(x.shape[:2], True)
-    linear._kernels.backward(pick(x, mask), pick(dy, mask), *linear._pair("grads"), want_dx=False)
+    linear._kernels.backward(pick(x, mask), pick(dy, mask), *linear._gradients(), want_dx=False)
 
 
 def top(state: State) -> Any:

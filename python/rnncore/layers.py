@@ -78,7 +78,7 @@ class Linear(_Compiled):
     def _build(self) -> None:
         make = _core.LinearF32 if self.dtype == np.float32 else _core.LinearF64
         sizes = self.in_features, self.out_features
-        self._kernels = make(*sizes, *self._pair("_params"), owned=True)
+        self._kernels = make(*sizes, *self._weights(), owned=True)
 
     def _lend(self) -> None:
         self._kernels.lend()
@@ -92,10 +92,14 @@ class Linear(_Compiled):
         check_width(width, self.in_features)
         return self.out_features
 
-    def _pair(self, of: str) -> tuple[Array, Array | None]:
-        """Weight and bias, of "_params" or "grads"."""
-        arrays = getattr(self, of)
-        return arrays["weight"], arrays.get("bias")
+    def _weights(self) -> tuple[Array, Array | None]:
+        """Weight and bias."""
+        return self._params["weight"], self._params.get("bias")
+
+    def _gradients(self) -> tuple[Array, Array | None]:
+        """Those of weight and bias."""
+        grads = self._own_grads()
+        return grads["weight"], grads.get("bias")
 
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Return y for x."""
@@ -110,7 +114,7 @@ class Linear(_Compiled):
         def pullback(dy: npt.ArrayLike) -> Array:
             dy = as_shape("dy", dy, self.dtype, (*shape, self.out_features))
             dy = dy.reshape(-1, self.out_features)
-            dx: Array = self._kernels.backward(rows, dy, *self._pair("grads"))
+            dx: Array = self._kernels.backward(rows, dy, *self._gradients())
             return dx.reshape(*shape, self.in_features)
 
         return self._kernels.forward(rows).reshape(*shape, self.out_features), once(pullback)

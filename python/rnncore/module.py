@@ -38,6 +38,18 @@ if TYPE_CHECKING:
 KEY = "rnncore"
 
 
+class _NotMade:
+    """In the place of what `Module.__init__` makes: names whoever did not call it."""
+
+    # A `__getattr__` of Module would make every look at an attribute slower.
+    def __get__(self, module: Module | None, kind: type[Module]) -> Any:
+        if module is None:
+            return self
+        raise AttributeError(
+            f"{kind.__name__} has no parameters: its __init__ must call super().__init__()"
+        )
+
+
 class Module(Configured):
     """Base of every layer and composition: parameters, gradients, and how they are stored.
 
@@ -54,15 +66,10 @@ class Module(Configured):
     #: Attributes in which no parts are looked for.
     _no_parts: frozenset[str] = frozenset(("_given", "_params", "_grads"))
 
+    _params: Arrays = _NotMade()  # type: ignore[assignment]
+
     def __init__(self, params: Mapping[str, Array] | None = None) -> None:
         self._params = Arrays(params or {})
-
-    def __getattr__(self, name: str) -> Any:
-        """Raise `AttributeError`, for want of `super().__init__()` where that is the reason."""
-        if "_params" in vars(self):
-            return super().__getattribute__(name)  # raises once more, as it would without this
-        kind = type(self).__name__
-        raise AttributeError(f"{kind} has no {name!r}: its __init__ must call super().__init__()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the output; nothing is recorded."""
@@ -114,8 +121,9 @@ class Module(Configured):
         return self._with_parts(lambda part: part._own_grads())
 
     def _lent(self) -> Arrays:
+        mine = self._params
         self._lend()
-        return self._params
+        return mine
 
     def _own_grads(self) -> Arrays:
         mine: Arrays | None = vars(self).get("_grads")

@@ -218,6 +218,8 @@ def check_one_way(name: str, part: Module) -> None:
 
 def check_frames(name: str, count: int) -> int:
     """Return a number of frames."""
+    if isinstance(count, bool) or not hasattr(count, "__index__"):
+        raise TypeError(f"{name} must be a whole number, got {short(count)}")
     return check_count(name, count, 0)
 
 

@@ -27,8 +27,11 @@ class TiedLinear(Linear):
         Module.__init__(self, own)
         self._build()
 
-    def _pair(self, of: str) -> tuple[Array, Array | None]:
-        return getattr(self.embedding, of)["weight"], getattr(self, of).get("bias")
+    def _weights(self) -> tuple[Array, Array | None]:
+        return self.embedding._params["weight"], self._params.get("bias")
+
+    def _gradients(self) -> tuple[Array, Array | None]:
+        return self.embedding._own_grads()["weight"], self._own_grads().get("bias")
 
     def children(self) -> Iterator[tuple[str, Module]]:
         """Yield nothing: the embedding belongs to somebody else."""

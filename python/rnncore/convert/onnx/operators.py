@@ -7,6 +7,7 @@ an operator, both are taken.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
@@ -23,7 +24,7 @@ Operator = Callable[..., Any]
 
 def _axes(given: Array | None, axes: Sequence[int] | None) -> tuple[int, ...] | None:
     if given is not None:
-        return tuple(int(axis) for axis in given)
+        return tuple(map(operator.index, given))
     return None if axes is None else tuple(axes)
 
 
@@ -196,12 +197,12 @@ def _gather(x: Array, indices: Array, *, axis: int = 0) -> Array:
 
 
 def _expand(x: Array, shape: Array) -> Array:
-    return np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(map(int, shape))))
+    return np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(map(operator.index, shape))))
 
 
 def _constant_of_shape(shape: Array, *, value: Any = None) -> Array:
     fill = np.zeros(1, np.float32) if value is None else value
-    return np.full(tuple(map(int, shape)), fill[0], fill.dtype)
+    return np.full(tuple(map(operator.index, shape)), fill[0], fill.dtype)
 
 
 def _cast(x: Array, *, to: Any, saturate: int = 1) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -62,8 +63,8 @@ def _recurrence(x: Array, w: Any, r: Any, *_: Any, **__: Any) -> Size:
 SHAPES: dict[str, Callable[..., Size]] = {
     **dict.fromkeys(_BROADCAST, _broadcast),
     **dict.fromkeys(("RNN", "LSTM", "GRU"), _recurrence),
-    "ConstantOfShape": lambda shape, **_: tuple(map(int, shape)),
-    "Expand": lambda x, shape: np.broadcast_shapes(x.shape, tuple(map(int, shape))),
+    "ConstantOfShape": lambda shape, **_: tuple(map(operator.index, shape)),
+    "Expand": lambda x, shape: np.broadcast_shapes(x.shape, tuple(map(operator.index, shape))),
     "Gather": _gather,
     "Gemm": _gemm,
     "MatMul": _product,
