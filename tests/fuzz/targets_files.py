@@ -17,8 +17,8 @@ from rnncore.arrays import load_arrays
 from . import mutate, seeds
 from .child import MEGABYTE, Target
 
-#: The longest message that still is one line for a person.
-LONGEST = 1000
+#: The longest message that a person reads: 1000 characters of what is wrong, and names.
+LONGEST = 1300
 #: What says of a sound file that it holds more than can be taken.
 REFUSED = "rnncore cannot represent"
 
