@@ -134,7 +134,7 @@ class Hostile:
             ):  # of all sizes, without a byte of memory; none is quick to run
                 shape = list(array.shape)
                 sizes = (
-                    (1 << 29, 1 << 31, 1 << 40) if array.dtype.kind == "f" else (1 << 20, 1 << 24)
+                    (1 << 29, 1 << 31, 1 << 40) if array.dtype.kind == "f" else (1 << 18, 1 << 20)
                 )
                 shape[axis] = self.luck.choice(sizes)  # integers are looked at, each of them
                 if array.size and math.prod(shape) < 1 << 58:
