@@ -85,7 +85,8 @@ class Hostile:
                 parts.insert(0, self.value())
             return parts
         if type(value) is dict:
-            return {key: self.twisted(part, rate) for key, part in value.items()}
+            # Without a seed there is nothing to compare.
+            return {k: v if k == "seed" else self.twisted(v, rate) for k, v in value.items()}
         scalar = value is None or isinstance(value, (str, int, float))
         return self.value() if scalar and self.luck.random() < rate else value
 
