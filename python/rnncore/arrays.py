@@ -394,7 +394,7 @@ def fitting(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) ->
     """
     check_mapping("state", source)
     faults = [f"missing {name!r}" for name in target if name not in source]
-    faults += [f"unknown {name!r}" for name in source if name not in target]
+    faults += [f"unknown {short(name)}" for name in source if name not in target]
     found = {}
     for name in target:
         if name in source:
