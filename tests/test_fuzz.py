@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import run_python
+
+from tests.support.processes import run_python
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and forks")
 

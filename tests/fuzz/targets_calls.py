@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import rnncore
-import streams
 from rnncore import Module, convert
 from rnncore.configuration import Builder, describe
+
+from tests.support import streams
 
 from . import targets_functions as functions
 from .child import MEGABYTE, Target
