@@ -8,13 +8,9 @@ import pytest
 from golden.make_training_golden import FILE, LOSSES
 from gradients import check_loss
 from loss_cases import KINDS, given
+from rnncore.compositions.ragged import length_mask
 from rnncore.training import losses
-from rnncore.training.losses import (
-    BinaryCrossEntropy,
-    MeanSquaredError,
-    SoftmaxCrossEntropy,
-    length_mask,
-)
+from rnncore.training.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 
 GOLDEN = dict(np.load(FILE))
 ELEMENTWISE = [BinaryCrossEntropy, MeanSquaredError]

@@ -10,7 +10,7 @@ import rnncore
 from compare import assert_same
 from rnncore import GRU, LSTM, Chain, Linear, RowConvolution, Tanh
 from rnncore.arrays import load_arrays, save_arrays
-from rnncore.training.checkpoint import leaves, skeleton
+from rnncore.states import leaves, skeleton
 from streams import DELAYED, PROMPT, WIDTH, called, frames, same
 
 STEPS = 7

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from rnncore.training.losses import length_mask
+from rnncore.compositions.ragged import length_mask
 from seq2seq_models import MODELS, SOURCE_LENGTHS, TARGET_LENGTHS, B, E, H, T, V, awake, tokens
 from torch.func import functional_call
 from torch.nn.functional import embedding, linear
