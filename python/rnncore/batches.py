@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from .arrays import Array, as_held, as_integers, check_number, check_size, read
 from .compositions.composition import agreed
+from .compositions.ragged import length_mask
 from .module import Module
-from .training.losses import length_mask
 
 
 class Batch(NamedTuple):

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ..arrays import Array, as_array, as_integers, as_lengths, read
 from ..compositions.composition import agreed, run
 from ..module import Module, once
-from ..recurrent.base import State
+from ..states import State
 from .bridge import Bridge, Start, finals
 from .decoder import Decoder, DecoderState
 
