@@ -23,12 +23,12 @@ from ..layers.activations import Elementwise
 from ..layers.dropout import Dropout
 from ..layers.linear import Linear
 from ..module import Module, check_width, once
-from ..nonlinearities import Activation, chosen
-from ..recurrent.base import State
+from ..nonlinearities import Activation, as_activation
 from ..recurrent.registry import LAYERS
 from ..recurrent.stack import Pullback
-from ..training.losses import length_mask
+from ..states import State
 from .chain import Chain
+from .ragged import length_mask
 
 
 def feed_forward(
@@ -39,7 +39,7 @@ def feed_forward(
     rng: np.random.Generator,
 ) -> Chain:
     """Linear, activation and, where wanted, dropout for each pair of neighbouring sizes."""
-    phi = chosen("activation", activation)
+    phi = as_activation("activation", activation)
     layers: list[Module] = []
     for inputs, outputs in pairwise(sizes):
         layers += [Linear(inputs, outputs, dtype=dtype, seed=rng), Elementwise(phi)]

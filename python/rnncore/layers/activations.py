@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ..arrays import Array, as_float, as_shape
+from ..arrays import Array, as_float, as_shape, check_integer, short
 from ..module import Module, Pullback, once
-from ..nonlinearities import SIGMOID, Chosen, chosen
+from ..nonlinearities import SIGMOID, ActivationSpec, as_activation
 from ..nonlinearities import Activation as Name
 
 #: Slopes from y, alpha and beta, which not every activation has.
@@ -39,10 +39,10 @@ _SLOPES: dict[str, _Slope] = {
 
 
 @lru_cache(256)
-def activation(chosen: Chosen, dtype: np.dtype[Any]) -> _core.PointwiseF32:
+def activation(spec: ActivationSpec, dtype: np.dtype[Any]) -> _core.PointwiseF32:
     """Return the compiled activation; one number has the same bits wherever it stands."""
     make = _core.ActivationF32 if dtype == np.float32 else _core.ActivationF64
-    return make(*chosen)
+    return make(*spec)
 
 
 def sigmoid(x: Array) -> Array:
@@ -101,13 +101,13 @@ class Elementwise(Activation):
     def __init__(self, activation: Name) -> None:
         super().__init__()
         self.activation = activation
-        self.chosen = chosen("activation", activation)
+        self.spec = as_activation("activation", activation)
 
     def _kernels(self, dtype: np.dtype[Any]) -> _core.PointwiseF32:
-        return activation(self.chosen, dtype)
+        return activation(self.spec, dtype)
 
     def _backward(self, dy: Array, y: Array) -> Any:
-        name, *constants = self.chosen
+        name, *constants = self.spec
         return dy * _SLOPES[name](y, *constants)
 
 
@@ -158,7 +158,10 @@ class Softmax(Activation):
 
     def __init__(self, axis: int = -1) -> None:
         super().__init__()
-        self.axis, self.pointwise = axis, axis == -1
+        self.axis = check_integer("axis", axis)
+        if not -64 <= self.axis < 64:  # NumPy's arrays have no more
+            raise ValueError(f"axis must be one that an array has, got {short(axis)}")
+        self.pointwise = self.axis == -1
 
     def _kernels(self, dtype: np.dtype[Any]) -> _core.PointwiseF32:
         return _SOFTMAX[dtype]

@@ -13,10 +13,9 @@ from .. import _core
 from ..arrays import Array, as_shape, check_flag, float_dtype
 from ..init import RecurrentInit, recurrent_params
 from ..module import Module
+from ..states import State
 from .cell import Cell, of_transition
 
-#: `h`, or `(h, c)` for an LSTM.
-State: TypeAlias = Any
 #: Where the gradients of each layer go.
 Targets: TypeAlias = list[_core.TargetsF32]
 Seed: TypeAlias = int | np.random.Generator | None

@@ -8,8 +8,9 @@ import numpy.typing as npt
 
 from ..arrays import Array, check_integer, check_size, short
 from ..init import RecurrentInit
-from ..nonlinearities import Activation, chosen
-from .base import Initial, Seed, State
+from ..nonlinearities import Activation, as_activation
+from ..states import State
+from .base import Initial, Seed
 from .cell import Cell, bound, exclusive, norm_of
 from .regularisers import Regularisers
 from .stack import Stack, Stacked
@@ -61,7 +62,7 @@ def _lstm(
     else:
         kernel = "lstm" + norm + "_coupled" * bool(coupled) + "_peephole" * bool(peephole)
     absent = [name[0] for name in missing] + ["f"] * bool(coupled)
-    gate, candidate, output = (chosen("activations", a) for a in activations)
+    gate, candidate, output = (as_activation("activations", a) for a in activations)
     return _Variant(
         kernel,
         "".join(letter for letter in "ifgo" if letter not in absent),

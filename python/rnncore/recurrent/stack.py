@@ -22,7 +22,8 @@ from ..arrays import (
     warn_ignored,
 )
 from ..module import check_width, taken
-from .base import Initial, RecurrentBase, State, Targets
+from ..states import State
+from .base import Initial, RecurrentBase, Targets
 from .cell import Cell
 from .regularisers import Masks, Regularisers, bernoulli, inverted, rate
 

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from ..arrays import Array, as_array, check_size
 from ..module import once
-from .base import Initial, RecurrentBase, State
+from ..states import State
+from .base import Initial, RecurrentBase
 from .cell import Cell
 
 

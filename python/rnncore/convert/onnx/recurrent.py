@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ...compositions.composition import Part, reverse
+from ...compositions.composition import Part
+from ...compositions.ragged import reverse
 from ...layers.linear import Linear
 from ...recurrent.registry import LAYERS
 from .. import common
@@ -86,7 +87,7 @@ class Recurrent:
             expected = count * len(self.directions)
             raise ValueError(f"{self.where}: {len(names)} activations, expected {expected}")
         constants = (attributes.get(f"activation_{name}", []) for name in ("alpha", "beta"))
-        chosen = read_activations(self.where, names, *constants)
+        activations = read_activations(self.where, names, *constants)
         clip = attributes.get("clip", 0)
         shared: dict[str, Any] = {"gate_clip": clip} if clip else {}
         if self.kind == "gru":
@@ -94,8 +95,8 @@ class Recurrent:
         if self.kind == "lstm" and self.coupled:
             shared["coupled"] = True
         options = []
-        for at in range(0, len(chosen), count):
-            own = chosen[at : at + count]
+        for at in range(0, len(activations), count):
+            own = activations[at : at + count]
             key, value = ("nonlinearity", own[0]) if count == 1 else ("activations", tuple(own))
             options.append(shared | {key: value})
         return options
