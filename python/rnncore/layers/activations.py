@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,31 +14,9 @@ from ..module import Module, Pullback, once
 from ..nonlinearities import SIGMOID, Chosen, chosen
 from ..nonlinearities import Activation as Name
 
-#: Slopes from y, alpha and beta, which not every activation has.
-_Slope: TypeAlias = Callable[[Array, float, float], Any]
-_SCALE, _INNER = 1.0507009873554805, 1.6732632423543772
-
-#: The slope of f where its value is y.
-_SLOPES: dict[str, _Slope] = {
-    "sigmoid": lambda y, *_: y * (1 - y),
-    "tanh": lambda y, *_: 1 - y * y,
-    "relu": lambda y, *_: y > 0,
-    "identity": lambda y, *_: np.ones_like(y),
-    "affine": lambda y, a, _: np.full_like(y, a),
-    "leaky_relu": lambda y, a, _: _step(y, 1, a),
-    "thresholded_relu": lambda y, *_: y > 0,
-    "scaled_tanh": lambda y, a, b: b * (a - y * y / a),
-    "hard_sigmoid": lambda y, a, _: a * ((y > 0) & (y < 1)),
-    "elu": lambda y, a, _: _step(y, 1, y + a),
-    "selu": lambda y, *_: _step(y, _SCALE, y + _SCALE * _INNER),
-    "softsign": lambda y, *_: (1 - np.abs(y)) ** 2,
-    "softplus": lambda y, *_: -np.expm1(-y),
-    "exponential": lambda y, *_: y,
-}
-
 
 @lru_cache(256)
-def activation(chosen: Chosen, dtype: np.dtype[Any]) -> _core.PointwiseF32:
+def activation(chosen: Chosen, dtype: np.dtype[Any]) -> _core.ActivationF32:
     """Return the compiled activation; one number has the same bits wherever it stands."""
     make = _core.ActivationF32 if dtype == np.float32 else _core.ActivationF64
     return make(*chosen)
@@ -48,10 +25,6 @@ def activation(chosen: Chosen, dtype: np.dtype[Any]) -> _core.PointwiseF32:
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)), of a float32 or float64 array."""
     return activation(SIGMOID, x.dtype).forward(x)
-
-
-def _step(y: Array, above: Any, below: Any) -> Any:
-    return np.where(y > 0, above, below)
 
 
 class Activation(Module):
@@ -63,8 +36,8 @@ class Activation(Module):
         """Return the compiled function of rows of this dtype."""
         raise NotImplementedError
 
-    # Any: what has no axes NumPy turns into a scalar, and NumPy 1 a float32 one into float64.
-    def _backward(self, dy: Array, y: Array) -> Any:
+    def _backward(self, dy: Array, y: Array) -> Array:
+        """Return dx."""
         raise NotImplementedError
 
     def stages(self, batch: int, dtype: np.dtype[Any]) -> tuple[None, None, list[Any]]:
@@ -86,7 +59,7 @@ class Activation(Module):
         y.flags.writeable = False
 
         def pullback(dy: npt.ArrayLike) -> Array:
-            return np.asarray(self._backward(as_shape("dy", dy, y.dtype, y.shape), y), y.dtype)
+            return self._backward(as_shape("dy", dy, y.dtype, y.shape), y)
 
         return y, once(pullback)
 
@@ -103,12 +76,11 @@ class Elementwise(Activation):
         self.activation = activation
         self.chosen = chosen("activation", activation)
 
-    def _kernels(self, dtype: np.dtype[Any]) -> _core.PointwiseF32:
+    def _kernels(self, dtype: np.dtype[Any]) -> _core.ActivationF32:
         return activation(self.chosen, dtype)
 
-    def _backward(self, dy: Array, y: Array) -> Any:
-        name, *constants = self.chosen
-        return dy * _SLOPES[name](y, *constants)
+    def _backward(self, dy: Array, y: Array) -> Array:
+        return self._kernels(y.dtype).backward(y, dy)
 
 
 class Identity(Elementwise):
@@ -174,5 +146,6 @@ class Softmax(Activation):
         x = as_float("x", x)
         return super().__call__(x.swapaxes(self.axis, -1)).swapaxes(self.axis, -1)
 
-    def _backward(self, dy: Array, y: Array) -> Any:
-        return y * (dy - (dy * y).sum(axis=self.axis, keepdims=True))
+    def _backward(self, dy: Array, y: Array) -> Array:
+        dx: Array = y * (dy - (dy * y).sum(axis=self.axis, keepdims=True))
+        return dx
