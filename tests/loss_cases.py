@@ -1,7 +1,7 @@
 """The losses that are tested, each with and without its options, and what they are given."""
 
 from golden.make_training_golden import WEIGHT, loss_inputs
-from rnncore.training.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
+from rnncore.training.losses import BinaryCrossEntropy, Huber, MeanSquaredError, SoftmaxCrossEntropy
 
 KINDS = {
     "softmax": lambda **options: SoftmaxCrossEntropy(**options),
@@ -10,6 +10,7 @@ KINDS = {
     "binary": lambda **options: BinaryCrossEntropy(**options),
     "positive": lambda **options: BinaryCrossEntropy(pos_weight=WEIGHT, **options),
     "squared": lambda **options: MeanSquaredError(**options),
+    "huber": lambda **options: Huber(0.7, **options),
 }
 
 
