@@ -17,13 +17,14 @@ from ..arrays import Array, check_size
 from ..batches import Batch
 from ..compositions.chain import Chain
 from ..compositions.deep import CELLS
+from ..compositions.ragged import length_mask
 from ..compositions.readout import Readout
 from ..layers.dropout import Dropout
 from ..layers.linear import Linear
 from ..module import Module
 from ..recurrent.regularisers import rate
 from ..recurrent.stack import Layers
-from ..training.losses import Objective, length_mask
+from ..training.losses import Objective
 from ..training.optim import AdamW
 from ..training.plots import plot_history
 from ..training.trainer import Trainer, evaluate

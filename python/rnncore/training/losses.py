@@ -27,11 +27,11 @@ from ..arrays import (
     as_indices,
     as_integers,
     as_shape,
-    check_count,
     check_number,
     read,
     short,
 )
+from ..compositions.ragged import length_mask as length_mask
 from ..module import Pullback, once
 
 #: The gradient of the counted rows, times a scale.
@@ -312,18 +312,6 @@ class Huber(Loss):
         error = x - beside[0]
         slope = np.clip(error, -self.delta, self.delta)
         return Terms(slope * (error - slope / 2), lambda scale: slope * scale)
-
-
-def length_mask(lengths: npt.ArrayLike, T: int, batch_first: bool = False) -> Array:
-    """Return booleans `(T, B)`, or `(B, T)`, true at the first `lengths[b]` steps of row b.
-
-    `lengths` are B integers in 0..T; others raise `ValueError`.
-    """
-    lengths = as_indices("lengths", lengths, check_count("T", T, 0) + 1)
-    if lengths.ndim != 1:
-        raise ValueError(f"lengths must have shape (B,), got {lengths.shape}")
-    steps = np.arange(T)
-    return steps < lengths[:, None] if batch_first else steps[:, None] < lengths
 
 
 def _as_mask(mask: npt.ArrayLike, dtype: np.dtype[Any]) -> Array:

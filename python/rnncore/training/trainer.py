@@ -20,33 +20,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import (
-    Array,
-    check_count,
-    check_number,
-    check_size,
-    copy_into,
-    fitting,
-    join_names,
-    load_arrays,
-    load_into,
-    save_arrays,
-)
+from ..arrays import Array, check_count, check_number, check_size, load_arrays, save_arrays
 from ..batches import Batch, Batches, BatchLike
 from ..files import reading
 from ..module import Module
+from ..parameters import copy_into, fitting, join_names, load_into
+from ..states import State, leaves, skeleton, state_of
 from .checkpoint import (
     Progress,
-    State,
     check_generator,
     check_generators,
     generator_state,
     generator_states,
     group,
-    leaves,
     restore_generators,
-    skeleton,
-    state_of,
 )
 from .console import held_interrupts, progress_bar
 from .losses import Objective
