@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from .arrays import Array, Arrays, load_arrays, load_into, room_for, save_arrays
+from .arrays import Array, load_arrays, room_for, save_arrays
 from .configuration import Builder, Configured, describe, is_own
 from .files import reading
+from .parameters import Arrays, load_into
 
 if TYPE_CHECKING:
     from .stream.base import Stream

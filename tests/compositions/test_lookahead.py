@@ -281,3 +281,15 @@ class TestWindowed:
             layer(x[..., :2])
         with pytest.raises(ValueError, match="same width, got 2 from forward and 3 from backward"):
             Windowed(forward, GRU(3, 3, dtype="float64"), 1, 1, "sum")(x)
+
+
+def test_gradients_do_not_depend_on_layouts(rng):
+    layer = RowConvolution(3, 2)
+    x = rng.standard_normal((20, 4, 3)).astype("float32")
+    found = []
+    for order in (np.ascontiguousarray, np.asfortranarray):
+        layer.zero_grad()
+        (y, _), pullback = layer.vjp(order(x))
+        pullback(order(np.cos(y)), ())
+        found.append([grad.tobytes() for grad in layer.grads.values()])
+    assert found[0] == found[1]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from rnncore.training.losses import length_mask
+from rnncore.compositions.ragged import length_mask
 from torch.func import functional_call
 from torch.nn.functional import embedding, linear
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence

@@ -442,3 +442,11 @@ def test_gradients_do_not_depend_on_the_layout_of_dy(rng):
         layer.vjp(x)[1](given)
         found.append([grad.tobytes() for grad in layer.grads.values()])
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("axis", "error"), [(1.0, TypeError), ("0", TypeError), (1 << 40, ValueError)]
+)
+def test_the_axis_of_a_softmax_is_checked(axis, error):
+    with pytest.raises(error, match="axis must be"):
+        Softmax(axis)

@@ -22,10 +22,11 @@ from rnncore import (
     length_mask,
     reference,
 )
-from rnncore.compositions.composition import mapped, run
+from rnncore.compositions.composition import run
 from rnncore.recurrent.stack import Layers
 from rnncore.seq2seq.attention import Attention, MemoryGradients
 from rnncore.seq2seq.teacher_forcing import Inputs, Outputs, in_turn, top
+from rnncore.states import mapped
 
 from tests.support.compare import assert_close, assert_gradients_of, assert_same
 from tests.support.seq2seq_models import (

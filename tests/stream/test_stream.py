@@ -9,7 +9,7 @@ import pytest
 import rnncore
 from rnncore import GRU, LSTM, Chain, Linear, RowConvolution, Tanh
 from rnncore.arrays import load_arrays, save_arrays
-from rnncore.training.checkpoint import leaves, skeleton
+from rnncore.states import leaves, skeleton
 
 from tests.support.compare import assert_same
 from tests.support.streams import DELAYED, PROMPT, WIDTH, called, frames, same

@@ -5,13 +5,9 @@ import warnings
 
 import numpy as np
 import pytest
+from rnncore.compositions.ragged import length_mask
 from rnncore.training import losses
-from rnncore.training.losses import (
-    BinaryCrossEntropy,
-    MeanSquaredError,
-    SoftmaxCrossEntropy,
-    length_mask,
-)
+from rnncore.training.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 
 from tests.golden.make_training_golden import FILE, LOSSES
 from tests.support.gradients import check_loss

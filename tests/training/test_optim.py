@@ -362,3 +362,8 @@ def test_more_steps_than_can_be():
 def test_rates_beyond_all_numbers_are_infinite():
     assert exponential(0.1, 1e300)(2) == math.inf
     assert step_decay(0.1, 1, 1e300)(5) == math.inf
+
+
+def test_centered_is_true_or_false():
+    with pytest.raises(TypeError, match="centered must be True or False, got 3"):
+        RMSprop(Linear(2, 2), centered=3)

@@ -14,13 +14,15 @@ import pytest
 from rnncore.arrays import load_arrays, save_arrays
 from rnncore.batches import Batch, Batches, bucketed, chunked, shuffled
 from rnncore.compositions.chain import Chain
+from rnncore.compositions.ragged import length_mask
 from rnncore.layers.dropout import Dropout
 from rnncore.layers.embedding import Embedding
 from rnncore.layers.linear import Linear
 from rnncore.module import Module
 from rnncore.recurrent.families import LSTM
-from rnncore.training.checkpoint import generators, leaves, rebuild, skeleton
-from rnncore.training.losses import MeanSquaredError, SoftmaxCrossEntropy, length_mask
+from rnncore.states import leaves, rebuild, skeleton
+from rnncore.training.checkpoint import generators
+from rnncore.training.losses import MeanSquaredError, SoftmaxCrossEntropy
 from rnncore.training.optim import SGD, AdamW
 from rnncore.training.plots import plot_history
 from rnncore.training.schedules import warmup_cosine

@@ -24,11 +24,11 @@ from ..layers.dropout import Dropout
 from ..layers.linear import Linear
 from ..module import Module, check_width, once
 from ..nonlinearities import Activation, chosen
-from ..recurrent.base import State
 from ..recurrent.families import GRU, LSTM, MGU, RNN, IndRNN, MinGRU, MinLSTM
 from ..recurrent.stack import Pullback
-from ..training.losses import length_mask
+from ..states import State
 from .chain import Chain
+from .ragged import length_mask
 
 #: What `cell` may be named.
 CELLS: dict[str, Callable[..., Any]] = {

@@ -14,12 +14,11 @@ from ..arrays import Array, as_shape, check_flag, float_dtype
 from ..init import RecurrentInit, recurrent_params
 from ..module import Module
 from ..nonlinearities import Activation
+from ..states import State
 from . import cell as cells
 from .cell import Cell, Depth, of_transition
 from .regularisers import Regularisers
 
-#: `h`, or `(h, c)` for an LSTM.
-State: TypeAlias = Any
 #: Where the gradients of each layer go.
 Targets: TypeAlias = list[_core.TargetsF32]
 

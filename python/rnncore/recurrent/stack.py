@@ -22,7 +22,8 @@ from ..arrays import (
 )
 from ..init import RecurrentInit
 from ..module import check_width, taken
-from .base import Kernels, State, Targets
+from ..states import State
+from .base import Kernels, Targets
 from .regularisers import Masks, bernoulli, inverted, rate
 
 Pullback: TypeAlias = Callable[..., tuple[Array, State]]

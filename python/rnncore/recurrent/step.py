@@ -11,7 +11,8 @@ import numpy.typing as npt
 from ..arrays import Array, as_array, check_size
 from ..init import RecurrentInit
 from ..module import once
-from .base import Kernels, State
+from ..states import State
+from .base import Kernels
 from .regularisers import Regularisers
 
 

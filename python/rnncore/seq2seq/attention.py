@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from .. import _core, init
 from ..arrays import Array, as_array, as_lengths, as_shape, check_choice, check_size, float_dtype
-from ..compositions.composition import run, run_rows
+from ..compositions.composition import run
+from ..compositions.ragged import length_mask, run_rows
 from ..init import Seed
 from ..layers.activations import activation
 from ..layers.linear import Linear
 from ..module import Module, once
 from ..nonlinearities import SIGMOID, TANH
-from ..training.losses import length_mask
 
 SCORES = ("dot", "general", "concat")
 

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array, as_array, as_integers, as_lengths, as_rows, as_shape, check_size
-from ..compositions.composition import agreed, check_one_way, pick, run, spread, take_rows
+from ..compositions.composition import agreed, check_one_way, run
+from ..compositions.ragged import length_mask, pick, spread
 from ..module import Module, once
-from ..recurrent.base import State
 from ..recurrent.regularisers import Regularisers
 from ..recurrent.stack import Layers
-from ..training.losses import length_mask
+from ..states import State, take_rows
 from .attention import Attention
 from .teacher_forcing import Inputs, Outputs, at_once, in_turn, top
 

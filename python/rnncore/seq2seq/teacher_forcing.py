@@ -9,11 +9,12 @@ import numpy as np
 
 from .. import _core
 from ..arrays import Array
-from ..compositions.composition import pick, run
+from ..compositions.composition import run
+from ..compositions.ragged import pick
 from ..layers.linear import Linear
-from ..recurrent.base import State
 from ..recurrent.regularisers import inverted
 from ..recurrent.stack import Layers
+from ..states import State
 from .attention import Attention, MemoryGradients
 
 

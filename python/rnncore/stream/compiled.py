@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from .. import _core
 from ..arrays import Array, as_array, as_float, as_indices, as_integers
-from ..compositions.composition import Tree, agreed, mapped
+from ..compositions.composition import agreed
 from ..layers.activations import Identity
 from ..layers.dropout import Dropout
 from ..layers.embedding import Embedding
 from ..module import Module, walk
-from .base import Stream, Wholly, fill
+from ..states import State, fill, mapped
+from .base import Stream, Wholly
 
 
 class _Frame:
@@ -90,10 +91,10 @@ class Compiled(Stream):
         y: Array = self._core.run(x)
         return y
 
-    def _read(self) -> tuple[Tree, ...]:
+    def _read(self) -> tuple[State, ...]:
         return tuple(mapped(np.copy, self._live))
 
-    def _write(self, state: Sequence[Tree] | None, batch: int) -> None:
+    def _write(self, state: Sequence[State] | None, batch: int) -> None:
         if batch != self.batch:
             self._prepare(batch)
         fill("state", self._live, state)
@@ -209,10 +210,10 @@ class Chained(Stream):
                     y = np.concatenate((y, stream._finish()))
         return y
 
-    def _read(self) -> tuple[Tree, ...]:
+    def _read(self) -> tuple[State, ...]:
         return tuple(entry for stream in self._streams for entry in stream._read())
 
-    def _write(self, state: Sequence[Tree] | None, batch: int) -> None:
+    def _write(self, state: Sequence[State] | None, batch: int) -> None:
         counts = [len(stream._read()) for stream in self._streams]
         entries = (None,) * sum(counts) if state is None else state
         if not isinstance(entries, (tuple, list)) or len(entries) != sum(counts):
@@ -222,10 +223,10 @@ class Chained(Stream):
             entries = entries[count:]
         self.batch = batch
 
-    def _parts(self) -> Tree:
+    def _parts(self) -> State:
         return tuple(stream._parts() for stream in self._streams)
 
-    def _put(self, parts: Tree, batch: int) -> None:
+    def _put(self, parts: State, batch: int) -> None:
         for stream, own in zip(self._streams, parts, strict=True):
             stream._put(own, batch)
         self.batch = batch
@@ -268,7 +269,7 @@ def _together(*modules: Module) -> bool:
 
 def stages_of(
     modules: Sequence[Any], batch: int, dtype: np.dtype[Any]
-) -> tuple[int | None, tuple[Tree, ...], list[Any]]:
+) -> tuple[int | None, tuple[State, ...], list[Any]]:
     """What a stream goes through: the width of its frames, states of recurrent layers, stages.
 
     A width of 0 says that frames are numbers, None that they may have any.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ...compositions.composition import reverse as reverse_within
+from ...compositions.ragged import reverse as reverse_within
 from ...layers.activations import Elementwise, Softmax
 from ...layers.layer_norm import LayerNorm
 

@@ -1,7 +1,7 @@
 #include "linear.hpp"
 
-#include "dispatch.hpp"
-#include "threads.hpp"
+#include "../engine/dispatch.hpp"
+#include "../engine/threads.hpp"
 
 namespace rnncore {
 namespace {

@@ -6,8 +6,8 @@
 #include <tuple>
 #include <vector>
 
+#include "../engine/passes.hpp"
 #include "parameters.hpp"
-#include "passes.hpp"
 
 namespace rnncore {
 

@@ -3,7 +3,7 @@
 #include <atomic>
 #include <mutex>
 
-#include "dispatch.hpp"
+#include "../engine/dispatch.hpp"
 
 namespace rnncore {
 namespace {

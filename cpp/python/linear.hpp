@@ -1,8 +1,8 @@
 // y = x W^T + b over NumPy arrays.
 #pragma once
 
+#include "../engine/weights.hpp"
 #include "parameters.hpp"
-#include "weights.hpp"
 
 namespace rnncore {
 

@@ -2,15 +2,15 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "../engine/dispatch.hpp"
+#include "../engine/pieces.hpp"
+#include "../engine/quota.hpp"
+#include "../engine/threads.hpp"
 #include "decoding.hpp"
-#include "dispatch.hpp"
 #include "layer.hpp"
 #include "linear.hpp"
-#include "pieces.hpp"
 #include "pointwise.hpp"
-#include "quota.hpp"
 #include "stream.hpp"
-#include "threads.hpp"
 
 namespace {
 

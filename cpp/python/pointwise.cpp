@@ -1,7 +1,7 @@
 #include "pointwise.hpp"
 
-#include "denormals.hpp"
-#include "dispatch.hpp"
+#include "../engine/denormals.hpp"
+#include "../engine/dispatch.hpp"
 
 namespace rnncore {
 

@@ -5,8 +5,8 @@
 
 #include <optional>
 
-#include "pieces.hpp"
-#include "threads.hpp"
+#include "../engine/pieces.hpp"
+#include "../engine/threads.hpp"
 
 namespace rnncore {
 

@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
-#include "api.hpp"
+#include "../engine/api.hpp"
+#include "../engine/memory.hpp"
 #include "gil.hpp"
-#include "memory.hpp"
 
 namespace rnncore {
 

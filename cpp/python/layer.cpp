@@ -1,6 +1,6 @@
 #include "layer.hpp"
 
-#include "dispatch.hpp"
+#include "../engine/dispatch.hpp"
 #include "pointwise.hpp"
 
 namespace rnncore {

@@ -1,8 +1,8 @@
 // One part of a batch through a decoder's steps, there and back, on one thread.
 #pragma once
 
+#include "../engine/dispatch.hpp"
 #include "decoding.hpp"
-#include "dispatch.hpp"
 
 namespace rnncore {
 
