@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from . import _core
 from .arrays import Array, load_arrays, room_for, save_arrays
+from .compiled import info
 from .configuration import Builder, Configured, describe, is_own
 from .files import reading
 from .parameters import Arrays, load_into
@@ -165,7 +165,7 @@ class Module(Configured):
         """
         if metadata and KEY in metadata:
             raise ValueError(f"metadata must not have an entry {KEY!r}: the module's own is there")
-        own = {"version": _core.info()["version"], "module": describe(self)}
+        own = {"version": info()["version"], "module": describe(self)}
         save_arrays(path, self.params, {**(metadata or {}), KEY: own})
 
     def load(self, path: str | os.PathLike[str]) -> None:
@@ -273,7 +273,7 @@ def load(
     own = metadata.get(KEY)
     if not isinstance(own, dict) or "module" not in own:
         raise ValueError(f"{os.fspath(path)} describes no module: its class is not known")
-    version, mine = own.get("version"), _core.info()["version"]
+    version, mine = own.get("version"), info()["version"]
     hint = "" if version == mine else f" (written by version {version!r:.20}, this is {mine})"
     with reading(path, hint=hint):
         with room_for(sum(array.size for array in arrays.values()), len(arrays)):

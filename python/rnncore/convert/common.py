@@ -235,7 +235,7 @@ def features(layer: Kernels) -> dict[str, Any]:
         ("cell_clip", cell.cell_clip),
         ("gate_clip", cell.gate_clip),
         ("transition_depth", cell.transitions > 1 and cell.transitions),
-        ("zoneout", any(layer._regularisers.zoneout) and layer._regularisers.zoneout),
+        ("zoneout", any(layer.regularisers.zoneout) and layer.regularisers.zoneout),
     ):
         if value:
             found[name] = value

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .. import _core
 from ..arrays import Array, as_float, as_shape
+from ..compiled import Pointwise, core
 from ..module import Module, Pullback, once
 from ..nonlinearities import SIGMOID, Chosen, chosen
 from ..nonlinearities import Activation as Name
@@ -39,10 +39,15 @@ _SLOPES: dict[str, _Slope] = {
 
 
 @lru_cache(256)
-def activation(chosen: Chosen, dtype: np.dtype[Any]) -> _core.PointwiseF32:
+def activation(chosen: Chosen, dtype: np.dtype[Any]) -> Pointwise:
     """Return the compiled activation; one number has the same bits wherever it stands."""
-    make = _core.ActivationF32 if dtype == np.float32 else _core.ActivationF64
-    return make(*chosen)
+    return core(dtype).Activation(*chosen)
+
+
+@lru_cache(2)
+def softmax(dtype: np.dtype[Any]) -> Pointwise:
+    """Return the compiled softmax along the last axis."""
+    return core(dtype).Softmax()
 
 
 def sigmoid(x: Array) -> Array:
@@ -59,7 +64,7 @@ class Activation(Module):
 
     pointwise = True
 
-    def _kernels(self, dtype: np.dtype[Any]) -> _core.PointwiseF32:
+    def _kernels(self, dtype: np.dtype[Any]) -> Pointwise:
         """Return the compiled function of rows of this dtype."""
         raise NotImplementedError
 
@@ -103,7 +108,7 @@ class Elementwise(Activation):
         self.activation = activation
         self.chosen = chosen("activation", activation)
 
-    def _kernels(self, dtype: np.dtype[Any]) -> _core.PointwiseF32:
+    def _kernels(self, dtype: np.dtype[Any]) -> Pointwise:
         return activation(self.chosen, dtype)
 
     def _backward(self, dy: Array, y: Array) -> Any:
@@ -147,12 +152,6 @@ class ReLU(Elementwise):
         super().__init__("relu")
 
 
-_SOFTMAX = {
-    np.dtype("float32"): _core.SoftmaxF32(),
-    np.dtype("float64"): _core.SoftmaxF64(),
-}
-
-
 class Softmax(Activation):
     """y = exp(x) / sum(exp(x)) along one axis."""
 
@@ -160,8 +159,8 @@ class Softmax(Activation):
         super().__init__()
         self.axis, self.pointwise = axis, axis == -1
 
-    def _kernels(self, dtype: np.dtype[Any]) -> _core.PointwiseF32:
-        return _SOFTMAX[dtype]
+    def _kernels(self, dtype: np.dtype[Any]) -> Pointwise:
+        return softmax(dtype)
 
     def stages(self, batch: int, dtype: np.dtype[Any]) -> tuple[None, None, list[Any]]:
         """What a stream goes through: frames of any width, no state, the compiled layer."""

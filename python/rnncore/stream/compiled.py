@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import _core
 from ..arrays import Array, as_array, as_float, as_indices, as_integers
+from ..compiled import core
 from ..compositions.composition import agreed
 from ..layers.activations import Identity
 from ..layers.dropout import Dropout
@@ -62,8 +62,9 @@ class Compiled(Stream):
         width, states, stages = stages_of(self._modules, batch, self.dtype)
         self._frame = _Frame(self.dtype, batch, width or 0, None if width else stages[0][0].count)
         self._axes = 2 if width else 1
-        make = _core.StreamF32 if self.dtype == np.float32 else _core.StreamF64
-        self._core = make(stages, batch, self._frame.width, self._frame, self._core)
+        self._core = core(self.dtype).Stream(
+            stages, batch, self._frame.width, self._frame, self._core
+        )
         self.batch, self._live = batch, states
         # Nothing in between: a step may take half a microsecond.
         self.step = self._core.step  # type: ignore[method-assign]

@@ -288,7 +288,7 @@ class Writer(Graph):
         return str(self.add("Div", total, self.add("Cast", steps, to=kind)))
 
     def _linear(self, module: Linear, x: str, path: str) -> str:
-        weight, bias = module._weights()
+        weight, bias = module.weights()
         y = self.add("MatMul", x, self.array(weight.T, f"{path}weight"))
         return str(y if bias is None else self.add("Add", y, self.array(bias, f"{path}bias")))
 
