@@ -2,7 +2,7 @@
 // is the first thing a build complains of.
 #pragma once
 
-#include "../api.hpp"
+#include "../engine/api.hpp"
 
 #define RNNCORE_TEXT_(x) #x
 #define RNNCORE_TEXT(x) RNNCORE_TEXT_(x)

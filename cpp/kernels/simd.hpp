@@ -3,7 +3,7 @@
 
 #include <Eigen/Core>
 
-#include "../api.hpp"
+#include "../engine/api.hpp"
 
 #define RNNCORE_HOT __attribute__((always_inline)) // for lambdas
 #define RNNCORE_INLINE inline RNNCORE_HOT

@@ -89,7 +89,7 @@ def orthogonal(
 def _block_shape(shape: Shape, blocks: int) -> tuple[int, int]:
     if len(shape) != 2 or blocks < 1 or shape[0] % blocks:
         raise ValueError(f"shape must be {blocks} matrices stacked along the rows, got {shape}")
-    return shape[0] // blocks, shape[1]
+    return int(shape[0] // blocks), int(shape[1])  # sums of Python's numbers do not wrap
 
 
 def _random_orthogonal(rng: np.random.Generator, rows: int, columns: int) -> Array:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, as_array, as_shape, check_mapping
+from .arrays import Array, as_array, as_shape, check_mapping, short
 
 
 class Arrays(dict[str, Array]):
@@ -60,7 +60,7 @@ def fitting(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) ->
     """
     check_mapping("state", source)
     faults = [f"missing {name!r}" for name in target if name not in source]
-    faults += [f"unknown {name!r}" for name in source if name not in target]
+    faults += [f"unknown {short(name)}" for name in source if name not in target]
     found = {}
     for name in target:
         if name in source:

@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
-#include "dispatch.hpp"
-#include "passes.hpp"
-#include "threads.hpp"
+#include "engine/dispatch.hpp"
+#include "engine/passes.hpp"
+#include "engine/threads.hpp"
 
 using namespace rnncore;
 using Numbers = std::vector<double>;

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import rnncore
-import streams
 from rnncore import Module, convert
 from rnncore.configuration import Builder, describe
+
+from tests.support import streams
 
 from . import targets_functions as functions
 from .child import MEGABYTE, Target
@@ -183,6 +184,8 @@ def _stream(hostile: Hostile) -> None:
     x = streams.frames(module, 6, 3, seed=1)
     stream = hostile.call(module.stream, 3)
     hostile.results.clear()
+    if stream.batch > 100:  # streams without a state take any number of rows
+        return
     kept = stream.snapshot()
     for _ in range(luck.randint(1, 8)):
         batch = np.arange(stream.batch) % 3

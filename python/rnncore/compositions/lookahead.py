@@ -73,7 +73,8 @@ class RowConvolution(Composition):
         alive = None if lengths is None else np.arange(len(x))[:, None, None] < lengths[:, None]
         weight, steps = self.params["weight"], len(x)
         reach = range(min(self.future + 1, steps))
-        x = x if alive is None else np.where(alive, x, 0)
+        # Sums below are in the order of the steps, however x and dy lie in memory.
+        x = np.ascontiguousarray(x if alive is None else np.where(alive, x, 0))
         y = np.zeros(x.shape, x.dtype)
         for j in reach:
             y[: steps - j] += weight[j] * x[j:]
@@ -82,7 +83,7 @@ class RowConvolution(Composition):
 
         def pullback(dy: Array, dstate: State) -> tuple[Any, State]:
             split_state("dstate", dstate, "()", 0)
-            dy = dy if alive is None else np.where(alive, dy, 0)
+            dy = np.ascontiguousarray(dy if alive is None else np.where(alive, dy, 0))
             dx, dweight = np.zeros(x.shape, x.dtype), self.grads["weight"]
             for j in reach:
                 dx[j:] += weight[j] * dy[: steps - j]

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, as_float, as_shape
+from ..arrays import Array, as_float, as_shape, check_integer, short
 from ..compiled import Pointwise, core
 from ..module import Module, Pullback, once
 from ..nonlinearities import SIGMOID, Chosen, chosen
@@ -157,7 +157,10 @@ class Softmax(Activation):
 
     def __init__(self, axis: int = -1) -> None:
         super().__init__()
-        self.axis, self.pointwise = axis, axis == -1
+        self.axis = check_integer("axis", axis)
+        if not -64 <= self.axis < 64:  # NumPy's arrays have no more
+            raise ValueError(f"axis must be one that an array has, got {short(axis)}")
+        self.pointwise = self.axis == -1
 
     def _kernels(self, dtype: np.dtype[Any]) -> Pointwise:
         return softmax(dtype)

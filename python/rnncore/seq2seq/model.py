@@ -198,7 +198,11 @@ def shifted(target: npt.ArrayLike, first: Any) -> Array:
     if not array.ndim:
         raise ValueError("target must have shape (T, B, ...), got ()")
     inputs = np.empty_like(array)
-    inputs[:1], inputs[1:] = first, array[:-1]
+    try:
+        inputs[:1] = first
+    except OverflowError as error:
+        raise ValueError(f"first must be a number that {array.dtype} holds: {error}") from error
+    inputs[1:] = array[:-1]
     return inputs
 
 

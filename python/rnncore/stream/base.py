@@ -252,6 +252,7 @@ class LookAhead(Stream):
         state, pending, finished = parts
         self._write(state, batch)
         none = self._no_frames()
+        pending = pending.astype(pending.dtype.newbyteorder("="), copy=False)
         if (pending.dtype, pending.shape[1:]) != (none.dtype, none.shape[1:]):
             wanted = ("n", *none.shape[1:])
             raise ValueError(

@@ -6,6 +6,9 @@ it counts; what counts nothing is never looked at, so that NaN and invalid targe
 and its gradient is zero. `reduction="mean"` divides by the number of counted elements, or by the
 sum of their weights; where none is counted, the loss is 0 and the gradient zero. The sum is taken
 in float64.
+
+`Objective` is all that the trainer and `evaluate` know of a loss. One that takes lengths instead of
+a mask derives from it, and says so in `takes`.
 """
 
 from __future__ import annotations
@@ -43,16 +46,45 @@ class Terms(NamedTuple):
     weights: Array | None = None  # (rows,), what each adds to the divisor of the mean; None: one
 
 
-class Loss:
-    """Base of the losses: checks, selects the rows that count, and reduces what `_terms` gives."""
+class Objective:
+    """What a trainer minimises: all that it knows of a loss.
 
-    #: What the first argument is called in messages.
-    _x = "logits"
+    A loss that is no sum over the rows of x derives from this: it names in `takes` what it needs of
+    a batch, and defines `vjp` and `counted` with arguments in that order.
+    """
+
+    #: The fields of a `Batch` that are the arguments behind x and the targets, in their order.
+    takes: tuple[str, ...] = ()
 
     def __init__(self, reduction: str = "mean") -> None:
         if not isinstance(reduction, str) or reduction not in ("mean", "sum"):
             raise ValueError(f"reduction must be 'mean' or 'sum', got {short(reduction)}")
         self.reduction = reduction
+
+    def __call__(
+        self, x: npt.ArrayLike, targets: npt.ArrayLike, *args: Any, **kwargs: Any
+    ) -> float:
+        """Return the loss; the arguments are those of `vjp`."""
+        return self.vjp(x, targets, *args, **kwargs)[0]
+
+    def vjp(
+        self, x: npt.ArrayLike, targets: npt.ArrayLike, *args: Any, **kwargs: Any
+    ) -> tuple[float, Pullback]:
+        """Return the loss and the pullback from dloss, 1 if it is not given, to dx."""
+        raise NotImplementedError
+
+    def counted(self, targets: npt.ArrayLike, *args: Any, **kwargs: Any) -> float:
+        """Return what the mean divides by, from the arguments of `vjp` without x."""
+        raise NotImplementedError
+
+
+class Loss(Objective):
+    """A sum of terms: checks, selects the rows that count, and reduces what `_terms` gives."""
+
+    takes = ("mask",)
+
+    #: What the first argument is called in messages.
+    _x = "logits"
 
     def __call__(
         self, x: npt.ArrayLike, targets: npt.ArrayLike, mask: npt.ArrayLike | None = None

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, check_number, short
+from ..arrays import Array, check_flag, check_number, short
 from ..module import Module, walk
 from ..parameters import copy_into, fitting
 
@@ -276,8 +276,9 @@ class RMSprop(Optimiser):
         _not_negative("eps", eps)
         _not_negative("momentum", momentum)
         self.alpha, self.eps, self.momentum = float(alpha), float(eps), float(momentum)
-        self.centered = centered
-        slots = ("square_avg",) + ("grad_avg",) * centered + ("momentum_buffer",) * (momentum > 0)
+        self.centered = check_flag("centered", centered)
+        slots = ("square_avg",) + ("grad_avg",) * self.centered
+        slots += ("momentum_buffer",) * (momentum > 0)
         super().__init__(module, lr, weight_decay=weight_decay, slots=slots)
 
     def _update(self, rate: float, g: Array, scratch: Array, *slots: Array) -> None:

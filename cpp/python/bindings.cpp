@@ -1,0 +1,152 @@
+// The extension module: a table of contents.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "../engine/dispatch.hpp"
+#include "../engine/pieces.hpp"
+#include "../engine/quota.hpp"
+#include "../engine/threads.hpp"
+#include "decoding.hpp"
+#include "layer.hpp"
+#include "linear.hpp"
+#include "pointwise.hpp"
+#include "stream.hpp"
+
+namespace {
+
+using namespace rnncore;
+
+template <class T>
+void bind_layer(py::module_& m, const std::string& suffix) {
+  py::class_<Tape<T>>(m, ("Tape" + suffix).c_str()).def_property_readonly("nbytes", &Tape<T>::bytes);
+
+  py::class_<ForestTape<T>>(m, ("ForestTape" + suffix).c_str());
+
+  py::class_<Targets<T>>(m, ("Targets" + suffix).c_str());
+
+  py::class_<Layer<T>>(m, ("Layer" + suffix).c_str())
+      .def(py::init<const Settings&, const ParameterGroups&>(), py::arg("settings"), py::arg("params"))
+      .def("lend", &Layer<T>::lend)
+      .def("targets", &Layer<T>::targets, py::arg("gradients"))
+      .def("forward", &Layer<T>::forward, py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"),
+           py::arg("record"), py::arg("cell_states"), py::arg("masks"))
+      .def("backward", &Layer<T>::backward, py::arg("tape"), py::arg("dy"), py::arg("dh"), py::arg("dc"),
+           py::arg("gradients"), py::arg("want_dx"))
+      .def("forward_forest", &Layer<T>::forward_forest, py::arg("x"), py::arg("order"), py::arg("given"),
+           py::arg("masks"), py::arg("record"))
+      .def("backward_forest", &Layer<T>::backward_forest, py::arg("tape"), py::arg("dh"), py::arg("dc"),
+           py::arg("gradients"));
+}
+
+template <class T>
+void bind_linear(py::module_& m, const std::string& suffix) {
+  py::class_<LinearLayer<T>>(m, ("Linear" + suffix).c_str())
+      .def(py::init<Index, Index, const py::object&, const py::object&, bool>(), py::arg("inputs"),
+           py::arg("outputs"), py::arg("weight"), py::arg("bias"), py::arg("owned") = false)
+      .def("lend", &LinearLayer<T>::lend)
+      .def("forward", &LinearLayer<T>::forward, py::arg("x"))
+      .def("backward", &LinearLayer<T>::backward, py::arg("x"), py::arg("dy"), py::arg("weight_gradient"),
+           py::arg("bias_gradient"), py::arg("want_dx") = true);
+}
+
+template <class T>
+void bind_pointwise(py::module_& m, const std::string& suffix) {
+  py::class_<PointwiseLayer<T>>(m, ("Pointwise" + suffix).c_str())
+      .def("forward", &PointwiseLayer<T>::forward, py::arg("x"), py::arg("out") = py::none());
+  py::class_<ActivationLayer<T>, PointwiseLayer<T>>(m, ("Activation" + suffix).c_str())
+      .def(py::init<const std::string&, double, double>(), py::arg("name"), py::arg("alpha"),
+           py::arg("beta"));
+  py::class_<SoftmaxLayer<T>, PointwiseLayer<T>>(m, ("Softmax" + suffix).c_str()).def(py::init<>());
+  py::class_<NormLayer<T>, PointwiseLayer<T>>(m, ("Norm" + suffix).c_str())
+      .def(py::init<const py::object&, const py::object&, double>(), py::arg("weight"), py::arg("bias"),
+           py::arg("epsilon"));
+
+  py::class_<TableLayer<T>>(m, ("Table" + suffix).c_str())
+      .def(py::init<Index, Index, const py::object&>(), py::arg("count"), py::arg("width"),
+           py::arg("weight"))
+      .def_property_readonly("count", &TableLayer<T>::count);
+}
+
+template <class T>
+void bind_memory(py::module_& m, const std::string& suffix) {
+  py::class_<Memory<T>>(m, ("Memory" + suffix).c_str())
+      .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&, double>(),
+           py::arg("keys"), py::arg("values"), py::arg("lengths"), py::arg("v"), py::arg("window"))
+      .def("look", &Memory<T>::look, py::arg("query"), py::arg("source"), py::arg("steps"),
+           py::arg("centre"), py::arg("room"))
+      .def("look_back", &Memory<T>::look_back, py::arg("dcontext"), py::arg("weights"), py::arg("query"),
+           py::arg("steps"), py::arg("centre"), py::arg("dkeys"), py::arg("dvalues"), py::arg("dv"));
+}
+
+template <class T>
+void bind_decoding(py::module_& m, const std::string& suffix) {
+  py::class_<DecodingTape<T>>(m, ("DecodingTape" + suffix).c_str());
+
+  py::class_<Decoding<T>>(m, ("Decoding" + suffix).c_str())
+      .def(py::init<const py::list&, const py::object&, const py::object&, const py::object&>(),
+           py::arg("layers"), py::arg("query"), py::arg("position"), py::arg("combine"))
+      .def("forward", &Decoding<T>::forward, py::arg("memory"), py::arg("x"), py::arg("h0"), py::arg("c0"),
+           py::arg("lengths"), py::arg("masks"), py::arg("record"))
+      .def("backward", &Decoding<T>::backward, py::arg("tape"), py::arg("dy"), py::arg("dcontext"),
+           py::arg("gradients"), py::arg("dkeys"), py::arg("dvalues"), py::arg("dv"));
+}
+
+template <class T>
+void bind_stream(py::module_& m, const std::string& suffix) {
+  py::class_<Stream<T>>(m, ("Stream" + suffix).c_str())
+      .def(py::init<const py::list&, Index, Index, const py::object&, const Stream<T>*>(),
+           py::arg("layers"), py::arg("batch"), py::arg("width"), py::arg("check"), py::arg("other"))
+      .def("step", &Stream<T>::step, py::arg("x"), py::arg("out") = py::none())
+      .def("run", &Stream<T>::run, py::arg("x"))
+      .def("repeat", &Stream<T>::repeat, py::arg("x"), py::arg("times"))
+      .def("refresh", &Stream<T>::refresh);
+}
+
+py::object call_under(Hold& hold, const py::function& function, const py::args& arguments) {
+  const Hold::Use use(hold);
+  return function(*arguments);
+}
+
+py::dict info() {
+  py::dict d;
+  d["version"] = RNNCORE_VERSION;
+  d["instruction_set"] = kernels().level;
+  d["macros"] = kernels().macros;
+  d["vector_bytes"] = kernels().vector_bytes;
+  d["compiled_for"] = levels();
+  d["compiler"] = __VERSION__;
+  return d;
+}
+
+} // namespace
+
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
+  m.doc() = "The compiled kernels of rnncore.";
+  kernels(); // an impossible RNNCORE_ISA or RNNCORE_NUM_THREADS fails here, not in the middle of work
+  start_threads();
+  py::class_<ParameterGroups>(m, "Parameters").def(py::init<Groups>(), py::arg("groups"));
+  py::class_<Settings>(m, "Settings")
+      .def(py::init<std::string, Index, Index, Index, Index, bool, const Settings::Activations&, double,
+                    double, bool>(),
+           py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("output_size"),
+           py::arg("arity"), py::arg("batch_first"), py::arg("activations"), py::arg("cell_clip"),
+           py::arg("gate_clip"), py::arg("plain"));
+  py::class_<Hold>(m, "Hold").def(py::init<>()).def("__call__", &call_under, py::arg("function"));
+  bind_layer<float>(m, "F32");
+  bind_layer<double>(m, "F64");
+  bind_linear<float>(m, "F32");
+  bind_linear<double>(m, "F64");
+  bind_pointwise<float>(m, "F32");
+  bind_pointwise<double>(m, "F64");
+  bind_stream<float>(m, "F32");
+  bind_stream<double>(m, "F64");
+  bind_memory<float>(m, "F32");
+  bind_memory<double>(m, "F64");
+  bind_decoding<float>(m, "F32");
+  bind_decoding<double>(m, "F64");
+  m.def("info", &info);
+  m.def("num_threads", &num_threads);
+  m.def("set_num_threads", &set_num_threads);
+  m.def("processors", &processors, py::arg("root"));
+  m.def("set_piece_work", &set_piece_work, py::arg("operations"));
+}

@@ -1,0 +1,303 @@
+#include "layer.hpp"
+
+#include "../engine/dispatch.hpp"
+#include "pointwise.hpp"
+
+namespace rnncore {
+namespace {
+
+template <class T>
+const Cell<T>& find_cell(const std::string& name) {
+  const Kernels<T>& all = kernels_of<T>();
+  for (Index i = 0; i < all.count; ++i)
+    if (name == all.cells[i].name) return all.cells[i];
+  throw std::invalid_argument("no cell named '" + name + "'");
+}
+
+/// A new array that starts as `from`, or as zeros.
+template <class T>
+Array<T> copy_or_zeros(const char* name, const py::object& from, Extents shape) {
+  Array<T> result = new_array<T>(shape);
+  if (from.is_none())
+    std::fill_n(result.mutable_data(), result.size(), T(0));
+  else
+    std::copy_n(of_shape<T>(name, from, shape).data(), result.size(), result.mutable_data());
+  return result;
+}
+
+/// Where parameters or gradients lie; `kept` keeps them. T may be const.
+template <class T>
+std::vector<std::vector<Weights<T>>> pointers(KeptArrays& kept, const Groups& groups,
+                                              const Cell<std::remove_const_t<T>>& cell, Shape shape) {
+  const Sizes sizes = cell.packing.sizes(shape);
+  const Index rows = cell.packing.gates * shape.hidden;
+  const Index recurrent = cell.packing.recurrent_gates * shape.hidden;
+  const auto keep = [&](const Parameters::value_type& of, Extents extents) {
+    return kept.keep<std::remove_const_t<T>>(of.first, of.second, extents);
+  };
+  std::vector<std::vector<Weights<T>>> result;
+  for (const std::vector<Parameters>& transitions : groups) {
+    result.emplace_back();
+    for (const Parameters& p : transitions)
+      result.back().push_back({keep(p[0], {rows, result.back().empty() ? shape.input : shape.hidden}),
+                               sizes.matrices > 1 ? keep(p[1], {sizes.matrices, recurrent, sizes.fed})
+                                                  : keep(p[1], {recurrent, sizes.fed}),
+                               keep(p[2], {rows}), keep(p[3], {rows}),
+                               keep(p[4], {cell.packing.units, shape.hidden}),
+                               keep(p[5], {shape.output, shape.hidden})});
+  }
+  return result;
+}
+
+/// The shape, with the transitions that the parameters show.
+Shape with_transitions(Shape shape, const Groups& groups) {
+  shape.depth = Index(groups.at(0).size());
+  shape.shortcut = shape.depth > 1 && !groups[0].back()[0].second.is_none();
+  return shape;
+}
+
+template <class T>
+void check_unused(const Record<T>& record) {
+  if (record.parts.empty()) throw std::runtime_error("this pullback has run already, or was interrupted");
+}
+
+template <class T>
+void zero_padding(const Grid& grid, const int64_t* lengths, T* rows, Index width) {
+  for (Index b = 0; b < grid.batch; ++b)
+    for (Index t = lengths[b]; t < grid.time; ++t) std::fill_n(rows + grid.row(t, b) * width, width, T(0));
+}
+
+} // namespace
+
+template <class T>
+std::size_t Tape<T>::bytes() const {
+  return x.nbytes() + y.nbytes() + first_h.nbytes() + first_c.nbytes() + record.tape.bytes() +
+         record.c.bytes();
+}
+
+Settings::Settings(std::string name, Index input, Index hidden, Index output, Index arity,
+                   bool batch_first_, const Activations& activations, double cell_clip, double gate_clip,
+                   bool plain_)
+    : cell(std::move(name)), shape{input, hidden, output}, batch_first(batch_first_), plain(plain_) {
+  if (arity > 0) shape.arity = arity;
+  const auto of = [&](std::size_t i) { return std::apply(chosen, activations[i]); };
+  choices = {of(0), of(1), of(2), cell_clip, gate_clip};
+}
+
+template <class T>
+Layer<T>::Layer(const Settings& settings, const ParameterGroups& parameters)
+    : cell_(find_cell<T>(settings.cell)), settings_(settings),
+      shape_(with_transitions(settings.shape, parameters.groups)),
+      directions_(Index(parameters.groups.size())),
+      passes_(cell_, shape_, settings.choices, settings.plain,
+              pointers<const T>(parameters_, parameters.groups, cell_, shape_)) {}
+
+template <class T>
+void Layer<T>::check_parameters() {
+  parameters_.check();
+  if (parameters_.may_have_changed()) passes_.look_again();
+}
+
+template <class T>
+Pinned<T> Layer<T>::weights() {
+  check_parameters();
+  return passes_.weights();
+}
+
+template <class T>
+MaskArrays<T> Layer<T>::mask_arrays(const py::object& masks, Index rows, Index columns, Index batch) const {
+  MaskArrays<T> arrays{};
+  if (masks.is_none()) return arrays;
+  const auto given = masks.cast<py::tuple>();
+  const Index D = directions_;
+  const auto by_row = [&](const char* name, const py::object& mask) -> const T* {
+    if (mask.is_none()) return nullptr;
+    arrays.same_for_all_rows = py::cast<py::array>(mask).ndim() == 1;
+    return arrays.same_for_all_rows ? parameter<T>(name, mask, {D * shape_.hidden})
+                                    : parameter<T>(name, mask, {rows, columns, D * shape_.hidden});
+  };
+  arrays.state = parameter<T>("the mask of the state", given[0], {D, batch, shape_.output});
+  arrays.update = by_row("the mask of the update", given[1]);
+  arrays.keep_h = by_row("the mask of h", given[2]);
+  arrays.keep_c = by_row("the mask of c", given[3]);
+  return arrays;
+}
+
+template <class T>
+py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, const py::object& c0,
+                            const py::object& lengths_object, const py::object& record, bool cell_states,
+                            const py::object& masks) {
+  check_parameters();
+  const Array<T> x = rows_of<T>(x_object, 3, shape_.input);
+  const bool batch_first = settings_.batch_first;
+  const Grid grid{x.shape(batch_first ? 1 : 0), x.shape(batch_first ? 0 : 1), batch_first};
+  Array<int64_t> lengths = no_array<int64_t>();
+  if (!lengths_object.is_none()) lengths = of_shape<int64_t>("lengths", lengths_object, {grid.batch});
+
+  const Index D = directions_, H = shape_.hidden, P = shape_.output;
+  const bool has_c = cell_.has_cell_state, keeps_c = has_c && cell_states, records = !record.is_none();
+  Array<T> y = new_array<T>({x.shape(0), x.shape(1), D * P}), running_c = no_array<T>();
+  Array<T> c = no_array<T>();
+  Array<T> h = copy_or_zeros<T>("h0", h0, {D, grid.batch, P});
+  if (has_c) running_c = copy_or_zeros<T>("c0", c0, {D, grid.batch, H});
+  if (keeps_c) c = new_array<T>({x.shape(0), x.shape(1), D * H});
+  std::unique_ptr<Tape<T>> tape;
+  if (records) {
+    tape.reset(new Tape<T>{grid, !lengths_object.is_none(), x, y, {}, {}, masks, {}});
+    tape->first_h = copy_or_zeros<T>("h0", h0, {D, grid.batch, P});
+    if (has_c) tape->first_c = copy_or_zeros<T>("c0", c0, {D, grid.batch, H});
+  }
+
+  const ForwardArrays<T> arrays{grid,
+                                lengths_object.is_none() ? nullptr : lengths.data(),
+                                x.data(),
+                                y.mutable_data(),
+                                h.mutable_data(),
+                                has_c ? running_c.mutable_data() : nullptr,
+                                keeps_c ? c.mutable_data() : nullptr,
+                                nullptr,
+                                nullptr,
+                                mask_arrays(masks, x.shape(0), x.shape(1), grid.batch)};
+  const Index steps = records ? record.cast<Index>() : 0;
+  {
+    const ReleaseGil release(y.size() * (shape_.input + H) * cell_.packing.gates);
+    if (arrays.lengths) zero_padding(grid, arrays.lengths, arrays.y, D * P);
+    if (arrays.lengths && keeps_c) zero_padding(grid, arrays.lengths, arrays.c, D * H);
+    passes_.forward(arrays, tape ? &tape->record : nullptr, steps);
+  }
+  if (records) make_read_only(y); // the way back reads it again
+  return py::make_tuple(y, h, or_none(running_c, has_c), or_none(c, keeps_c),
+                        tape ? py::cast(std::move(tape)) : py::none());
+}
+
+template <class T>
+py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const py::object& dh_object,
+                             const py::object& dc_object, const Targets<T>& gradients, bool want_dx) {
+  check_unused(tape.record);
+  gradients.arrays.check();
+  const bool has_c = cell_.has_cell_state;
+  const Index D = directions_, B = tape.grid.batch, H = shape_.hidden, P = shape_.output;
+  Array<T> dy = no_array<T>(), dx = dy, dc = dy, dh = copy_or_zeros<T>("dh", dh_object, {D, B, P});
+  if (!dy_object.is_none()) dy = of_shape<T>("dy", dy_object, {tape.y.shape(0), tape.y.shape(1), D * P});
+  if (has_c) dc = copy_or_zeros<T>("dc", dc_object, {D, B, H});
+  if (want_dx) dx = new_array<T>({tape.x.shape(0), tape.x.shape(1), shape_.input});
+
+  const BackwardArrays<T> arrays{tape.x.data(),
+                                 const_cast<T*>(tape.y.data()), // read-only for everybody else
+                                 nullptr,
+                                 tape.first_h.mutable_data(),
+                                 has_c ? tape.first_c.mutable_data() : nullptr,
+                                 dy_object.is_none() ? nullptr : dy.data(),
+                                 dh.mutable_data(),
+                                 has_c ? dc.mutable_data() : nullptr,
+                                 want_dx ? dx.mutable_data() : nullptr,
+                                 nullptr,
+                                 nullptr,
+                                 gradients.transitions.data(),
+                                 mask_arrays(tape.masks, tape.x.shape(0), tape.x.shape(1), B)};
+  {
+    const ReleaseGil release(tape.y.size() * (shape_.input + shape_.hidden) * cell_.packing.gates);
+    if (want_dx && tape.ragged) std::fill_n(arrays.dx, dx.size(), T(0));
+    passes_.backward(arrays, tape.grid, tape.record);
+  }
+  return py::make_tuple(or_none(dx, want_dx), dh, or_none(dc, has_c));
+}
+
+template <class T>
+Targets<T> Layer<T>::targets(const ParameterGroups& gradients) const {
+  if (Index(gradients.groups.size()) != directions_)
+    throw py::value_error("gradients: a group for each direction");
+  Targets<T> targets;
+  targets.directions = pointers<T>(targets.arrays, gradients.groups, cell_, shape_);
+  for (const auto& direction : targets.directions) targets.transitions.push_back(direction.data());
+  return targets;
+}
+
+template <class T>
+py::tuple Layer<T>::forward_forest(const py::object& x_object, const py::tuple& order,
+                                   const py::object& given, const py::object& masks, bool record) {
+  check_parameters();
+  const Array<T> x = rows_of<T>(x_object, 2, shape_.input);
+  const auto begin = contiguous<int64_t>(order[0]);
+  const auto wave = contiguous<int32_t>(order[1]);
+  const Index rows = wave.size(), H = shape_.hidden;
+  const bool has_c = cell_.has_cell_state, any = cell_.any_arity, leaves_read = order[4].cast<bool>();
+  check_rows("wave", rows);
+  const auto prev = contiguous<int32_t>(order[2]);
+  Array<int32_t> edges;
+  if (any) edges = of_shape<int32_t>("edges", order[3], {rows + 1});
+  if (prev.size() != (any ? edges.at(rows) : shape_.arity * rows))
+    throw py::value_error("prev: unexpected shape");
+  const Index readers = leaves_read ? std::count(wave.data(), wave.data() + rows, 0) : rows;
+  if (x.shape(0) != readers) throw py::value_error("x: unexpected shape");
+
+  const py::tuple states =
+      given.is_none() ? py::make_tuple(py::none(), py::none()) : given.cast<py::tuple>();
+  const auto state = [&](std::size_t i) {
+    return given.is_none() ? new_array<T>({rows, H}) : of_shape<T>("given", states[i], {rows, H});
+  };
+  Array<T> h = state(0), c, offer;
+  if (has_c) c = state(1);
+  if (any) offer = new_array<T>({rows, H});
+  std::unique_ptr<ForestTape<T>> tape;
+  if (record) tape.reset(new ForestTape<T>{x, h, c, offer, masks, {}});
+
+  const Forest forest{begin.size() - 1,
+                      rows,
+                      shape_.arity,
+                      begin.data(),
+                      wave.data(),
+                      prev.data(),
+                      any ? edges.data() : nullptr,
+                      leaves_read,
+                      !given.is_none()};
+  ForwardArrays<T> arrays{};
+  arrays.grid = {1, rows, false};
+  arrays.x = x.data();
+  arrays.y = h.mutable_data();
+  if (has_c) arrays.c = c.mutable_data();
+  if (any) arrays.offer = offer.mutable_data();
+  arrays.forest = &forest;
+  arrays.masks = mask_arrays(masks, 1, rows, rows);
+  if (rows > 0) {
+    const ReleaseGil release(h.size() * (shape_.input + H) * cell_.packing.gates);
+    passes_.forward(arrays, tape ? &tape->record : nullptr);
+  }
+  return py::make_tuple(h, or_none(c, has_c), tape ? py::cast(std::move(tape)) : py::none());
+}
+
+template <class T>
+py::tuple Layer<T>::backward_forest(ForestTape<T>& tape, const py::object& dh_object,
+                                    const py::object& dc_object, const Targets<T>& gradients) {
+  gradients.arrays.check();
+  const Index rows = tape.y.shape(0), H = shape_.hidden;
+  const bool has_c = cell_.has_cell_state, any = cell_.any_arity;
+  Array<T> dx = new_array<T>({tape.x.shape(0), shape_.input}), dc, d_offer;
+  Array<T> dh = copy_or_zeros<T>("dh", dh_object, {rows, H});
+  if (has_c) dc = copy_or_zeros<T>("dc", dc_object, {rows, H});
+  if (any) d_offer = copy_or_zeros<T>("d_offer", py::none(), {rows, H});
+  BackwardArrays<T> arrays{};
+  arrays.x = tape.x.data();
+  arrays.y = const_cast<T*>(tape.y.data());
+  arrays.dh = dh.mutable_data();
+  if (has_c) arrays.c = const_cast<T*>(tape.c.data());
+  if (has_c) arrays.dc = dc.mutable_data();
+  if (any) arrays.offer = tape.offer.mutable_data();
+  if (any) arrays.d_offer = d_offer.mutable_data();
+  arrays.dx = dx.mutable_data();
+  arrays.weights = gradients.transitions.data();
+  arrays.masks = mask_arrays(tape.masks, 1, rows, rows);
+  if (rows > 0) {
+    check_unused(tape.record);
+    const ReleaseGil release(dh.size() * (shape_.input + H) * cell_.packing.gates);
+    passes_.backward(arrays, Grid{1, rows, false}, tape.record);
+  }
+  return py::make_tuple(dx, dh, or_none(dc, has_c));
+}
+
+template struct Tape<float>;
+template struct Tape<double>;
+template class Layer<float>;
+template class Layer<double>;
+
+} // namespace rnncore
