@@ -14,6 +14,7 @@ from ..compiled import Pointwise, core
 from ..module import Module, Pullback, once
 from ..nonlinearities import SIGMOID, Chosen, chosen
 from ..nonlinearities import Activation as Name
+from ..stream.stages import Stage, Stages
 
 #: Slopes from y, alpha and beta, which not every activation has.
 _Slope: TypeAlias = Callable[[Array, float, float], Any]
@@ -72,9 +73,9 @@ class Activation(Module):
     def _backward(self, dy: Array, y: Array) -> Any:
         raise NotImplementedError
 
-    def stages(self, batch: int, dtype: np.dtype[Any]) -> tuple[None, None, list[Any]]:
-        """What a stream goes through: frames of any width, no state, the compiled layer."""
-        return None, None, [(self._kernels(dtype), None, None, None)]
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
+        """Return the compiled function, for frames of any width."""
+        return Stages(None, None, [Stage(self._kernels(dtype))])
 
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is."""
@@ -122,9 +123,9 @@ class Identity(Elementwise):
     def __init__(self) -> None:
         super().__init__("identity")
 
-    def stages(self, batch: int, dtype: np.dtype[Any]) -> tuple[None, None, list[Any]]:
-        """What a stream goes through: nothing."""
-        return None, None, []
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
+        """Return nothing to go through."""
+        return Stages(None, None, [])
 
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Return x."""
@@ -165,8 +166,8 @@ class Softmax(Activation):
     def _kernels(self, dtype: np.dtype[Any]) -> Pointwise:
         return softmax(dtype)
 
-    def stages(self, batch: int, dtype: np.dtype[Any]) -> tuple[None, None, list[Any]]:
-        """What a stream goes through: frames of any width, no state, the compiled layer."""
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
+        """Return the compiled function, for frames of any width."""
         if not self.pointwise:
             raise TypeError(f"Softmax cannot run as a stream over axis {self.axis}")
         return super().stages(batch, dtype)

@@ -18,6 +18,7 @@ from ..arrays import (
 from ..compiled import HoldsCompiled, core
 from ..init import Seed
 from ..module import Module, Pullback, check_width, once
+from ..stream.stages import Stage, Stages
 
 
 class Embedding(HoldsCompiled, Module):
@@ -28,6 +29,7 @@ class Embedding(HoldsCompiled, Module):
     """
 
     pointwise = True
+    takes_indices = True
 
     def __init__(
         self,
@@ -49,9 +51,9 @@ class Embedding(HoldsCompiled, Module):
         sizes = self.num_embeddings, self.embedding_dim
         self.kernels = core(self.dtype).Table(*sizes, self._params["weight"])
 
-    def stages(self, batch: int, dtype: Any) -> tuple[int, None, list[Any]]:
-        """What a stream goes through; 0 says that frames are numbers."""
-        return 0, None, [(self.kernels, None, None, None)]
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
+        """Return the compiled table."""
+        return Stages(0, None, [Stage(self.kernels)])
 
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is."""

@@ -20,6 +20,7 @@ from ..arrays import (
 )
 from ..compiled import HoldsCompiled, core
 from ..module import Module, Pullback, check_width, once
+from ..stream.stages import Stage, Stages
 
 
 class LayerNorm(HoldsCompiled, Module):
@@ -52,11 +53,11 @@ class LayerNorm(HoldsCompiled, Module):
         weight, bias = self._params["weight"], self._params["bias"]
         self.kernels = core(self.dtype).Norm(weight, bias, self.eps)
 
-    def stages(self, batch: int, dtype: Any) -> tuple[int, None, list[Any]]:
-        """What a stream goes through: the width of its frames, no state, the compiled layer."""
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
+        """Return the compiled layer."""
         if not self.pointwise:
             raise TypeError(f"LayerNorm cannot run as a stream over axes {self.normalized_shape}")
-        return self.normalized_shape[0], None, [(self.kernels, None, None, None)]
+        return Stages(self.normalized_shape[0], None, [Stage(self.kernels)])
 
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is."""

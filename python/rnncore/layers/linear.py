@@ -19,6 +19,7 @@ from ..arrays import (
 from ..compiled import HoldsCompiled, core
 from ..init import Seed
 from ..module import Module, Pullback, check_width, once
+from ..stream.stages import Stage, Stages
 
 
 class Linear(HoldsCompiled, Module):
@@ -56,9 +57,9 @@ class Linear(HoldsCompiled, Module):
     def _lend(self) -> None:
         self.kernels.lend()
 
-    def stages(self, batch: int, dtype: Any) -> tuple[int, None, list[Any]]:
-        """What a stream goes through: the width of its frames, no state, the compiled layer."""
-        return self.in_features, None, [(self.kernels, None, None, None)]
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
+        """Return the compiled layer."""
+        return Stages(self.in_features, None, [Stage(self.kernels)])
 
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is."""

@@ -23,6 +23,7 @@ from ..compiled import Layer, Targets
 from ..init import RecurrentInit
 from ..module import check_width, taken
 from ..states import State
+from ..stream.stages import Stack, Stage, Stages
 from .base import Kernels
 from .regularisers import Masks, bernoulli, inverted, rate
 
@@ -202,8 +203,8 @@ class Layers(Kernels):
 
         return (y, final), pullback
 
-    def stages(self, batch: int, dtype: Any) -> tuple[int, State, list[Any]]:
-        """What a stream goes through: the width of its frames, a zero state, layers on it."""
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
+        """Return the compiled layers, and the zero state that they work on."""
         if self.bidirectional:
             name = type(self).__name__
             raise ValueError(
@@ -211,11 +212,11 @@ class Layers(Kernels):
             )
         h = np.zeros((self.num_layers, batch, self.output_size), self.dtype)
         c = np.zeros((*h.shape[:2], self.hidden_size), self.dtype) if self.has_cell_state else None
-        stages = [
-            (layer, h[n], None if c is None else c[n], self._expected)
+        stages: list[Stage | Stack] = [
+            Stage(layer, h[n], None if c is None else c[n], self._expected)
             for n, layer in enumerate(self.kernels)
         ]
-        return self.input_size, self.join_state(h, c), stages
+        return Stages(self.input_size, self.join_state(h, c), stages)
 
     def _build(self) -> None:
         super()._build()
