@@ -22,7 +22,7 @@ from ..recurrent.families import GRU, LSTM
 from ..reference.keras import KerasLayer
 from . import common
 from .common import GATES, Report, Verify, refusal, shown
-from .keras import CELLS, from_layers, verify_layers
+from .keras_weights import CELLS, from_layers, verify_layers
 
 _KINDS = {"dense": "Dense", "time-distributed-dense": "Dense", "lstm": "LSTM", "gru": "GRU"}
 _ACTIVATIONS = ("tanh", "relu", "sigmoid", "softmax", "elu")
