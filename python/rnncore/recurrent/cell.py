@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .. import _core
 from ..arrays import Array, check_number, check_size, short
+from ..compiled import Settings, cells
 from ..init import uniform
 from ..nonlinearities import Activation, ActivationSpec, as_activation
 
@@ -35,7 +35,7 @@ class Facts(NamedTuple):
 
 
 #: Of every kernel by its name.
-FACTS = {name: Facts(**facts) for name, facts in _core.cells().items()}
+FACTS = {name: Facts(**facts) for name, facts in cells().items()}
 
 
 def compiled_activations(kernel: str) -> Activations:
@@ -103,9 +103,9 @@ class Cell:
         """The width of h."""
         return self.proj_size or hidden_size
 
-    def settings(self, input_size: int, hidden_size: int, batch_first: bool) -> _core.Settings:
+    def settings(self, input_size: int, hidden_size: int, batch_first: bool) -> Settings:
         """What a compiled layer is made from, beside the parameters."""
-        return _core.Settings(
+        return Settings(
             cell=self.kernel,
             input_size=input_size,
             hidden_size=hidden_size,

@@ -13,7 +13,7 @@ from ..states import State
 from .base import Initial, Seed
 from .cell import Cell, bound, exclusive, norm_of
 from .regularisers import Regularisers
-from .stack import Stack, Stacked
+from .stack import Options, Stacked
 from .step import Step
 
 _GATES = ("input", "forget", "output")
@@ -148,10 +148,10 @@ class LSTM(Stacked):
             hidden_size, peephole, coupled, gates, layer_norm, proj_size, activations, clips, depth
         )
         rates = Regularisers.of(cell, variational_dropout, recurrent_dropout, zoneout, weight_drop)
-        stack = Stack(
+        options = Options(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         )
-        super().__init__(cell, rates, stack, Initial(dtype, seed, init), checkpoint)
+        super().__init__(cell, rates, options, Initial(dtype, seed, init), checkpoint)
 
     def cell_states(
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ... import _core, reference
+from ... import compiled, reference
 from ...arrays import Array
 from ...recurrent.registry import LAYERS
 from . import machine
@@ -44,7 +44,7 @@ class RnnCore:
 
     def about(self) -> str:
         """Version and instruction set."""
-        info = _core.info()
+        info = compiled.info()
         return f"rnncore {info['version']}, {info['instruction_set']}"
 
     def prepare(self, case: Case) -> Work:
