@@ -131,6 +131,7 @@ constexpr Cell<T> cells[] = {
     line<NormalisedLstm<true>, T>("lstm_norm_gate"),
     line<GruResetAfter, T>("gru"),
     line<GruResetBefore, T>("gru_reset_before"),
+    line<UpdateGated, T>("ugrnn"),
     line<MinimalGated, T>("mgu"),
     line<MinGru, T>("min_gru"),
     line<MinLstm, T>("min_lstm"),

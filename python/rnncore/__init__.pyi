@@ -25,6 +25,7 @@ from .module import Module as Module
 from .module import load as load
 from .recurrent.gru import GRU as GRU
 from .recurrent.gru import MGU as MGU
+from .recurrent.gru import UGRNN as UGRNN
 from .recurrent.gru import GRUCell as GRUCell
 from .recurrent.gru import MGUCell as MGUCell
 from .recurrent.lstm import LSTM as LSTM

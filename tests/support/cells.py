@@ -17,6 +17,7 @@ from rnncore.reference import (
     activation,
     clipped,
 )
+from rnncore.reference.gru import UGRNN
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,10 @@ GATED = {
     "mgu": MGU,
     "mgu_chosen": CellUnderTest(
         "MGU", {"activations": _CHOSEN[:2]}, 2, reference.MGU(*_CHOSEN_REFERENCE[:2])
+    ),
+    "ugrnn": CellUnderTest("UGRNN", {}, 2, UGRNN()),
+    "ugrnn_chosen": CellUnderTest(
+        "UGRNN", {"activations": _CHOSEN[:2]}, 2, UGRNN(*_CHOSEN_REFERENCE[:2])
     ),
     "indrnn": CellUnderTest("IndRNN", {}, 1, reference.IndRNN(), _NO_W_H, {"weight_hh": 1}),
     "indrnn_tanh": CellUnderTest(

@@ -89,6 +89,36 @@ struct GruResetBefore {
   }
 };
 
+/// The update gate RNN (Collins et al. 2016), gates g, c:
+///
+///   g = sigmoid(W x + b + U h + b'),  c = tanh(W x + b + U h + b'),  h' = g h + (1 - g) c
+struct UpdateGated {
+  enum { g, c, slots };
+  using Rules = Fixed<Sigmoid, Tanh>;
+  static constexpr Plan plan{.slots = slots,
+                             .gates = 2,
+                             .input = {{g, 2, {0, 1}}},
+                             .recurrent = {{0, {g, 2, {0, 1}}}},
+                             .sees_h = true,
+                             .direct = true};
+
+  template <class V>
+  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+    s[g] = rules.gate(s[g]);
+    s[c] = rules.candidate(s[c]);
+    t.h = blend(s[g], rules.drop(s[c]), t.h_prev);
+  }
+
+  template <class V>
+  static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+                                      Gradient<V>& d) {
+    const V d_g = d.h * (t.h_prev - rules.drop(s[c]));
+    s[c] = rules.drop(d.h * (V(1) - s[g])) * rules.candidate_slope(s[c]);
+    d.h = d.h * s[g];
+    s[g] = d_g * rules.gate_slope(s[g]);
+  }
+};
+
 /// The minimal gated unit (Zhou et al. 2016, eq. 8), gates f, n:
 ///
 ///   f = sigmoid(W x + b + U h + b'),  n = tanh(W x + b + U (f h) + b'),  h' = (1 - f) h + f n

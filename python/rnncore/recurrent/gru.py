@@ -1,4 +1,4 @@
-"""Gated recurrent units, and the minimal ones of a single gate."""
+"""Gated recurrent units, and their relatives of a single gate."""
 
 from __future__ import annotations
 
@@ -41,11 +41,17 @@ def _gru(
     )
 
 
-def _mgu(activations: tuple[Activation, Activation], transition_depth: int, shortcut: bool) -> Cell:
-    """One gate."""
+def _two_gates(
+    kernel: str,
+    gate_names: str,
+    activations: tuple[Activation, Activation],
+    transition_depth: int,
+    shortcut: bool,
+) -> Cell:
+    """A gate and a candidate."""
     return Cell(
-        "mgu",
-        "fn",
+        kernel,
+        gate_names,
         two_activations(activations),
         transition_depth=transition_depth,
         shortcut=bool(shortcut),
@@ -158,7 +164,7 @@ class MGU(Stacked):
         seed: Seed = None,
         init: str | RecurrentInit = "torch",
     ) -> None:
-        cell = _mgu(activations, transition_depth, shortcut)
+        cell = _two_gates("mgu", "fn", activations, transition_depth, shortcut)
         rates = Regularisers.of(cell, variational_dropout, recurrent_dropout, zoneout, weight_drop)
         options = Options(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
@@ -182,9 +188,53 @@ class MGUCell(Step):
         seed: Seed = None,
         init: str | RecurrentInit = "torch",
     ) -> None:
-        cell = _mgu(activations, transition_depth, shortcut)
+        cell = _two_gates("mgu", "fn", activations, transition_depth, shortcut)
         super().__init__(cell, input_size, hidden_size, bias, Initial(dtype, seed, init))
 
 
-LAYERS: dict[str, type[Stacked]] = {"gru": GRU, "mgu": MGU}
+class UGRNN(Stacked):
+    """Update gate RNNs (Collins, Sohl-Dickstein and Sussillo 2016): a gate between state and input.
+
+        g_t = sigmoid(W_ig x_t + b_ig + W_hg h_(t-1) + b_hg)
+        c_t = tanh(W_ic x_t + b_ic + W_hc h_(t-1) + b_hc)
+        h_t = g_t * h_(t-1) + (1 - g_t) * c_t
+
+    activations: of g and of c, ("sigmoid", "tanh"). Parameters as those of `GRU`, with the gates g,
+    c: `weight_ih_lk (2 H, I)` and so on.
+
+    What `vjp` remembers of a step of a row, beside x and y: 2 H numbers or 8 H bytes in float32, H
+    rounded up to a vector.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        activations: tuple[Activation, Activation] = ("sigmoid", "tanh"),
+        transition_depth: int = 1,
+        shortcut: bool = False,
+        variational_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float | tuple[float, float] = 0.0,
+        weight_drop: float = 0.0,
+        checkpoint: bool | int = False,
+        dtype: npt.DTypeLike = "float32",
+        seed: Seed = None,
+        init: str | RecurrentInit = "torch",
+    ) -> None:
+        cell = _two_gates("ugrnn", "gc", activations, transition_depth, shortcut)
+        rates = Regularisers.of(cell, variational_dropout, recurrent_dropout, zoneout, weight_drop)
+        options = Options(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        )
+        super().__init__(cell, rates, options, Initial(dtype, seed, init), checkpoint)
+
+
+LAYERS: dict[str, type[Stacked]] = {"gru": GRU, "mgu": MGU, "ugrnn": UGRNN}
 STEPS: dict[str, type[Step]] = {"gru": GRUCell, "mgu": MGUCell}

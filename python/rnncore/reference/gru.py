@@ -143,3 +143,37 @@ class MGU(OneState):
         """The rows of the weights that belong to f, and to n."""
         hidden_size = h.shape[1]
         return slice(0, hidden_size), slice(hidden_size, 2 * hidden_size)
+
+
+@dataclass(frozen=True)
+class UGRNN(OneState):
+    """Update gate RNN (Collins et al. 2016).
+
+        g  = sigma(W_i x + b_i + W_h h + b_h)
+        c  = tau(W_i x + b_i + W_h h + b_h)
+        h' = g * h + (1 - g) * c
+
+    Each gate has its own H rows of the weights, in the order g, c.
+    """
+
+    sigma: Activation = SIGMOID
+    tau: Activation = TANH
+
+    def forward(self, x: Array, state: State, params: Params) -> tuple[State, Saved]:
+        """(x, h) -> h'."""
+        (h,) = state
+        a_g, a_c = np.split(product(x, params, "ih") + product(h, params, "hh"), 2, axis=1)
+        g, c = self.sigma(a_g), self.tau(a_c)
+        h_new = g * h + (1 - g) * c
+        return (h_new,), (x, h, g, c)
+
+    def backward(
+        self, dstate: State, saved: Saved, params: Params, grads: Params
+    ) -> tuple[Array, State]:
+        """dh' -> dx, dh."""
+        x, h, g, c = saved
+        (dh_new,) = dstate
+        dg, dc, dh = dh_new * (h - c), dh_new * (1 - g), dh_new * g
+        da = np.concatenate([dg * self.sigma.slope(g), dc * self.tau.slope(c)], axis=1)
+        dx = product_back(da, x, params, grads, "ih")
+        return dx, (dh + product_back(da, h, params, grads, "hh"),)
