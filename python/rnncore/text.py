@@ -24,6 +24,9 @@ from .stream.base import Stream
 from .training.losses import SoftmaxCrossEntropy
 from .training.trainer import evaluate
 
+#: The cells that character models are offered with.
+CELLS = ("lstm", "gru", "rnn")
+
 
 class Vocabulary(Configured):
     """The characters that a model knows, each with its number: the place in `characters`."""
@@ -117,12 +120,12 @@ class CharConfig(Configured):
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.cell not in LAYERS:
-            raise ValueError(f"cell must be one of {', '.join(LAYERS)}, got {self.cell!r}")
+        if self.cell not in CELLS:
+            raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {self.cell!r}")
 
 
 class CharModel(Module):
-    """Embedding -> recurrent layer -> Dropout -> Linear, over the characters of a vocabulary.
+    """Embedding -> LSTM, GRU or RNN -> Dropout -> Linear, over the characters of a vocabulary.
 
     `model(ids, state) -> (logits, state)` with ids (T, B) and logits (T, B, V). Dropout acts
     between the recurrent layers and on what the last of them gives.
