@@ -85,9 +85,9 @@ struct Chosen {
 
 /// What a cell is told to do otherwise than its papers do.
 struct Choices {
-  Chosen gate, squash, output; // of the gates, of the candidate, of the cell state
-  double cell_clip;            // cell states stay within +- this; 0: wherever they like
-  double gate_clip;            // so do the sums that gates and candidate are made from
+  Chosen gate, candidate, output; // of the gates, of the candidate, of the cell state
+  double cell_clip;               // cell states stay within +- this; 0: wherever they like
+  double gate_clip;               // so do the sums that gates and candidate are made from
 };
 
 /// The threads that work on one call: each is handed the same arguments and its own rank.
@@ -159,11 +159,14 @@ struct Packing {
   void (*pack_transposed)(Shape, const Weights<const T>*, T* packed);
 };
 
-/// The kernels of one cell in one precision.
+/// The kernels of one cell in one precision, and what the cell is.
 template <class T>
 struct Cell {
   const char* name;
   bool has_cell_state, has_recurrent_weights, any_arity;
+  bool multiplies_pairs;      // recurrent weights see the products of any two entries of the states, too
+  bool normalises;            // sums go through layer normalisation
+  Activation gate, candidate; // of the papers; the cell state's is the candidate's
   Packing<T> packing;
   void (*add_gradients)(Shape, T* packed, Index passes, Index stride, const Weights<T>*, Team);
   Index (*forward_work)(const Forward<T>&); // bytes of `work`

@@ -23,7 +23,7 @@ from rnncore import (
     reference,
 )
 from rnncore.compositions.composition import run
-from rnncore.recurrent.stack import Layers
+from rnncore.recurrent.stack import Stacked
 from rnncore.seq2seq.attention import Attention, MemoryGradients
 from rnncore.seq2seq.teacher_forcing import Inputs, Outputs, in_turn, top
 from rnncore.states import mapped
@@ -49,7 +49,7 @@ from tests.support.seq2seq_models import (
 
 
 def by_steps(
-    rnn: Layers, attention: Attention, feeds: bool, inputs: Inputs, record: bool
+    rnn: Stacked, attention: Attention, feeds: bool, inputs: Inputs, record: bool
 ) -> Outputs:
     """What `in_turn` does, with a call for each step."""
     first = state = inputs.state

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rnncore import LSTM
 from rnncore.arrays import load_arrays, save_arrays
 from rnncore.batches import Batch, Batches, bucketed, chunked, shuffled
 from rnncore.compositions.chain import Chain
@@ -19,7 +20,6 @@ from rnncore.layers.dropout import Dropout
 from rnncore.layers.embedding import Embedding
 from rnncore.layers.linear import Linear
 from rnncore.module import Module
-from rnncore.recurrent.families import LSTM
 from rnncore.states import leaves, rebuild, skeleton
 from rnncore.training.checkpoint import generators
 from rnncore.training.losses import MeanSquaredError, SoftmaxCrossEntropy

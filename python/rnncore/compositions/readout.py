@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..arrays import Array, as_array, as_shape, read, short
 from ..module import Module, once, width_through
-from ..recurrent.stack import Layers
+from ..recurrent.stack import Stacked
 from ..states import State, leaves, split_state
 from .bidirectional import Bidirectional, Reversed, merged
 from .composition import Part, agreed, run
@@ -128,7 +128,7 @@ def _check_ends(layer: Module) -> None:
         _check_ends(layer.backward)
     elif isinstance(layer, Reversed):
         _check_ends(layer.layer)
-    elif not isinstance(layer, Layers):
+    elif not isinstance(layer, Stacked):
         raise TypeError(
             "layer must be a recurrent layer, Bidirectional or Reversed, "
             f"got {type(layer).__name__}"

@@ -16,10 +16,11 @@ from ..layers.embedding import Embedding
 from ..layers.layer_norm import LayerNorm
 from ..layers.linear import Linear
 from ..module import Module
+from ..recurrent.registry import LAYERS
 from ..reference import keras as oracle
 from ..reference.keras import KerasLayer
 from . import common
-from .common import CLASSES, GATES, Report, Verify, refusal, shown
+from .common import GATES, Report, Verify, refusal, shown
 
 #: Keras's classes: our names of their cells, and the order of their gates in our letters.
 CELLS = {"SimpleRNN": ("rnn", "h"), "LSTM": ("lstm", "ifgo"), "GRU": ("gru", "zrn")}
@@ -167,7 +168,7 @@ def _recurrent(
     if kind == "GRU":
         chosen["reset_after"] = config["reset_after"]
     size, columns = _sizes(kind, directions)
-    layer = CLASSES[cell](
+    layer = LAYERS[cell](
         size,
         columns // len(gates),
         bias=len(directions[0]) > 2,

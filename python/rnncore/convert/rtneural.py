@@ -18,7 +18,7 @@ from ..layers.activations import Elementwise, Identity, Softmax
 from ..layers.dropout import Dropout
 from ..layers.linear import Linear
 from ..module import Module
-from ..recurrent.families import GRU, LSTM
+from ..recurrent.registry import LAYERS
 from ..reference.keras import KerasLayer
 from . import common
 from .common import GATES, Report, Verify, refusal, shown
@@ -62,7 +62,7 @@ def to_rtneural(
     """
     layers: list[dict[str, Any]] = []
     for part in _flat(module):
-        if type(part) in (LSTM, GRU):
+        if type(part) in (LAYERS["lstm"], LAYERS["gru"]):
             layers += _recurrent(part)
         elif isinstance(part, Linear):
             bias = part.params.get("bias", np.zeros(part.out_features, part.dtype))

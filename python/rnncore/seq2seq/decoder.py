@@ -14,7 +14,7 @@ from ..compositions.composition import agreed, check_one_way, run
 from ..compositions.ragged import length_mask, pick, spread
 from ..module import Module, once
 from ..recurrent.regularisers import Regularisers
-from ..recurrent.stack import Layers
+from ..recurrent.stack import Stacked
 from ..states import State, take_rows
 from .attention import Attention
 from .teacher_forcing import Inputs, Outputs, at_once, in_turn, top
@@ -72,7 +72,7 @@ class Decoder(Module):
     def __init__(
         self,
         embedding: Module | None,
-        rnn: Layers,
+        rnn: Stacked,
         attention: Attention | None,
         head: Module,
         *,
@@ -80,7 +80,7 @@ class Decoder(Module):
         context_size: int = 0,
     ) -> None:
         super().__init__()
-        if not isinstance(rnn, Layers):
+        if not isinstance(rnn, Stacked):
             raise TypeError(f"rnn must be recurrent layers, got {type(rnn).__name__}")
         for name, part in (("embedding", embedding), ("head", head)):
             if not isinstance(part, Module) and (name == "head" or part is not None):

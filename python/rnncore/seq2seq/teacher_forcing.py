@@ -13,7 +13,7 @@ from ..compositions.composition import run
 from ..compositions.ragged import pick
 from ..layers.linear import Linear
 from ..recurrent.regularisers import inverted
-from ..recurrent.stack import Layers
+from ..recurrent.stack import Stacked
 from ..states import State
 from .attention import Attention, MemoryGradients
 
@@ -53,7 +53,7 @@ class Outputs(NamedTuple):
     pullback: Callable[[Array, Any], tuple[Array, State]]
 
 
-def at_once(rnn: Layers, attention: Attention | None, inputs: Inputs, record: bool) -> Outputs:
+def at_once(rnn: Stacked, attention: Attention | None, inputs: Inputs, record: bool) -> Outputs:
     """All steps of the recurrence in one call, then all that they look at in another."""
     joined, steps = inputs.joined(rnn.input_size), inputs.steps
     (y, _), rnn_back = run(rnn, record, joined, inputs.state, lengths=steps)
@@ -73,7 +73,7 @@ def at_once(rnn: Layers, attention: Attention | None, inputs: Inputs, record: bo
 
 
 def in_turn(
-    rnn: Layers, attention: Attention, feeds: bool, inputs: Inputs, record: bool
+    rnn: Stacked, attention: Attention, feeds: bool, inputs: Inputs, record: bool
 ) -> Outputs:
     """Steps one after the other in one compiled loop: what one reads depends on the one before.
 

@@ -12,8 +12,9 @@ from ...arrays import Array
 from ...compositions.composition import Part
 from ...compositions.ragged import reverse
 from ...layers.linear import Linear
+from ...recurrent.registry import LAYERS
 from .. import common
-from ..common import CLASSES, refusal
+from ..common import refusal
 from .weights import ORDER, read_activations, read_weights
 
 _STANDARD = {"rnn": ["Tanh"], "lstm": ["Sigmoid", "Tanh", "Tanh"], "gru": ["Sigmoid", "Tanh"]}
@@ -144,7 +145,7 @@ class Recurrent:
         shared: dict[str, Any] = {"peephole": True} if "weight_ch" in params else {}
         parts = []
         for options in self.options[:1] if alike else self.options:
-            layer = CLASSES[self.kind](
+            layer = LAYERS[self.kind](
                 params["weight_ih"].shape[1],
                 params["weight_hh"].shape[1],
                 bias="bias_ih" in params,

@@ -107,6 +107,6 @@ def write_weights(kind: str, layer: Any, suffix: str) -> dict[str, Array]:
     if layer.bias:
         biases = [rows(name, order, gates) for name in ("bias_ih", "bias_hh")]
         arrays["B"] = np.concatenate(biases)
-    if layer.cell.units[0] == "weight_ch":
+    if layer.cell.units == "weight_ch":
         arrays["P"] = rows("weight_ch", _PEEPHOLES, gates.replace("g", ""))
     return arrays
