@@ -13,7 +13,7 @@ class Parameters:
 class Hold:
     def __call__(self, function: Callable[..., Any], *args: Any) -> Any: ...
 
-Chosen = tuple[str, float, float]
+ActivationSpec = tuple[str, float, float]
 
 class TapeF32:
     @property
@@ -32,7 +32,7 @@ class Settings:
         output_size: int,
         arity: int,
         batch_first: bool,
-        activations: tuple[Chosen, Chosen, Chosen],
+        activations: tuple[ActivationSpec, ActivationSpec, ActivationSpec],
         cell_clip: float,
         gate_clip: float,
         plain: bool,

@@ -148,7 +148,7 @@ class TestProtocol:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"cell": "gnu"}, "cell must be one of rnn, lstm, .* got 'gnu'"),
+            ({"cell": "gnu"}, "cell must be one of rnn, .*lstm, .* got 'gnu'"),
             ({"output_depth": 0}, "output_depth must be at least 1"),
             ({"activation": "swish"}, "activation must be one of"),
             ({"shortcut": True}, "shortcut=True needs a transition_depth of at least 2"),

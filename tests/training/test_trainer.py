@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rnncore import LSTM
 from rnncore.arrays import load_arrays, save_arrays
 from rnncore.batches import Batch, Batches, bucketed, chunked, shuffled
 from rnncore.compositions.chain import Chain
@@ -20,6 +19,7 @@ from rnncore.layers.dropout import Dropout
 from rnncore.layers.embedding import Embedding
 from rnncore.layers.linear import Linear
 from rnncore.module import Module
+from rnncore.recurrent.lstm import LSTM
 from rnncore.states import leaves, rebuild, skeleton
 from rnncore.training.checkpoint import generators
 from rnncore.training.losses import MeanSquaredError, SoftmaxCrossEntropy

@@ -24,7 +24,7 @@ from ..layers.activations import Elementwise
 from ..layers.dropout import Dropout
 from ..layers.linear import Linear
 from ..module import Module, check_width, once
-from ..nonlinearities import Activation, chosen
+from ..nonlinearities import Activation, as_activation
 from ..recurrent.registry import LAYERS
 from ..recurrent.stack import Pullback
 from ..states import State
@@ -41,7 +41,7 @@ def feed_forward(
     rng: np.random.Generator,
 ) -> Chain:
     """Linear, activation and, where wanted, dropout for each pair of neighbouring sizes."""
-    phi = chosen("activation", activation)
+    phi = as_activation("activation", activation)
     layers: list[Module] = []
     for inputs, outputs in pairwise(sizes):
         layers += [Linear(inputs, outputs, dtype=dtype, seed=rng), Elementwise(phi)]

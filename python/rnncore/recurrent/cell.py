@@ -11,11 +11,11 @@ import numpy as np
 from ..arrays import Array, check_number, check_size, short
 from ..compiled import Settings, cells
 from ..init import uniform
-from ..nonlinearities import Activation, Chosen, chosen
+from ..nonlinearities import Activation, ActivationSpec, as_activation
 
 Shapes: TypeAlias = dict[str, tuple[int, ...]]
 #: Activations of the gates, of the candidate and of the output.
-Activations: TypeAlias = tuple[Chosen, Chosen, Chosen]
+Activations: TypeAlias = tuple[ActivationSpec, ActivationSpec, ActivationSpec]
 
 
 class Facts(NamedTuple):
@@ -185,7 +185,7 @@ def exclusive(**options: bool) -> None:
 
 def one_activation(nonlinearity: Activation) -> Activations:
     """The activation of a cell without gates as the kernels take it."""
-    phi = chosen("nonlinearity", nonlinearity)
+    phi = as_activation("nonlinearity", nonlinearity)
     return ("sigmoid", 0.0, 0.0), phi, phi
 
 
@@ -195,7 +195,7 @@ def two_activations(activations: tuple[Activation, Activation]) -> Activations:
         raise ValueError(
             f"activations must be those of the gates and of the candidate, got {short(activations)}"
         )
-    gate, candidate = (chosen("activations", a) for a in activations)
+    gate, candidate = (as_activation("activations", a) for a in activations)
     return gate, candidate, candidate
 
 

@@ -11,7 +11,7 @@ from ..nonlinearities import Activation
 from .base import Initial, Seed
 from .cell import Cell, bound, two_activations
 from .regularisers import Regularisers
-from .stack import Stacked, StackOptions
+from .stack import Options, Stacked
 from .step import Step
 
 
@@ -97,10 +97,10 @@ class GRU(Stacked):
         self.reset_after = bool(reset_after)
         cell = _gru(reset_after, activations, gate_clip, transition_depth, shortcut)
         rates = Regularisers.of(cell, variational_dropout, recurrent_dropout, zoneout, weight_drop)
-        stack = StackOptions(
+        options = Options(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         )
-        super().__init__(cell, rates, stack, Initial(dtype, seed, init), checkpoint)
+        super().__init__(cell, rates, options, Initial(dtype, seed, init), checkpoint)
 
 
 class GRUCell(Step):
@@ -160,10 +160,10 @@ class MGU(Stacked):
     ) -> None:
         cell = _mgu(activations, transition_depth, shortcut)
         rates = Regularisers.of(cell, variational_dropout, recurrent_dropout, zoneout, weight_drop)
-        stack = StackOptions(
+        options = Options(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         )
-        super().__init__(cell, rates, stack, Initial(dtype, seed, init), checkpoint)
+        super().__init__(cell, rates, options, Initial(dtype, seed, init), checkpoint)
 
 
 class MGUCell(Step):

@@ -8,12 +8,12 @@ import numpy.typing as npt
 
 from ..arrays import Array, check_integer, check_size, short
 from ..init import RecurrentInit
-from ..nonlinearities import Activation, chosen
+from ..nonlinearities import Activation, as_activation
 from ..states import State
 from .base import Initial, Seed
 from .cell import Cell, bound, exclusive, norm_of
 from .regularisers import Regularisers
-from .stack import Stacked, StackOptions
+from .stack import Options, Stacked
 from .step import Step
 
 _GATES = ("input", "forget", "output")
@@ -62,7 +62,7 @@ def _lstm(
     else:
         kernel = "lstm" + norm + "_coupled" * bool(coupled) + "_peephole" * bool(peephole)
     absent = [name[0] for name in missing] + ["f"] * bool(coupled)
-    gate, candidate, output = (chosen("activations", a) for a in activations)
+    gate, candidate, output = (as_activation("activations", a) for a in activations)
     return _Variant(
         kernel,
         "".join(letter for letter in "ifgo" if letter not in absent),
@@ -148,10 +148,10 @@ class LSTM(Stacked):
             hidden_size, peephole, coupled, gates, layer_norm, proj_size, activations, clips, depth
         )
         rates = Regularisers.of(cell, variational_dropout, recurrent_dropout, zoneout, weight_drop)
-        stack = StackOptions(
+        options = Options(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         )
-        super().__init__(cell, rates, stack, Initial(dtype, seed, init), checkpoint)
+        super().__init__(cell, rates, options, Initial(dtype, seed, init), checkpoint)
 
     def cell_states(
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None

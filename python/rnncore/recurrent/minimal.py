@@ -9,7 +9,7 @@ from ..nonlinearities import Activation
 from .base import Initial, Seed
 from .cell import Cell, two_activations
 from .regularisers import Regularisers
-from .stack import Stacked, StackOptions
+from .stack import Options, Stacked
 
 
 class MinGRU(Stacked):
@@ -43,10 +43,10 @@ class MinGRU(Stacked):
     ) -> None:
         cell = Cell("min_gru", "zn", two_activations(activations))
         rates = Regularisers.of(cell, variational_dropout, recurrent_dropout, zoneout, weight_drop)
-        stack = StackOptions(
+        options = Options(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         )
-        super().__init__(cell, rates, stack, Initial(dtype, seed, init), checkpoint)
+        super().__init__(cell, rates, options, Initial(dtype, seed, init), checkpoint)
 
 
 class MinLSTM(Stacked):
@@ -81,10 +81,10 @@ class MinLSTM(Stacked):
     ) -> None:
         cell = Cell("min_lstm", "fin", two_activations(activations))
         rates = Regularisers.of(cell, variational_dropout, recurrent_dropout, zoneout, weight_drop)
-        stack = StackOptions(
+        options = Options(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         )
-        super().__init__(cell, rates, stack, Initial(dtype, seed, init), checkpoint)
+        super().__init__(cell, rates, options, Initial(dtype, seed, init), checkpoint)
 
 
 LAYERS: dict[str, type[Stacked]] = {"min_gru": MinGRU, "min_lstm": MinLSTM}

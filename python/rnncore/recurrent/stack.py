@@ -37,7 +37,7 @@ _PLAIN = {np.ndarray, type(None)}
 
 
 @dataclass(frozen=True)
-class StackOptions:
+class Options:
     """Sizes and options that stacked layers share with torch's."""
 
     input_size: int
@@ -58,15 +58,15 @@ class Stacked(RecurrentBase):
         self,
         cell: Cell,
         regularisers: Regularisers,
-        stack: StackOptions,
+        options: Options,
         initial: Initial,
         checkpoint: bool | int,
     ) -> None:
-        self.input_size = check_size("input_size", stack.input_size)
-        self.num_layers = check_size("num_layers", stack.num_layers)
-        hidden_size = check_size("hidden_size", stack.hidden_size)
-        self.dropout = rate("dropout", stack.dropout)
-        self.bidirectional = check_flag("bidirectional", stack.bidirectional)
+        self.input_size = check_size("input_size", options.input_size)
+        self.num_layers = check_size("num_layers", options.num_layers)
+        hidden_size = check_size("hidden_size", options.hidden_size)
+        self.dropout = rate("dropout", options.dropout)
+        self.bidirectional = check_flag("bidirectional", options.bidirectional)
         self.directions = 2 if self.bidirectional else 1
         if self.dropout and self.num_layers == 1:
             warn_ignored("dropout", "several layers: it is applied between them (num_layers=1)", 4)
@@ -78,7 +78,7 @@ class Stacked(RecurrentBase):
         suffixes = [(f"_l{n}", f"_l{n}_reverse")[: self.directions] for n in range(self.num_layers)]
         sizes = dict.fromkeys(suffixes, self.input_size)
         initial = replace(initial, seed=self.rng)
-        super().__init__(cell, sizes, hidden_size, stack.bias, stack.batch_first, initial)
+        super().__init__(cell, sizes, hidden_size, options.bias, options.batch_first, initial)
 
     def __repr__(self) -> str:
         options = "".join(

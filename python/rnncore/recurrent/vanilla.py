@@ -9,7 +9,7 @@ from ..nonlinearities import RELU, Activation
 from .base import Initial, Seed
 from .cell import Cell, bound, one_activation
 from .regularisers import Regularisers
-from .stack import Stacked, StackOptions
+from .stack import Options, Stacked
 from .step import Step
 
 
@@ -72,10 +72,10 @@ class RNN(Stacked):
         self.nonlinearity = nonlinearity
         cell = _vanilla(nonlinearity, gate_clip, transition_depth, shortcut)
         rates = Regularisers.of(cell, variational_dropout, recurrent_dropout, zoneout, weight_drop)
-        stack = StackOptions(
+        options = Options(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         )
-        super().__init__(cell, rates, stack, Initial(dtype, seed, init), checkpoint)
+        super().__init__(cell, rates, options, Initial(dtype, seed, init), checkpoint)
 
 
 class RNNCell(Step):
@@ -130,10 +130,10 @@ class IndRNN(Stacked):
         self.nonlinearity = nonlinearity
         cell = _independent(nonlinearity)
         rates = Regularisers.of(cell, variational_dropout, recurrent_dropout, zoneout, weight_drop)
-        stack = StackOptions(
+        options = Options(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         )
-        super().__init__(cell, rates, stack, Initial(dtype, seed, init), checkpoint)
+        super().__init__(cell, rates, options, Initial(dtype, seed, init), checkpoint)
 
 
 class IndRNNCell(Step):

@@ -87,7 +87,7 @@ class Recurrent:
             expected = count * len(self.directions)
             raise ValueError(f"{self.where}: {len(names)} activations, expected {expected}")
         constants = (attributes.get(f"activation_{name}", []) for name in ("alpha", "beta"))
-        chosen = read_activations(self.where, names, *constants)
+        activations = read_activations(self.where, names, *constants)
         clip = attributes.get("clip", 0)
         shared: dict[str, Any] = {"gate_clip": clip} if clip else {}
         if self.kind == "gru":
@@ -95,8 +95,8 @@ class Recurrent:
         if self.kind == "lstm" and self.coupled:
             shared["coupled"] = True
         options = []
-        for at in range(0, len(chosen), count):
-            own = chosen[at : at + count]
+        for at in range(0, len(activations), count):
+            own = activations[at : at + count]
             key, value = ("nonlinearity", own[0]) if count == 1 else ("activations", tuple(own))
             options.append(shared | {key: value})
         return options

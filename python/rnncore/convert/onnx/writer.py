@@ -305,7 +305,7 @@ class Writer(Graph):
         return str(self.add("LayerNormalization", x, *arrays, axis=axis, epsilon=module.eps))
 
     def _elementwise(self, module: Elementwise, x: str, path: str) -> str:
-        name, *constants = module.chosen
+        name, *constants = module.spec
         alpha, beta = map(float, constants)
         ops = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "softsign": "Softsign"}
         ops |= {"softplus": "Softplus", "exponential": "Exp", "identity": "Identity"}

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import rnncore
-from cells import GATED, CellUnderTest
 from rnncore import LSTM, Chain
 from rnncore.recurrent.cell import FACTS
 from rnncore.recurrent.registry import LAYERS, STEPS
+
+from tests.support.cells import GATED, CellUnderTest
 
 TORCHS = ["input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout"]
 TORCHS += ["bidirectional"]
