@@ -27,8 +27,8 @@ from rnncore import (
     Tanh,
     TiedLinear,
 )
-from rnncore.compositions.composition import walk
 from rnncore.convert import from_onnx, to_onnx
+from rnncore.module import modules
 
 from tests.support.compare import assert_close, assert_same
 from tests.support.gradients import leaves
@@ -118,7 +118,7 @@ def written(tmp_path, model, **options):
 
 
 def input_of(model, rng, steps=6, batch=3):
-    batch_first = any(getattr(part, "batch_first", False) for part in walk(model))
+    batch_first = any(part.batch_first for part in modules(model))
     shape = (batch, steps) if batch_first else (steps, batch)
     if isinstance(model, Chain) and isinstance(model[0], Embedding):
         return rng.integers(7, size=shape)
@@ -306,8 +306,8 @@ def test_conversions_check_themselves(tmp_path, rng):
     found = []
     for dtype in ("float32", "float64"):
         path = written(tmp_path, LSTM(3, 4, dtype=dtype), verify=True, report=found.append)
-    assert found[1].judge == "our own reader"
-    assert found[0].judge.startswith(("ONNX Runtime", "our own reader"))
+    assert found[1].reference == "our own reader"
+    assert found[0].reference.startswith(("ONNX Runtime", "our own reader"))
     to_onnx(
         GRU(3, 4, batch_first=True),
         path,
@@ -316,7 +316,7 @@ def test_conversions_check_themselves(tmp_path, rng):
     )
     runtime()
     from_onnx(path, verify=True, report=found.append)
-    assert found[-1].judge.startswith("ONNX Runtime")
+    assert found[-1].reference.startswith("ONNX Runtime")
     assert found[-1].difference <= 2e-5 * found[-1].largest
 
 
@@ -325,7 +325,7 @@ def test_given_outputs_are_compared_with(tmp_path, rng):
     x = rng.standard_normal((6, 2, 3)).astype(np.float32)
     y, _ = model(x)
     path = written(tmp_path, model, verify=(x, y), report=found.append)
-    assert [check.judge for check in found] == ["the outputs given"]
+    assert [check.reference for check in found] == ["the outputs given"]
     path.unlink()
     with pytest.raises(ValueError, match="does not agree"):
         to_onnx(model, path, verify=(x, y + 1), report=found.append)
@@ -345,10 +345,10 @@ def test_layers_of_both_layouts_are_refused(tmp_path):
         to_onnx(Chain(GRU(3, 4), GRU(4, 4, batch_first=True)), tmp_path / "model.onnx")
 
 
-def test_without_onnx_runtime_reading_has_no_judge(tmp_path, monkeypatch):
+def test_without_onnx_runtime_reading_has_no_reference(tmp_path, monkeypatch):
     path = written(tmp_path, RNN(2, 3))
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ImportError, match="verify= needs a judge: pip install onnxruntime"):
+    with pytest.raises(ImportError, match="verify= needs a reference: pip install onnxruntime"):
         from_onnx(path, verify=True)
 
 
