@@ -122,7 +122,7 @@ class TableF64(TableF32): ...
 class StreamF32:
     def __init__(
         self,
-        layers: list[tuple[Any, Any, Any, tuple[Array | None, ...] | None]],
+        layers: list[Any],
         batch: int,
         width: int,
         check: Callable[[Any], Array],

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, short, take_room
-from .module import Module, walk
+from .module import Module, modules
 
 Shape: TypeAlias = tuple[int, ...]
 #: What `numpy.random.default_rng` takes.
@@ -165,7 +165,7 @@ def set_forget_bias(lstm: Module, value: float = 1.0) -> None:
     """
     if not isinstance(lstm, Module):
         raise TypeError(f"lstm must be a Module, got {type(lstm).__name__}")
-    biases = [slot for module in walk(lstm) for slot in _forget_biases(module)]
+    biases = [slot for module in modules(lstm) for slot in _forget_biases(module)]
     if not biases:
         raise ValueError("set_forget_bias needs an LSTM with biases and a forget gate")
     for bias, share in biases:

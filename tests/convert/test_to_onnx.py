@@ -27,8 +27,8 @@ from rnncore import (
     Tanh,
     TiedLinear,
 )
-from rnncore.compositions.composition import walk
 from rnncore.convert import from_onnx, to_onnx
+from rnncore.module import modules
 
 from tests.support.compare import assert_close, assert_same
 from tests.support.gradients import leaves
@@ -118,7 +118,7 @@ def written(tmp_path, model, **options):
 
 
 def input_of(model, rng, steps=6, batch=3):
-    batch_first = any(getattr(part, "batch_first", False) for part in walk(model))
+    batch_first = any(part.batch_first for part in modules(model))
     shape = (batch, steps) if batch_first else (steps, batch)
     if isinstance(model, Chain) and isinstance(model[0], Embedding):
         return rng.integers(7, size=shape)

@@ -37,7 +37,7 @@ def peak_of(work):
 
 
 def tape_of(layer: Any, x: np.ndarray) -> Any:
-    return layer._layers[0].forward(x, None, None, None, 0, False, None)[-1]
+    return layer.kernels[0].forward(x, None, None, None, 0, False, None)[-1]
 
 
 class TestTheTape:

@@ -28,7 +28,7 @@ def tape_bytes(steps: int, checkpoint: bool | int) -> int:
     layer = LSTM(8, 64, checkpoint=checkpoint)
     x = np.zeros((steps, 4, 8), np.float32)
     record = layer._remembered_steps(x)
-    return int(layer._layers[0].forward(x, None, None, None, record, False, None)[-1].nbytes)
+    return int(layer.kernels[0].forward(x, None, None, None, record, False, None)[-1].nbytes)
 
 
 def test_the_tape_is_short() -> None:

@@ -22,8 +22,7 @@ from ..arrays import (
     check_count,
     short,
 )
-from ..layers.embedding import Embedding
-from ..module import Module, once, walk
+from ..module import Module, modules, once
 from ..states import State, put_rows, take_rows, with_batch_axis, without_batch_axis
 
 
@@ -49,7 +48,8 @@ class Composition(Module):
         super().__init__(params)
         self.batch_first = bool(agreed("batch_first", parts))
         self.dtype = agreed("dtype", parts)
-        self._indices = any(isinstance(m, Embedding) for part in parts.values() for m in walk(part))
+        inner = (module for part in parts.values() for module in modules(part))
+        self.takes_indices = any(module.takes_indices for module in inner)
 
     def _run(self, x: Array, state: State, lengths: Array | None, record: bool) -> Run:
         """Run over x `(T, B, ...)`."""
@@ -95,8 +95,8 @@ class Composition(Module):
     def _enter(self, x: npt.ArrayLike) -> tuple[Array, bool]:
         """Return x as `(T, B, ...)`, and whether it came with a batch axis."""
         array = self._array("x", x)
-        axes = 2 if self._indices else 3
-        wanted = "(T, B) or (T,)" if self._indices else "(T, B, features) or (T, features)"
+        axes = 2 if self.takes_indices else 3
+        wanted = "(T, B) or (T,)" if self.takes_indices else "(T, B, features) or (T, features)"
         if array.ndim not in (axes - 1, axes):
             wanted = wanted.replace("T, B", "B, T") if self.batch_first else wanted
             raise ValueError(f"x must have shape {wanted}, got {array.shape}")
@@ -105,7 +105,7 @@ class Composition(Module):
         return array[:, None], False
 
     def _array(self, name: str, x: npt.ArrayLike) -> Array:
-        if self._indices:
+        if self.takes_indices:
             return as_integers(name, x)
         return as_float(name, x) if self.dtype is None else as_array(name, x, self.dtype)
 
@@ -172,12 +172,15 @@ def run(module: Module, record: bool, *args: Any, **options: Any) -> tuple[Any, 
 
 
 def agreed(name: str, parts: Mapping[str, Module]) -> Any:
-    """Return the attribute on which all modules that have it agree, None if none has it."""
+    """Return `batch_first` or `dtype` of all modules that have it, None if none does.
+
+    Raises `ValueError` where they do not agree.
+    """
     found = [
         (label, getattr(module, name))
         for label, part in parts.items()
-        for module in walk(part)
-        if getattr(module, name, None) is not None
+        for module in modules(part)
+        if getattr(module, name) is not None
     ]
     for label, value in found:
         if value != found[0][1]:
@@ -190,8 +193,8 @@ def agreed(name: str, parts: Mapping[str, Module]) -> Any:
 
 def check_one_way(name: str, part: Module) -> None:
     """Refuse a layer whose output depends on later frames."""
-    for module in walk(part):
-        if getattr(module, "bidirectional", False) or getattr(module, "looks_ahead", False):
+    for module in modules(part):
+        if module.bidirectional or module.looks_ahead:
             raise ValueError(
                 f"{name} must run in one direction, but its {type(module).__name__} looks ahead"
             )

@@ -179,7 +179,7 @@ class _Chunks(LookAhead):
 
     def __init__(self, model: LatencyControlled, batch: int) -> None:
         super().__init__(batch, model.batch_first)
-        self._model, self._axes = model, 1 if model._indices else 2
+        self._model, self._axes = model, 1 if model.takes_indices else 2
         self._state: tuple[State, ...] = (None,) * len(model.layers)
 
     def _array(self, name: str, x: npt.ArrayLike) -> Array:

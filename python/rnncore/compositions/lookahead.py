@@ -16,7 +16,7 @@ import numpy.typing as npt
 from .. import init
 from ..arrays import Array, as_array, check_flag, check_size, float_dtype, warn_ignored
 from ..init import Seed
-from ..module import Module, check_width, walk, width_through
+from ..module import Module, check_width, modules, width_through
 from ..states import State, add, mapped, split_state
 from ..stream.base import LookAhead, Stream
 from .bidirectional import check_merge, merged, merged_width
@@ -223,7 +223,7 @@ class _Views(LookAhead):
 
     def __init__(self, model: Windowed, batch: int) -> None:
         super().__init__(batch, model.batch_first)
-        self._model, self._axes = model, 1 if model._indices else 2
+        self._model, self._axes = model, 1 if model.takes_indices else 2
         self._sides = [
             None if part is None else Part(part, model.batch_first)
             for part in (model.forward, model.backward)
@@ -300,9 +300,9 @@ class _Views(LookAhead):
 
 def no_frames(model: Composition, batch: int) -> Array:
     """Frames `(0, batch, ...)` as the model's first layer takes them."""
-    if model._indices:
+    if model.takes_indices:
         return np.zeros((0, batch), np.intp)
-    for module in walk(model):
+    for module in modules(model):
         for name in ("input_size", "in_features"):
             if hasattr(module, name):
                 return np.zeros((0, batch, getattr(module, name)), model.dtype)

@@ -145,10 +145,10 @@ def _ending(layer: Any, final: State) -> tuple[Array, _Unread]:
     directions = layer.directions
 
     def unread(dy: Array, dstate: State) -> State:
-        given, dc = layer._state("dstate", dstate, h.shape)
+        given, dc = layer.checked_state("dstate", dstate, h.shape)
         dh = np.zeros_like(h) if given is None else np.array(given)
         dh[-directions:] += np.stack(np.split(dy, directions, axis=-1))
-        return layer._join(dh, dc)
+        return layer.join_state(dh, dc)
 
     return np.concatenate(list(h[-directions:]), axis=-1), unread
 

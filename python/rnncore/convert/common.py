@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array, read
+from ..compositions.chain import Chain
 from ..files import one_line
 from ..layers.activations import Elementwise, ReLU, Sigmoid, Softmax, Tanh
 from ..layers.embedding import Embedding
 from ..layers.layer_norm import LayerNorm
 from ..layers.linear import Linear
-from ..module import Module, walk
+from ..module import Module, modules
 from ..recurrent.base import Kernels
 from ..recurrent.families import GRU, LSTM, RNN
 from ..recurrent.stack import Layers
@@ -99,13 +100,17 @@ def input_and_output(verify: Verify, random: Callable[[], Array]) -> tuple[Array
     return np.asarray(verify), None
 
 
+def is_batch_first(module: Module) -> bool:
+    """Whether a module's sequences are batch-major."""
+    return any(part.batch_first for part in modules(module))
+
+
 def random_input(
     module: Module, steps: int = 7, batch: int = 3, budget: Budget | None = None
 ) -> Array:
     """Draw an input that the module takes; the budget is asked before."""
     rng = np.random.default_rng(0)
-    batch_first = any(getattr(part, "batch_first", False) for part in walk(module))
-    axes = (batch, steps) if batch_first else (steps, batch)
+    axes = (batch, steps) if is_batch_first(module) else (steps, batch)
     shape, dtype, indices = _input_of(module, axes, batch)
     if budget is not None:
         budget.take("an input", shape, 8)
@@ -118,7 +123,7 @@ def _input_of(
     module: Module, axes: tuple[int, int], batch: int
 ) -> tuple[tuple[int, ...], Any, int]:
     """The shape and dtype of an input, and below which number it is where it is one of indices."""
-    for part in walk(module):
+    for part in modules(module):
         if isinstance(part, Embedding):
             return axes, np.int64, part.num_embeddings
         if isinstance(part, Step):
@@ -235,7 +240,7 @@ def features(layer: Kernels) -> dict[str, Any]:
         ("cell_clip", cell.cell_clip),
         ("gate_clip", cell.gate_clip),
         ("transition_depth", cell.transitions > 1 and cell.transitions),
-        ("zoneout", any(layer._regularisers.zoneout) and layer._regularisers.zoneout),
+        ("zoneout", any(layer.regularisers.zoneout) and layer.regularisers.zoneout),
     ):
         if value:
             found[name] = value
@@ -259,8 +264,6 @@ def refusal(where: str, what: str) -> ValueError:
     return ValueError(f"{where} cannot represent {one_line(what, 240)}")
 
 
-def chain_of(modules: Sequence[Module]) -> Any:
+def chain_of(layers: Sequence[Module]) -> Any:
     """Return the layers one after another; a single one as it is."""
-    from ..compositions.chain import Chain
-
-    return modules[0] if len(modules) == 1 else Chain(*modules)
+    return layers[0] if len(layers) == 1 else Chain(*layers)

@@ -8,18 +8,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import _core
+from .. import compiled
 from ..arrays import Array, as_float, as_shape, check_integer, short
+from ..compiled import Pointwise, core
 from ..module import Module, Pullback, once
 from ..nonlinearities import SIGMOID, Chosen, chosen
 from ..nonlinearities import Activation as Name
+from ..stream.stages import Stage, Stages
 
 
 @lru_cache(256)
-def activation(chosen: Chosen, dtype: np.dtype[Any]) -> _core.ActivationF32:
+def activation(chosen: Chosen, dtype: np.dtype[Any]) -> compiled.Activation:
     """Return the compiled activation; one number has the same bits wherever it stands."""
-    make = _core.ActivationF32 if dtype == np.float32 else _core.ActivationF64
-    return make(*chosen)
+    return core(dtype).Activation(*chosen)
+
+
+@lru_cache(2)
+def softmax(dtype: np.dtype[Any]) -> Pointwise:
+    """Return the compiled softmax along the last axis."""
+    return core(dtype).Softmax()
 
 
 def sigmoid(x: Array) -> Array:
@@ -32,7 +39,7 @@ class Activation(Module):
 
     pointwise = True
 
-    def _kernels(self, dtype: np.dtype[Any]) -> _core.PointwiseF32:
+    def _kernels(self, dtype: np.dtype[Any]) -> Pointwise:
         """Return the compiled function of rows of this dtype."""
         raise NotImplementedError
 
@@ -40,9 +47,9 @@ class Activation(Module):
         """Return dx."""
         raise NotImplementedError
 
-    def stages(self, batch: int, dtype: np.dtype[Any]) -> tuple[None, None, list[Any]]:
-        """What a stream goes through: frames of any width, no state, the compiled layer."""
-        return None, None, [(self._kernels(dtype), None, None, None)]
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
+        """Return the compiled function, for frames of any width."""
+        return Stages(None, None, [Stage(self._kernels(dtype))])
 
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is."""
@@ -76,7 +83,7 @@ class Elementwise(Activation):
         self.activation = activation
         self.chosen = chosen("activation", activation)
 
-    def _kernels(self, dtype: np.dtype[Any]) -> _core.ActivationF32:
+    def _kernels(self, dtype: np.dtype[Any]) -> compiled.Activation:
         return activation(self.chosen, dtype)
 
     def _backward(self, dy: Array, y: Array) -> Array:
@@ -89,9 +96,9 @@ class Identity(Elementwise):
     def __init__(self) -> None:
         super().__init__("identity")
 
-    def stages(self, batch: int, dtype: np.dtype[Any]) -> tuple[None, None, list[Any]]:
-        """What a stream goes through: nothing."""
-        return None, None, []
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
+        """Return nothing to go through."""
+        return Stages(None, None, [])
 
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Return x."""
@@ -119,12 +126,6 @@ class ReLU(Elementwise):
         super().__init__("relu")
 
 
-_SOFTMAX = {
-    np.dtype("float32"): _core.SoftmaxF32(),
-    np.dtype("float64"): _core.SoftmaxF64(),
-}
-
-
 class Softmax(Activation):
     """y = exp(x) / sum(exp(x)) along one axis."""
 
@@ -135,11 +136,11 @@ class Softmax(Activation):
             raise ValueError(f"axis must be one that an array has, got {short(axis)}")
         self.pointwise = self.axis == -1
 
-    def _kernels(self, dtype: np.dtype[Any]) -> _core.PointwiseF32:
-        return _SOFTMAX[dtype]
+    def _kernels(self, dtype: np.dtype[Any]) -> Pointwise:
+        return softmax(dtype)
 
-    def stages(self, batch: int, dtype: np.dtype[Any]) -> tuple[None, None, list[Any]]:
-        """What a stream goes through: frames of any width, no state, the compiled layer."""
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
+        """Return the compiled function, for frames of any width."""
         if not self.pointwise:
             raise TypeError(f"Softmax cannot run as a stream over axis {self.axis}")
         return super().stages(batch, dtype)

@@ -13,8 +13,10 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .. import _core, init
+from .. import init
 from ..arrays import Array, as_array, as_lengths, as_shape, check_choice, check_size, float_dtype
+from ..compiled import Memory as CompiledMemory
+from ..compiled import core
 from ..compositions.composition import run
 from ..compositions.ragged import length_mask, run_rows
 from ..init import Seed
@@ -32,7 +34,7 @@ class Memory(NamedTuple):
     keys: Array  # (S, B, A)
     values: Array  # (S, B, M)
     lengths: Array  # (B,)
-    kernels: _core.MemoryF32
+    kernels: CompiledMemory
 
     def gradients(self) -> MemoryGradients:
         """Zeros, to add to."""
@@ -156,8 +158,7 @@ class Attention(Module):
         if self.key is not None:
             mask = length_mask(own, steps)
             keys, back = run_rows(self.key, record, values, mask)
-        make = _core.MemoryF32 if self.dtype == np.float32 else _core.MemoryF64
-        kernels = make(keys, values, own, self.params.get("v"), self.window or 0)
+        kernels = core(self.dtype).Memory(keys, values, own, self.params.get("v"), self.window or 0)
 
         def pullback(d: MemoryGradients) -> Array:
             return d.values + (d.keys if back is None else back(d.keys))

@@ -47,7 +47,7 @@ def finals(encoder: Module, state: State) -> tuple[Finals, Callable[[Finals], St
             return [], lambda gradients: ()
         raise TypeError(f"a bridge cannot read the state of a {type(encoder).__name__}")
     h, c = state if isinstance(state, tuple) else (state, None)
-    directions = getattr(encoder, "directions", 1)
+    directions = encoder.directions or 1
     hs = _side_by_side(h, directions)
     cs = [None] * len(hs) if c is None else _side_by_side(c, directions)
 
@@ -122,6 +122,9 @@ def _stacked(layers: Sequence[Array | None], like: Array, directions: int) -> Ar
 
 class Bridge(Module):
     """From an encoder's final state to what a decoder begins with; a subclass says how."""
+
+    #: Whether it says how a cell state begins, which the decoder must then have.
+    cell_state: bool = False
 
     def __call__(self, layers: Finals) -> Start:
         """Return the decoder's start."""

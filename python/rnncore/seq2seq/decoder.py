@@ -100,7 +100,7 @@ class Decoder(Module):
         self.dtype, self.input_feeding = rnn.dtype, bool(input_feeding)
         self.context_size = check_size("context_size", context_size) if context_size else 0
         self.joined_size = 0 if attention is None else attention.joined_size(self.input_feeding)
-        if self.joined_size and rnn._regularisers != Regularisers():
+        if self.joined_size and rnn.regularisers != Regularisers():
             raise ValueError("an rnn whose input depends on the step before takes no regularisers")
         self.input_size = rnn.input_size - self.context_size - self.joined_size
         if self.input_size < 1:
@@ -276,7 +276,9 @@ class Decoder(Module):
     def _initial(self, state: State, rows: int) -> State:
         """The rnn's state, with zeros where none is given."""
         rnn = self.rnn
-        h, c = (None, None) if state is None else rnn._state("state", state, self._shape(rows))
+        h, c = (
+            (None, None) if state is None else rnn.checked_state("state", state, self._shape(rows))
+        )
         h = np.zeros(self._shape(rows), self.dtype) if h is None else h
         if not rnn.has_cell_state:
             return h

@@ -44,7 +44,7 @@ class Seq2Seq(Module):
         if bridge is not None and not isinstance(bridge, Bridge):
             raise TypeError(f"bridge must be a Bridge or None, got {type(bridge).__name__}")
         self.has_cell_state = decoder.rnn.has_cell_state
-        if getattr(bridge, "cell_state", False) and not self.has_cell_state:
+        if bridge is not None and bridge.cell_state and not self.has_cell_state:
             raise ValueError("the decoder has no cell state: the bridge needs cell_state=False")
         self.encoder, self.decoder, self.bridge = encoder, decoder, bridge
 

@@ -75,7 +75,7 @@ class Stream:
 
     @state.setter
     def state(self, state: State) -> None:
-        with Wholly(self):
+        with Rollback(self):
             self._write((state,) if self._single and state is not None else state, self.batch)
             if state is not None:
                 self._read()  # a layer that has taken it unseen refuses it now
@@ -96,7 +96,7 @@ class Stream:
             new = np.zeros((*part.shape[:-2], count, part.shape[-1]), part.dtype)
             return np.concatenate((part, new), axis=-2)
 
-        with Wholly(self):
+        with Rollback(self):
             self._write(mapped(longer, self._read()), self.batch + check_count("count", count))
 
     def leave(self, rows: npt.ArrayLike) -> None:
@@ -104,7 +104,7 @@ class Stream:
         left = np.delete(np.arange(self.batch), self._rows(rows))
         if not len(left):
             raise ValueError(f"rows {rows!r} are all that there are: one has to stay")
-        with Wholly(self):
+        with Rollback(self):
             self._write(mapped(lambda part: part[..., left, :], self._read()), len(left))
 
     def snapshot(self) -> dict[str, Array]:
@@ -126,7 +126,7 @@ class Stream:
         if rows.shape != ():
             raise ValueError(f"batch must be one number, got shape {rows.shape}")
         batch = check_count("batch", int(rows))
-        with Wholly(self):
+        with Rollback(self):
             self._put(mapped(lambda _: next(parts), self._parts()), batch)
             self._read()  # a layer that has taken its state unseen refuses it now
 
@@ -223,7 +223,7 @@ class LookAhead(Stream):
         before = x[:0] if self._pending is None else self._pending
         if before.shape[2:] != x.shape[2:]:
             raise ValueError(f"chunk must have {before.shape[2]} features, got {x.shape[2]}")
-        with Wholly(self):
+        with Rollback(self):
             y, self._pending = self._settled(np.concatenate((before, x)), False)
         return y
 
@@ -231,7 +231,7 @@ class LookAhead(Stream):
         if self._finished:
             raise RuntimeError("this stream is finished: reset it, or make another one")
         pending = self._no_frames() if self._pending is None else self._pending
-        with Wholly(self):
+        with Rollback(self):
             y, self._pending = self._settled(pending, True)
         self._finished = True
         return y
@@ -267,8 +267,8 @@ class LookAhead(Stream):
         return partial(vars(self).update, vars(self).copy())  # nothing in it is ever written to
 
 
-class Wholly:
-    """Leaves streams as they were where a change of them fails half way."""
+class Rollback:
+    """Takes streams back to where they stood, if a change of them fails half way."""
 
     def __init__(self, *streams: Stream) -> None:
         self._undo = [stream._undo() for stream in streams]

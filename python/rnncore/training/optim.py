@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array, check_flag, check_number, short
-from ..module import Module, walk
+from ..module import Module, modules
 from ..parameters import copy_into, fitting
 
 BLOCK = 32768
@@ -103,7 +103,7 @@ class Optimiser:
 
         Raises `RuntimeError` where the module has got other parameters in the meantime.
         """
-        held = {id(param) for part in walk(self._module) for param in part._params.values()}
+        held = {id(param) for part in modules(self._module) for param in part._params.values()}
         if held != set(map(id, self._params.values())):
             raise RuntimeError("the module has other parameters by now: make another optimiser")
         rate = self.learning_rate

@@ -20,6 +20,7 @@ from ..common import (
     Report,
     Verify,
     check,
+    is_batch_first,
     output,
     random_input,
     readable,
@@ -28,7 +29,7 @@ from ..common import (
 )
 from .external import array_of
 from .files import Source, attributes_of, constant_of, described, import_onnx, load, name_of
-from .modules import Chained, is_batch_first
+from .modules import Chained
 from .operators import EARLIER, OPERATORS, OUTPUTS
 from .recurrent import Recurrent, product
 from .reference import as_inputs, compare, random_inputs
