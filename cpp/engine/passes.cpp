@@ -80,12 +80,12 @@ Index Passes<T>::parts(Grid grid, bool training) const {
 
 template <class T>
 std::vector<Part> Passes<T>::cut(const ForwardArrays<T>& a, Index parts) const {
-  const Deal deal(a.grid.batch, a.lengths, parts);
+  const Split split(a.grid.batch, a.lengths, parts);
   std::vector<Part> cut;
-  cut.reserve(deal.parts() * directions());
+  cut.reserve(split.parts() * directions());
   for (Index d = 0; d < directions(); ++d)
-    for (Index p = 0; p < deal.parts(); ++p) {
-      cut.emplace_back(d, OwnSchedule(a.grid, a.lengths, d == 1, deal.begin(p), deal.size(p)));
+    for (Index p = 0; p < split.parts(); ++p) {
+      cut.emplace_back(d, OwnSchedule(a.grid, a.lengths, d == 1, split.begin(p), split.size(p)));
     }
   return cut;
 }
@@ -194,7 +194,7 @@ void Passes<T>::step(const ForwardArrays<T>& a, const Snapshot<T>& weights) {
   const Index batch = a.grid.batch;
   std::unique_ptr<Step<T>> step = steps_.take(batch, a.masks);
   if (!step) {
-    const Deal all(batch, nullptr, 1);
+    const Split all(batch, nullptr, 1);
     Part part(0, OwnSchedule(a.grid, nullptr, false, all.begin(0), batch));
     const Forward<T> call = forward_call(a, part, weights);
     step = std::make_unique<Step<T>>(cell_, std::move(part.schedule), call, batch, a.masks);
