@@ -94,7 +94,7 @@ class Composition(Module):
 
     def _enter(self, x: npt.ArrayLike) -> tuple[Array, bool]:
         """Return x as `(T, B, ...)`, and whether it came with a batch axis."""
-        array = self._array("x", x)
+        array = self.as_input("x", x)
         axes = 2 if self.takes_indices else 3
         wanted = "(T, B) or (T,)" if self.takes_indices else "(T, B, features) or (T, features)"
         if array.ndim not in (axes - 1, axes):
@@ -104,7 +104,8 @@ class Composition(Module):
             return self._swap(array), True
         return array[:, None], False
 
-    def _array(self, name: str, x: npt.ArrayLike) -> Array:
+    def as_input(self, name: str, x: npt.ArrayLike) -> Array:
+        """Return x as an array of what the layers take, with whatever axes."""
         if self.takes_indices:
             return as_integers(name, x)
         return as_float(name, x) if self.dtype is None else as_array(name, x, self.dtype)
