@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from . import _core
+from ._core import ActivationF32 as Activation
 from ._core import Hold as Hold
 from ._core import LayerF32 as Layer
 from ._core import LinearF32 as Linear
@@ -20,6 +21,7 @@ from ._core import num_threads as num_threads
 from ._core import set_num_threads as set_num_threads
 
 __all__ = [
+    "Activation",
     "Core",
     "Hold",
     "HoldsCompiled",

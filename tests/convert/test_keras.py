@@ -1,4 +1,4 @@
-"""Keras's weights and saved models, judged by Keras's own outputs."""
+"""Keras's weights and saved models, against Keras's own outputs."""
 
 import json
 import shutil
@@ -55,7 +55,7 @@ class TestWeights:
         y, _ = layer(golden[f"{case}/x"])
         assert_close({"y": y}, {"y": golden[f"{case}/y"]}, 2e-5)
 
-    def test_the_judge_agrees_with_keras_too(self, golden, case):
+    def test_the_reference_agrees_with_keras_too(self, golden, case):
         found = []
         x, y = golden[f"{case}/x"], golden[f"{case}/y"]
         for verify in (True, x, (x, y)):
@@ -63,7 +63,7 @@ class TestWeights:
             from_keras(
                 weights_of(golden, case), dtype="float64" if verify is x else None, **options
             )
-        assert [check.judge for check in found][1:] == [
+        assert [check.reference for check in found][1:] == [
             "the NumPy reference",
             "the outputs given",
         ]
@@ -94,7 +94,7 @@ class TestFiles:
         pair = golden[f"{case}/x"], golden[f"{case}/y"]
         for verify in (pair, True):
             from_keras(GOLDEN / "keras" / name, verify=verify, report=found.append)
-        assert [check.judge for check in found] == ["the outputs given", "the NumPy reference"]
+        assert [check.reference for check in found] == ["the outputs given", "the NumPy reference"]
 
     def test_can_be_trained_on(self, rng, golden, name):
         pytest.importorskip("h5py", reason="h5py reads the arrays of Keras models")

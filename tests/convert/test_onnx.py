@@ -41,7 +41,11 @@ def golden():
 
 @pytest.mark.parametrize(
     ("operators", "count"),
-    [(("rnn", "lstm", "gru"), 18), (("topk", "scatterelements", "reduceprod", "reducemin"), 28)],
+    [
+        (("rnn", "lstm", "gru"), 18),
+        (("topk", "scatterelements", "reduceprod", "reducemin"), 28),
+        (("reducel2",), 9),
+    ],
 )
 def test_the_standards_own_node_tests_pass(operators, count):
     cases = [

@@ -1,4 +1,4 @@
-"""RTNeural's JSON: what is written is read again, and what it says in Keras's letters is judged."""
+"""RTNeural's JSON: what is written is read again, and checked in Keras's letters."""
 
 import json
 
@@ -49,12 +49,12 @@ def outputs(model, x):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_comes_back_and_agrees_with_the_judge(tmp_path, rng, name):
+def test_comes_back_and_agrees_with_the_reference(tmp_path, rng, name):
     path, found = tmp_path / "model.json", []
     model = MODELS[name]()
     to_rtneural(model, path, verify=True, report=found.append)
     again = from_rtneural(path, verify=True, report=found.append)
-    assert [check.judge for check in found] == ["the NumPy reference"] * 2
+    assert [check.reference for check in found] == ["the NumPy reference"] * 2
     x = rng.standard_normal((6, 2, 1 if name == "one_unit" else 2)).astype(np.float32)
     y = outputs(again, x.swapaxes(0, 1) if name == "batch_first" else x)
     y = y.swapaxes(0, 1) if name == "batch_first" else y

@@ -313,8 +313,8 @@ def test_conversions_check_themselves(tmp_path, rng):
     found = []
     for dtype in ("float32", "float64"):
         path = written(tmp_path, LSTM(3, 4, dtype=dtype), verify=True, report=found.append)
-    assert found[1].judge == "our own reader"
-    assert found[0].judge.startswith(("ONNX Runtime", "our own reader"))
+    assert found[1].reference == "our own reader"
+    assert found[0].reference.startswith(("ONNX Runtime", "our own reader"))
     to_onnx(
         GRU(3, 4, batch_first=True),
         path,
@@ -323,7 +323,7 @@ def test_conversions_check_themselves(tmp_path, rng):
     )
     runtime()
     from_onnx(path, verify=True, report=found.append)
-    assert found[-1].judge.startswith("ONNX Runtime")
+    assert found[-1].reference.startswith("ONNX Runtime")
     assert found[-1].difference <= 2e-5 * found[-1].largest
 
 
@@ -332,7 +332,7 @@ def test_given_outputs_are_compared_with(tmp_path, rng):
     x = rng.standard_normal((6, 2, 3)).astype(np.float32)
     y, _ = model(x)
     path = written(tmp_path, model, verify=(x, y), report=found.append)
-    assert [check.judge for check in found] == ["the outputs given"]
+    assert [check.reference for check in found] == ["the outputs given"]
     path.unlink()
     with pytest.raises(ValueError, match="does not agree"):
         to_onnx(model, path, verify=(x, y + 1), report=found.append)
@@ -352,10 +352,10 @@ def test_layers_of_both_layouts_are_refused(tmp_path):
         to_onnx(Chain(GRU(3, 4), GRU(4, 4, batch_first=True)), tmp_path / "model.onnx")
 
 
-def test_without_onnx_runtime_reading_has_no_judge(tmp_path, monkeypatch):
+def test_without_onnx_runtime_reading_has_no_reference(tmp_path, monkeypatch):
     path = written(tmp_path, RNN(2, 3))
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ImportError, match="verify= needs a judge: pip install onnxruntime"):
+    with pytest.raises(ImportError, match="verify= needs a reference: pip install onnxruntime"):
         from_onnx(path, verify=True)
 
 

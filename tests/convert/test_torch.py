@@ -1,4 +1,4 @@
-"""PyTorch's weights: read by name and shape, judged by PyTorch's own outputs; and written."""
+"""PyTorch's weights: read by name and shape, against PyTorch's own outputs; and written."""
 
 from pathlib import Path
 
@@ -68,8 +68,8 @@ class TestGolden:
         found = []
         for verify in (True, x, (x, y)):
             from_torch(state, verify=verify, report=found.append, **OPTIONS.get(case, {}))
-        judges = ["the NumPy reference"] * 2 + ["the outputs given"]
-        assert [check.judge for check in found] == judges
+        references = ["the NumPy reference"] * 2 + ["the outputs given"]
+        assert [check.reference for check in found] == references
         assert all(0 <= check.difference <= 2e-5 * check.largest for check in found)
 
     def test_comes_back_as_it_was(self, golden, case):
@@ -204,5 +204,5 @@ def test_the_report_is_a_sentence(golden, capsys):
     from_torch(case_of(golden, "gru")[0], verify=True)
     said = capsys.readouterr().out
     assert said.startswith("largest difference ")
-    assert said.endswith("judged by the NumPy reference\n")
+    assert said.endswith("compared with the NumPy reference\n")
     assert str(convert.Check("x", 0.5, 2)).startswith("largest difference 0.5, the largest output")

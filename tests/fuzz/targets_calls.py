@@ -240,11 +240,11 @@ def _in_and_out(hostile: Hostile, stream: Any, frame: np.ndarray) -> tuple[Any, 
 
 # Conversions
 
-_JUDGED: list[tuple[Callable[..., Any], Callable[..., Any], str]] = [
+_CHECKED: list[tuple[Callable[..., Any], Callable[..., Any], str]] = [
     (convert.to_rtneural, convert.from_rtneural, "model.json")
 ]
 if find_spec("onnx"):
-    _JUDGED.append((convert.to_onnx, lambda path: convert.from_onnx(path).module(), "model.onnx"))
+    _CHECKED.append((convert.to_onnx, lambda path: convert.from_onnx(path).module(), "model.onnx"))
 
 
 def _conversion(hostile: Hostile) -> None:
@@ -256,7 +256,7 @@ def _conversion(hostile: Hostile) -> None:
             state = hostile.call(convert.to_torch_state_dict, model)
             hostile.call(convert.from_torch, state)
         else:
-            write, read, name = hostile.luck.choice(_JUDGED)
+            write, read, name = hostile.luck.choice(_CHECKED)
             path = f"{folder}/{name}"
             hostile.call(write, model, path, verify=True, report=lambda check: None)
             read(path)

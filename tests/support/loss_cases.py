@@ -1,6 +1,6 @@
 """The losses that are tested, each with and without its options, and what they are given."""
 
-from rnncore.training.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
+from rnncore.training.losses import BinaryCrossEntropy, Huber, MeanSquaredError, SoftmaxCrossEntropy
 
 from tests.golden.make_training_golden import WEIGHT, loss_inputs
 
@@ -11,6 +11,7 @@ KINDS = {
     "binary": lambda **options: BinaryCrossEntropy(**options),
     "positive": lambda **options: BinaryCrossEntropy(pos_weight=WEIGHT, **options),
     "squared": lambda **options: MeanSquaredError(**options),
+    "huber": lambda **options: Huber(0.7, **options),
 }
 
 

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from rnncore.compositions.ragged import length_mask
 from rnncore.training import losses
-from rnncore.training.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
+from rnncore.training.losses import (
+    BinaryCrossEntropy,
+    Huber,
+    MeanSquaredError,
+    SoftmaxCrossEntropy,
+)
 
 from tests.golden.make_training_golden import FILE, LOSSES
 from tests.support.gradients import check_loss
@@ -298,3 +303,25 @@ def test_ragged_batch_is_the_sum_of_its_sequences(kind):
         alone += part
         np.testing.assert_allclose(dx[:length, row], part_pullback(), rtol=1e-14)
     assert value == pytest.approx(alone, rel=1e-14)
+
+
+class TestHuber:
+    def test_is_torchs(self):
+        """Of `torch.nn.HuberLoss(delta=0.5)`, in float64."""
+        x, targets = np.array([-3.0, -0.5, -0.25, 0.0, 0.25, 2.0]), np.zeros(6)
+        value, pullback = Huber(0.5, "sum").vjp(x, targets)
+        assert value == 1.375 + 0.125 + 0.03125 + 0.0 + 0.03125 + 0.875
+        assert pullback().tolist() == [-0.5, -0.5, -0.25, 0.0, 0.25, 0.5]
+
+    def test_is_half_the_squared_error_below_delta(self, rng):
+        x, targets = rng.random((4, 3)), rng.random((4, 3))
+        assert Huber()(x, targets) == pytest.approx(MeanSquaredError()(x, targets) / 2, rel=1e-14)
+
+    @pytest.mark.parametrize("delta", [0, -1.0, np.inf, np.nan])
+    def test_delta_must_be_positive(self, delta):
+        with pytest.raises(ValueError, match="delta"):
+            Huber(delta)
+
+    def test_delta_must_be_a_number(self):
+        with pytest.raises(TypeError, match="delta"):
+            Huber("1")

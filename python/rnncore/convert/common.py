@@ -39,47 +39,47 @@ TOLERANCE = {np.dtype("float32"): 2e-5, np.dtype("float64"): 1e-12}
 
 @dataclass(frozen=True)
 class Check:
-    """How far a converted model's outputs are from those of its judge."""
+    """How far a converted model's outputs are from those of its reference."""
 
-    judge: str
+    reference: str
     difference: float
     largest: float
 
     def __str__(self) -> str:
         return (
             f"largest difference {self.difference:.2g}, the largest output being "
-            f"{self.largest:.2g}; judged by {self.judge}"
+            f"{self.largest:.2g}; compared with {self.reference}"
         )
 
 
-def check(judge: str, got: Iterable[Array], want: Iterable[Array], report: Report) -> None:
+def check(reference: str, got: Iterable[Array], want: Iterable[Array], report: Report) -> None:
     """Report the largest difference; raise `ValueError` if it is beyond the project's bounds."""
     difference = largest = tolerance = 0.0
     for mine, theirs in zip(got, want, strict=True):
         if mine.shape != np.shape(theirs):
-            raise ValueError(f"{judge} gives shape {np.shape(theirs)}, the model {mine.shape}")
+            raise ValueError(f"{reference} gives shape {np.shape(theirs)}, the model {mine.shape}")
         with np.errstate(invalid="ignore"):  # inf - inf
             off = np.abs(mine.astype(np.float64) - theirs).max(initial=0)
         difference = float(max(difference, off) if np.isfinite(off) else np.inf)
         largest = float(max(largest, np.abs(theirs).max(initial=0)))
         tolerance = max(tolerance, TOLERANCE.get(mine.dtype, 0))
-    found = Check(judge, difference, largest)
+    found = Check(reference, difference, largest)
     report(found)
     if not difference <= tolerance * largest:
         raise ValueError(f"the converted model does not agree: {found}")
 
 
 def verify_module(
-    module: Any, verify: Verify, judge: Callable[[Array], Array], report: Report
+    module: Any, verify: Verify, reference: Callable[[Array], Array], report: Report
 ) -> None:
-    """Check a module's y against given outputs, or else against a judge called with float64 x."""
+    """Check a module's y against given outputs, or else those of a reference for float64 x."""
     x, y = input_and_output(verify, lambda: random_input(module))
     mine = output(module, x)
     if y is not None:
         check("the outputs given", [mine], [np.asarray(y)], report)
     else:
         x = x if x.dtype.kind in "iu" else x.astype(np.float64)
-        check("the NumPy reference", [mine], [judge(x)], report)
+        check("the NumPy reference", [mine], [reference(x)], report)
 
 
 def output(module: Any, x: Array) -> Array:

@@ -46,7 +46,7 @@ def from_keras(
     Masking and mask_zero for granted: the caller gives `lengths` in the place of masks.
 
     What concerns training alone (initialisers, dropout inside of layers) is left behind. verify: as
-    `from_torch`; the judge computes in Keras's letters.
+    `from_torch`; the reference computes in Keras's letters.
     """
     if isinstance(source, (str, os.PathLike)):
         with keras_files.readable(source):

@@ -31,12 +31,12 @@ def verify_layers(
 ) -> None:
     """Check a module against its layers in Keras's letters, if that is asked for."""
 
-    def judge(x: Array) -> Array:
+    def reference(x: Array) -> Array:
         y = oracle.run(layers, x if batch_first else x.swapaxes(0, 1))
         return y if batch_first or y.ndim < 3 else y.swapaxes(0, 1)
 
     if verify is not None and verify is not False:
-        common.verify_module(module, verify, judge, report)
+        common.verify_module(module, verify, reference, report)
 
 
 def from_layers(

@@ -199,8 +199,9 @@ class Attention(Module):
     def merge(self, contexts: Array, record: bool = False) -> tuple[Array, Any]:
         """Return tanh(W_c [context; h]) of contexts `(..., M + Q)` with h beside them."""
         sums, back = run(self.combine, record, contexts)
-        y = activation(TANH, self.dtype).forward(sums)
-        return y, lambda dy: back(dy * (1 - y * y))
+        tanh = activation(TANH, self.dtype)
+        y = tanh.forward(sums)
+        return y, lambda dy: back(tanh.backward(y, dy))
 
     def fed_size(self, feeds: bool) -> int:
         """How much wider a step's input is for it: by a context, or by h~ if that is fed back."""
@@ -218,14 +219,15 @@ class Attention(Module):
         if self.position is None or self.centre is None:
             return None, None
         sums, position_back = run_rows(self.position, record, query, mask)
-        inner = activation(TANH, self.dtype).forward(sums)
+        tanh = activation(TANH, self.dtype)
+        inner = tanh.forward(sums)
         sums, centre_back = run_rows(self.centre, record, inner, mask)
         share = activation(SIGMOID, self.dtype).forward(sums[..., 0])
         lengths = (memory.lengths if source is None else memory.lengths[source]).astype(self.dtype)
 
         def pullback(d: Array) -> Array:
             dsums = (d * lengths * share * (1 - share))[..., None]
-            dquery: Array = position_back(centre_back(dsums) * (1 - inner * inner))
+            dquery: Array = position_back(tanh.backward(inner, centre_back(dsums)))
             return dquery
 
         return share * lengths, pullback

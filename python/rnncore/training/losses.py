@@ -292,6 +292,28 @@ class MeanSquaredError(Loss):
         return Terms(error * error, lambda scale: error * (2 * scale))
 
 
+class Huber(Loss):
+    """e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), of e = prediction - target.
+
+    Large errors count linearly, so that outliers do not rule (Huber 1964, "Robust Estimation of a
+    Location Parameter"); torch's `HuberLoss`. Predictions and targets of one shape and dtype; the
+    mask has that shape too, or its leading axes: `(T, B)` for `(T, B, K)`.
+    """
+
+    _x = "predictions"
+
+    def __init__(self, delta: float = 1.0, reduction: str = "mean") -> None:
+        if not 0 < check_number("delta", delta) < math.inf:
+            raise ValueError(f"delta must be positive and finite, got {delta}")
+        super().__init__(reduction)
+        self.delta = float(delta)
+
+    def _terms(self, x: Array, *beside: Array) -> Terms:
+        error = x - beside[0]
+        slope = np.clip(error, -self.delta, self.delta)
+        return Terms(slope * (error - slope / 2), lambda scale: slope * scale)
+
+
 def _as_mask(mask: npt.ArrayLike, dtype: np.dtype[Any]) -> Array:
     """Return booleans, or weights of this dtype."""
     given, _ = read("mask", mask)

@@ -27,8 +27,8 @@ from .. import common
 from ..common import Report, Verify, is_batch_first, refusal
 from .files import import_onnx
 from .graph import Graph
-from .judge import is_installed, judge
 from .reader import OnnxModel
+from .reference import compare, is_installed
 from .weights import write_activations, write_weights
 
 _FEATURES = ("peephole", "coupled", "activations", "gate_clip", "reset_after")
@@ -351,7 +351,7 @@ def _verify(module: Any, proto: Any, x: Array, told: Any, report: Report) -> Non
     if told is not None:
         common.check("the outputs given", model.run(**inputs)[:1], [np.asarray(told)], report)
     elif y.dtype == np.float32 and is_installed():
-        judge(outputs, proto, inputs, report)
+        compare(outputs, proto, inputs, report)
     else:
         common.check("our own reader", outputs, model.run(**inputs), report)
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime as the judge of what we read and write."""
+"""ONNX Runtime as the reference for what we read and write."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .files import Input
 
 
 def is_installed() -> bool:
-    """Whether there is a judge."""
+    """Whether ONNX Runtime can be asked."""
     return find_spec("onnxruntime") is not None
 
 
@@ -40,12 +40,12 @@ def random_inputs(inputs: Mapping[str, Input], budget: Budget) -> tuple[Array, .
     return tuple(drawn)
 
 
-def judge(got: tuple[Array, ...], proto: Any, inputs: dict[str, Array], report: Report) -> None:
+def compare(got: tuple[Array, ...], proto: Any, inputs: dict[str, Array], report: Report) -> None:
     """Compare outputs with those of ONNX Runtime."""
     try:
         import onnxruntime
     except ImportError as error:
-        raise ImportError("verify= needs a judge: pip install onnxruntime") from error
+        raise ImportError("verify= needs a reference: pip install onnxruntime") from error
     try:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
@@ -54,5 +54,5 @@ def judge(got: tuple[Array, ...], proto: Any, inputs: dict[str, Array], report: 
         )
         want = session.run(None, inputs)
     except Exception as error:  # its errors share no base
-        raise ValueError(f"ONNX Runtime cannot judge this model: {error}") from error
+        raise ValueError(f"ONNX Runtime cannot run this model: {error}") from error
     check(f"ONNX Runtime {onnxruntime.__version__}", got, want, report)
