@@ -27,7 +27,7 @@ from ..states import State, put_rows, take_rows, with_batch_axis, without_batch_
 
 
 class Run(NamedTuple):
-    """What became of a sequence: outputs, final state, and the way back if it was recorded."""
+    """What became of a sequence: outputs, final state, and the pullback if it was recorded."""
 
     y: Array
     state: State
@@ -69,7 +69,7 @@ class Composition(Module):
     def vjp(
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
     ) -> tuple[tuple[Array, State], Callable[..., tuple[Any, State]]]:
-        """As a call, with the way back: `((y, state), pullback)`.
+        """As a call, with the pullback: `((y, state), pullback)`.
 
         `pullback(dy, dstate=None) -> (dx, dstate)`, None being zero; y must stay unchanged until it
         has run, and so must x.
