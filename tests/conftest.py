@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rnncore import get_num_threads, set_num_threads
 
-pytest.register_assert_rewrite("cases", "compare", "gradients")
+pytest.register_assert_rewrite("tests.support")
 
 hypothesis.settings.register_profile("rnncore", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("rnncore")

@@ -9,10 +9,11 @@ import time
 import numpy as np
 import pytest
 import rnncore
-from models import MODELS
 from rnncore import Chain, Dropout, Linear, Module, Tanh
 from rnncore.arrays import room_for
 from rnncore.configuration import DEPTH, Builder, describe
+
+from tests.support.models import MODELS
 
 
 def rebuilt(module, *classes):

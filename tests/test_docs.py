@@ -30,14 +30,14 @@ def test_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_api_page_has_every_public_name() -> None:
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    rooms = dict(re.findall(r"automodule:: (\S+)\n   :members:(.*)\n", page))
+    modules = dict(re.findall(r"automodule:: (\S+)\n   :members:(.*)\n", page))
     missing = []
     for name in rnncore.__all__:
         value = getattr(rnncore, name)
         if isinstance(value, ModuleType):
-            listed = value.__name__ in rooms
+            listed = value.__name__ in modules
         else:
-            members = rooms.get(value.__module__)
+            members = modules.get(value.__module__)
             listed = members is not None and (not members or name in members.strip().split(", "))
         if not listed and f" rnncore.{name}\n" not in page:
             missing.append(name)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import run_python
+
+from tests.support.processes import run_python
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("RNNCORE_DATA", ROOT.parent / "shared" / "data"))

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import run_python
+
+from tests.support.processes import run_python
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and forks")
 
@@ -65,6 +66,8 @@ def test_it_finds_nothing_here(part: str) -> None:
     said = run_python(code, timeout=300)
     counts = [line.split() for line in said.splitlines() if " accepted " in line]
     assert len(counts) > 6
-    for name, accepted, _, refused, *_ in counts:
-        assert accepted != "0", f"{name}: nothing is accepted"
-        assert refused != "0", f"{name}: nothing is refused"
+    for name, *numbers in counts:
+        accepted, refused = (int(number.replace(",", "")) for number in numbers[:3:2])
+        if accepted + refused > 200:  # a slow machine tries fewer
+            assert accepted > 0, f"{name}: nothing is accepted"
+            assert refused > 0, f"{name}: nothing is refused"

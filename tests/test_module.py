@@ -7,8 +7,9 @@ import weakref
 
 import numpy as np
 import pytest
-from rnncore.arrays import Arrays, as_array, as_shape, load_into
+from rnncore.arrays import as_array, as_shape
 from rnncore.module import Module, once
+from rnncore.parameters import Arrays, load_into
 
 
 class Leaf(Module):

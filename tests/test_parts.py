@@ -8,7 +8,7 @@ import pytest
 import rnncore
 from rnncore import LSTM, Adam, Chain, Dropout, Linear
 from rnncore.init import set_forget_bias
-from rnncore.module import Module, once, walk
+from rnncore.module import Module, modules, once
 from rnncore.training.checkpoint import generators
 
 
@@ -46,7 +46,7 @@ def test_a_list_of_layers_is_walked():
     net = Net(seed=0)
     assert list(net.params) == [*NAMES, "layers.1.weight", "layers.1.bias"]
     assert net.grads.keys() == net.params.keys()
-    assert [type(part) for part in walk(net)] == [Net, LSTM, Linear]
+    assert [type(part) for part in modules(net)] == [Net, LSTM, Linear]
     set_forget_bias(net, 2.0)
     assert net.layers[0].params["bias_ih_l0"][4] == 2
     assert generators(net)["layers.0.rng"] is net.layers[0].rng

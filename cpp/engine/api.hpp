@@ -265,6 +265,8 @@ struct LayerNorm {
 template <class T>
 struct Pointwise {
   void (*activate)(const Chosen&, const T* x, T* y, Index n);
+  /// dx = dy times the slope where the value is y.
+  void (*activate_backward)(const Chosen&, const T* y, const T* dy, T* dx, Index n);
   void (*softmax)(const T* x, T* y, Index rows, Index width);
   void (*layer_norm)(const LayerNorm<T>&, const T* x, T* y, Index rows);
 };

@@ -182,7 +182,9 @@ constexpr Linear<T> linear = {{1, 1, 0, linear_sizes<T>, linear_pack<T>, linear_
                               linear_backward<T>};
 
 template <class T>
-constexpr Kernels<T> kernels = {
-    sizeof(cells<T>) / sizeof(Cell<T>), cells<T>, linear<T>, {activate<T>, softmax<T>, layer_norm<T>}};
+constexpr Kernels<T> kernels = {sizeof(cells<T>) / sizeof(Cell<T>),
+                                cells<T>,
+                                linear<T>,
+                                {activate<T>, activate_backward<T>, softmax<T>, layer_norm<T>}};
 
 } // namespace rnncore::RNNCORE_LEVEL

@@ -8,9 +8,10 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
-template <class T, class F>
-RNNCORE_INLINE void for_each_vector(const T* x, T* y, Index n, F f) {
-  for (Index i = 0; i < n; i += lanes<T>) store(y + i, f(load(x + i, n - i)), n - i);
+/// y = f(x...), where each x has n numbers.
+template <class T, class F, class... Ts>
+RNNCORE_INLINE void for_each_vector(T* y, Index n, F f, const Ts*... x) {
+  for (Index i = 0; i < n; i += lanes<T>) store(y + i, f(load(x + i, n - i)...), n - i);
 }
 
 /// The frequent ones have loops of their own.
@@ -18,13 +19,30 @@ template <class T>
 void activate(const Chosen& f, const T* x, T* y, Index n) {
   switch (f.kind) {
   case Activation::sigmoid:
-    return for_each_vector(x, y, n, [](Vec<T> v) RNNCORE_HOT { return sigmoid(v); });
+    return for_each_vector(y, n, [](Vec<T> v) RNNCORE_HOT { return sigmoid(v); }, x);
   case Activation::tanh:
-    return for_each_vector(x, y, n, [](Vec<T> v) RNNCORE_HOT { return tanh(v); });
+    return for_each_vector(y, n, [](Vec<T> v) RNNCORE_HOT { return tanh(v); }, x);
   case Activation::relu:
-    return for_each_vector(x, y, n, [](Vec<T> v) RNNCORE_HOT { return Relu::value(v); });
+    return for_each_vector(y, n, [](Vec<T> v) RNNCORE_HOT { return Relu::value(v); }, x);
   default:
-    return for_each_vector(x, y, n, [&](Vec<T> v) RNNCORE_HOT { return value_of(f, v); });
+    return for_each_vector(y, n, [&](Vec<T> v) RNNCORE_HOT { return value_of(f, v); }, x);
+  }
+}
+
+template <class T>
+void activate_backward(const Chosen& f, const T* y, const T* dy, T* dx, Index n) {
+  const auto times_slope = [=](auto slope) RNNCORE_HOT {
+    for_each_vector(dx, n, [&](Vec<T> v, Vec<T> d) RNNCORE_HOT { return d * slope(v); }, y, dy);
+  };
+  switch (f.kind) {
+  case Activation::sigmoid:
+    return times_slope([](Vec<T> v) RNNCORE_HOT { return Sigmoid::slope(v); });
+  case Activation::tanh:
+    return times_slope([](Vec<T> v) RNNCORE_HOT { return Tanh::slope(v); });
+  case Activation::relu:
+    return times_slope([](Vec<T> v) RNNCORE_HOT { return Relu::slope(v); });
+  default:
+    return times_slope([&](Vec<T> v) RNNCORE_HOT { return slope_of(f, v); });
   }
 }
 
@@ -56,7 +74,7 @@ void softmax(const T* x, T* y, Index rows, Index width) {
       store(y + i, e, width - i);
     }
     const Vec<T> total(sum_of(sum));
-    for_each_vector(y, y, width, [=](Vec<T> e) RNNCORE_HOT { return e / total; });
+    for_each_vector(y, width, [=](Vec<T> e) RNNCORE_HOT { return e / total; }, y);
   }
 }
 

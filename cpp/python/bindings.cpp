@@ -55,7 +55,8 @@ void bind_pointwise(py::module_& m, const std::string& suffix) {
       .def("forward", &PointwiseLayer<T>::forward, py::arg("x"), py::arg("out") = py::none());
   py::class_<ActivationLayer<T>, PointwiseLayer<T>>(m, ("Activation" + suffix).c_str())
       .def(py::init<const std::string&, double, double>(), py::arg("name"), py::arg("alpha"),
-           py::arg("beta"));
+           py::arg("beta"))
+      .def("backward", &ActivationLayer<T>::backward, py::arg("y"), py::arg("dy"));
   py::class_<SoftmaxLayer<T>, PointwiseLayer<T>>(m, ("Softmax" + suffix).c_str()).def(py::init<>());
   py::class_<NormLayer<T>, PointwiseLayer<T>>(m, ("Norm" + suffix).c_str())
       .def(py::init<const py::object&, const py::object&, double>(), py::arg("weight"), py::arg("bias"),

@@ -52,6 +52,24 @@ void ActivationLayer<T>::run(Index rows, Index width, const T* x, T* y) const {
 }
 
 template <class T>
+Array<T> ActivationLayer<T>::backward(const py::object& y, const py::object& dy) const {
+  const Array<T> value = contiguous<T>(y), gradient = contiguous<T>(dy);
+  const Index size = value.size();
+  if (gradient.size() != size) throw py::value_error("dy: unexpected shape");
+  Array<T> dx = new_array<T>(value.shape(), value.shape() + value.ndim());
+  T* to = dx.mutable_data();
+  const T *from = value.data(), *d = gradient.data();
+  {
+    const ReleaseGil release(size * 8);
+    in_pieces(size, element_work, 1, [&](Index begin, Index end) {
+      kernels_of<T>().pointwise.activate_backward(chosen_, from + begin, d + begin, to + begin,
+                                                  end - begin);
+    });
+  }
+  return dx;
+}
+
+template <class T>
 void SoftmaxLayer<T>::run(Index rows, Index width, const T* x, T* y) const {
   const FlushDenormals flush;
   kernels_of<T>().pointwise.softmax(x, y, rows, width);

@@ -33,6 +33,8 @@ public:
       : chosen_(chosen(name, alpha, beta)) {}
 
   void run(Index rows, Index width, const T* x, T* y) const override;
+  /// dx from the gradient dy of y, which is what `forward` returned.
+  Array<T> backward(const py::object& y, const py::object& dy) const;
 
 private:
   const Chosen chosen_;

@@ -8,6 +8,7 @@ from .compositions.deep import DeepRNN as DeepRNN
 from .compositions.latency import LatencyControlled as LatencyControlled
 from .compositions.lookahead import RowConvolution as RowConvolution
 from .compositions.lookahead import Windowed as Windowed
+from .compositions.ragged import length_mask as length_mask
 from .compositions.readout import Readout as Readout
 from .layers.activations import Elementwise as Elementwise
 from .layers.activations import Identity as Identity
@@ -55,7 +56,6 @@ from .training import schedules as schedules
 from .training.losses import BinaryCrossEntropy as BinaryCrossEntropy
 from .training.losses import MeanSquaredError as MeanSquaredError
 from .training.losses import SoftmaxCrossEntropy as SoftmaxCrossEntropy
-from .training.losses import length_mask as length_mask
 from .training.optim import SGD as SGD
 from .training.optim import Adagrad as Adagrad
 from .training.optim import Adam as Adam

@@ -11,8 +11,12 @@ import numpy.typing as npt
 
 from .arrays import Array, as_held, as_integers, check_number, check_size, read
 from .compositions.composition import agreed
+from .compositions.ragged import length_mask
 from .module import Module
-from .training.losses import length_mask
+from .training.losses import Loss, Objective
+
+#: The fields of a batch that only its loss can take.
+_FOR_THE_LOSS = ("mask", "target_lengths", "weights")
 
 
 class Batch(NamedTuple):
@@ -22,6 +26,9 @@ class Batch(NamedTuple):
     targets are per step and there is no mask, the lengths are it: padding does not count. `carry`
     starts from the state in which the previous batch ended, with gradients cut there: truncated
     back-propagation through time.
+
+    A loss may take other fields than the mask: see `Objective.takes`. `target_lengths` (B,) and
+    `weights` (B,), how much each sequence counts, are for those that do.
     """
 
     inputs: Any
@@ -29,6 +36,8 @@ class Batch(NamedTuple):
     lengths: Array | None = None
     mask: Array | None = None
     carry: bool = False
+    target_lengths: Array | None = None
+    weights: Array | None = None
 
     @property
     def counted(self) -> float:
@@ -46,6 +55,26 @@ class Batch(NamedTuple):
         batch_first = bool(agreed("batch_first", {"model": model}))
         steps = axes[1] if batch_first else axes[0]
         return self._replace(mask=length_mask(self.lengths, steps, batch_first))
+
+    def for_loss(self, loss: Objective, y: Array, model: Module) -> tuple[Any, ...]:
+        """Return the arguments of a loss behind the outputs y of a model: targets, what it takes.
+
+        Raises `ValueError` if the loss takes what no batch has, or not what is for it alone.
+        """
+        takes = getattr(loss, "takes", Loss.takes)  # any object with a loss's methods serves
+        kind = type(loss).__name__
+        for name in takes:
+            if name not in self._fields:
+                raise ValueError(
+                    f"{kind} takes {name!r}, but a batch has {', '.join(self._fields)}"
+                )
+        for name in _FOR_THE_LOSS:
+            if name not in takes and getattr(self, name) is not None:
+                raise ValueError(
+                    f"a batch has {name}, but {kind} takes {', '.join(takes) or 'nothing'}"
+                )
+        batch = self.masked(y, model) if "mask" in takes else self
+        return (batch.targets, *(getattr(batch, name) for name in takes))
 
 
 #: A batch, or a plain tuple of its first fields.

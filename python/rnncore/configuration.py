@@ -26,7 +26,7 @@ from .arrays import take_places
 #: How deep objects and lists may lie in one another.
 DEPTH = 100
 _NOT_STORED = ("seed", "init")
-#: This library's own classes by name; and rooms with some that are not public.
+#: This library's own classes by name; and modules with some that are not public.
 _CLASSES: dict[str, type[Configured]] = {}
 _LATE = ("text",)
 
@@ -207,10 +207,10 @@ class Builder:
 
 
 def _enter(name: str) -> None:
-    """Import the room of this library that a class may be in."""
+    """Import the module of this library that a class may be in."""
     package = importlib.import_module(__package__)
     if name in package.__all__:
         getattr(package, name)
     else:
-        for room in _LATE:
-            importlib.import_module(f".{room}", __package__)
+        for module in _LATE:
+            importlib.import_module(f".{module}", __package__)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, short, take_room
-from .module import Module, walk
+from .module import Module, modules
 
 Shape: TypeAlias = tuple[int, ...]
 #: What `numpy.random.default_rng` takes.
@@ -89,7 +89,7 @@ def orthogonal(
 def _block_shape(shape: Shape, blocks: int) -> tuple[int, int]:
     if len(shape) != 2 or blocks < 1 or shape[0] % blocks:
         raise ValueError(f"shape must be {blocks} matrices stacked along the rows, got {shape}")
-    return shape[0] // blocks, shape[1]
+    return int(shape[0] // blocks), int(shape[1])  # sums of Python's numbers do not wrap
 
 
 def _random_orthogonal(rng: np.random.Generator, rows: int, columns: int) -> Array:
@@ -165,7 +165,7 @@ def set_forget_bias(lstm: Module, value: float = 1.0) -> None:
     """
     if not isinstance(lstm, Module):
         raise TypeError(f"lstm must be a Module, got {type(lstm).__name__}")
-    biases = [slot for module in walk(lstm) for slot in _forget_biases(module)]
+    biases = [slot for module in modules(lstm) for slot in _forget_biases(module)]
     if not biases:
         raise ValueError("set_forget_bias needs an LSTM with biases and a forget gate")
     for bias, share in biases:

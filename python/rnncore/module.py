@@ -14,18 +14,20 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from itertools import takewhile
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from . import _core
-from .arrays import Array, Arrays, load_arrays, load_into, room_for, save_arrays
+from .arrays import Array, load_arrays, room_for, save_arrays
+from .compiled import info
 from .configuration import Builder, Configured, describe, is_own
 from .files import reading
-
-if TYPE_CHECKING:
-    from .stream.base import Stream
+from .parameters import Arrays, load_into
+from .stream.base import Stream
+from .stream.chained import stream_of
+from .stream.stages import Stages
 
 #: From the gradients of what a call returned to those of what it was given.
 Pullback: TypeAlias = Callable[..., Any]
@@ -58,6 +60,18 @@ class Module(Configured):
     recurrent: bool = False
     #: Whether each row, a vector along the last axis or an index, is seen by itself.
     pointwise: bool = False
+    #: Whether sequences are `(B, T, ...)` and not `(T, B, ...)`; None where it takes both.
+    batch_first: Any = None
+    #: The `numpy.dtype` it computes in; None where it is that of what it is given.
+    dtype: Any = None
+    #: In how many directions a recurrent layer reads sequences; 0 where it does not say.
+    directions: int = 0
+    #: Whether it reads them in both.
+    bidirectional: bool = False
+    #: Whether outputs depend on later frames.
+    looks_ahead: bool = False
+    #: Whether x holds indices, and no features.
+    takes_indices: bool = False
 
     #: Attributes in which no parts are looked for.
     _no_parts: frozenset[str] = frozenset(("_given", "_params", "_grads"))
@@ -86,9 +100,27 @@ class Module(Configured):
 
         Raises `TypeError` or `ValueError` where outputs depend on all later frames.
         """
-        from .stream.compiled import stream_of
-
         return stream_of(self, batch)
+
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
+        """Return the compiled layers that a stream of `batch` rows goes through, and their state.
+
+        dtype: that of frames, where the module has none. Raises `TypeError` or `ValueError` where
+        outputs depend on later frames. A class that says nothing here is called frame by frame, if
+        it is `pointwise`.
+        """
+        raise TypeError(f"{type(self).__name__} does not say what a stream goes through")
+
+    def compiles(self) -> bool:
+        """Return whether `stages` says what a call does; not where a subclass calls otherwise."""
+        names = ("stages", "stream", "__call__")
+        classes = takewhile(lambda cls: cls is not Module, type(self).__mro__)
+        found = (name for cls in classes for name in names if name in vars(cls))
+        return next(found, "") == "stages" and all(part.compiles() for _, part in self.children())
+
+    def dtypes(self) -> set[np.dtype[Any]]:
+        """Return in what it and its parts compute, as far as they have a dtype of their own."""
+        return {part.dtype for part in modules(self) if part.dtype is not None}
 
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is where x is so wide, None where that is not known.
@@ -164,7 +196,7 @@ class Module(Configured):
         """
         if metadata and KEY in metadata:
             raise ValueError(f"metadata must not have an entry {KEY!r}: the module's own is there")
-        own = {"version": _core.info()["version"], "module": describe(self)}
+        own = {"version": info()["version"], "module": describe(self)}
         save_arrays(path, self.params, {**(metadata or {}), KEY: own})
 
     def load(self, path: str | os.PathLike[str]) -> None:
@@ -252,7 +284,7 @@ def check_width(width: int | None, wanted: int) -> None:
         raise ValueError(f"one gives {gives}, the next takes {takes if wanted == 0 else wanted}")
 
 
-def walk(module: Module) -> Iterator[Module]:
+def modules(module: Module) -> Iterator[Module]:
     """Yield a module and all its parts."""
     return (part for _, part in named_modules(module))
 
@@ -272,7 +304,7 @@ def load(
     own = metadata.get(KEY)
     if not isinstance(own, dict) or "module" not in own:
         raise ValueError(f"{os.fspath(path)} describes no module: its class is not known")
-    version, mine = own.get("version"), _core.info()["version"]
+    version, mine = own.get("version"), info()["version"]
     hint = "" if version == mine else f" (written by version {version!r:.20}, this is {mine})"
     with reading(path, hint=hint):
         with room_for(sum(array.size for array in arrays.values()), len(arrays)):

@@ -9,7 +9,7 @@ for rnncore as well.
 
 from __future__ import annotations
 
-from . import _core
+from . import compiled
 from .arrays import check_size
 
 __all__ = ["get_num_threads", "set_num_threads"]
@@ -17,7 +17,7 @@ __all__ = ["get_num_threads", "set_num_threads"]
 
 def get_num_threads() -> int:
     """Return the most threads that one call uses, the calling one among them."""
-    return _core.num_threads()
+    return compiled.num_threads()
 
 
 def set_num_threads(n: int) -> None:
@@ -26,7 +26,7 @@ def set_num_threads(n: int) -> None:
     Small calls use fewer. Raises `ValueError` if n is below 1 and `TypeError` if it is not a whole
     number.
     """
-    _core.set_num_threads(check_size("n", n))
+    compiled.set_num_threads(check_size("n", n))
 
 
 def _register() -> None:
@@ -48,7 +48,7 @@ def _register() -> None:
             self.dynlib.rnncore_set_num_threads(num_threads)
 
         def get_version(self) -> str:
-            return str(_core.info()["version"])
+            return str(compiled.info()["version"])
 
     register(Controller)
 

@@ -1,17 +1,19 @@
-// The kernels without Python: the plain cells in both precisions, forward and back, against a plain loop.
+// The core without Python: the plain cells in both precisions, forward and back, against a plain loop;
+// whatever else the table of kernels offers; schedules.
 //
-//   cmake -S . -B build/smoke -DRNNCORE_SMOKE=ON && cmake --build build/smoke && build/smoke/smoke
-//
-// For processors that are only emulated, and for sanitizers.
+//   cmake -S . -B build/cpp -DRNNCORE_MODULE=OFF -DRNNCORE_TESTS=ON
+//   cmake --build build/cpp && ctest --test-dir build/cpp
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "check.hpp"
 #include "engine/dispatch.hpp"
 #include "engine/passes.hpp"
 #include "engine/threads.hpp"
@@ -19,14 +21,16 @@
 using namespace rnncore;
 using Numbers = std::vector<double>;
 
+namespace rnncore {
+
+void test_schedule();
+
+} // namespace rnncore
+
 namespace {
 
-int faults = 0;
-
 void check(bool right, const std::string& what, double error = 0) {
-  if (right) return;
-  std::printf("wrong: %s (%.3g)\n", what.c_str(), error);
-  ++faults;
+  CHECK(right, "%s (%.3g)", what.c_str(), error);
 }
 
 struct Problem {
@@ -389,7 +393,14 @@ void run_activations(T tolerance) {
 } // namespace
 
 int main() {
+  try {
+    kernels();
+  } catch (const std::runtime_error& error) { // not for this processor
+    std::printf("%s\n", error.what());
+    return skipped;
+  }
   start_threads();
+  test_schedule();
   int problems = 0;
   for (const std::string cell : {"rnn_tanh", "rnn_relu", "lstm", "gru", "gru_reset_before"})
     for (const Index directions : {1, 2})

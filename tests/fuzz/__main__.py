@@ -31,7 +31,6 @@ from typing import TextIO
 
 # One thread of the BLAS: its arenas are no part of what an input takes. And forks are simple.
 os.environ.update(OPENBLAS_NUM_THREADS="1", RNNCORE_NUM_THREADS="2", MALLOC_ARENA_MAX="1")
-sys.path.insert(0, str(Path(__file__).parents[1]))  # models and streams, which the tests share
 
 import numpy as np
 

@@ -32,7 +32,7 @@ class Target:
     suffix: str = ""
     #: How often it is tried, beside the others.
     share: float = 1.0
-    seconds: float = 10.0
+    seconds: float = 20.0
     #: The memory that an input may take: these bytes, and so many for each byte of its file.
     memory: int = 64 * MEGABYTE
     memory_per_byte: int = 100

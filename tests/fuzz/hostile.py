@@ -24,13 +24,13 @@ class AskedForMuch(Exception):
 
 
 def ask_for_much() -> None:
-    """Let the call run for a second of the processor's time, and no longer."""
+    """Let the call run for a fifth of a second of the processor's time, and no longer."""
 
     def stop(*_: object) -> None:
         raise AskedForMuch
 
     signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, 1)
+    signal.setitimer(signal.ITIMER_PROF, 0.2)
 
 
 #: What one input does: calls, through `Hostile.call` above all.
@@ -85,7 +85,8 @@ class Hostile:
                 parts.insert(0, self.value())
             return parts
         if type(value) is dict:
-            return {key: self.twisted(part, rate) for key, part in value.items()}
+            # Without a seed there is nothing to compare.
+            return {k: v if k == "seed" else self.twisted(v, rate) for k, v in value.items()}
         scalar = value is None or isinstance(value, (str, int, float))
         return self.value() if scalar and self.luck.random() < rate else value
 
@@ -134,7 +135,7 @@ class Hostile:
             ):  # of all sizes, without a byte of memory; none is quick to run
                 shape = list(array.shape)
                 sizes = (
-                    (1 << 29, 1 << 31, 1 << 40) if array.dtype.kind == "f" else (1 << 20, 1 << 24)
+                    (1 << 29, 1 << 31, 1 << 40) if array.dtype.kind == "f" else (1 << 18, 1 << 20)
                 )
                 shape[axis] = self.luck.choice(sizes)  # integers are looked at, each of them
                 if array.size and math.prod(shape) < 1 << 58:

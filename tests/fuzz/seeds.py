@@ -13,11 +13,12 @@ from unittest.mock import patch
 
 import numpy as np
 import rnncore
-from models import MODELS
 from rnncore import Chain, Linear, Module, convert, text
 from rnncore.arrays import save_arrays
 from rnncore.training.trainer import Batch, Trainer
 from safetensors.numpy import save_file
+
+from tests.support.models import MODELS
 
 _GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import rnncore
-import streams
 from rnncore import Module, convert
 from rnncore.configuration import Builder, describe
+
+from tests.support import streams
 
 from . import targets_functions as functions
 from .child import MEGABYTE, Target
@@ -183,6 +184,8 @@ def _stream(hostile: Hostile) -> None:
     x = streams.frames(module, 6, 3, seed=1)
     stream = hostile.call(module.stream, 3)
     hostile.results.clear()
+    if stream.batch > 100:  # streams without a state take any number of rows
+        return
     kept = stream.snapshot()
     for _ in range(luck.randint(1, 8)):
         batch = np.arange(stream.batch) % 3
@@ -237,11 +240,11 @@ def _in_and_out(hostile: Hostile, stream: Any, frame: np.ndarray) -> tuple[Any, 
 
 # Conversions
 
-_JUDGED: list[tuple[Callable[..., Any], Callable[..., Any], str]] = [
+_CHECKED: list[tuple[Callable[..., Any], Callable[..., Any], str]] = [
     (convert.to_rtneural, convert.from_rtneural, "model.json")
 ]
 if find_spec("onnx"):
-    _JUDGED.append((convert.to_onnx, lambda path: convert.from_onnx(path).module(), "model.onnx"))
+    _CHECKED.append((convert.to_onnx, lambda path: convert.from_onnx(path).module(), "model.onnx"))
 
 
 def _conversion(hostile: Hostile) -> None:
@@ -253,7 +256,7 @@ def _conversion(hostile: Hostile) -> None:
             state = hostile.call(convert.to_torch_state_dict, model)
             hostile.call(convert.from_torch, state)
         else:
-            write, read, name = hostile.luck.choice(_JUDGED)
+            write, read, name = hostile.luck.choice(_CHECKED)
             path = f"{folder}/{name}"
             hostile.call(write, model, path, verify=True, report=lambda check: None)
             read(path)

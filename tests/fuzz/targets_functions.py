@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import rnncore
-import seq2seq_models
 from rnncore import batches, init, text
 from rnncore.seq2seq import search
 from rnncore.training import losses, optim, schedules
 from rnncore.training.trainer import Trainer, evaluate
 from rnncore.trees import brackets
 from rnncore.trees.order import Order, grid
+
+from tests.support import seq2seq_models
 
 from .hostile import Hostile, Program
 from .seeds import redraw

@@ -1,7 +1,7 @@
-"""Make `torch.npz`, the answers that PyTorch gives to the golden cases of `tests/cases.py`.
+"""Make `torch.npz`, the answers that PyTorch gives to the golden cases of `tests/support/cases.py`.
 
     pip install torch==2.13.0 numpy pytest
-    PYTHONPATH=python:tests python tests/golden/make_golden.py
+    PYTHONPATH=python python -m tests.golden.make_golden
 
 The file holds one record for each case under its id, with a field for every array: `inputs.x`,
 `upstream.y`, `outputs.y`, `gradients.weight_ih_l0` and so on; and beside them `torch_version` and
@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from cases import GOLDEN, Array, Case, Named, Numbers, named_state
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from tests.support.cases import GOLDEN, Array, Case, Named, Numbers, named_state
 
 TORCH_VERSION = "2.13.0"
 SEED = 20141024

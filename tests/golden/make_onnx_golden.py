@@ -1,7 +1,7 @@
-"""Make `onnxruntime.npz`: what ONNX Runtime computes for the nodes of `tests/onnx_graphs.py`.
+"""Make `onnxruntime.npz`: what ONNX Runtime computes for the nodes of `support/onnx_graphs.py`.
 
     pip install onnx onnxruntime==1.32.0 numpy pytest
-    PYTHONPATH=tests python tests/golden/make_onnx_golden.py
+    python -m tests.golden.make_onnx_golden
 
 The outputs of a case are `CASE/0`, `CASE/1`, ...; its inputs are drawn as `tests/conftest.py` does.
 """
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from onnx_graphs import CASES, arguments, recurrent, run_by_runtime
+
+from tests.support.onnx_graphs import CASES, arguments, recurrent, run_by_runtime
 
 VERSION = "1.32.0"
 FILE = Path(__file__).with_name("onnxruntime.npz")

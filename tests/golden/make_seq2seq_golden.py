@@ -1,7 +1,7 @@
 """Make `seq2seq.npz`, what PyTorch's automatic differentiation makes of models with attention.
 
     pip install torch==2.13.0 numpy pytest
-    PYTHONPATH=python:tests python tests/golden/make_seq2seq_golden.py
+    PYTHONPATH=python python -m tests.golden.make_seq2seq_golden
 
 The file holds for each model of `GOLDEN` its parameters, logits and gradients under dotted names,
 `bahdanau.params.decoder.head.weight` and so on, and what it was given: `source`, `target`,
@@ -15,11 +15,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from rnncore.training.losses import length_mask
-from seq2seq_models import MODELS, SOURCE_LENGTHS, TARGET_LENGTHS, B, E, H, T, V, awake, tokens
+from rnncore.compositions.ragged import length_mask
 from torch.func import functional_call
 from torch.nn.functional import embedding, linear
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from tests.support.seq2seq_models import (
+    MODELS,
+    SOURCE_LENGTHS,
+    TARGET_LENGTHS,
+    B,
+    E,
+    H,
+    T,
+    V,
+    awake,
+    tokens,
+)
 
 TORCH_VERSION = "2.13.0"
 FILE = Path(__file__).with_name("seq2seq.npz")

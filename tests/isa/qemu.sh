@@ -25,7 +25,7 @@ emulate() { # processor, the level it must get, one that it must refuse
     echo "$1 accepts RNNCORE_ISA=$3" && return 1
   fi
   as "$1" -m pytest -qq -x -p no:cacheprovider -k "$core" \
-    tests/test_recurrent.py tests/test_activations.py
+    tests/recurrent/test_recurrent.py tests/layers/test_activations.py
 }
 
 if command -v qemu-x86_64-static >/dev/null; then

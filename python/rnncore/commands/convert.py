@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lengths", action="store_true", help="of Keras: lengths stand in the place of masks"
     )
     parser.add_argument(
-        "--verify", action="store_true", help="compare with a judge on random input, both ways"
+        "--verify", action="store_true", help="compare with a reference on random input, both ways"
     )
 
 

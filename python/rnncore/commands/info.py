@@ -7,7 +7,7 @@ import platform
 
 import numpy as np
 
-from .. import _core
+from .. import compiled
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print one `name: value` per line."""
     facts = {
-        **_core.info(),
-        "threads": _core.num_threads(),
+        **compiled.info(),
+        "threads": compiled.num_threads(),
         "python": f"{platform.python_version()} ({platform.python_implementation()})",
         "numpy": f"{np.__version__} ({_blas()})",
         "machine": f"{platform.machine()}, {platform.system()}",

@@ -121,7 +121,7 @@ def _side_by_side(ids: Array) -> list[Batch]:
 
 
 def steps_within(seconds: float, text: str, recipe: Recipe) -> int:
-    """Return how many updates fit into so much time here, judging by a few on a trial model."""
+    """Return how many updates fit into so much time here, measured by a few on a trial model."""
     trainer = prepare(text, replace(recipe, steps=8)).trainer
     fastest = min(repeat(trainer.update, number=1, repeat=8))
     return max(1, int(0.8 * seconds / fastest))  # a fifth is for slower ones and validations

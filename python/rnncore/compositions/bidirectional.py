@@ -9,7 +9,9 @@ import numpy as np
 
 from ..arrays import Array, check_choice
 from ..module import Module, width_through
-from .composition import Composition, Part, Run, Tree, add, from_end, split_state
+from ..states import State, add, split_state
+from .composition import Composition, Part, Run
+from .ragged import from_end
 
 MERGES = ("concat", "sum", "mean", "mul")
 _ENTRIES = "(forward, backward)"
@@ -32,7 +34,7 @@ class Reversed(Composition):
         """Return how wide y is."""
         return width_through([("layer", self.layer)], width)
 
-    def _run(self, x: Array, state: Tree, lengths: Array | None, record: bool) -> Run:
+    def _run(self, x: Array, state: State, lengths: Array | None, record: bool) -> Run:
         return from_end(lambda turned: self.part.run(turned, state, lengths, record), x, lengths)
 
 
@@ -63,7 +65,7 @@ class Bidirectional(Composition):
         parts = (("forward", self.forward), ("backward", self.backward))
         return merged_width(self.merge, *(width_through([part], width) for part in parts))
 
-    def _run(self, x: Array, state: Tree, lengths: Array | None, record: bool) -> Run:
+    def _run(self, x: Array, state: State, lengths: Array | None, record: bool) -> Run:
         first = split_state("state", state, _ENTRIES, 2)
         ahead = self.parts[0].run(x, first[0], lengths, record)
         back = from_end(
@@ -71,7 +73,7 @@ class Bidirectional(Composition):
         )
         y, unmerge = merged(self.merge, ahead.y, back.y)
 
-        def pullback(dy: Array, dstate: Tree) -> tuple[Any, Tree]:
+        def pullback(dy: Array, dstate: State) -> tuple[Any, State]:
             dlast = split_state("dstate", dstate, _ENTRIES, 2)
             d_ahead, d_back = unmerge(dy)
             dx, dahead = ahead.pullback(d_ahead, dlast[0])

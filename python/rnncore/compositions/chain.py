@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from ..module import Module, once, width_through
 from ..stream.base import Stream
-from ..stream.compiled import chained, stages_of
+from ..stream.chained import chained
+from ..stream.stages import Stages, stages_of
 from .composition import agreed
 
 Pullback: TypeAlias = Callable[..., Any]
@@ -29,6 +32,7 @@ class Chain(Module):
         super().__init__()
         self.layers = layers
         self.recurrent = any(layer.recurrent for layer in layers)
+        self.takes_indices = any(layer.takes_indices for layer in layers)
         named = {f"layer {at}": layer for at, layer in enumerate(layers)}
         agreed("batch_first", named)
         width_through(named.items())
@@ -45,12 +49,13 @@ class Chain(Module):
         """Return a stream; neighbours that the compiled core has run as one."""
         if type(self).__call__ is not Chain.__call__:
             return super().stream(batch)
-        return chained(self.layers, batch)
+        named = {str(at): layer for at, layer in enumerate(self.layers)}
+        return chained(self.layers, batch, bool(agreed("batch_first", named)))
 
-    def stages(self, batch: int, dtype: Any) -> tuple[int | None, Any, list[Any]]:
-        """What a stream goes through, if all layers say it."""
-        width, states, stages = stages_of(self.layers, batch, dtype)
-        return width, states if self.recurrent else None, stages
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
+        """Return the compiled layers of all members."""
+        found = stages_of(self.layers, batch, dtype)
+        return found if self.recurrent else found._replace(state=None)
 
     def __len__(self) -> int:
         return len(self.layers)

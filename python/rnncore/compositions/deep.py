@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +25,12 @@ from ..layers.dropout import Dropout
 from ..layers.linear import Linear
 from ..module import Module, check_width, once
 from ..nonlinearities import Activation, chosen
-from ..recurrent.base import State
 from ..recurrent.families import GRU, LSTM, MGU, RNN, IndRNN, MinGRU, MinLSTM
 from ..recurrent.stack import Pullback
-from ..training.losses import length_mask
+from ..states import State
+from ..stream.stages import Stack, Stage, Stages
 from .chain import Chain
+from .ragged import length_mask
 
 #: What `cell` may be named.
 CELLS: dict[str, Callable[..., Any]] = {
@@ -56,6 +58,49 @@ def feed_forward(
         layers += [Linear(inputs, outputs, dtype=dtype, seed=rng), Elementwise(phi)]
         layers += [Dropout(dropout, seed=rng)] if dropout else []
     return Chain(*layers)
+
+
+def _side_by_side(*parts: Array) -> Array:
+    return np.concatenate(parts, axis=-1)
+
+
+class Wiring(NamedTuple):
+    """What layers on layers read and hand on beyond the outputs of the one below.
+
+    residual: each but the first adds its input to its output; skip: each sees the first one's input
+    as well, and the outputs of all go on.
+    """
+
+    residual: bool
+    skip: bool
+
+    def through(
+        self,
+        count: int,
+        layer: Callable[[int, Any], Any],
+        x: Any,
+        between: Callable[[Any], Any] | None = None,
+        add: Callable[[Any, Any], Any] = operator.add,
+        join: Callable[..., Any] = _side_by_side,
+    ) -> Any:
+        """Return what goes on of x through `layer(n, what it reads)` for n in 0..count-1.
+
+        between: applied to what passes from layer to layer; add, join: of two outputs, of several.
+        """
+        y, outputs = x, []
+        for n in range(count):
+            y = between(y) if n and between else y
+            h = layer(n, join(y, x) if n and self.skip else y)
+            y = add(h, y) if n and self.residual else h
+            outputs.append(y)
+        return join(*outputs) if self.skip else y
+
+
+def _on_state(stage: Stage | Stack, state: State) -> Stage:
+    """A layer's stage on its part of the state of all, one row."""
+    assert isinstance(stage, Stage)
+    h, c = state if isinstance(state, tuple) else (state, None)
+    return stage._replace(h=h[0], c=None if c is None else c[0])
 
 
 class DeepRNN(Module):
@@ -106,6 +151,7 @@ class DeepRNN(Module):
         self.num_layers = check_size("num_layers", num_layers)
         self.batch_first = check_flag("batch_first", batch_first)
         self.residual, self.skip = check_flag("residual", residual), check_flag("skip", skip)
+        self.wiring = Wiring(self.residual, self.skip)
         depths = check_size("input_depth", input_depth), check_size("output_depth", output_depth)
         rng = np.random.default_rng(seed)
         wide = hidden_size if width is None else check_size("width", width)
@@ -153,56 +199,64 @@ class DeepRNN(Module):
         check_width(width, self.input_size)
         return self.output_size
 
-    def stages(self, batch: int, dtype: Any) -> tuple[int, State, list[Any]]:
-        """What a stream goes through: the width of its frames, a zero state, layers on it."""
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
+        """Return the compiled layers, and the zero state that they work on."""
         parts = [layer.stages(batch, dtype) for layer in self.layers]
-        state = self._joined([own for _, own, _ in parts])
-        layers = [stage for _, _, stages in parts for stage in stages]
+        state = self._joined([part.state for part in parts])
+        layers = [stage for part in parts for stage in part.stages]
         if len(parts) > 1:  # each has one, which works on its part of the state of all
-            for n, own in enumerate(self._split(state)):
-                h, c = own if isinstance(own, tuple) else (own, None)
-                layers[n] = (layers[n][0], h[0], None if c is None else c[0], layers[n][3])
+            layers = list(map(_on_state, layers, self._split(state)))
         if self.residual or self.skip:
-            layers = [(layers, self.residual, self.skip, None)]
-        first, last = (net.stages(batch, dtype)[2] for net in (self.input, self.output))
-        return self.input_size, state, [*first, *layers, *last]
+            layers = [Stack(layers, *self.wiring)]
+        first, last = (net.stages(batch, dtype).stages for net in (self.input, self.output))
+        return Stages(self.input_size, state, [*first, *layers, *last])
 
     def __call__(
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
     ) -> tuple[Array, State]:
         """Run over whole sequences, as a recurrent layer does; nothing is recorded."""
         x, mask = self._masked(x, lengths)
-        seen = y = self.input(x)
-        outputs, finals = [], []
-        for n, (layer, before) in enumerate(zip(self.layers, self._split(state), strict=True)):
-            h, final = layer(self._inputs(n, y, seen), before, lengths=lengths)
-            y = h + y if n and self.residual else h
-            outputs.append(y)
+        finals: list[State] = []
+
+        def layer(n: int, x: Array) -> Array:
+            y: Array
+            y, final = self.layers[n](x, before[n], lengths=lengths)
             finals.append(final)
-        y = np.concatenate(outputs, axis=-1) if self.skip else y
-        return self._visible(self.output(y), mask), self._joined(finals)
+            return y
+
+        x, before = self.input(x), self._split(state)
+        y = self.output(self.wiring.through(len(self.layers), layer, x))
+        return self._visible(y, mask), self._joined(finals)
 
     def vjp(
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
     ) -> tuple[tuple[Array, State], Pullback]:
         """As a call, with dropout and the way back: `pullback(dy, dstate=None) -> (dx, dstate)`."""
         x, mask = self._masked(x, lengths)
-        y, input_back = self.input.vjp(x)
-        seen, outputs, finals, backs = y, [], [], []
-        for n, (layer, before) in enumerate(zip(self.layers, self._split(state), strict=True)):
-            kept, drop_back = self.between.vjp(y) if n else (y, None)
-            (h, final), back = layer.vjp(self._inputs(n, kept, seen), before, lengths=lengths)
-            y = h + kept if n and self.residual else h
-            outputs.append(y)
+        finals: list[State] = []
+        backs: list[Any] = []
+        drop_backs: list[Any] = [None]
+
+        def layer(n: int, x: Array) -> Array:
+            y: Array
+            (y, final), back = self.layers[n].vjp(x, before[n], lengths=lengths)
             finals.append(final)
-            backs.append((back, drop_back))
-        y = np.concatenate(outputs, axis=-1) if self.skip else y
-        y, output_back = self.output.vjp(y)
+            backs.append(back)
+            return y
+
+        def drop(y: Array) -> Array:
+            y, back = self.between.vjp(y)
+            drop_backs.append(back)
+            return y
+
+        (x, input_back), before = self.input.vjp(x), self._split(state)
+        y, output_back = self.output.vjp(self.wiring.through(len(self.layers), layer, x, drop))
         y = self._visible(y, mask)
+        layer_backs = list(zip(backs, drop_backs, strict=True))
 
         def pullback(dy: npt.ArrayLike | None = None, dstate: State = None) -> tuple[Array, State]:
             dy = np.zeros_like(y) if dy is None else as_shape("dy", dy, self.dtype, y.shape)
-            dseen, dfirst = self._back(output_back(self._visible(dy, mask)), dstate, backs)
+            dseen, dfirst = self._back(output_back(self._visible(dy, mask)), dstate, layer_backs)
             return input_back(dseen), dfirst
 
         return (y, self._joined(finals)), once(pullback)
@@ -230,9 +284,6 @@ class DeepRNN(Module):
             d = drop_back(dx + d if self.residual else np.ascontiguousarray(dx))
             d = d + parts[n - 1] if parts else d
         return d if dseen is None else d + dseen, self._joined(dfirst[::-1])
-
-    def _inputs(self, n: int, y: Array, seen: Array) -> Array:
-        return np.concatenate([y, seen], axis=-1) if n and self.skip else y
 
     def _masked(
         self, x: npt.ArrayLike, lengths: npt.ArrayLike | None

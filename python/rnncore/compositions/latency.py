@@ -10,20 +10,12 @@ import numpy.typing as npt
 
 from ..arrays import Array, check_count
 from ..module import Module, width_through
+from ..states import State, add, mapped, split_state
 from ..stream.base import LookAhead, Stream
 from .bidirectional import Bidirectional, merged
-from .composition import (
-    Composition,
-    Run,
-    Tree,
-    add,
-    check_frames,
-    check_one_way,
-    from_end,
-    mapped,
-    split_state,
-)
+from .composition import Composition, Run, check_frames, check_one_way
 from .lookahead import no_frames
+from .ragged import from_end
 
 
 class LatencyControlled(Composition):
@@ -69,7 +61,7 @@ class LatencyControlled(Composition):
         """Return a stream; outputs come a chunk at a time, once its look-ahead is there."""
         return _Chunks(self, batch)
 
-    def _run(self, x: Array, state: Tree, lengths: Array | None, record: bool) -> Run:
+    def _run(self, x: Array, state: State, lengths: Array | None, record: bool) -> Run:
         states = split_state("state", state, self._entries, len(self.layers))
         steps = len(x) if lengths is None else int(lengths.max(initial=0))
         chunks, outputs = [], []
@@ -85,8 +77,8 @@ class LatencyControlled(Composition):
         padding = np.zeros((len(x) - steps, *outputs[0].shape[1:]), outputs[0].dtype)
         y = np.concatenate((*outputs, padding))
 
-        def pullback(dy: Array, dstate: Tree) -> tuple[Any, Tree]:
-            dstates: Tree = split_state("dstate", dstate, self._entries, len(self.layers))
+        def pullback(dy: Array, dstate: State) -> tuple[Any, State]:
+            dstates: State = split_state("dstate", dstate, self._entries, len(self.layers))
             dx = None if x.dtype.kind in "iu" else np.zeros(x.shape, x.dtype)
             for own, block, back in reversed(chunks):
                 d, dstates = back(dy[own], dstates)
@@ -97,7 +89,7 @@ class LatencyControlled(Composition):
         return Run(y, tuple(states), pullback)
 
     def _run_chunk(
-        self, x: Array, count: int, states: Tree, lengths: Array | None, record: bool
+        self, x: Array, count: int, states: State, lengths: Array | None, record: bool
     ) -> Run:
         """Run over a chunk of `count` frames and its look-ahead: all frames in, `count` out."""
         after, pullbacks, last = [], [], len(self.layers) - 1
@@ -108,7 +100,7 @@ class LatencyControlled(Composition):
             after.append(run.state)
             pullbacks.append(run.pullback)
 
-        def pullback(dy: Array, dstates: Tree) -> tuple[Any, Tree]:
+        def pullback(dy: Array, dstates: State) -> tuple[Any, State]:
             before = []
             d: Any = dy
             for back, dstate in zip(reversed(pullbacks), reversed(dstates), strict=True):
@@ -124,7 +116,7 @@ def _run_pair(
     x: Array,
     count: int,
     wanted: int,
-    state: Tree,
+    state: State,
     lengths: Array | None,
     record: bool,
 ) -> Run:
@@ -141,7 +133,7 @@ def _run_pair(
     back = from_end(lambda turned: backward.run(turned, None, lengths, record), x, lengths)
     y, unmerge = merged(pair.merge, ahead, back.y[:wanted])
 
-    def pullback(dy: Array, dstate: Tree) -> tuple[Any, Tree]:
+    def pullback(dy: Array, dstate: State) -> tuple[Any, State]:
         d_ahead, d_wanted = unmerge(dy)
         d_back = np.zeros(back.y.shape, back.y.dtype)
         d_back[:wanted] = d_wanted
@@ -187,8 +179,8 @@ class _Chunks(LookAhead):
 
     def __init__(self, model: LatencyControlled, batch: int) -> None:
         super().__init__(batch, model.batch_first)
-        self._model, self._axes = model, 1 if model._indices else 2
-        self._state: tuple[Tree, ...] = (None,) * len(model.layers)
+        self._model, self._axes = model, 1 if model.takes_indices else 2
+        self._state: tuple[State, ...] = (None,) * len(model.layers)
 
     def _array(self, name: str, x: npt.ArrayLike) -> Array:
         return self._model._array(name, x)
@@ -209,11 +201,11 @@ class _Chunks(LookAhead):
         self._state = tuple(run.state)
         return run.y
 
-    def _read(self) -> tuple[Tree, ...]:
+    def _read(self) -> tuple[State, ...]:
         self._outputs(self._no_frames(), 0)  # None becomes zeros
         return (mapped(np.copy, self._state),)
 
-    def _write(self, state: Sequence[Tree] | None, batch: int) -> None:
+    def _write(self, state: Sequence[State] | None, batch: int) -> None:
         own = None if state is None else state[0]
         self._check_rows(batch)
         self._state = tuple(split_state("state", own, self._model._entries, len(self._state)))

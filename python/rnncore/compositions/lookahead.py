@@ -16,21 +16,12 @@ import numpy.typing as npt
 from .. import init
 from ..arrays import Array, as_array, check_flag, check_size, float_dtype, warn_ignored
 from ..init import Seed
-from ..module import Module, check_width, walk, width_through
+from ..module import Module, check_width, modules, width_through
+from ..states import State, add, mapped, split_state
 from ..stream.base import LookAhead, Stream
 from .bidirectional import check_merge, merged, merged_width
-from .composition import (
-    Composition,
-    Part,
-    Run,
-    Tree,
-    add,
-    check_frames,
-    check_one_way,
-    from_end,
-    mapped,
-    split_state,
-)
+from .composition import Composition, Part, Run, check_frames, check_one_way
+from .ragged import from_end
 
 #: Frames that a batch of windows holds at most, so that memory does not grow with the sequence.
 _BLOCK = 1 << 15
@@ -75,23 +66,24 @@ class RowConvolution(Composition):
         """Return a stream; each output comes `future` frames after its own."""
         return _Sums(self, batch)
 
-    def _run(self, x: Array, state: Tree, lengths: Array | None, record: bool) -> Run:
+    def _run(self, x: Array, state: State, lengths: Array | None, record: bool) -> Run:
         split_state("state", state, "()", 0)
         if x.shape[2] != self.size:
             raise ValueError(f"x must have {self.size} features, got {x.shape[2]}")
         alive = None if lengths is None else np.arange(len(x))[:, None, None] < lengths[:, None]
         weight, steps = self.params["weight"], len(x)
         reach = range(min(self.future + 1, steps))
-        x = x if alive is None else np.where(alive, x, 0)
+        # Sums below are in the order of the steps, however x and dy lie in memory.
+        x = np.ascontiguousarray(x if alive is None else np.where(alive, x, 0))
         y = np.zeros(x.shape, x.dtype)
         for j in reach:
             y[: steps - j] += weight[j] * x[j:]
         if alive is not None:
             y *= alive
 
-        def pullback(dy: Array, dstate: Tree) -> tuple[Any, Tree]:
+        def pullback(dy: Array, dstate: State) -> tuple[Any, State]:
             split_state("dstate", dstate, "()", 0)
-            dy = dy if alive is None else np.where(alive, dy, 0)
+            dy = np.ascontiguousarray(dy if alive is None else np.where(alive, dy, 0))
             dx, dweight = np.zeros(x.shape, x.dtype), self.grads["weight"]
             for j in reach:
                 dx[j:] += weight[j] * dy[: steps - j]
@@ -118,7 +110,7 @@ class _Sums(LookAhead):
         ready = len(pending) if last else max(len(pending) - self._model.future, 0)
         return self._model._run(pending, None, None, False).y[:ready], pending[ready:]
 
-    def _read(self) -> tuple[Tree, ...]:
+    def _read(self) -> tuple[State, ...]:
         return ((),)
 
 
@@ -174,7 +166,7 @@ class Windowed(Composition):
             return super().stream(batch)
         return _Views(self, batch)
 
-    def _run(self, x: Array, state: Tree, lengths: Array | None, record: bool) -> Run:
+    def _run(self, x: Array, state: State, lengths: Array | None, record: bool) -> Run:
         states = split_state("state", state, "(forward, backward)", 2)
         runs: list[Run | None] = [None, None]
         if self.forward is not None:
@@ -189,7 +181,7 @@ class Windowed(Composition):
             y = ahead.y if ahead else back.y if back else x
             unmerge = _same_for_both
 
-        def pullback(dy: Array, dstate: Tree) -> tuple[Any, Tree]:
+        def pullback(dy: Array, dstate: State) -> tuple[Any, State]:
             dlast = split_state("dstate", dstate, "(forward, backward)", 2)
             d_ahead, d_back = unmerge(dy)
             dx, dahead = ahead.pullback(d_ahead, dlast[0]) if ahead else (None, None)
@@ -205,7 +197,7 @@ class Windowed(Composition):
         name: str,
         layer: Module,
         x: Array,
-        state: Tree,
+        state: State,
         lengths: Array | None,
         record: bool,
     ) -> Run:
@@ -231,7 +223,7 @@ class _Views(LookAhead):
 
     def __init__(self, model: Windowed, batch: int) -> None:
         super().__init__(batch, model.batch_first)
-        self._model, self._axes = model, 1 if model._indices else 2
+        self._model, self._axes = model, 1 if model.takes_indices else 2
         self._sides = [
             None if part is None else Part(part, model.batch_first)
             for part in (model.forward, model.backward)
@@ -275,12 +267,12 @@ class _Views(LookAhead):
             return None
         return _windows(part, future, x[::-1], None, False, later).y[later:][::-1]
 
-    def _read(self) -> tuple[Tree, ...]:
+    def _read(self) -> tuple[State, ...]:
         if self._model.past is None:
             self._ahead(self._no_frames(), 0)  # None becomes zeros
         return ((mapped(np.copy, self._state), None),)
 
-    def _write(self, state: Sequence[Tree] | None, batch: int) -> None:
+    def _write(self, state: Sequence[State] | None, batch: int) -> None:
         self._check_rows(batch)
         own = None if state is None else state[0]
         ahead, back = split_state("state", own, "(forward, backward)", 2)
@@ -294,10 +286,10 @@ class _Views(LookAhead):
         super().reset(rows)
         self._seen = 0
 
-    def _parts(self) -> Tree:
+    def _parts(self) -> State:
         return super()._parts(), np.array(self._seen)
 
-    def _put(self, parts: Tree, batch: int) -> None:
+    def _put(self, parts: State, batch: int) -> None:
         rest, seen = parts
         super()._put(rest, batch)
         most = 0 if self._pending is None else len(self._pending)
@@ -308,9 +300,9 @@ class _Views(LookAhead):
 
 def no_frames(model: Composition, batch: int) -> Array:
     """Frames `(0, batch, ...)` as the model's first layer takes them."""
-    if model._indices:
+    if model.takes_indices:
         return np.zeros((0, batch), np.intp)
-    for module in walk(model):
+    for module in modules(model):
         for name in ("input_size", "in_features"):
             if hasattr(module, name):
                 return np.zeros((0, batch, getattr(module, name)), model.dtype)
@@ -346,7 +338,7 @@ def _windows(
         if record:
             blocks.append((end, row, size, last, run.y.shape, run.pullback))
 
-    def pullback(dy: Array, _: Tree) -> tuple[Any, Tree]:
+    def pullback(dy: Array, _: State) -> tuple[Any, State]:
         dx = None if x.dtype.kind in "iu" else np.zeros(x.shape, x.dtype)
         for end, row, size, last, shape, back in blocks:
             d = np.zeros(shape, y.dtype)

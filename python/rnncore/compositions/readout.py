@@ -11,13 +11,13 @@ import numpy.typing as npt
 from ..arrays import Array, as_array, as_shape, read, short
 from ..module import Module, once, width_through
 from ..recurrent.stack import Layers
-from ..training.checkpoint import leaves
+from ..states import State, leaves, split_state
 from .bidirectional import Bidirectional, Reversed, merged
-from .composition import Part, Tree, agreed, run, split_state
+from .composition import Part, agreed, run
 
 READINGS = ("last", "mean")
 #: From the gradient of a reading, and that of the state beside it, to the state's.
-_Unread: TypeAlias = Callable[[Array, Tree], Tree]
+_Unread: TypeAlias = Callable[[Array, State], State]
 
 
 class Readout(Module):
@@ -45,20 +45,20 @@ class Readout(Module):
         self.dtype = agreed("dtype", {"layer": layer})
 
     def __call__(
-        self, x: npt.ArrayLike, state: Tree = None, *, lengths: npt.ArrayLike | None = None
-    ) -> tuple[Array, Tree]:
+        self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
+    ) -> tuple[Array, State]:
         """Return the reading of whole sequences, and their final state."""
         (y, final), _ = self._run(x, state, lengths, False)
         return self._read(y, final, lengths), final
 
     def vjp(
-        self, x: npt.ArrayLike, state: Tree = None, *, lengths: npt.ArrayLike | None = None
-    ) -> tuple[tuple[Array, Tree], Callable[..., tuple[Any, Tree]]]:
+        self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
+    ) -> tuple[tuple[Array, State], Callable[..., tuple[Any, State]]]:
         """As a call, and the way back: `pullback(dy, dstate=None) -> (dx, dstate)`."""
         (y, final), back = self._run(x, state, lengths, True)
         reading = self._read(y, final, lengths)
 
-        def pullback(dy: npt.ArrayLike | None = None, dstate: Tree = None) -> Any:
+        def pullback(dy: npt.ArrayLike | None = None, dstate: State = None) -> Any:
             if dy is None:
                 return back(None, dstate)
             d = as_shape("dy", dy, self.dtype, reading.shape)
@@ -74,7 +74,7 @@ class Readout(Module):
         """Return how wide y is."""
         return width_through([("layer", self.layer)], width)
 
-    def _run(self, x: Any, state: Tree, lengths: Any, record: bool) -> tuple[Any, Any]:
+    def _run(self, x: Any, state: State, lengths: Any, record: bool) -> tuple[Any, Any]:
         """What the layer returns, and its pullback if it is recorded; lengths may be zero."""
         counts = None if lengths is None else read("lengths", lengths)[0]
         if counts is None or counts.ndim != 1 or counts.all():
@@ -88,7 +88,7 @@ class Readout(Module):
         found = Part(self.layer, self.batch_first).run(self._swap(x), state, counts, record)
         y = self._swap(found.y)
 
-        def back(dy: Array | None, dstate: Tree) -> tuple[Any, Tree]:
+        def back(dy: Array | None, dstate: State) -> tuple[Any, State]:
             dx, dfirst = found.pullback(self._swap(np.zeros_like(y) if dy is None else dy), dstate)
             return self._swap(dx), dfirst
 
@@ -97,7 +97,7 @@ class Readout(Module):
     def _swap(self, x: Array) -> Array:
         return x.swapaxes(0, 1) if self.batch_first else x
 
-    def _read(self, y: Array, final: Tree, lengths: npt.ArrayLike | None) -> Array:
+    def _read(self, y: Array, final: State, lengths: npt.ArrayLike | None) -> Array:
         if self.reading == "last":
             return self._inside(_ending(self.layer, final)[0], lengths)
         mean: Array = y.sum(axis=self._time(y)) / self._steps(y, lengths)
@@ -135,7 +135,7 @@ def _check_ends(layer: Module) -> None:
         )
 
 
-def _ending(layer: Any, final: Tree) -> tuple[Array, _Unread]:
+def _ending(layer: Any, final: State) -> tuple[Array, _Unread]:
     """Return the last output, which is in the final state, and the way back into that."""
     if isinstance(layer, Reversed):
         return _ending(layer.layer, final)
@@ -144,22 +144,22 @@ def _ending(layer: Any, final: Tree) -> tuple[Array, _Unread]:
     h = final[0] if layer.has_cell_state else final
     directions = layer.directions
 
-    def unread(dy: Array, dstate: Tree) -> Tree:
-        given, dc = layer._state("dstate", dstate, h.shape)
+    def unread(dy: Array, dstate: State) -> State:
+        given, dc = layer.checked_state("dstate", dstate, h.shape)
         dh = np.zeros_like(h) if given is None else np.array(given)
         dh[-directions:] += np.stack(np.split(dy, directions, axis=-1))
-        return layer._join(dh, dc)
+        return layer.join_state(dh, dc)
 
     return np.concatenate(list(h[-directions:]), axis=-1), unread
 
 
-def _both_endings(layer: Bidirectional, final: Tree) -> tuple[Array, _Unread]:
+def _both_endings(layer: Bidirectional, final: State) -> tuple[Array, _Unread]:
     (ahead, unread_ahead), (behind, unread_behind) = (
         _ending(part, own) for part, own in zip((layer.forward, layer.backward), final, strict=True)
     )
     y, unmerge = merged(layer.merge, ahead, behind)
 
-    def unread(dy: Array, dstate: Tree) -> Tree:
+    def unread(dy: Array, dstate: State) -> State:
         dahead, dbehind = split_state("dstate", dstate, "(forward, backward)", 2)
         d_ahead, d_behind = unmerge(dy)
         return unread_ahead(d_ahead, dahead), unread_behind(d_behind, dbehind)

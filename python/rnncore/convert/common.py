@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array, read
+from ..compositions.chain import Chain
 from ..files import one_line
 from ..layers.activations import Elementwise, ReLU, Sigmoid, Softmax, Tanh
 from ..layers.embedding import Embedding
 from ..layers.layer_norm import LayerNorm
 from ..layers.linear import Linear
-from ..module import Module, walk
+from ..module import Module, modules
 from ..recurrent.base import Kernels
 from ..recurrent.families import GRU, LSTM, RNN
 from ..recurrent.stack import Layers
@@ -38,47 +39,47 @@ TOLERANCE = {np.dtype("float32"): 2e-5, np.dtype("float64"): 1e-12}
 
 @dataclass(frozen=True)
 class Check:
-    """How far a converted model's outputs are from those of its judge."""
+    """How far a converted model's outputs are from those of its reference."""
 
-    judge: str
+    reference: str
     difference: float
     largest: float
 
     def __str__(self) -> str:
         return (
             f"largest difference {self.difference:.2g}, the largest output being "
-            f"{self.largest:.2g}; judged by {self.judge}"
+            f"{self.largest:.2g}; compared with {self.reference}"
         )
 
 
-def check(judge: str, got: Iterable[Array], want: Iterable[Array], report: Report) -> None:
+def check(reference: str, got: Iterable[Array], want: Iterable[Array], report: Report) -> None:
     """Report the largest difference; raise `ValueError` if it is beyond the project's bounds."""
     difference = largest = tolerance = 0.0
     for mine, theirs in zip(got, want, strict=True):
         if mine.shape != np.shape(theirs):
-            raise ValueError(f"{judge} gives shape {np.shape(theirs)}, the model {mine.shape}")
+            raise ValueError(f"{reference} gives shape {np.shape(theirs)}, the model {mine.shape}")
         with np.errstate(invalid="ignore"):  # inf - inf
             off = np.abs(mine.astype(np.float64) - theirs).max(initial=0)
         difference = float(max(difference, off) if np.isfinite(off) else np.inf)
         largest = float(max(largest, np.abs(theirs).max(initial=0)))
         tolerance = max(tolerance, TOLERANCE.get(mine.dtype, 0))
-    found = Check(judge, difference, largest)
+    found = Check(reference, difference, largest)
     report(found)
     if not difference <= tolerance * largest:
         raise ValueError(f"the converted model does not agree: {found}")
 
 
 def verify_module(
-    module: Any, verify: Verify, judge: Callable[[Array], Array], report: Report
+    module: Any, verify: Verify, reference: Callable[[Array], Array], report: Report
 ) -> None:
-    """Check a module's y against given outputs, or else against a judge called with float64 x."""
+    """Check a module's y against given outputs, or else those of a reference for float64 x."""
     x, y = input_and_output(verify, lambda: random_input(module))
     mine = output(module, x)
     if y is not None:
         check("the outputs given", [mine], [np.asarray(y)], report)
     else:
         x = x if x.dtype.kind in "iu" else x.astype(np.float64)
-        check("the NumPy reference", [mine], [judge(x)], report)
+        check("the NumPy reference", [mine], [reference(x)], report)
 
 
 def output(module: Any, x: Array) -> Array:
@@ -99,13 +100,17 @@ def input_and_output(verify: Verify, random: Callable[[], Array]) -> tuple[Array
     return np.asarray(verify), None
 
 
+def is_batch_first(module: Module) -> bool:
+    """Whether a module's sequences are batch-major."""
+    return any(part.batch_first for part in modules(module))
+
+
 def random_input(
     module: Module, steps: int = 7, batch: int = 3, budget: Budget | None = None
 ) -> Array:
     """Draw an input that the module takes; the budget is asked before."""
     rng = np.random.default_rng(0)
-    batch_first = any(getattr(part, "batch_first", False) for part in walk(module))
-    axes = (batch, steps) if batch_first else (steps, batch)
+    axes = (batch, steps) if is_batch_first(module) else (steps, batch)
     shape, dtype, indices = _input_of(module, axes, batch)
     if budget is not None:
         budget.take("an input", shape, 8)
@@ -118,7 +123,7 @@ def _input_of(
     module: Module, axes: tuple[int, int], batch: int
 ) -> tuple[tuple[int, ...], Any, int]:
     """The shape and dtype of an input, and below which number it is where it is one of indices."""
-    for part in walk(module):
+    for part in modules(module):
         if isinstance(part, Embedding):
             return axes, np.int64, part.num_embeddings
         if isinstance(part, Step):
@@ -235,7 +240,7 @@ def features(layer: Kernels) -> dict[str, Any]:
         ("cell_clip", cell.cell_clip),
         ("gate_clip", cell.gate_clip),
         ("transition_depth", cell.transitions > 1 and cell.transitions),
-        ("zoneout", any(layer._regularisers.zoneout) and layer._regularisers.zoneout),
+        ("zoneout", any(layer.regularisers.zoneout) and layer.regularisers.zoneout),
     ):
         if value:
             found[name] = value
@@ -259,8 +264,6 @@ def refusal(where: str, what: str) -> ValueError:
     return ValueError(f"{where} cannot represent {one_line(what, 240)}")
 
 
-def chain_of(modules: Sequence[Module]) -> Any:
+def chain_of(layers: Sequence[Module]) -> Any:
     """Return the layers one after another; a single one as it is."""
-    from ..compositions.chain import Chain
-
-    return modules[0] if len(modules) == 1 else Chain(*modules)
+    return layers[0] if len(layers) == 1 else Chain(*layers)

@@ -21,7 +21,7 @@ from . import common
 from .budget import RATIO, Budget
 from .common import as_floats, refusal, shown
 from .hdf5 import Hdf5, opened
-from .keras import CELLS, activation_name
+from .keras_weights import CELLS, activation_name
 
 _ARRAYS, _CONFIG, _METADATA = "model.weights.h5", "config.json", "metadata.json"
 _WEIGHTS = "model_weights"

@@ -24,6 +24,7 @@ from ..layers.layer_norm import LayerNorm
 from ..layers.linear import Linear
 from ..module import Module
 from ..recurrent.families import GRUCell, LSTMCell, RNNCell
+from ..recurrent.stack import Layers
 from ..recurrent.step import Step
 from ..reference.sequence import forward
 from . import common
@@ -267,7 +268,7 @@ def _both_directions(module: Bidirectional, start: str) -> Iterator[tuple[str, A
         _check_torch(part)
     ahead, behind = parts
     alike = type(ahead) is type(behind) and all(
-        getattr(part, "num_layers", 0) == 1 and not getattr(part, "bidirectional", True)
+        isinstance(part, Layers) and part.num_layers == 1 and not part.bidirectional
         for part in parts
     )
     shapes = [{name: array.shape for name, array in part.params.items()} for part in parts]

@@ -22,7 +22,7 @@ from ..recurrent.families import GRU, LSTM
 from ..reference.keras import KerasLayer
 from . import common
 from .common import GATES, Report, Verify, refusal, shown
-from .keras import CELLS, from_layers, verify_layers
+from .keras_weights import CELLS, from_layers, verify_layers
 
 _KINDS = {"dense": "Dense", "time-distributed-dense": "Dense", "lstm": "LSTM", "gru": "GRU"}
 _ACTIVATIONS = ("tanh", "relu", "sigmoid", "softmax", "elu")
@@ -76,7 +76,7 @@ def to_rtneural(
         raise refusal("RTNeural", "a model that begins with an activation: its width is unknown")
     model = {"in_shape": [None, None, inputs], "layers": layers}
     write_atomic(path, json.dumps(model).encode())
-    verify_layers(module, _read(path), _batch_first(module), verify, report)
+    verify_layers(module, _read(path), common.is_batch_first(module), verify, report)
 
 
 def _readable(path: str | os.PathLike[str]) -> AbstractContextManager[None]:
@@ -198,7 +198,3 @@ def _add_activation(layers: list[dict[str, Any]], part: Module) -> None:
         layers[-1]["activation"] = name
     else:
         layers.append(_entry("activation", name, width, []))
-
-
-def _batch_first(module: Module) -> bool:
-    return any(getattr(part, "batch_first", False) for part in _flat(module))

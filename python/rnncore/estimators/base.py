@@ -17,13 +17,14 @@ from ..arrays import Array, check_size
 from ..batches import Batch
 from ..compositions.chain import Chain
 from ..compositions.deep import CELLS
+from ..compositions.ragged import length_mask
 from ..compositions.readout import Readout
 from ..layers.dropout import Dropout
 from ..layers.linear import Linear
 from ..module import Module
 from ..recurrent.regularisers import rate
 from ..recurrent.stack import Layers
-from ..training.losses import Loss, length_mask
+from ..training.losses import Objective
 from ..training.optim import AdamW
 from ..training.plots import plot_history
 from ..training.trainer import Trainer, evaluate
@@ -111,7 +112,7 @@ class SequenceEstimator(BaseEstimator):
         """How many outputs the network has."""
         raise NotImplementedError
 
-    def _loss(self) -> Loss:
+    def _loss(self) -> Objective:
         raise NotImplementedError
 
     def _encoder(self, layer: Layers) -> Module:
@@ -190,7 +191,7 @@ class SequenceEstimator(BaseEstimator):
 
     def _train(self, x: Sequences, targets: Any, passes: int, early_stopping: bool) -> Any:
         size, model = check_size("batch_size", self.batch_size), self._learner()
-        loss: Loss = self._loss()
+        loss: Objective = self._loss()
         rows = held_out = self._rows(x)
         if early_stopping:
             if not 0 < self.validation_fraction < 1:

@@ -12,9 +12,10 @@ from sklearn.utils.validation import check_consistent_length
 
 from ..arrays import Array
 from ..batches import Batch
+from ..compositions.ragged import length_mask
 from ..module import Module
 from ..recurrent.stack import Layers
-from ..training.losses import SoftmaxCrossEntropy, length_mask
+from ..training.losses import SoftmaxCrossEntropy
 from .base import SequenceEstimator, WholeSequence
 from .sequences import Sequences
 from .targets import as_labels, check_has_targets

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..arrays import Array, check_size
 from ..batches import Batch
 from ..compositions.chain import Chain
-from ..training.losses import length_mask
+from ..compositions.ragged import length_mask
 from .base import AT_ONCE
 from .regressor import Numbers
 from .sequences import Sequences, as_sequences, is_table, read

@@ -12,7 +12,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from ..arrays import Array
-from ..training.losses import length_mask
+from ..compositions.ragged import length_mask
 
 
 class Ragged(list[Any]):

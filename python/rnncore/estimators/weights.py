@@ -12,7 +12,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from ..arrays import Array
 from ..module import Pullback
-from ..training.losses import Loss
+from ..training.losses import Objective
 
 
 def check_weights(weights: Any, count: int, what: str = "sequence") -> Array | None:
@@ -80,19 +80,23 @@ def class_factors(given: Any, classes: Array, places: Array, weights: Array | No
     return balanced
 
 
-class ByWeight(Loss):
+class ByWeight(Objective):
     """A loss whose gradient counts each item by its weight, whatever the others of its batch weigh.
 
     A mean divides by the weights of its batch, so that those of a batch of one would count nothing.
-    `mean`: that of all weights.
+    The weights are a batch's mask; `mean`: that of them all.
     """
 
-    def __init__(self, loss: Loss, mean: float) -> None:
+    def __init__(self, loss: Objective, mean: float) -> None:
         super().__init__(loss.reduction)
-        self.loss, self.mean = loss, mean
+        self.loss, self.mean, self.takes = loss, mean, loss.takes
 
-    def vjp(self, x: Any, targets: Any, mask: Any = None) -> tuple[float, Pullback]:
+    def vjp(self, x: Any, targets: Any, *args: Any) -> tuple[float, Pullback]:
         """Return the mean over the batch, and the pullback to x."""
-        value, pullback = self.loss.vjp(x, targets, mask)
-        share = mean_weight([mask]) / self.mean
+        value, pullback = self.loss.vjp(x, targets, *args)
+        share = mean_weight([args[self.takes.index("mask")]]) / self.mean
         return value, lambda dloss=1.0: pullback(dloss * share)
+
+    def counted(self, targets: Any, *args: Any) -> float:
+        """Return what the mean divides by."""
+        return self.loss.counted(targets, *args)

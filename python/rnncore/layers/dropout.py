@@ -15,6 +15,7 @@ from ..arrays import (
 )
 from ..init import Seed
 from ..module import Module, Pullback, once
+from ..stream.stages import Stages
 
 
 class Dropout(Module):
@@ -33,9 +34,9 @@ class Dropout(Module):
         self.p = float(p)
         self.rng = np.random.default_rng(seed)
 
-    def stages(self, batch: int, dtype: Any) -> tuple[None, None, list[Any]]:
-        """What a stream goes through: nothing."""
-        return None, None, []
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
+        """Return nothing to go through."""
+        return Stages(None, None, [])
 
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import _core, init
+from .. import init
 from ..arrays import (
     Array,
     as_indices,
@@ -15,12 +15,13 @@ from ..arrays import (
     check_size,
     float_dtype,
 )
+from ..compiled import HoldsCompiled, core
 from ..init import Seed
-from ..module import Pullback, check_width, once
-from .compiled import Compiled
+from ..module import Module, Pullback, check_width, once
+from ..stream.stages import Stage, Stages
 
 
-class Embedding(Compiled):
+class Embedding(HoldsCompiled, Module):
     """Rows of a table: integers of any shape `(...)` to `(..., embedding_dim)`.
 
     Parameter: `weight (num_embeddings, embedding_dim)`, at first standard normal, torch's default.
@@ -28,6 +29,7 @@ class Embedding(Compiled):
     """
 
     pointwise = True
+    takes_indices = True
 
     def __init__(
         self,
@@ -46,12 +48,12 @@ class Embedding(Compiled):
         self._build()
 
     def _build(self) -> None:
-        make = _core.TableF32 if self.dtype == np.float32 else _core.TableF64
-        self._kernels = make(self.num_embeddings, self.embedding_dim, self._params["weight"])
+        sizes = self.num_embeddings, self.embedding_dim
+        self.kernels = core(self.dtype).Table(*sizes, self._params["weight"])
 
-    def stages(self, batch: int, dtype: Any) -> tuple[int, None, list[Any]]:
-        """What a stream goes through; 0 says that frames are numbers."""
-        return 0, None, [(self._kernels, None, None, None)]
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
+        """Return the compiled table."""
+        return Stages(0, None, [Stage(self.kernels)])
 
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is."""

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import _core
 from ..arrays import (
     Array,
     as_array,
@@ -19,11 +18,12 @@ from ..arrays import (
     float_dtype,
     take_room,
 )
-from ..module import Pullback, check_width, once
-from .compiled import Compiled
+from ..compiled import HoldsCompiled, core
+from ..module import Module, Pullback, check_width, once
+from ..stream.stages import Stage, Stages
 
 
-class LayerNorm(Compiled):
+class LayerNorm(HoldsCompiled, Module):
     """y = (x - mean) / sqrt(variance + eps) * weight + bias (Ba et al. 2016, equation 4).
 
     Mean and (biased) variance are taken over the last axes, whose shape is `normalized_shape`, and
@@ -50,14 +50,14 @@ class LayerNorm(Compiled):
         self._build()
 
     def _build(self) -> None:
-        make = _core.NormF32 if self.dtype == np.float32 else _core.NormF64
-        self._kernels = make(self._params["weight"], self._params["bias"], self.eps)
+        weight, bias = self._params["weight"], self._params["bias"]
+        self.kernels = core(self.dtype).Norm(weight, bias, self.eps)
 
-    def stages(self, batch: int, dtype: Any) -> tuple[int, None, list[Any]]:
-        """What a stream goes through: the width of its frames, no state, the compiled layer."""
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
+        """Return the compiled layer."""
         if not self.pointwise:
             raise TypeError(f"LayerNorm cannot run as a stream over axes {self.normalized_shape}")
-        return self.normalized_shape[0], None, [(self._kernels, None, None, None)]
+        return Stages(self.normalized_shape[0], None, [Stage(self.kernels)])
 
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is."""
@@ -69,7 +69,7 @@ class LayerNorm(Compiled):
         x = as_array("x", x, self.dtype)
         if x.shape[-len(self.normalized_shape) :] != self.normalized_shape:
             raise ValueError(f"x must end with axes {self.normalized_shape}, got shape {x.shape}")
-        y: Array = self._kernels.forward(x.reshape(-1, math.prod(self.normalized_shape)))
+        y: Array = self.kernels.forward(x.reshape(-1, math.prod(self.normalized_shape)))
         return y.reshape(x.shape)
 
     def vjp(self, x: npt.ArrayLike) -> tuple[Array, Pullback]:

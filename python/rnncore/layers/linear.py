@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import _core, init
+from .. import init
 from ..arrays import (
     Array,
     as_array,
@@ -16,12 +16,13 @@ from ..arrays import (
     check_size,
     float_dtype,
 )
+from ..compiled import HoldsCompiled, core
 from ..init import Seed
-from ..module import Pullback, check_width, once
-from .compiled import Compiled
+from ..module import Module, Pullback, check_width, once
+from ..stream.stages import Stage, Stages
 
 
-class Linear(Compiled):
+class Linear(HoldsCompiled, Module):
     """y = x W^T + b over the last axis: `(..., in_features)` to `(..., out_features)`.
 
     Parameters: `weight (out_features, in_features)` and, with `bias`, `bias (out_features,)`; at
@@ -50,35 +51,34 @@ class Linear(Compiled):
         self._build()
 
     def _build(self) -> None:
-        make = _core.LinearF32 if self.dtype == np.float32 else _core.LinearF64
         sizes = self.in_features, self.out_features
-        self._kernels = make(*sizes, *self._weights(), owned=True)
+        self.kernels = core(self.dtype).Linear(*sizes, *self.weights(), owned=True)
 
     def _lend(self) -> None:
-        self._kernels.lend()
+        self.kernels.lend()
 
-    def stages(self, batch: int, dtype: Any) -> tuple[int, None, list[Any]]:
-        """What a stream goes through: the width of its frames, no state, the compiled layer."""
-        return self.in_features, None, [(self._kernels, None, None, None)]
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
+        """Return the compiled layer."""
+        return Stages(self.in_features, None, [Stage(self.kernels)])
 
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is."""
         check_width(width, self.in_features)
         return self.out_features
 
-    def _weights(self) -> tuple[Array, Array | None]:
-        """Weight and bias."""
+    def weights(self) -> tuple[Array, Array | None]:
+        """Return weight and bias."""
         return self._params["weight"], self._params.get("bias")
 
-    def _gradients(self) -> tuple[Array, Array | None]:
-        """Those of weight and bias."""
+    def gradients(self) -> tuple[Array, Array | None]:
+        """Return the gradients of weight and bias, to add to."""
         grads = self._own_grads()
         return grads["weight"], grads.get("bias")
 
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Return y for x."""
         rows, shape = self._rows(x)
-        y: Array = self._kernels.forward(rows)
+        y: Array = self.kernels.forward(rows)
         return y.reshape(*shape, self.out_features)
 
     def vjp(self, x: npt.ArrayLike) -> tuple[Array, Pullback]:
@@ -88,10 +88,10 @@ class Linear(Compiled):
         def pullback(dy: npt.ArrayLike) -> Array:
             dy = as_shape("dy", dy, self.dtype, (*shape, self.out_features))
             dy = dy.reshape(-1, self.out_features)
-            dx: Array = self._kernels.backward(rows, dy, *self._gradients())
+            dx: Array = self.kernels.backward(rows, dy, *self.gradients())
             return dx.reshape(*shape, self.in_features)
 
-        return self._kernels.forward(rows).reshape(*shape, self.out_features), once(pullback)
+        return self.kernels.forward(rows).reshape(*shape, self.out_features), once(pullback)
 
     def _rows(self, x: npt.ArrayLike) -> tuple[Array, tuple[int, ...]]:
         x = as_array("x", x, self.dtype)

@@ -28,10 +28,12 @@ class TiedLinear(Linear):
         Module.__init__(self, own)
         self._build()
 
-    def _weights(self) -> tuple[Array, Array | None]:
+    def weights(self) -> tuple[Array, Array | None]:
+        """Return the table and the bias."""
         return self.embedding._params["weight"], self._params.get("bias")
 
-    def _gradients(self) -> tuple[Array, Array | None]:
+    def gradients(self) -> tuple[Array, Array | None]:
+        """Return the gradients of the table and the bias, to add to."""
         return self.embedding._own_grads()["weight"], self._own_grads().get("bias")
 
     def children(self) -> Iterator[tuple[str, Module]]:

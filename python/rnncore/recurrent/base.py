@@ -4,36 +4,32 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from .. import _core
 from ..arrays import Array, as_shape, check_flag, float_dtype
+from ..compiled import HoldsCompiled, Layer, Parameters, Targets, core
 from ..init import RecurrentInit, recurrent_params
 from ..module import Module
 from ..nonlinearities import Activation
+from ..states import State
 from . import cell as cells
 from .cell import Cell, Depth, of_transition
 from .regularisers import Regularisers
 
-#: `h`, or `(h, c)` for an LSTM.
-State: TypeAlias = Any
-#: Where the gradients of each layer go.
-Targets: TypeAlias = list[_core.TargetsF32]
-
-_LAYERS = {np.dtype("float32"): _core.LayerF32, np.dtype("float64"): _core.LayerF64}
 _PAIRS = {name: (f"{name}[0]", f"{name}[1]") for name in ("state", "dstate")}
 
 
-class Kernels(Module):
+class Kernels(HoldsCompiled, Module):
     """A module whose parameters are those of recurrent kernels."""
 
     recurrent = True
     #: Whether the state is `(h, c)`.
     has_cell_state: ClassVar[bool] = False
-    _no_parts = Module._no_parts | {"_names", "_layers", "_targets"}
+    _no_parts = Module._no_parts | {"_names", "kernels", "_targets"}
+    _built = HoldsCompiled._built | {"_targets"}
 
     def __init__(
         self,
@@ -53,7 +49,7 @@ class Kernels(Module):
         self.batch_first = check_flag("batch_first", batch_first)
         self.dtype = float_dtype(dtype)
         _check_keywords(type(self), variant)
-        self.cell, self._regularisers = self._variant(**variant)
+        self.cell, self.regularisers = self._variant(**variant)
         self.output_size = self.cell.output_size(hidden_size)
         shapes: dict[str, tuple[int, ...]] = {}
         for number, (suffixes, size) in enumerate(sizes.items()):
@@ -87,11 +83,11 @@ class Kernels(Module):
 
     def _build(self) -> None:
         """Make the compiled layers; they watch the parameters, which never change identity."""
-        self._layers = self._compiled(self._params)
-        self._targets: Targets | None = None
+        self.kernels = self._compiled(self._params)
+        self._targets: list[Targets] | None = None
 
-    def _compiled(self, params: Mapping[str, Array]) -> list[_core.LayerF32]:
-        layer = _LAYERS[self.dtype]
+    def _compiled(self, params: Mapping[str, Array]) -> list[Layer]:
+        layer = core(self.dtype).Layer
         widths = (params[layer[0][0][0]].shape[1] for layer in self._names)
         return [
             layer(self.cell.settings(width, self.hidden_size, self.batch_first), group)
@@ -99,13 +95,13 @@ class Kernels(Module):
         ]
 
     def _lend(self) -> None:
-        for layer in self._layers:
+        for layer in self.kernels:
             layer.lend()
 
-    def _groups(self, arrays: Mapping[str, Array]) -> list[_core.Parameters]:
+    def _groups(self, arrays: Mapping[str, Array]) -> list[Parameters]:
         """Parameters or gradients as the compiled layers take them."""
         return [
-            _core.Parameters(
+            Parameters(
                 [
                     [[(name, arrays.get(name)) for name in names] for names in direction]
                     for direction in layer
@@ -114,25 +110,17 @@ class Kernels(Module):
             for layer in self._names
         ]
 
-    def _gradients(self) -> Targets:
+    def gradients(self) -> list[Targets]:
         """Where the compiled layers add their gradients: `grads`, which never change identity."""
         if self._targets is None:
             self._targets = self._targets_of(self.grads)
         return self._targets
 
-    def _targets_of(self, grads: Mapping[str, Array]) -> Targets:
-        pairs = zip(self._layers, self._groups(grads), strict=True)
+    def _targets_of(self, grads: Mapping[str, Array]) -> list[Targets]:
+        pairs = zip(self.kernels, self._groups(grads), strict=True)
         return [layer.targets(group) for layer, group in pairs]
 
-    def __getstate__(self) -> dict[str, Any]:
-        compiled = ("_layers", "_targets")
-        return {name: value for name, value in vars(self).items() if name not in compiled}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._build()
-
-    def _state(self, name: str, state: State, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    def checked_state(self, name: str, state: State, shape: tuple[int, ...]) -> tuple[Any, Any]:
         """Check a state, or the gradient of one, and split it into h and c, either of them None.
 
         `shape` is that of h; c may be wider, where h is projected.
@@ -150,7 +138,8 @@ class Kernels(Module):
             None if c is None else as_shape(c_name, c, self.dtype, (*shape[:-1], self.hidden_size)),
         )
 
-    def _join(self, h: Array, c: Array | None) -> State:
+    def join_state(self, h: Array, c: Array | None) -> State:
+        """Return h, or (h, c), as this kind of layer has it."""
         return (h, c) if self.has_cell_state else h
 
 

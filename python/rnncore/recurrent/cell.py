@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from .. import _core
 from ..arrays import Array, check_integer, check_number, check_size, short
+from ..compiled import Settings
 from ..init import uniform
 from ..nonlinearities import IDENTITY, RELU, SIGMOID, TANH, Activation, Chosen, chosen
 
@@ -56,9 +56,9 @@ class Cell:
         """The width of h."""
         return self.proj_size or hidden_size
 
-    def settings(self, input_size: int, hidden_size: int, batch_first: bool) -> _core.Settings:
+    def settings(self, input_size: int, hidden_size: int, batch_first: bool) -> Settings:
         """What a compiled layer is made from, beside the parameters."""
-        return _core.Settings(
+        return Settings(
             self.name,
             input_size,
             hidden_size,

@@ -29,7 +29,8 @@ from __future__ import annotations
 import numpy.typing as npt
 
 from ..arrays import Array
-from .base import Gated, Independent, LongShortTerm, MinimalGated, MinimalRecurrence, State, Vanilla
+from ..states import State
+from .base import Gated, Independent, LongShortTerm, MinimalGated, MinimalRecurrence, Vanilla
 from .stack import Layers
 from .step import Step
 

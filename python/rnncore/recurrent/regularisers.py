@@ -12,7 +12,7 @@ from .cell import Cell, exclusive
 
 
 class Masks(NamedTuple):
-    """What the kernels multiply by, as `_core` takes it; None where there is nothing."""
+    """What the kernels multiply by, as the compiled core takes it; None where there is nothing."""
 
     state: Array | None = None
     update: Array | None = None

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .. import _core
 from ..arrays import (
     Array,
     as_array,
@@ -20,14 +19,17 @@ from ..arrays import (
     check_size,
     warn_ignored,
 )
+from ..compiled import Layer, Targets
 from ..init import RecurrentInit
 from ..module import check_width, taken
-from .base import Kernels, State, Targets
+from ..states import State
+from ..stream.stages import Stack, Stage, Stages
+from .base import Kernels
 from .regularisers import Masks, bernoulli, inverted, rate
 
 Pullback: TypeAlias = Callable[..., tuple[Array, State]]
 #: Where the gradients of a call go if not to `grads`, and what to do once they are there.
-_Gradients: TypeAlias = Callable[[], tuple[Targets, Callable[[], None]]]
+_Gradients: TypeAlias = Callable[[], tuple[list[Targets], Callable[[], None]]]
 
 
 _PLAIN = {np.ndarray, type(None)}
@@ -35,6 +37,8 @@ _PLAIN = {np.ndarray, type(None)}
 
 class Layers(Kernels):
     """Stacked layers, each in one direction or two."""
+
+    _built = Kernels._built | {"_expected", "_masked"}
 
     def __init__(
         self,
@@ -126,7 +130,7 @@ class Layers(Kernels):
             h, c = state if self.has_cell_state and state is not None else (state, None)
             if type(h) not in _PLAIN or type(c) not in _PLAIN:
                 return None  # a masked array, say, which the core takes for a plain one
-            y, h, c, _, _ = self._layers[0].forward(x, h, c, None, None, False, self._expected)
+            y, h, c, _, _ = self.kernels[0].forward(x, h, c, None, None, False, self._expected)
         except (TypeError, ValueError):
             return None
         return y, h if c is None else (h, c)
@@ -140,7 +144,7 @@ class Layers(Kernels):
         h0, c0 = (None, None) if state is None else self._initial(state, x, batched)
         masks = self._expected
         finals = []
-        for n, layer in enumerate(self._layers):
+        for n, layer in enumerate(self.kernels):
             wanted = cell_states and n == self.num_layers - 1
             x, h, c, cells, _ = layer.forward(
                 x, self._of_layer(h0, n), self._of_layer(c0, n), lengths, None, wanted, masks
@@ -183,7 +187,7 @@ class Layers(Kernels):
             d = d if d is None else self._batched(d, batched)
             dh, dc = (None, None) if dstate is None else self._final(dstate, shape, batched)
             calls = taken(held)
-            grads, add = gradients() if gradients else (self._gradients(), None)
+            grads, add = gradients() if gradients else (self.gradients(), None)
             initial = []
             for n in range(self.num_layers - 1, -1, -1):
                 layer, tape, drop = calls[n]
@@ -199,8 +203,8 @@ class Layers(Kernels):
 
         return (y, final), pullback
 
-    def stages(self, batch: int, dtype: Any) -> tuple[int, State, list[Any]]:
-        """What a stream goes through: the width of its frames, a zero state, layers on it."""
+    def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
+        """Return the compiled layers, and the zero state that they work on."""
         if self.bidirectional:
             name = type(self).__name__
             raise ValueError(
@@ -208,20 +212,16 @@ class Layers(Kernels):
             )
         h = np.zeros((self.num_layers, batch, self.output_size), self.dtype)
         c = np.zeros((*h.shape[:2], self.hidden_size), self.dtype) if self.has_cell_state else None
-        stages = [
-            (layer, h[n], None if c is None else c[n], self._expected)
-            for n, layer in enumerate(self._layers)
+        stages: list[Stage | Stack] = [
+            Stage(layer, h[n], None if c is None else c[n], self._expected)
+            for n, layer in enumerate(self.kernels)
         ]
-        return self.input_size, self._join(h, c), stages
+        return Stages(self.input_size, self.join_state(h, c), stages)
 
     def _build(self) -> None:
         super()._build()
-        self._expected = self._regularisers.expected(self.dtype, self.directions * self.hidden_size)
-        self._masked = self._regularisers.masks
-
-    def __getstate__(self) -> dict[str, Any]:
-        derived = ("_expected", "_masked")
-        return {n: value for n, value in super().__getstate__().items() if n not in derived}
+        self._expected = self.regularisers.expected(self.dtype, self.directions * self.hidden_size)
+        self._masked = self.regularisers.masks
 
     def _remembered_steps(self, x: Array) -> int:
         """After how many steps a tape is cut, 0 for never."""
@@ -233,13 +233,13 @@ class Layers(Kernels):
         batch = x.shape[0 if self.batch_first else 1]
         rows = (*x.shape[:2], self.directions * self.hidden_size)
         state = (self.directions, batch, self.output_size)
-        return self._regularisers.draw(self.rng, self.dtype, state, rows)
+        return self.regularisers.draw(self.rng, self.dtype, state, rows)
 
-    def _for_one_call(self) -> tuple[list[_core.LayerF32], _Gradients | None]:
+    def _for_one_call(self) -> tuple[list[Layer], _Gradients | None]:
         """The compiled layers, and where their gradients go: weight-drop has its own each time."""
-        rate = self._regularisers.weight_drop
+        rate = self.regularisers.weight_drop
         if not rate:
-            return self._layers, None
+            return self.kernels, None
         params = self.params
         masks: dict[str, Array] = {
             name: bernoulli(self.rng, value.shape, 1 - rate, self.dtype) / self.dtype.type(1 - rate)
@@ -247,7 +247,7 @@ class Layers(Kernels):
             if name.startswith("weight_hh")
         }
 
-        def gradients() -> tuple[Targets, Callable[[], None]]:
+        def gradients() -> tuple[list[Targets], Callable[[], None]]:
             own = {name: np.zeros_like(mask) for name, mask in masks.items()}
 
             def add() -> None:
@@ -280,12 +280,12 @@ class Layers(Kernels):
 
     def _initial(self, state: State, x: Array, batched: bool) -> tuple[Any, Any]:
         shape = self._state_shape(x.shape, batched)
-        return self._add_batch(self._state("state", state, shape), batched)
+        return self._add_batch(self.checked_state("state", state, shape), batched)
 
     def _final(self, dstate: State, shape: tuple[int, ...], batched: bool) -> tuple[Any, Any]:
         """Gradients of the final states of a call whose outputs have this shape."""
         shape = self._state_shape(shape, batched)
-        return self._add_batch(self._state("dstate", dstate, shape), batched)
+        return self._add_batch(self.checked_state("dstate", dstate, shape), batched)
 
     def _add_batch(self, parts: tuple[Any, Any], batched: bool) -> tuple[Any, Any]:
         if batched:
@@ -309,4 +309,4 @@ class Layers(Kernels):
         if not batched:
             y = y[0] if self.batch_first else y[:, 0]
             state = state[0][:, 0], None if state[1] is None else state[1][:, 0]
-        return y, self._join(*state)
+        return y, self.join_state(*state)

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from ..arrays import Array, as_array, check_size
 from ..init import RecurrentInit
 from ..module import once
-from .base import Kernels, State
+from ..states import State
+from .base import Kernels
 from .regularisers import Regularisers
 
 
@@ -40,7 +41,7 @@ class Step(Kernels):
             init=init,
             variant=variant,
         )
-        if self._regularisers != Regularisers():
+        if self.regularisers != Regularisers():
             raise ValueError("a cell of one step takes no regularisers: use the layer")
 
     def __repr__(self) -> str:
@@ -52,8 +53,8 @@ class Step(Kernels):
         x: `(B, input_size)` or `(input_size,)`; state: `(B, H)` or `(H,)`, zero if None.
         """
         x, shape = self._input(x)
-        h0, c0 = self._rows(self._state("state", state, shape))
-        _, h, c, _, _ = self._layers[0].forward(x, h0, c0, None, None, False, None)
+        h0, c0 = self._rows(self.checked_state("state", state, shape))
+        _, h, c, _, _ = self.kernels[0].forward(x, h0, c0, None, None, False, None)
         return self._result(h, c, shape)
 
     def vjp(
@@ -61,13 +62,13 @@ class Step(Kernels):
     ) -> tuple[State, Callable[..., tuple[Array, State]]]:
         """Return `(state, pullback)`; `pullback(dstate) -> (dx, dstate)` adds to `grads`."""
         x, shape = self._input(x)
-        h0, c0 = self._rows(self._state("state", state, shape))
-        _, h, c, _, tape = self._layers[0].forward(x, h0, c0, None, 0, False, None)
+        h0, c0 = self._rows(self.checked_state("state", state, shape))
+        _, h, c, _, tape = self.kernels[0].forward(x, h0, c0, None, 0, False, None)
 
         def pullback(dstate: State) -> tuple[Array, State]:
-            dh, dc = self._rows(self._state("dstate", dstate, shape))
-            (groups,) = self._gradients()
-            dx, dh0, dc0 = self._layers[0].backward(tape, None, dh, dc, groups, True)
+            dh, dc = self._rows(self.checked_state("dstate", dstate, shape))
+            (groups,) = self.gradients()
+            dx, dh0, dc0 = self.kernels[0].backward(tape, None, dh, dc, groups, True)
             return dx.reshape(*shape[:-1], self.input_size), self._result(dh0, dc0, shape)
 
         return self._result(h, c, shape), once(pullback)
@@ -91,4 +92,4 @@ class Step(Kernels):
 
     def _result(self, h: Array, c: Array | None, shape: tuple[int, ...]) -> State:
         wide = (*shape[:-1], self.hidden_size)
-        return self._join(h.reshape(shape), None if c is None else c.reshape(wide))
+        return self.join_state(h.reshape(shape), None if c is None else c.reshape(wide))

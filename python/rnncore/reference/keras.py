@@ -1,4 +1,4 @@
-"""Layers in Keras's letters, by which converted models are judged.
+"""Layers in Keras's letters, the reference for converted models.
 
 Kernels are (I, G*H) and (H, G*H), biases (G*H,), or (2, G*H) of a GRU that resets after; the gates
 are i, f, c, o in an LSTM and z, r, h in a GRU. Sequences are batch-major, (B, T, I).

@@ -13,15 +13,17 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .. import _core, init
+from .. import init
 from ..arrays import Array, as_array, as_lengths, as_shape, check_choice, check_size, float_dtype
-from ..compositions.composition import run, run_rows
+from ..compiled import Memory as CompiledMemory
+from ..compiled import core
+from ..compositions.composition import run
+from ..compositions.ragged import length_mask, run_rows
 from ..init import Seed
 from ..layers.activations import activation
 from ..layers.linear import Linear
 from ..module import Module, once
 from ..nonlinearities import SIGMOID, TANH
-from ..training.losses import length_mask
 
 SCORES = ("dot", "general", "concat")
 
@@ -32,7 +34,7 @@ class Memory(NamedTuple):
     keys: Array  # (S, B, A)
     values: Array  # (S, B, M)
     lengths: Array  # (B,)
-    kernels: _core.MemoryF32
+    kernels: CompiledMemory
 
     def gradients(self) -> MemoryGradients:
         """Zeros, to add to."""
@@ -156,8 +158,7 @@ class Attention(Module):
         if self.key is not None:
             mask = length_mask(own, steps)
             keys, back = run_rows(self.key, record, values, mask)
-        make = _core.MemoryF32 if self.dtype == np.float32 else _core.MemoryF64
-        kernels = make(keys, values, own, self.params.get("v"), self.window or 0)
+        kernels = core(self.dtype).Memory(keys, values, own, self.params.get("v"), self.window or 0)
 
         def pullback(d: MemoryGradients) -> Array:
             return d.values + (d.keys if back is None else back(d.keys))
@@ -198,8 +199,9 @@ class Attention(Module):
     def merge(self, contexts: Array, record: bool = False) -> tuple[Array, Any]:
         """Return tanh(W_c [context; h]) of contexts `(..., M + Q)` with h beside them."""
         sums, back = run(self.combine, record, contexts)
-        y = activation(TANH, self.dtype).forward(sums)
-        return y, lambda dy: back(dy * (1 - y * y))
+        tanh = activation(TANH, self.dtype)
+        y = tanh.forward(sums)
+        return y, lambda dy: back(tanh.backward(y, dy))
 
     def fed_size(self, feeds: bool) -> int:
         """How much wider a step's input is for it: by a context, or by h~ if that is fed back."""
@@ -217,14 +219,15 @@ class Attention(Module):
         if self.position is None or self.centre is None:
             return None, None
         sums, position_back = run_rows(self.position, record, query, mask)
-        inner = activation(TANH, self.dtype).forward(sums)
+        tanh = activation(TANH, self.dtype)
+        inner = tanh.forward(sums)
         sums, centre_back = run_rows(self.centre, record, inner, mask)
         share = activation(SIGMOID, self.dtype).forward(sums[..., 0])
         lengths = (memory.lengths if source is None else memory.lengths[source]).astype(self.dtype)
 
         def pullback(d: Array) -> Array:
             dsums = (d * lengths * share * (1 - share))[..., None]
-            dquery: Array = position_back(centre_back(dsums) * (1 - inner * inner))
+            dquery: Array = position_back(tanh.backward(inner, centre_back(dsums)))
             return dquery
 
         return share * lengths, pullback

@@ -15,11 +15,12 @@ import numpy.typing as npt
 from ..arrays import Array, check_size
 from ..compositions.bidirectional import Bidirectional, Reversed
 from ..compositions.chain import Chain
-from ..compositions.composition import Composition, Tree, run
+from ..compositions.composition import Composition, run
 from ..init import Seed
 from ..layers.activations import Tanh
 from ..layers.linear import Linear
 from ..module import Module
+from ..states import State
 
 #: Of each layer h and c `(B, W)`, or their gradients; None is zero, or not there.
 Finals: TypeAlias = Sequence[tuple[Array | None, Array | None]]
@@ -33,7 +34,7 @@ class Start(NamedTuple):
     context: Array | None = None  # (B, C), for every step
 
 
-def finals(encoder: Module, state: Tree) -> tuple[Finals, Callable[[Finals], Tree]]:
+def finals(encoder: Module, state: State) -> tuple[Finals, Callable[[Finals], State]]:
     """Return an encoder's final state layer by layer, and the way back from such gradients."""
     if isinstance(encoder, Chain):
         return _of_chain([layer for layer in encoder.layers if layer.recurrent], state)
@@ -46,21 +47,21 @@ def finals(encoder: Module, state: Tree) -> tuple[Finals, Callable[[Finals], Tre
             return [], lambda gradients: ()
         raise TypeError(f"a bridge cannot read the state of a {type(encoder).__name__}")
     h, c = state if isinstance(state, tuple) else (state, None)
-    directions = getattr(encoder, "directions", 1)
+    directions = encoder.directions or 1
     hs = _side_by_side(h, directions)
     cs = [None] * len(hs) if c is None else _side_by_side(c, directions)
 
-    def back(gradients: Finals) -> Tree:
+    def back(gradients: Finals) -> State:
         dh = _stacked([dh for dh, _ in gradients], h, directions)
         return dh if c is None else (dh, _stacked([dc for _, dc in gradients], c, directions))
 
     return list(zip(hs, cs, strict=True)), back
 
 
-def _of_chain(parts: list[Module], state: Tree) -> tuple[Finals, Callable[[Finals], Tree]]:
+def _of_chain(parts: list[Module], state: State) -> tuple[Finals, Callable[[Finals], State]]:
     found = [finals(part, of_part) for part, of_part in zip(parts, state, strict=True)]
 
-    def back(gradients: Finals) -> Tree:
+    def back(gradients: Finals) -> State:
         trees, at = [], 0
         for layers, of_part in found:
             trees.append(of_part(gradients[at : at + len(layers)]))
@@ -70,7 +71,7 @@ def _of_chain(parts: list[Module], state: Tree) -> tuple[Finals, Callable[[Final
     return [layer for layers, _ in found for layer in layers], back
 
 
-def _of_two(encoder: Bidirectional, state: Tree) -> tuple[Finals, Callable[[Finals], Tree]]:
+def _of_two(encoder: Bidirectional, state: State) -> tuple[Finals, Callable[[Finals], State]]:
     (ahead, ahead_back), (behind, behind_back) = (
         finals(part, of_part)
         for part, of_part in zip((encoder.forward, encoder.backward), state, strict=True)
@@ -85,7 +86,7 @@ def _of_two(encoder: Bidirectional, state: Tree) -> tuple[Finals, Callable[[Fina
         width = like.shape[-1]
         return d[..., :width] if first else d[..., -width:]
 
-    def back(gradients: Finals) -> Tree:
+    def back(gradients: Finals) -> State:
         sides = [
             [
                 (part(dh, h, first), part(dc, c, first))
@@ -121,6 +122,9 @@ def _stacked(layers: Sequence[Array | None], like: Array, directions: int) -> Ar
 
 class Bridge(Module):
     """From an encoder's final state to what a decoder begins with; a subclass says how."""
+
+    #: Whether it says how a cell state begins, which the decoder must then have.
+    cell_state: bool = False
 
     def __call__(self, layers: Finals) -> Start:
         """Return the decoder's start."""

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array, as_array, as_integers, as_lengths, as_rows, as_shape, check_size
-from ..compositions.composition import agreed, check_one_way, pick, run, spread, take_rows
+from ..compositions.composition import agreed, check_one_way, run
+from ..compositions.ragged import length_mask, pick, spread
 from ..module import Module, once
-from ..recurrent.base import State
 from ..recurrent.regularisers import Regularisers
 from ..recurrent.stack import Layers
-from ..training.losses import length_mask
+from ..states import State, take_rows
 from .attention import Attention
 from .teacher_forcing import Inputs, Outputs, at_once, in_turn, top
 
@@ -100,7 +100,7 @@ class Decoder(Module):
         self.dtype, self.input_feeding = rnn.dtype, bool(input_feeding)
         self.context_size = check_size("context_size", context_size) if context_size else 0
         self.fed_size = 0 if attention is None else attention.fed_size(self.input_feeding)
-        if self.fed_size and rnn._regularisers != Regularisers():
+        if self.fed_size and rnn.regularisers != Regularisers():
             raise ValueError("an rnn whose input depends on the step before takes no regularisers")
         self.input_size = rnn.input_size - self.context_size - self.fed_size
         if self.input_size < 1:
@@ -276,7 +276,9 @@ class Decoder(Module):
     def _initial(self, state: State, rows: int) -> State:
         """The rnn's state, with zeros where none is given."""
         rnn = self.rnn
-        h, c = (None, None) if state is None else rnn._state("state", state, self._shape(rows))
+        h, c = (
+            (None, None) if state is None else rnn.checked_state("state", state, self._shape(rows))
+        )
         h = np.zeros(self._shape(rows), self.dtype) if h is None else h
         if not rnn.has_cell_state:
             return h

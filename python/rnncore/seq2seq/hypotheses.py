@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import _core
 from ..arrays import (
     Array,
     as_indices,
@@ -20,6 +19,7 @@ from ..arrays import (
     check_size,
     read,
 )
+from ..compiled import Hold
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +153,7 @@ class Search:
         self._forced = rules.forced(self.count)
         self.sources = np.repeat(np.arange(self.count), copies)  # (R,)
         #: The model's weights are looked at once; rescoring may do whatever it likes meanwhile.
-        self._hold = _core.Hold()
+        self._hold = Hold()
         self.state = self._hold(model.start, source, lengths)
         if copies > 1:
             self.state = self.state.take(self.sources)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ..arrays import Array, as_array, as_integers, as_lengths, read
 from ..compositions.composition import agreed, run
 from ..module import Module, once
-from ..recurrent.base import State
+from ..states import State
 from .bridge import Bridge, Start, finals
 from .decoder import Decoder, DecoderState
 
@@ -44,7 +44,7 @@ class Seq2Seq(Module):
         if bridge is not None and not isinstance(bridge, Bridge):
             raise TypeError(f"bridge must be a Bridge or None, got {type(bridge).__name__}")
         self.has_cell_state = decoder.rnn.has_cell_state
-        if getattr(bridge, "cell_state", False) and not self.has_cell_state:
+        if bridge is not None and bridge.cell_state and not self.has_cell_state:
             raise ValueError("the decoder has no cell state: the bridge needs cell_state=False")
         self.encoder, self.decoder, self.bridge = encoder, decoder, bridge
 
@@ -198,7 +198,11 @@ def shifted(target: npt.ArrayLike, first: Any) -> Array:
     if not array.ndim:
         raise ValueError("target must have shape (T, B, ...), got ()")
     inputs = np.empty_like(array)
-    inputs[:1], inputs[1:] = first, array[:-1]
+    try:
+        inputs[:1] = first
+    except OverflowError as error:
+        raise ValueError(f"first must be a number that {array.dtype} holds: {error}") from error
+    inputs[1:] = array[:-1]
     return inputs
 
 

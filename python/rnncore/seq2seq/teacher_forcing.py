@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import _core
 from ..arrays import Array
-from ..compositions.composition import pick, run
+from ..compiled import core
+from ..compositions.composition import run
+from ..compositions.ragged import pick
 from ..layers.linear import Linear
-from ..recurrent.base import State
 from ..recurrent.regularisers import inverted
 from ..recurrent.stack import Layers
+from ..states import State
 from .attention import Attention, MemoryGradients
 
 
@@ -80,14 +81,13 @@ def in_turn(
     """
     state, size = inputs.state, attention.memory_size
     h0, c0 = state if isinstance(state, tuple) else (state, None)
-    make = _core.DecodingF32 if rnn.dtype == np.float32 else _core.DecodingF64
     query, combine = attention.query, attention.combine
     position, centre = attention.position, attention.centre
-    loop = make(
-        rnn._layers,
-        None if query is None else query._kernels,
-        None if position is None or centre is None else (position._kernels, centre._kernels),
-        combine._kernels if feeds else None,
+    loop = core(rnn.dtype).Decoding(
+        rnn.kernels,
+        None if query is None else query.kernels,
+        None if position is None or centre is None else (position.kernels, centre.kernels),
+        combine.kernels if feeds else None,
     )
     between = (*inputs.x.shape[:2], rnn.output_size)
     drop = rnn.dropout if record else 0.0
@@ -102,7 +102,7 @@ def in_turn(
     def pullback(dout: Array, d: MemoryGradients) -> tuple[Array, State]:
         dcontext, dy = (None, dout) if feeds else (dout[..., :size], dout[..., size:])
         found = loop.backward(
-            tape, dy, dcontext, rnn._gradients(), d.keys, d.values, attention.grads.get("v")
+            tape, dy, dcontext, rnn.gradients(), d.keys, d.values, attention.grads.get("v")
         )
         asked = y if feeds else np.concatenate([h0[-1:], y])[:-1]
         if feeds:
@@ -121,7 +121,7 @@ def _add_gradients(linear: Linear, x: Array, dy: Array, mask: Array | None) -> N
     """Add those of the weights of `y = linear(x)`, from the rows of the mask."""
     if mask is None:
         mask = np.full(x.shape[:2], True)
-    linear._kernels.backward(pick(x, mask), pick(dy, mask), *linear._gradients(), want_dx=False)
+    linear.kernels.backward(pick(x, mask), pick(dy, mask), *linear.gradients(), want_dx=False)
 
 
 def top(state: State) -> Any:

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, as_integers, as_rows, as_shape, check_count, read
-from ..compositions.composition import Tree, mapped
-from ..training.checkpoint import leaves
+from ..arrays import Array, as_integers, as_rows, check_count, read
+from ..states import State, fill, leaves, mapped
 
 
 class Stream:
@@ -69,14 +68,14 @@ class Stream:
         return self._swap(self._finish())
 
     @property
-    def state(self) -> Tree:
+    def state(self) -> State:
         """A copy of the state, as a call of the module returns it. Set it, or None for zero."""
         entries = self._read()
         return entries[0] if self._single else entries
 
     @state.setter
-    def state(self, state: Tree) -> None:
-        with Wholly(self):
+    def state(self, state: State) -> None:
+        with Rollback(self):
             self._write((state,) if self._single and state is not None else state, self.batch)
             if state is not None:
                 self._read()  # a layer that has taken it unseen refuses it now
@@ -97,7 +96,7 @@ class Stream:
             new = np.zeros((*part.shape[:-2], count, part.shape[-1]), part.dtype)
             return np.concatenate((part, new), axis=-2)
 
-        with Wholly(self):
+        with Rollback(self):
             self._write(mapped(longer, self._read()), self.batch + check_count("count", count))
 
     def leave(self, rows: npt.ArrayLike) -> None:
@@ -105,7 +104,7 @@ class Stream:
         left = np.delete(np.arange(self.batch), self._rows(rows))
         if not len(left):
             raise ValueError(f"rows {rows!r} are all that there are: one has to stay")
-        with Wholly(self):
+        with Rollback(self):
             self._write(mapped(lambda part: part[..., left, :], self._read()), len(left))
 
     def snapshot(self) -> dict[str, Array]:
@@ -127,7 +126,7 @@ class Stream:
         if rows.shape != ():
             raise ValueError(f"batch must be one number, got shape {rows.shape}")
         batch = check_count("batch", int(rows))
-        with Wholly(self):
+        with Rollback(self):
             self._put(mapped(lambda _: next(parts), self._parts()), batch)
             self._read()  # a layer that has taken its state unseen refuses it now
 
@@ -155,20 +154,20 @@ class Stream:
     def _finish(self) -> Array:
         return self._run(self._no_frames())
 
-    def _read(self) -> tuple[Tree, ...]:
+    def _read(self) -> tuple[State, ...]:
         """Copies of the state's entries."""
         return ()
 
-    def _write(self, state: Sequence[Tree] | None, batch: int) -> None:
+    def _write(self, state: Sequence[State] | None, batch: int) -> None:
         """Take over a state, None for zero, of so many rows."""
         fill("state", self._read(), state)
         self.batch = batch
 
-    def _parts(self) -> Tree:
+    def _parts(self) -> State:
         """All that tells where the stream stands."""
         return self._read()
 
-    def _put(self, parts: Tree, batch: int) -> None:
+    def _put(self, parts: State, batch: int) -> None:
         """Take over `_parts`, of so many rows."""
         for part in leaves(parts):  # before memory is taken for them
             if part.shape[-2:-1] != (batch,):
@@ -224,7 +223,7 @@ class LookAhead(Stream):
         before = x[:0] if self._pending is None else self._pending
         if before.shape[2:] != x.shape[2:]:
             raise ValueError(f"chunk must have {before.shape[2]} features, got {x.shape[2]}")
-        with Wholly(self):
+        with Rollback(self):
             y, self._pending = self._settled(np.concatenate((before, x)), False)
         return y
 
@@ -232,12 +231,12 @@ class LookAhead(Stream):
         if self._finished:
             raise RuntimeError("this stream is finished: reset it, or make another one")
         pending = self._no_frames() if self._pending is None else self._pending
-        with Wholly(self):
+        with Rollback(self):
             y, self._pending = self._settled(pending, True)
         self._finished = True
         return y
 
-    def _write(self, state: Sequence[Tree] | None, batch: int) -> None:
+    def _write(self, state: Sequence[State] | None, batch: int) -> None:
         self._check_rows(batch)
         super()._write(state, batch)
 
@@ -245,14 +244,15 @@ class LookAhead(Stream):
         if batch != self.batch:
             raise ValueError("rows of a stream that looks ahead go together: none joins or leaves")
 
-    def _parts(self) -> Tree:
+    def _parts(self) -> State:
         pending = self._no_frames() if self._pending is None else self._pending
         return self._read(), np.copy(pending), np.array(self._finished)
 
-    def _put(self, parts: Tree, batch: int) -> None:
+    def _put(self, parts: State, batch: int) -> None:
         state, pending, finished = parts
         self._write(state, batch)
         none = self._no_frames()
+        pending = pending.astype(pending.dtype.newbyteorder("="), copy=False)
         if (pending.dtype, pending.shape[1:]) != (none.dtype, none.shape[1:]):
             wanted = ("n", *none.shape[1:])
             raise ValueError(
@@ -267,8 +267,8 @@ class LookAhead(Stream):
         return partial(vars(self).update, vars(self).copy())  # nothing in it is ever written to
 
 
-class Wholly:
-    """Leaves streams as they were where a change of them fails half way."""
+class Rollback:
+    """Takes streams back to where they stood, if a change of them fails half way."""
 
     def __init__(self, *streams: Stream) -> None:
         self._undo = [stream._undo() for stream in streams]
@@ -280,15 +280,3 @@ class Wholly:
         if error is not None:
             for undo in self._undo:
                 undo()
-
-
-def fill(name: str, live: Tree, given: Tree) -> None:
-    """Copy a state into the arrays of another, None being zero."""
-    if isinstance(live, tuple):
-        parts = (None,) * len(live) if given is None else given
-        if not isinstance(parts, (tuple, list)) or len(parts) != len(live):
-            raise ValueError(f"{name} must be a tuple of {len(live)} entries, or None")
-        for at, pair in enumerate(zip(live, parts, strict=True)):
-            fill(f"{name}[{at}]", *pair)
-    else:
-        live[...] = 0 if given is None else as_shape(name, given, live.dtype, live.shape)

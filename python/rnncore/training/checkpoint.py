@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from ..arrays import Array
 from ..module import Module
-
-#: A recurrent state: an array, nothing, or a tuple of states, as the model nests them.
-State: TypeAlias = Any
 
 
 @dataclass
@@ -80,48 +77,6 @@ def _check_number(
     if not fits or not least <= value <= most:
         kind = "a whole number" if whole else "a number"
         raise ValueError(f"{name} must be {kind} in {least}..{most:g}, got {value!r:.80}")
-
-
-def leaves(state: State) -> Iterator[Array]:
-    """Yield the arrays of a nested state, in order."""
-    if isinstance(state, tuple):
-        for part in state:
-            yield from leaves(part)
-    elif state is not None:
-        yield state
-
-
-def skeleton(state: State) -> Any:
-    """How a state is nested, as JSON: a list for a tuple, true for an array, false for nothing."""
-    if isinstance(state, tuple):
-        return [skeleton(part) for part in state]
-    return state is not None
-
-
-def rebuild(shape: Any, arrays: Iterator[Array]) -> State:
-    """Undo `skeleton` and `leaves`; raises `ValueError` if there are too few arrays."""
-    if isinstance(shape, list):
-        return tuple(rebuild(part, arrays) for part in shape)
-    if not isinstance(shape, bool):
-        raise ValueError(f"a state must be true, false or a list of them, got {shape!r:.80}")
-    if not shape:
-        return None
-    array = next(arrays, None)
-    if array is None:
-        raise ValueError("the state has fewer arrays than it says")
-    return array
-
-
-def state_of(shape: Any, arrays: Mapping[str, Array]) -> State:
-    """`rebuild` of arrays named "0", "1", ...; raises `ValueError` unless it takes all of them."""
-    names = [str(at) for at in range(len(arrays))]
-    if arrays.keys() != set(names):
-        raise ValueError(f"the arrays of a state must be named 0, 1, ..., got {', '.join(arrays)}")
-    rest = iter([arrays[name] for name in names])
-    state = rebuild(shape, rest)
-    if next(rest, None) is not None:
-        raise ValueError("the state has more arrays than it says")
-    return state
 
 
 def generators(module: Module) -> dict[str, np.random.Generator]:

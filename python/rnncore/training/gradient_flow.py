@@ -64,7 +64,7 @@ def _check(module: Module) -> None:
     if not module.recurrent:
         raise TypeError(f"{type(module).__name__} is not recurrent: no gradient flows through time")
     for layer in _recurrent(module):
-        if getattr(layer, "directions", 0) != 1:
+        if layer.directions != 1:
             kind = type(layer).__name__
             raise ValueError(f"gradient_flow goes from step to step: this {kind} looks ahead")
 
@@ -78,7 +78,7 @@ def _recurrent(module: Module) -> Iterable[Module]:
 
 def _time_axis(module: Module, ndim: int) -> int:
     first = next(iter(_recurrent(module)))
-    return int(ndim == 3 and getattr(first, "batch_first", False))
+    return int(ndim == 3 and bool(first.batch_first))
 
 
 def _last_gradient(y: Any, dy: npt.ArrayLike | None, axis: int) -> Array:

@@ -6,6 +6,9 @@ it counts; what counts nothing is never looked at, so that NaN and invalid targe
 and its gradient is zero. `reduction="mean"` divides by the number of counted elements, or by the
 sum of their weights; where none is counted, the loss is 0 and the gradient zero. The sum is taken
 in float64.
+
+`Objective` is all that the trainer and `evaluate` know of a loss. One that takes lengths instead of
+a mask derives from it, and says so in `takes`.
 """
 
 from __future__ import annotations
@@ -24,11 +27,11 @@ from ..arrays import (
     as_indices,
     as_integers,
     as_shape,
-    check_count,
     check_number,
     read,
     short,
 )
+from ..compositions.ragged import length_mask as length_mask
 from ..module import Pullback, once
 
 #: The gradient of the counted rows, times a scale.
@@ -43,16 +46,45 @@ class Terms(NamedTuple):
     weights: Array | None = None  # (rows,), what each adds to the divisor of the mean; None: one
 
 
-class Loss:
-    """Base of the losses: checks, selects the rows that count, and reduces what `_terms` gives."""
+class Objective:
+    """What a trainer minimises: all that it knows of a loss.
 
-    #: What the first argument is called in messages.
-    _x = "logits"
+    A loss that is no sum over the rows of x derives from this: it names in `takes` what it needs of
+    a batch, and defines `vjp` and `counted` with arguments in that order.
+    """
+
+    #: The fields of a `Batch` that are the arguments behind x and the targets, in their order.
+    takes: tuple[str, ...] = ()
 
     def __init__(self, reduction: str = "mean") -> None:
         if not isinstance(reduction, str) or reduction not in ("mean", "sum"):
             raise ValueError(f"reduction must be 'mean' or 'sum', got {short(reduction)}")
         self.reduction = reduction
+
+    def __call__(
+        self, x: npt.ArrayLike, targets: npt.ArrayLike, *args: Any, **kwargs: Any
+    ) -> float:
+        """Return the loss; the arguments are those of `vjp`."""
+        return self.vjp(x, targets, *args, **kwargs)[0]
+
+    def vjp(
+        self, x: npt.ArrayLike, targets: npt.ArrayLike, *args: Any, **kwargs: Any
+    ) -> tuple[float, Pullback]:
+        """Return the loss and the pullback from dloss, 1 if it is not given, to dx."""
+        raise NotImplementedError
+
+    def counted(self, targets: npt.ArrayLike, *args: Any, **kwargs: Any) -> float:
+        """Return what the mean divides by, from the arguments of `vjp` without x."""
+        raise NotImplementedError
+
+
+class Loss(Objective):
+    """A sum of terms: checks, selects the rows that count, and reduces what `_terms` gives."""
+
+    takes = ("mask",)
+
+    #: What the first argument is called in messages.
+    _x = "logits"
 
     def __call__(
         self, x: npt.ArrayLike, targets: npt.ArrayLike, mask: npt.ArrayLike | None = None
@@ -260,16 +292,26 @@ class MeanSquaredError(Loss):
         return Terms(error * error, lambda scale: error * (2 * scale))
 
 
-def length_mask(lengths: npt.ArrayLike, T: int, batch_first: bool = False) -> Array:
-    """Return booleans `(T, B)`, or `(B, T)`, true at the first `lengths[b]` steps of row b.
+class Huber(Loss):
+    """e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), of e = prediction - target.
 
-    `lengths` are B integers in 0..T; others raise `ValueError`.
+    Large errors count linearly, so that outliers do not rule (Huber 1964, "Robust Estimation of a
+    Location Parameter"); torch's `HuberLoss`. Predictions and targets of one shape and dtype; the
+    mask has that shape too, or its leading axes: `(T, B)` for `(T, B, K)`.
     """
-    lengths = as_indices("lengths", lengths, check_count("T", T, 0) + 1)
-    if lengths.ndim != 1:
-        raise ValueError(f"lengths must have shape (B,), got {lengths.shape}")
-    steps = np.arange(T)
-    return steps < lengths[:, None] if batch_first else steps[:, None] < lengths
+
+    _x = "predictions"
+
+    def __init__(self, delta: float = 1.0, reduction: str = "mean") -> None:
+        if not 0 < check_number("delta", delta) < math.inf:
+            raise ValueError(f"delta must be positive and finite, got {delta}")
+        super().__init__(reduction)
+        self.delta = float(delta)
+
+    def _terms(self, x: Array, *beside: Array) -> Terms:
+        error = x - beside[0]
+        slope = np.clip(error, -self.delta, self.delta)
+        return Terms(slope * (error - slope / 2), lambda scale: slope * scale)
 
 
 def _as_mask(mask: npt.ArrayLike, dtype: np.dtype[Any]) -> Array:

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, check_number, copy_into, fitting, short
-from ..module import Module, walk
+from ..arrays import Array, check_flag, check_number, short
+from ..module import Module, modules
+from ..parameters import copy_into, fitting
 
 BLOCK = 32768
 # OpenBLAS cuts longer dot products between threads, and then their bits depend on how many.
@@ -102,7 +103,7 @@ class Optimiser:
 
         Raises `RuntimeError` where the module has got other parameters in the meantime.
         """
-        held = {id(param) for part in walk(self._module) for param in part._params.values()}
+        held = {id(param) for part in modules(self._module) for param in part._params.values()}
         if held != set(map(id, self._params.values())):
             raise RuntimeError("the module has other parameters by now: make another optimiser")
         rate = self.learning_rate
@@ -275,8 +276,9 @@ class RMSprop(Optimiser):
         _not_negative("eps", eps)
         _not_negative("momentum", momentum)
         self.alpha, self.eps, self.momentum = float(alpha), float(eps), float(momentum)
-        self.centered = centered
-        slots = ("square_avg",) + ("grad_avg",) * centered + ("momentum_buffer",) * (momentum > 0)
+        self.centered = check_flag("centered", centered)
+        slots = ("square_avg",) + ("grad_avg",) * self.centered
+        slots += ("momentum_buffer",) * (momentum > 0)
         super().__init__(module, lr, weight_decay=weight_decay, slots=slots)
 
     def _update(self, rate: float, g: Array, scratch: Array, *slots: Array) -> None:

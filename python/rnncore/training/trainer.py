@@ -20,42 +20,29 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import (
-    Array,
-    check_count,
-    check_number,
-    check_size,
-    copy_into,
-    fitting,
-    join_names,
-    load_arrays,
-    load_into,
-    save_arrays,
-)
+from ..arrays import Array, check_count, check_number, check_size, load_arrays, save_arrays
 from ..batches import Batch, Batches, BatchLike
 from ..files import reading
 from ..module import Module
+from ..parameters import copy_into, fitting, join_names, load_into
+from ..states import State, leaves, skeleton, state_of
 from .checkpoint import (
     Progress,
-    State,
     check_generator,
     check_generators,
     generator_state,
     generator_states,
     group,
-    leaves,
     restore_generators,
-    skeleton,
-    state_of,
 )
 from .console import held_interrupts, progress_bar
-from .losses import Loss
+from .losses import Objective
 from .optim import Optimiser, clip_grad_norm
 
 _NO_CHECKPOINT = " is not a training checkpoint of this trainer"
 
 
-def evaluate(model: Module, loss: Loss, batches: Iterable[BatchLike]) -> float:
+def evaluate(model: Module, loss: Objective, batches: Iterable[BatchLike]) -> float:
     """Return the mean loss per target that counts, with dropout off and states carried.
 
     Where targets have weights, the mean is weighted by them.
@@ -66,16 +53,16 @@ def evaluate(model: Module, loss: Loss, batches: Iterable[BatchLike]) -> float:
         args, options = _arguments(model, batch, state)
         output = model(*args, **options)
         y, state = output if model.recurrent else (output, None)
-        batch = batch.masked(y, model)
-        counted = loss.counted(batch.targets, batch.mask)
-        total += _total(loss, loss(y, batch.targets, batch.mask), counted)
+        given = batch.for_loss(loss, y, model)
+        counted = loss.counted(*given)
+        total += _total(loss, loss(y, *given), counted)
         count += counted
     if not count:
         raise ValueError("there is nothing to evaluate: no batch holds a target that counts")
     return total / count
 
 
-def _total(loss: Loss, value: float, counted: float) -> float:
+def _total(loss: Objective, value: float, counted: float) -> float:
     """The sum over a batch of what `loss` reduced to `value`."""
     return value if loss.reduction == "sum" else value * counted
 
@@ -123,7 +110,7 @@ class Trainer:
     def __init__(
         self,
         model: Module,
-        loss: Loss,
+        loss: Objective,
         optimiser: Optimiser,
         batches: Batches,
         *,
@@ -228,15 +215,15 @@ class Trainer:
         self.model.zero_grad()
         output, model_pullback = self.model.vjp(*args, **options)
         y, state = output if self.model.recurrent else (output, None)
-        batch = batch.masked(y, self.model)
-        loss, loss_pullback = self.loss.vjp(y, batch.targets, batch.mask)
+        given = batch.for_loss(self.loss, y, self.model)
+        loss, loss_pullback = self.loss.vjp(y, *given)
         self._check_finite("training loss", loss)
         model_pullback(loss_pullback())
         if self.clip_norm is not None:
             self._check_finite("gradient's norm", clip_grad_norm(self.model, self.clip_norm))
         self.optimiser.step()
         self._state = state
-        counted = self.loss.counted(batch.targets, batch.mask)
+        counted = self.loss.counted(*given)
         self._count(_total(self.loss, loss, counted), counted, time.perf_counter() - started)
         return loss
 

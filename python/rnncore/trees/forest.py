@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ..arrays import Array, as_indices, as_integers, check_kind
 from .nested import nest, postorder
 from .order import NOBODY, Order, check_rows, ranges
+from .picture import plot
 
 
 class Forest:
@@ -249,9 +250,7 @@ class Forest:
     def plot(
         self, path: str | os.PathLike[str], values: npt.ArrayLike | None = None, **options: Any
     ) -> None:
-        """Draw the trees with their labels, and a value at each node; see `tree_picture.plot`."""
-        from .picture import plot
-
+        """Draw the trees with their labels, and a value at each node; see `trees.picture.plot`."""
         plot(self, path, values, **options)
 
 

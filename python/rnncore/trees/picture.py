@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array, as_array, check_size
 from ..training.plots import require_matplotlib, save_figure
-from .forest import Forest
+
+if TYPE_CHECKING:
+    from .forest import Forest
 
 _LEVEL, _GAP = 0.45, 0.8  # inches from level to level, and from line to line
 

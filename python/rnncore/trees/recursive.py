@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .. import _core
 from ..arrays import Array, as_array, as_shape, check_size, float_dtype
+from ..compiled import HoldsCompiled, Parameters, core
 from ..init import uniform
 from ..layers.activations import sigmoid
 from ..layers.linear import Linear
@@ -25,7 +25,7 @@ from .order import Order
 States: TypeAlias = Any
 
 
-class Recursive(Module):
+class Recursive(HoldsCompiled, Module):
     """A layer whose nodes continue several others: `states = layer(x, forest)`.
 
     x `(N, input_size)`: a row for each node, or with inputs="leaves" `(leaves, input_size)` in the
@@ -92,25 +92,17 @@ class Recursive(Module):
 
     def _build(self) -> None:
         """Make the compiled layer; it watches the parameters, which never change identity."""
-        make = _core.LayerF32 if self.dtype == np.float32 else _core.LayerF64
         width = self.input_size if "weight_ih" in self._params else 0
         settings = self.cell.settings(width, self.hidden_size, False)
-        self._kernels = make(settings, self._groups(self._params))
+        self.kernels = core(self.dtype).Layer(settings, self._groups(self._params))
 
     def _lend(self) -> None:
-        self._kernels.lend()
+        self.kernels.lend()
 
     @staticmethod
     def _groups(arrays: Any) -> Any:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "norm", "weight_hr")
-        return _core.Parameters([[[(name, arrays.get(name)) for name in names]]])
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_kernels"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._build()
+        return Parameters([[[(name, arrays.get(name)) for name in names]]])
 
     def __call__(self, x: npt.ArrayLike, forest: Forest | Order) -> States:
         """Return the states of all nodes; nothing is recorded."""
@@ -119,7 +111,7 @@ class Recursive(Module):
         given = None
         if self.leaf is not None:
             given = self._with_leaves(self.leaf(self._of_leaves(x, order)), order)
-        h, c, _ = self._kernels.forward_forest(*self._arguments(x, order), given, None, False)
+        h, c, _ = self.kernels.forward_forest(*self._arguments(x, order), given, None, False)
         return (h, c) if self.cell.has_cell_state else h
 
     def vjp(self, x: npt.ArrayLike, forest: Forest | Order) -> tuple[States, Callable[..., Array]]:
@@ -134,7 +126,7 @@ class Recursive(Module):
             states, leaf_back = self.leaf.vjp(self._of_leaves(x, order))
             given = self._with_leaves(states, order)
         masks = self._masks(order)
-        h, c, tape = self._kernels.forward_forest(*self._arguments(x, order), given, masks, True)
+        h, c, tape = self.kernels.forward_forest(*self._arguments(x, order), given, masks, True)
 
         def pullback(dh: npt.ArrayLike | None, dc: npt.ArrayLike | None = None) -> Array:
             if dc is not None and c is None:
@@ -143,8 +135,8 @@ class Recursive(Module):
                 None if upstream is None else as_shape(name, upstream, self.dtype, h.shape)
                 for name, upstream in (("dh", dh), ("dc", dc))
             )
-            gradients = self._kernels.targets(self._groups(self.grads))
-            dx, d_h, d_c = self._kernels.backward_forest(tape, d_h, d_c, gradients)
+            gradients = self.kernels.targets(self._groups(self.grads))
+            dx, d_h, d_c = self.kernels.backward_forest(tape, d_h, d_c, gradients)
             if leaf_back is not None and d_c is not None:
                 d_leaves: Array = leaf_back(d_h[order.starts], d_c[order.starts])
                 if self.inputs == "leaves":

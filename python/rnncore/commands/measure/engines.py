@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ... import GRU, LSTM, RNN, _core, reference
+from ... import GRU, LSTM, RNN, compiled, reference
 from ...arrays import Array
 from . import machine
 from .cases import GATES, Case
@@ -44,7 +44,7 @@ class RnnCore:
 
     def about(self) -> str:
         """Version and instruction set."""
-        info = _core.info()
+        info = compiled.info()
         return f"rnncore {info['version']}, {info['instruction_set']}"
 
     def prepare(self, case: Case) -> Work:

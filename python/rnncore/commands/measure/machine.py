@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ... import _core
+from ...compiled import info
 from .cases import GATES, Case
 
 SOURCE = Path(__file__).with_name("machine.cpp")
@@ -50,7 +50,7 @@ class Machine:
         cxx = compiler()
         if cxx is None:
             raise ImportError("measuring the machine takes a C++ compiler: none was found")
-        arch = _ARCH.get(_core.info()["instruction_set"])
+        arch = _ARCH.get(info()["instruction_set"])
         with tempfile.TemporaryDirectory() as folder:
             library = Path(folder) / "machine.so"
             flags = ["-O3", "-std=c++17", "-shared", "-fPIC", *([arch] if arch else [])]

@@ -16,7 +16,7 @@ from ...layers.dropout import Dropout
 from ...layers.embedding import Embedding
 from ...layers.layer_norm import LayerNorm
 from ...layers.linear import Linear
-from ...module import Module, walk
+from ...module import Module
 from .. import common
 from ..budget import Budget
 from ..common import refusal
@@ -150,7 +150,7 @@ class Chained:
             return
         index = self.constants.get(node.inputs[1])
         last = self.modules[-1] if self.modules else None
-        one_way = getattr(last, "directions", 2) == 1
+        one_way = last is not None and last.directions == 1
         is_last = index is not None and not index.shape and index == -1
         if not is_last or not one_way or axis != (0 if self.time_major else 1):
             raise refusal("a chain", node.where)
@@ -220,8 +220,3 @@ def _leading_to(nodes: Sequence[Any], y: str) -> list[Any]:
             needed.update(name for name in node.inputs if name)
             kept.append(node)
     return kept[::-1]
-
-
-def is_batch_first(module: Module) -> bool:
-    """Whether a module's sequences are batch-major."""
-    return any(getattr(part, "batch_first", False) for part in walk(module))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ...compositions.composition import reverse as reverse_within
+from ...compositions.ragged import reverse as reverse_within
 from ...layers.activations import Elementwise, Softmax
 from ...layers.layer_norm import LayerNorm
 
@@ -241,6 +241,10 @@ def _reduce(function: Operator) -> Operator:
     return reduce
 
 
+def _euclidean(x: Array, **options: Any) -> Any:
+    return np.sqrt(np.sum(np.square(x), **options))
+
+
 def _range(start: Array, limit: Array, delta: Array) -> Array:
     return np.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
 
@@ -323,6 +327,7 @@ OPERATORS: dict[str, Operator] = {
     "PRelu": lambda x, slope: np.where(x < 0, slope * x, x),
     "Pow": lambda a, b: np.power(a, b).astype(a.dtype),
     "Range": _range,
+    "ReduceL2": _reduce(_euclidean),
     "ReduceMax": _reduce(np.max),
     "ReduceMean": _reduce(np.mean),
     "ReduceMin": _reduce(np.min),

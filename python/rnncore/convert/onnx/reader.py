@@ -20,6 +20,7 @@ from ..common import (
     Report,
     Verify,
     check,
+    is_batch_first,
     output,
     random_input,
     readable,
@@ -28,10 +29,10 @@ from ..common import (
 )
 from .external import array_of
 from .files import Source, attributes_of, constant_of, described, import_onnx, load, name_of
-from .judge import as_inputs, judge, random_inputs
-from .modules import Chained, is_batch_first
+from .modules import Chained
 from .operators import EARLIER, OPERATORS, OUTPUTS
 from .recurrent import Recurrent, product
+from .reference import as_inputs, compare, random_inputs
 from .sizes import take
 
 Function = Callable[..., tuple[Array, ...]]
@@ -69,7 +70,7 @@ def from_onnx(
         model = OnnxModel(proto, budget)
     if verify is not None and verify is not False:
         inputs = random_inputs(model.inputs, budget) if verify is True else as_inputs(verify)
-        judge(model.run(*inputs), proto, dict(zip(model.inputs, inputs, strict=False)), report)
+        compare(model.run(*inputs), proto, dict(zip(model.inputs, inputs, strict=False)), report)
     return model
 
 

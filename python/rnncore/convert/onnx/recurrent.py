@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ...compositions.composition import Part, reverse
+from ...compositions.composition import Part
+from ...compositions.ragged import reverse
 from ...layers.linear import Linear
 from .. import common
 from ..common import CLASSES, refusal

@@ -24,12 +24,11 @@ from ...layers.tied import TiedLinear
 from ...module import Module
 from ...recurrent.families import GRU, LSTM, RNN
 from .. import common
-from ..common import Report, Verify, refusal
+from ..common import Report, Verify, is_batch_first, refusal
 from .files import import_onnx
 from .graph import Graph
-from .judge import is_installed, judge
-from .modules import is_batch_first
 from .reader import OnnxModel
+from .reference import compare, is_installed
 from .weights import write_activations, write_weights
 
 _FEATURES = ("peephole", "coupled", "activations", "gate_clip", "reset_after")
@@ -151,17 +150,22 @@ class Writer(Graph):
         first = module.layers[0]
         states = self._initial_states(module, first, path)
         finals: list[list[str]] = []
-        seen = y = self.module(module.input, x, f"{path}input.")
-        outputs = []
-        for n, layer in enumerate(module.layers):
-            given = self.add("Concat", y, seen, axis=-1) if n and module.skip else y
-            own = [names[len(finals) : len(finals) + layer.num_layers] for names in states]
-            h, last = self._stacked(layer, given, own, f"{path}recurrent.{n}.")
-            finals += last
-            y = self.add("Add", h, y) if n and module.residual else h
-            outputs.append(y)
+
+        def layer(n: int, x: str) -> str:
+            one = module.layers[n]
+            own = [names[len(finals) : len(finals) + one.num_layers] for names in states]
+            h, last = self._stacked(one, x, own, f"{path}recurrent.{n}.")
+            finals.extend(last)
+            return h
+
+        y = module.wiring.through(
+            len(module.layers),
+            layer,
+            self.module(module.input, x, f"{path}input."),
+            add=partial(self.add, "Add"),
+            join=partial(self.add, "Concat", axis=-1),
+        )
         self._final_states(module, first, finals, path)
-        y = self.add("Concat", *outputs, axis=-1) if module.skip else y
         after = self.module(module.output, y, f"{path}output.")
         return after if after == y else self._inside(after, module.batch_first)
 
@@ -288,7 +292,7 @@ class Writer(Graph):
         return str(self.add("Div", total, self.add("Cast", steps, to=kind)))
 
     def _linear(self, module: Linear, x: str, path: str) -> str:
-        weight, bias = module._weights()
+        weight, bias = module.weights()
         y = self.add("MatMul", x, self.array(weight.T, f"{path}weight"))
         return str(y if bias is None else self.add("Add", y, self.array(bias, f"{path}bias")))
 
@@ -347,7 +351,7 @@ def _verify(module: Any, proto: Any, x: Array, told: Any, report: Report) -> Non
     if told is not None:
         common.check("the outputs given", model.run(**inputs)[:1], [np.asarray(told)], report)
     elif y.dtype == np.float32 and is_installed():
-        judge(outputs, proto, inputs, report)
+        compare(outputs, proto, inputs, report)
     else:
         common.check("our own reader", outputs, model.run(**inputs), report)
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ... import _core
 from ...arrays import Array
+from ...compiled import core
 from ..forest import Forest
 from .spans import Truth
 
@@ -26,7 +26,7 @@ class Merger:
 
     def __init__(self, u: Array, bias: Array, w: Array, phi: Callable[[Array], Array]) -> None:
         self.size, self._bias, self._phi = u.shape[-1], bias, phi
-        linear = _core.LinearF32 if u.dtype == np.float32 else _core.LinearF64
+        linear = core(u.dtype).Linear
         self._u = linear(self.size, 2 * self.size, u.reshape(-1, self.size), None)
         self._w = linear(self.size, 1, w, None)
 

@@ -1,0 +1,82 @@
+"""The compiled core: its classes by dtype, and objects that hold some of it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from . import _core
+from ._core import ActivationF32 as Activation
+from ._core import Hold as Hold
+from ._core import LayerF32 as Layer
+from ._core import LinearF32 as Linear
+from ._core import MemoryF32 as Memory
+from ._core import Parameters as Parameters
+from ._core import PointwiseF32 as Pointwise
+from ._core import Settings as Settings
+from ._core import TargetsF32 as Targets
+from ._core import info as info
+from ._core import num_threads as num_threads
+from ._core import set_num_threads as set_num_threads
+
+__all__ = [
+    "Activation",
+    "Core",
+    "Hold",
+    "HoldsCompiled",
+    "Layer",
+    "Linear",
+    "Memory",
+    "Parameters",
+    "Pointwise",
+    "Settings",
+    "Targets",
+    "core",
+    "info",
+    "num_threads",
+    "set_num_threads",
+]
+
+
+class Core(NamedTuple):
+    """The classes of one dtype; float64's are the float32's to a type checker."""
+
+    Layer: type[_core.LayerF32]
+    Linear: type[_core.LinearF32]
+    Activation: type[_core.ActivationF32]
+    Softmax: type[_core.SoftmaxF32]
+    Norm: type[_core.NormF32]
+    Table: type[_core.TableF32]
+    Stream: type[_core.StreamF32]
+    Memory: type[_core.MemoryF32]
+    Decoding: type[_core.DecodingF32]
+
+
+_CORES = {
+    np.dtype(dtype): Core(*(getattr(_core, name + suffix) for name in Core._fields))
+    for dtype, suffix in (("float32", "F32"), ("float64", "F64"))
+}
+
+
+def core(dtype: np.dtype[Any]) -> Core:
+    """Return the classes that compute in float32 or float64."""
+    return _CORES[dtype]
+
+
+class HoldsCompiled:
+    """An object with parts in the compiled core: copies and pickles make theirs anew."""
+
+    #: The attributes that `_build` sets.
+    _built: ClassVar[frozenset[str]] = frozenset(("kernels",))
+
+    def _build(self) -> None:
+        """Make the compiled parts; they watch the parameters, which never change identity."""
+        raise NotImplementedError
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in self._built}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._build()

@@ -1,0 +1,71 @@
+"""Sequences of unequal length: masks, rows that count, reading each from its own end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import Array, as_indices, check_count
+from ..module import Module
+from ..states import State
+from .composition import Run, run
+
+
+def length_mask(lengths: npt.ArrayLike, T: int, batch_first: bool = False) -> Array:
+    """Return booleans `(T, B)`, or `(B, T)`, true at the first `lengths[b]` steps of row b.
+
+    `lengths` are B integers in 0..T; others raise `ValueError`.
+    """
+    lengths = as_indices("lengths", lengths, check_count("T", T, 0) + 1)
+    if lengths.ndim != 1:
+        raise ValueError(f"lengths must have shape (B,), got {lengths.shape}")
+    steps = np.arange(T)
+    return steps < lengths[:, None] if batch_first else steps[:, None] < lengths
+
+
+def run_rows(module: Module, record: bool, x: Array, mask: Array | None) -> tuple[Array, Any]:
+    """`run` over the rows of x that the mask picks, all if None; the others become zero."""
+    if mask is None or mask.all():
+        return run(module, record, x)
+    rows, back = run(module, record, pick(x, mask))
+    return spread(rows, mask), lambda dy: spread(back(pick(dy, mask)), mask)
+
+
+def pick(x: Array, mask: Array) -> Array:
+    """The rows of x `(T, B, ...)` that the mask picks, one after the other."""
+    rows: Array = x.reshape(mask.size, *x.shape[2:]).take(np.flatnonzero(mask), axis=0)
+    return rows
+
+
+def spread(rows: Array, mask: Array) -> Array:
+    """Undo `rows = pick(x, mask)`, with zeros elsewhere."""
+    x = np.zeros((mask.size, *rows.shape[1:]), rows.dtype)
+    x[np.flatnonzero(mask)] = rows
+    return x.reshape(*mask.shape, *rows.shape[1:])
+
+
+def reverse(x: Array, lengths: Array | None) -> Array:
+    """Turn each sequence of x `(T, B, ...)` around within its length; padding stays in its place.
+
+    Undoes itself. Without lengths it is a view.
+    """
+    if lengths is None:
+        return x[::-1]
+    steps = np.arange(len(x))[:, None]
+    source = np.where(steps < lengths, lengths - 1 - steps, steps)
+    turned: Array = x[source, np.arange(x.shape[1])]
+    return turned
+
+
+def from_end(run: Callable[[Array], Run], x: Array, lengths: Array | None) -> Run:
+    """Let `run` read each sequence from its end; outputs stand beside the frames that it read."""
+    turned = run(reverse(x, lengths))
+
+    def pullback(dy: Array, dstate: State) -> tuple[Any, State]:
+        dx, dfirst = turned.pullback(reverse(dy, lengths), dstate)
+        return None if dx is None else reverse(dx, lengths), dfirst
+
+    return Run(reverse(turned.y, lengths), turned.state, pullback)

@@ -1,0 +1,101 @@
+"""Named parameters: collections that keep their arrays, and copying one into another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from .arrays import Array, as_array, as_shape, check_mapping, short
+
+
+class Arrays(dict[str, Array]):
+    """Named arrays that never change identity: `a[name] = value` copies into the array in place.
+
+    The keys are fixed when the collection is made, so whoever holds one of the arrays (a kernel, an
+    optimiser, a parent module) sees every change.
+    """
+
+    def __setitem__(self, name: str, value: npt.ArrayLike) -> None:
+        array = self._checked(name, value)
+        if array is not self[name]:
+            self[name][...] = array
+
+    def _checked(self, name: str, value: npt.ArrayLike) -> Array:
+        if name not in self:
+            raise KeyError(f"no array named {name!r}; there are {', '.join(self)}")
+        return as_shape(name, value, self[name].dtype, self[name].shape)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Copy every given array into the one of the same name, or none if one does not fit."""
+        given = dict(*args, **kwargs)
+        copy_into(self, {name: self._checked(name, value) for name, value in given.items()})
+
+    def __ior__(self, other: Any) -> Arrays:  # type: ignore[override, misc]
+        self.update(other)
+        return self
+
+    def __reduce__(self) -> Any:
+        return _thawed, (dict(self),)
+
+    def _fixed(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("the names of a module's arrays are fixed")
+
+    __delitem__ = pop = popitem = clear = setdefault = _fixed
+
+
+def _thawed(arrays: Mapping[str, Array]) -> Arrays:
+    """Unpickled arrays with memory of their own, which nobody else can write to or has mapped."""
+    return Arrays({n: np.require(a, None, ["C", "A", "W", "O"]) for n, a in arrays.items()})
+
+
+def fitting(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
+    """Return the arrays of `source` if every name, shape and dtype is that of `target`.
+
+    Raises `ValueError` listing all that is missing, unknown or misshapen, and names of one array of
+    `target` under which `source` has different ones; `TypeError` where a dtype would lose
+    precision.
+    """
+    check_mapping("state", source)
+    faults = [f"missing {name!r}" for name in target if name not in source]
+    faults += [f"unknown {short(name)}" for name in source if name not in target]
+    found = {}
+    for name in target:
+        if name in source:
+            array = as_array(name, source[name], target[name].dtype)
+            if array.shape != target[name].shape:
+                faults.append(f"{name!r} must have shape {target[name].shape}, got {array.shape}")
+            found[name] = array
+    faults += _torn(target, found)
+    if faults:
+        raise ValueError("these entries do not fit: " + "; ".join(faults))
+    return found
+
+
+def _torn(target: Mapping[str, Array], found: Mapping[str, Array]) -> list[str]:
+    """What is one array in `target`, and not in `found`."""
+    first: dict[int, str] = {}
+    names = [(name, first.setdefault(id(target[name]), name)) for name in found]
+    return [
+        f"{name!r} differs from {tied!r}, and they are one parameter"
+        for name, tied in names
+        if found[name] is not found[tied] and found[name].tobytes() != found[tied].tobytes()
+    ]
+
+
+def load_into(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) -> None:
+    """Copy `source` into `target`, or raise what `fitting` raises, and nothing is copied."""
+    copy_into(target, fitting(target, source))
+
+
+def copy_into(target: Mapping[str, Array], source: Mapping[str, Array]) -> None:
+    """Copy arrays that are known to fit."""
+    for name, array in source.items():
+        target[name][...] = array
+
+
+def join_names(parts: Iterable[tuple[str, Mapping[str, Array]]]) -> dict[str, Array]:
+    """Flatten named groups of named arrays into one dict with dotted names."""
+    return {f"{prefix}.{name}": array for prefix, group in parts for name, array in group.items()}

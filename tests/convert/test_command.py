@@ -1,0 +1,94 @@
+"""`rnncore convert IN OUT`: by suffix, through all formats, and how it fails."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rnncore import GRU, RNN, Chain, Linear, Tanh
+from rnncore.arrays import save_arrays
+from rnncore.cli import main
+from rnncore.convert import from_onnx, from_rtneural, from_torch, to_rtneural
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "keras"
+
+
+@pytest.fixture
+def model():
+    return Chain(Linear(2, 4, seed=1), Tanh(), GRU(4, 3, seed=2))
+
+
+def test_around_all_formats(tmp_path, model, rng, capsys):
+    pytest.importorskip("onnx", reason="the package onnx reads and writes the format")
+    first, graph, weights, last = (
+        tmp_path / f"m.{s}" for s in ("json", "onnx", "safetensors", "j.json")
+    )
+    to_rtneural(model, first)
+    assert main(["convert", str(first), str(graph), "--verify"]) == 0
+    assert main(["convert", str(graph), str(last)]) == 0
+    assert main(["convert", str(first), str(weights)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("largest difference") == 2
+    assert f"{graph}: Linear, Tanh, GRU; 93 parameters\n" in said
+    x = rng.standard_normal((5, 2, 2)).astype(np.float32)
+    want = model(x)[0]
+    again = from_torch(weights, ["0", Tanh(), "2"])
+    got = from_onnx(graph).run(x, np.array([5, 5], np.int32), np.zeros((1, 2, 3), np.float32))[0]
+    for y in (again(x)[0], got, from_rtneural(last)(x)[0]):
+        np.testing.assert_allclose(y, want, atol=1e-6)
+
+
+def test_of_torch_and_keras(tmp_path, model, capsys):
+    pytest.importorskip("onnx", reason="the package onnx reads and writes the format")
+    pytest.importorskip("h5py", reason="h5py reads the arrays of Keras models")
+    model.save(tmp_path / "m.safetensors")
+    out = str(tmp_path / "out.json")
+    assert main(["convert", str(tmp_path / "m.safetensors"), out, "--prefix", "2"]) == 0
+    assert capsys.readouterr().out == f"{out}: GRU; 81 parameters\n"
+    out = str(tmp_path / "out.onnx")
+    assert main(["convert", str(GOLDEN / "tagger.keras"), out]) == 0
+    assert (
+        "Embedding, LSTM, Dropout, LSTM, LayerNorm, Linear, Tanh, Softmax"
+        in capsys.readouterr().out
+    )
+
+
+def test_of_a_file_of_ours(tmp_path, rng, capsys):
+    """What it says of the model counts: the shapes are those of torch's layers."""
+    pytest.importorskip("onnx", reason="the package onnx reads and writes the format")
+    model = Chain(RNN(2, 4, nonlinearity="relu", seed=1), GRU(4, 3, reset_after=False, seed=2))
+    source, graph, back = (str(tmp_path / name) for name in ("m.safetensors", "m.onnx", "b.onnx"))
+    model.save(source)
+    assert main(["convert", source, graph]) == 0
+    x, states = np.ones((5, 2, 2), "f"), [np.zeros((1, 2, n), "f") for n in (4, 3)]
+    got = from_onnx(graph).run(x, np.array([5, 5], np.int32), *states)[0]
+    np.testing.assert_allclose(got, model(x)[0], atol=1e-6)
+    RNN(2, 4, nonlinearity="relu").save(source)
+    assert main(["convert", source, back, "--batch-first"]) == 2
+    assert "--batch-first is not for" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("source", "out", "what"),
+    [
+        ("m.json", "m.h5", "OUT must end in .safetensors, .onnx, .json, got "),
+        ("m.pt", "m.onnx", "IN must end in .safetensors, .keras, .onnx, .json, .h5, got "),
+        ("m.json", "nowhere/m.onnx", "there is no folder"),
+        ("none.json", "m.onnx", "No such file"),
+    ],
+)
+def test_failures_are_one_line(tmp_path, model, capsys, source, out, what):
+    to_rtneural(model, tmp_path / "m.json")
+    assert main(["convert", str(tmp_path / source), str(tmp_path / out)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert what in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.json"]
+
+
+def test_numbers_of_another_kind_are_a_line_too(tmp_path, capsys):
+    source = tmp_path / "m.safetensors"
+    save_arrays(source, {"weight_ih_l0": np.zeros((4, 2), "i4"), "weight_hh_l0": np.eye(4)})
+    assert main(["convert", str(source), str(tmp_path / "m.json")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "m.safetensors: 'weight_ih_l0' must be an array of floats, got int32" in said

@@ -1,0 +1,100 @@
+"""What streams: layers, and compositions of all kinds, with the frames that they take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import rnncore
+from rnncore import GRU, LSTM, MGU, RNN, Chain, DeepRNN, Dropout, LayerNorm, Linear, Module, text
+
+from tests.support.cells import GATED
+from tests.support.compare import assert_same
+
+WIDTH = 3
+
+
+def _layers() -> dict[str, Module]:
+    plain = {name: getattr(rnncore, name) for name in ("RNN", "LSTM", "GRU", "MGU", "IndRNN")}
+    plain |= {name: getattr(rnncore, name) for name in ("MinGRU", "MinLSTM")}
+    made: dict[str, Module] = {name: cls(WIDTH, 5, 2, seed=1) for name, cls in plain.items()}
+    for name, cell in GATED.items():
+        size = {"proj_size": 3} if cell.projected else {}
+        made[name] = getattr(rnncore, cell.layer)(WIDTH, 17, seed=2, **cell.options, **size)
+    return made
+
+
+#: By name; those that look ahead are in `DELAYED`.
+PROMPT: dict[str, Module] = _layers() | {
+    "wide": GRU(WIDTH, 70, seed=1),
+    "float64": LSTM(WIDTH, 9, 2, dtype="float64", seed=1),
+    "no bias": LSTM(WIDTH, 9, bias=False, seed=1),
+    "zoneout": LSTM(WIDTH, 9, zoneout=(0.3, 0.1), seed=1),
+    "weight_drop": GRU(WIDTH, 9, weight_drop=0.5, variational_dropout=0.5, seed=1),
+    "depth": GRU(WIDTH, 9, transition_depth=3, shortcut=True, seed=1),
+    "reset before": GRU(WIDTH, 9, reset_after=False, seed=1),
+    "linear": Linear(WIDTH, 40, seed=1),
+    "norm": LayerNorm(WIDTH),
+    "tanh": rnncore.Tanh(),
+    "embedding": rnncore.Embedding(WIDTH, 2, seed=1),
+    "chain": Chain(Linear(WIDTH, 5), LSTM(5, 6, seed=1), Dropout(), Linear(6, 2, seed=1)),
+    "mixed": Chain(GRU(WIDTH, 5), LayerNorm(5), rnncore.ReLU(), RNN(5, 4), rnncore.Softmax()),
+    "nested": Chain(
+        Chain(MGU(WIDTH, 5)), Chain(LSTM(5, 4), Chain(Linear(4, 4), rnncore.Sigmoid()))
+    ),
+    "in front": Chain(rnncore.Tanh(), rnncore.Elementwise(("elu", 0.5)), GRU(WIDTH, 4, seed=1)),
+    "no width": Chain(rnncore.Elementwise("softplus"), Chain(rnncore.Softmax()), rnncore.Tanh()),
+    "nothing": Chain(Dropout()),
+    "text": text.CharModel(text.Vocabulary("abc"), text.CharConfig(hidden=9, layers=2), seed=1),
+    "deep": DeepRNN(
+        WIDTH, 5, num_layers=2, input_depth=2, output_depth=2, transition_depth=2, seed=1
+    ),
+    "residual": DeepRNN(WIDTH, 5, cell="lstm", num_layers=3, residual=True, seed=1),
+    "skip": DeepRNN(WIDTH, 5, cell="gru", num_layers=3, skip=True, seed=1),
+    "both": DeepRNN(
+        WIDTH, 5, cell="mgu", num_layers=3, residual=True, skip=True, input_depth=2, seed=1
+    ),
+    "deep in a chain": Chain(
+        Linear(WIDTH, 4, seed=1),
+        Chain(DeepRNN(4, 5, cell="lstm", num_layers=2, residual=True, seed=2), LayerNorm(5)),
+        RNN(5, 2, seed=3),
+    ),
+}
+
+DELAYED: dict[str, Module] = {
+    "row convolution": rnncore.RowConvolution(WIDTH, 2, seed=1),
+    "no future": rnncore.RowConvolution(WIDTH, 0, seed=1),
+    "windows": rnncore.Windowed(GRU(WIDTH, 4, seed=1), LSTM(WIDTH, 4, seed=2), 2, 1),
+    "windows back": rnncore.Windowed(LSTM(WIDTH, 4, seed=1), None, 2),
+    "windows ahead": rnncore.Windowed(None, LSTM(WIDTH, 4, seed=1), future=2),
+    "all back": rnncore.Windowed(
+        Chain(LSTM(WIDTH, 4, seed=1)), GRU(WIDTH, 4, seed=2), None, 2, "sum"
+    ),
+    "all back alone": rnncore.Windowed(GRU(WIDTH, 4, seed=1), None),
+    "chunks": rnncore.LatencyControlled([(GRU(WIDTH, 4, seed=1), LSTM(WIDTH, 4, seed=2))], 3, 2),
+    "one after the other": Chain(
+        GRU(WIDTH, 4, seed=1),
+        rnncore.RowConvolution(4, 2, seed=1),
+        rnncore.LatencyControlled([(GRU(4, 3, seed=1), GRU(4, 3, seed=2))], 2, 1),
+        Linear(6, 2, seed=1),
+    ),
+}
+
+
+def frames(module: Module, steps: int, batch: int, seed: int = 0) -> np.ndarray:
+    """Random frames `(steps, batch, ...)` of the kind that the module takes."""
+    rng = np.random.default_rng(seed)
+    if module in (PROMPT["embedding"], PROMPT["text"]):
+        return rng.integers(0, WIDTH, (steps, batch))
+    dtype = "float64" if module is PROMPT["float64"] else "float32"
+    return rng.standard_normal((steps, batch, WIDTH)).astype(dtype)
+
+
+def called(module: Module, x: Any, state: Any = None) -> tuple[np.ndarray, Any]:
+    """Outputs and state of one call over whole sequences."""
+    return module(x, state) if module.recurrent else (module(x), ())
+
+
+def same(got: np.ndarray, want: np.ndarray) -> None:
+    """Both are the same to the bit."""
+    assert_same({"y": np.ascontiguousarray(got)}, {"y": np.ascontiguousarray(want)})
