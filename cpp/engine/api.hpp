@@ -97,6 +97,9 @@ struct Team {
   void* barrier;
 };
 
+/// The team of one thread. Each file has its own, so that no two levels share it.
+constexpr Team alone{0, 1, [](void*) {}, nullptr};
+
 /// Numbers of elements, for the caller to allocate (64-byte aligned).
 struct Sizes {
   Index packed;            // weights as forward reads them

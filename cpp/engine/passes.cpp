@@ -20,8 +20,6 @@ constexpr Index few_rows = 8, many_rows = 32, own_cache = 1 << 20;
 // Nodes of a part of a forest.
 constexpr Index few_nodes = 1024;
 
-constexpr Team alone{0, 1, [](void*) {}, nullptr};
-
 Index rounded(Index n, Index unit) { return (n + unit - 1) / unit * unit; }
 
 /// Scratch of the calling thread, kept from call to call.

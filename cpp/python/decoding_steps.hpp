@@ -6,7 +6,6 @@
 
 namespace rnncore {
 
-constexpr Team one_thread{0, 1, [](void*) {}, nullptr};
 constexpr Chosen sigmoid{Activation::sigmoid, 0, 0}, tanh{Activation::tanh, 0, 0};
 
 template <class T>
@@ -51,12 +50,12 @@ public:
   explicit operator bool() const { return weights_ != nullptr; }
   void forward(const Wave& wave, Rows<const T> x, Rows<T> y) const {
     kernels_of<T>().linear.forward({shape_, wave.n, weights_->packed.template as<T>(), x, y, wave.rows},
-                                   one_thread);
+                                   alone);
   }
   void backward(const Wave& wave, Rows<const T> dy, Rows<T> dx) const {
     const T* packed = weights_->transposed.template as<T>();
     kernels_of<T>().linear.backward(
-        {shape_, wave.n, packed, {nullptr, 0}, dy, dx, nullptr, nullptr, wave.rows}, one_thread);
+        {shape_, wave.n, packed, {nullptr, 0}, dy, dx, nullptr, nullptr, wave.rows}, alone);
   }
 
 private:
