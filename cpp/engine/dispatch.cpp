@@ -3,6 +3,8 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "processor.hpp"
+
 #define RNNCORE_DECLARE(level)                                                                             \
   namespace rnncore::level {                                                                               \
   extern const Table table;                                                                                \
@@ -16,23 +18,6 @@ RNNCORE_DECLARE(generic)
 namespace rnncore {
 namespace {
 
-#if defined(__x86_64__)
-[[maybe_unused]] bool runs_v2() {
-  return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("ssse3") &&
-         __builtin_cpu_supports("popcnt");
-}
-[[maybe_unused]] bool runs_v3() {
-  return runs_v2() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
-}
-[[maybe_unused]] bool runs_v4() {
-  return runs_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vl");
-}
-#endif
-[[maybe_unused]] bool runs_anywhere() { return true; }
-
 struct Candidate {
   const Table* table;
   bool (*runs)();
@@ -41,7 +26,7 @@ struct Candidate {
 /// Lowest first.
 const Candidate candidates[] = {
 #if defined(RNNCORE_HAS_generic)
-    {&generic::table, runs_anywhere},
+    {&generic::table, runs_generic},
 #endif
 #if defined(RNNCORE_HAS_v2)
     {&v2::table, runs_v2},
@@ -53,7 +38,7 @@ const Candidate candidates[] = {
     {&v4::table, runs_v4},
 #endif
 #if defined(RNNCORE_HAS_native)
-    {&native::table, runs_anywhere},
+    {&native::table, runs_native},
 #endif
 };
 

@@ -73,10 +73,11 @@ void bind_memory(py::module_& m, const std::string& suffix) {
   py::class_<Memory<T>>(m, ("Memory" + suffix).c_str())
       .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&, double>(),
            py::arg("keys"), py::arg("values"), py::arg("lengths"), py::arg("v"), py::arg("window"))
-      .def("look", &Memory<T>::look, py::arg("query"), py::arg("source"), py::arg("steps"),
+      .def("attend", &Memory<T>::attend, py::arg("query"), py::arg("source"), py::arg("steps"),
            py::arg("centre"), py::arg("room"))
-      .def("look_back", &Memory<T>::look_back, py::arg("dcontext"), py::arg("weights"), py::arg("query"),
-           py::arg("steps"), py::arg("centre"), py::arg("dkeys"), py::arg("dvalues"), py::arg("dv"));
+      .def("attend_backward", &Memory<T>::attend_backward, py::arg("dcontext"), py::arg("weights"),
+           py::arg("query"), py::arg("steps"), py::arg("centre"), py::arg("dkeys"), py::arg("dvalues"),
+           py::arg("dv"));
 }
 
 template <class T>

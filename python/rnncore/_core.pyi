@@ -139,7 +139,7 @@ class MemoryF32:
     def __init__(
         self, keys: Array, values: Array, lengths: Array, v: Array | None, window: float
     ) -> None: ...
-    def look(
+    def attend(
         self,
         query: Array,
         source: Array | None,
@@ -147,7 +147,7 @@ class MemoryF32:
         centre: Array | None,
         room: int,
     ) -> tuple[Array, Array]: ...
-    def look_back(
+    def attend_backward(
         self,
         dcontext: Array,
         weights: Array,

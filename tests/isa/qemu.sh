@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The tests' core on emulated processors: the installed module as a Nehalem, which has SSE4.2 and no more,
-# and as a Haswell, which has AVX2 and no more; and the kernels' smoke test as an aarch64.
+# and as a Haswell, which has AVX2 and no more; and the kernels' C++ tests as an aarch64.
 #
 #   apt-get install qemu-user-static g++-aarch64-linux-gnu
 #   tests/isa/qemu.sh [python]
@@ -40,11 +40,12 @@ if command -v qemu-aarch64-static >/dev/null && command -v aarch64-linux-gnu-g++
   build=$(mktemp -d)
   trap 'rm -rf "$build"' EXIT
   beside=$("$python" -c "import sysconfig; print(sysconfig.get_path('purelib'))")
-  cmake -S . -B "$build" -DRNNCORE_SMOKE=ON -DCMAKE_BUILD_TYPE=Release -DCMAKE_SYSTEM_NAME=Linux \
+  cmake -S . -B "$build" -DRNNCORE_MODULE=OFF -DRNNCORE_TESTS=ON -DCMAKE_BUILD_TYPE=Release -DCMAKE_SYSTEM_NAME=Linux \
     -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ \
-    -DCMAKE_EXE_LINKER_FLAGS=-static -DCMAKE_PREFIX_PATH="$beside" >"$build/log"
+    -DCMAKE_EXE_LINKER_FLAGS=-static -DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64-static \
+    -DCMAKE_PREFIX_PATH="$beside" >"$build/log"
   cmake --build "$build" >"$build/log"
-  qemu-aarch64-static "$build/smoke"
+  ctest --test-dir "$build" --output-on-failure
 else
   echo "no qemu-aarch64-static or no aarch64-linux-gnu-g++: aarch64 is not emulated"
 fi

@@ -220,7 +220,7 @@ class DeepRNN(Module):
     def vjp(
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
     ) -> tuple[tuple[Array, State], Pullback]:
-        """As a call, with dropout and the way back: `pullback(dy, dstate=None) -> (dx, dstate)`."""
+        """As a call, with dropout and the pullback: `pullback(dy, dstate=None) -> (dx, dstate)`."""
         x, mask = self._masked(x, lengths)
         finals: list[State] = []
         backs: list[Any] = []
@@ -251,7 +251,7 @@ class DeepRNN(Module):
         return (y, self._joined(finals)), once(pullback)
 
     def _back(self, d: Array, dstate: State, backs: list[Any]) -> tuple[Array, State]:
-        """The way back through the recurrent layers: to what the first one saw, and the states."""
+        """Backward through the recurrent layers: to what the first one saw, and the states."""
         width = d.shape[-1] // len(backs)
         parts = (
             [d[..., n * width : (n + 1) * width] for n in range(len(backs))] if self.skip else None
