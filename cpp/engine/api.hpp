@@ -85,9 +85,9 @@ struct Chosen {
 
 /// What a cell is told to do otherwise than its papers do.
 struct Choices {
-  Chosen gate, squash, output; // of the gates, of the candidate, of the cell state
-  double cell_clip;            // cell states stay within +- this; 0: wherever they like
-  double gate_clip;            // so do the sums that gates and candidate are made from
+  Chosen gate, candidate, output; // of the gates, of the candidate, of the cell state
+  double cell_clip;               // cell states stay within +- this; 0: wherever they like
+  double gate_clip;               // so do the sums that gates and candidate are made from
 };
 
 /// The threads that work on one call: each is handed the same arguments and its own rank.
@@ -96,6 +96,9 @@ struct Team {
   void (*wait)(void* barrier); // until all of the team are here
   void* barrier;
 };
+
+/// The team of one thread. Each file has its own, so that no two levels share it.
+constexpr Team alone{0, 1, [](void*) {}, nullptr};
 
 /// Numbers of elements, for the caller to allocate (64-byte aligned).
 struct Sizes {
@@ -159,11 +162,14 @@ struct Packing {
   void (*pack_transposed)(Shape, const Weights<const T>*, T* packed);
 };
 
-/// The kernels of one cell in one precision.
+/// The kernels of one cell in one precision, and what the cell is.
 template <class T>
 struct Cell {
   const char* name;
   bool has_cell_state, has_recurrent_weights, any_arity;
+  bool multiplies_pairs;      // recurrent weights see the products of any two entries of the states, too
+  bool normalises;            // sums go through layer normalisation
+  Activation gate, candidate; // of the papers; the cell state's is the candidate's
   Packing<T> packing;
   void (*add_gradients)(Shape, T* packed, Index passes, Index stride, const Weights<T>*, Team);
   Index (*forward_work)(const Forward<T>&); // bytes of `work`
@@ -210,7 +216,8 @@ struct Linear {
   void (*backward)(const LinearBackward<T>&, Team);
 };
 
-/// Rows that look at a source each, at several steps: the query of row r at step t is row t * R + r of all.
+/// Rows that attend to a source each, at several steps: the query of row r at step t is row t * R + r of
+/// all.
 ///
 ///   scores e_s = query . key_s, or v . tanh(query + key_s)    a = softmax(e)    context = sum_s a_s
 ///   value_s
@@ -218,12 +225,12 @@ struct Linear {
 /// over the source's own steps. With centres only over those within `window` of the centre p, and the
 /// weights are a_s exp(-(s - p)^2 / (2 (window / 2)^2)).
 template <class T>
-struct Look {
+struct AttentionForward {
   Index rows, sources;        // R, B
   Index length;               // S: steps of the longest source
   Index key_size, value_size; // A, M
   const int64_t* lengths;     // (B)
-  const int64_t* source;      // (R)  which one a row looks at, or null: its own
+  const int64_t* source;      // (R)  which one a row attends to, or null: its own
   const T *keys, *values;     // (S, B, A), (S, B, M)
   const T* v;                 // (A) or null
   const T* centre;            // (T, R) or null
@@ -234,7 +241,7 @@ struct Look {
 };
 
 template <class T>
-struct LookBack : Look<T> {
+struct AttentionBackward : AttentionForward<T> {
   Rows<const T> dcontext;
   Rows<T> dquery;     // out
   T* dcentre;         // (T, R)  out
@@ -245,9 +252,9 @@ struct LookBack : Look<T> {
 /// Of one row from step `begin` to `end`. `work`: so many numbers.
 template <class T>
 struct Attention {
-  Index (*work)(const Look<T>&, Index steps);
-  void (*forward)(const Look<T>&, Index row, Index begin, Index end, T* work);
-  void (*backward)(const LookBack<T>&, Index row, Index begin, Index end, T* work);
+  Index (*work)(const AttentionForward<T>&, Index steps);
+  void (*forward)(const AttentionForward<T>&, Index row, Index begin, Index end, T* work);
+  void (*backward)(const AttentionBackward<T>&, Index row, Index begin, Index end, T* work);
 };
 
 /// y = (x - mean) / sqrt(variance + epsilon) * weight + bias, mean and variance being the row's.

@@ -20,8 +20,6 @@ constexpr Index few_rows = 8, many_rows = 32, own_cache = 1 << 20;
 // Nodes of a part of a forest.
 constexpr Index few_nodes = 1024;
 
-constexpr Team alone{0, 1, [](void*) {}, nullptr};
-
 Index rounded(Index n, Index unit) { return (n + unit - 1) / unit * unit; }
 
 /// Scratch of the calling thread, kept from call to call.
@@ -80,12 +78,12 @@ Index Passes<T>::parts(Grid grid, bool training) const {
 
 template <class T>
 std::vector<Part> Passes<T>::cut(const ForwardArrays<T>& a, Index parts) const {
-  const Deal deal(a.grid.batch, a.lengths, parts);
+  const Split split(a.grid.batch, a.lengths, parts);
   std::vector<Part> cut;
-  cut.reserve(deal.parts() * directions());
+  cut.reserve(split.parts() * directions());
   for (Index d = 0; d < directions(); ++d)
-    for (Index p = 0; p < deal.parts(); ++p) {
-      cut.emplace_back(d, OwnSchedule(a.grid, a.lengths, d == 1, deal.begin(p), deal.size(p)));
+    for (Index p = 0; p < split.parts(); ++p) {
+      cut.emplace_back(d, OwnSchedule(a.grid, a.lengths, d == 1, split.begin(p), split.size(p)));
     }
   return cut;
 }
@@ -194,7 +192,7 @@ void Passes<T>::step(const ForwardArrays<T>& a, const Snapshot<T>& weights) {
   const Index batch = a.grid.batch;
   std::unique_ptr<Step<T>> step = steps_.take(batch, a.masks);
   if (!step) {
-    const Deal all(batch, nullptr, 1);
+    const Split all(batch, nullptr, 1);
     Part part(0, OwnSchedule(a.grid, nullptr, false, all.begin(0), batch));
     const Forward<T> call = forward_call(a, part, weights);
     step = std::make_unique<Step<T>>(cell_, std::move(part.schedule), call, batch, a.masks);

@@ -5,7 +5,7 @@
 
 namespace rnncore {
 
-Deal::Deal(Index batch, const int64_t* lengths, Index parts) : parts_(parts), order_(batch) {
+Split::Split(Index batch, const int64_t* lengths, Index parts) : parts_(parts), order_(batch) {
   std::iota(order_.begin(), order_.end(), 0);
   // Equal lengths stay in runs, so that threads do not write to the same cache lines.
   if (!lengths) return;
@@ -14,11 +14,11 @@ Deal::Deal(Index batch, const int64_t* lengths, Index parts) : parts_(parts), or
   if (parts == 1) return;
   // To and fro, so that nobody always gets the longer of two.
   const std::vector<int32_t> sorted = order_;
-  std::vector<Index> dealt(parts, 0);
+  std::vector<Index> taken(parts, 0);
   Index part = 0, step = 1;
   for (const int32_t sequence : sorted) {
-    while (dealt[part] == size(part)) part = (part + 1) % parts;
-    order_[first(part) + dealt[part]++] = sequence;
+    while (taken[part] == size(part)) part = (part + 1) % parts;
+    order_[first(part) + taken[part]++] = sequence;
     if (part + step < 0 || part + step == parts)
       step = -step;
     else

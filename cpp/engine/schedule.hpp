@@ -27,11 +27,11 @@ struct Forest {
   bool given;           // the states of leaves are there already
 };
 
-/// Sequences of a batch in the order in which they are dealt to parts: part p of n has those from
+/// Sequences of a batch in the order in which they are split into parts: part p of n has those from
 /// p * batch / n to (p + 1) * batch / n, about the same work in each, the longest first.
-class Deal {
+class Split {
 public:
-  Deal(Index batch, const int64_t* lengths, Index parts);
+  Split(Index batch, const int64_t* lengths, Index parts);
 
   const int32_t* begin(Index part) const { return order_.data() + first(part); }
   Index size(Index part) const { return first(part + 1) - first(part); }

@@ -260,8 +260,8 @@ void run_team(Index size, TeamWork work, void* argument) {
     shared->pool->run({work, argument, size, &barrier});
     shared->learn(barrier.long_waits());
   } else {
-    Barrier alone(1);
-    take_part({work, argument, 1, &alone}, 0);
+    Barrier barrier(1);
+    take_part({work, argument, 1, &barrier}, 0);
   }
 }
 

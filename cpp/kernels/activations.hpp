@@ -6,6 +6,7 @@
 namespace rnncore::RNNCORE_LEVEL {
 
 struct Sigmoid {
+  static constexpr Activation kind = Activation::sigmoid;
   template <class V>
   static RNNCORE_INLINE V value(V x) {
     return sigmoid(x);
@@ -17,6 +18,7 @@ struct Sigmoid {
 };
 
 struct Tanh {
+  static constexpr Activation kind = Activation::tanh;
   template <class V>
   static RNNCORE_INLINE V value(V x) {
     return tanh(x);
@@ -28,6 +30,7 @@ struct Tanh {
 };
 
 struct Relu {
+  static constexpr Activation kind = Activation::relu;
   template <class V>
   static RNNCORE_INLINE V value(V x) {
     return select_le(x, V(0), V(0), x);
@@ -39,6 +42,7 @@ struct Relu {
 };
 
 struct Identity {
+  static constexpr Activation kind = Activation::identity;
   template <class V>
   static RNNCORE_INLINE V value(V x) {
     return x;
@@ -50,15 +54,16 @@ struct Identity {
 };
 
 /// The rules of the papers: fixed when compiled, nothing dropped, nothing clipped.
-template <class Gate, class Squash>
+template <class Gate, class Candidate>
 struct Fixed {
+  static constexpr Activation gate_kind = Gate::kind, candidate_kind = Candidate::kind;
   static constexpr bool sigmoid_gates() { return __is_same(Gate, Sigmoid); }
   static RNNCORE_INLINE auto gate(auto x) { return Gate::value(x); }
   static RNNCORE_INLINE auto gate_slope(auto y) { return Gate::slope(y); }
-  static RNNCORE_INLINE auto squash(auto x) { return Squash::value(x); }
-  static RNNCORE_INLINE auto squash_slope(auto y) { return Squash::slope(y); }
-  static RNNCORE_INLINE auto output(auto c) { return Squash::value(c); }
-  static RNNCORE_INLINE auto output_slope(auto y) { return Squash::slope(y); }
+  static RNNCORE_INLINE auto candidate(auto x) { return Candidate::value(x); }
+  static RNNCORE_INLINE auto candidate_slope(auto y) { return Candidate::slope(y); }
+  static RNNCORE_INLINE auto output(auto c) { return Candidate::value(c); }
+  static RNNCORE_INLINE auto output_slope(auto y) { return Candidate::slope(y); }
   static RNNCORE_INLINE auto drop(auto update) { return update; }
   static RNNCORE_INLINE auto clip(auto c) { return c; }
   static RNNCORE_INLINE auto unclip(auto dc, auto) { return dc; }
@@ -182,11 +187,11 @@ struct ByChoice {
   RNNCORE_INLINE bool sigmoid_gates() const { return choices.gate.kind == Activation::sigmoid; }
   RNNCORE_INLINE Vec<T> gate(Vec<T> x) const { return bounded_value(choices.gate, x); }
   RNNCORE_INLINE Vec<T> gate_slope(Vec<T> y) const { return bounded_slope(choices.gate, y); }
-  RNNCORE_INLINE Vec<T> squash(Vec<T> x) const { return bounded_value(choices.squash, x); }
-  RNNCORE_INLINE Vec<T> squash_slope(Vec<T> y) const { return bounded_slope(choices.squash, y); }
+  RNNCORE_INLINE Vec<T> candidate(Vec<T> x) const { return bounded_value(choices.candidate, x); }
+  RNNCORE_INLINE Vec<T> candidate_slope(Vec<T> y) const { return bounded_slope(choices.candidate, y); }
   RNNCORE_INLINE Vec<T> output(Vec<T> c) const { return value_of(choices.output, c); }
   RNNCORE_INLINE Vec<T> output_slope(Vec<T> y) const { return slope_of(choices.output, y); }
-  RNNCORE_INLINE Vec<T> drop(Vec<T> candidate) const { return candidate * update; }
+  RNNCORE_INLINE Vec<T> drop(Vec<T> v) const { return v * update; }
   RNNCORE_INLINE Vec<T> clip(Vec<T> c) const {
     return choices.cell_clip == 0 ? c : within(Vec<T>(T(choices.cell_clip)), c);
   }

@@ -1,4 +1,4 @@
-// Looking at a source: scores, weights and context of one row, and the way back.
+// Attention to a source: scores, weights and context of one row, forward and backward.
 //
 // Keys and values are read where they lie. Sums run over a vector's lanes and then across them, or step by
 // step, and never depend on how many queries are worked on together.
@@ -151,20 +151,20 @@ void mix(Index rows, Mix<T> c, Lines<T> x, Index terms, Index width, Rows<T> to,
 
 /// One row at some steps: its source, and where everything of it lies.
 template <class T>
-class Looking {
+class AttentionRow {
   static constexpr Index L = lanes<T>;
 
 public:
-  Looking(const Look<T>& look, Index row, Index begin, Index end, T* work)
-      : a_(look), row_(row), begin_(begin), steps_(end - begin), b_(look.source ? look.source[row] : row),
-        seen_(look.lengths[b_]), work_(work),
-        keys_{look.keys + b_ * look.key_size, look.sources * look.key_size},
-        values_{look.values + b_ * look.value_size, look.sources * look.value_size} {}
+  AttentionRow(const AttentionForward<T>& call, Index row, Index begin, Index end, T* work)
+      : a_(call), row_(row), begin_(begin), steps_(end - begin), b_(call.source ? call.source[row] : row),
+        seen_(call.lengths[b_]), work_(work),
+        keys_{call.keys + b_ * call.key_size, call.sources * call.key_size},
+        values_{call.values + b_ * call.value_size, call.sources * call.value_size} {}
 
   void forward() const {
     const Rows<T> weights = this->weights();
     if (a_.centre || a_.v) {
-      for (Index t = 0; t < steps_; ++t) look(t);
+      for (Index t = 0; t < steps_; ++t) attend(t);
     } else {
       all_dots(queries(), steps_, keys_, seen_, a_.key_size, weights);
       for (Index t = 0; t < steps_; ++t) softmax(weights.base + t * weights.stride, seen_);
@@ -173,7 +173,7 @@ public:
     mix<T>(steps_, {weights.base, weights.stride, 1}, values_, seen_, a_.value_size, contexts(), false);
   }
 
-  void backward(const LookBack<T>& b) const {
+  void backward(const AttentionBackward<T>& b) const {
     const Lines<T> dcontext = from(b.dcontext), query = queries();
     const Rows<T> weights = this->weights(), dscores{work_, seen_};
     all_dots(dcontext, steps_, values_, seen_, a_.value_size, dscores);
@@ -213,7 +213,7 @@ private:
   }
 
   /// One step by itself: where windows differ, or scores are no products.
-  void look(Index t) const {
+  void attend(Index t) const {
     const Lines<T> query = queries();
     const T* q = query.base + t * query.stride;
     const Share s = window(t);
@@ -283,7 +283,7 @@ private:
   }
 
   /// Gradients of the weights of step t to those of its scores, in place, and to that of its centre.
-  void unweigh(Index t, T* d, const LookBack<T>& b) const {
+  void unweigh(Index t, T* d, const AttentionBackward<T>& b) const {
     const Share s = window(t);
     const T* w = weights().base + t * weights().stride;
     T along = 0, centre = 0;
@@ -324,28 +324,28 @@ private:
     }
   }
 
-  const Look<T>& a_;
+  const AttentionForward<T>& a_;
   const Index row_, begin_, steps_, b_, seen_; // the source, and its length
   T* const work_;
   const Lines<T> keys_, values_;
 };
 
 template <class T>
-Index look_work(const Look<T>& look, Index steps) {
-  return (steps + 1) * look.length;
+Index attention_work(const AttentionForward<T>& call, Index steps) {
+  return (steps + 1) * call.length;
 }
 
 template <class T>
-void look_forward(const Look<T>& look, Index row, Index begin, Index end, T* work) {
-  Looking<T>(look, row, begin, end, work).forward();
+void attention_forward(const AttentionForward<T>& call, Index row, Index begin, Index end, T* work) {
+  AttentionRow<T>(call, row, begin, end, work).forward();
 }
 
 template <class T>
-void look_backward(const LookBack<T>& look, Index row, Index begin, Index end, T* work) {
-  Looking<T>(look, row, begin, end, work).backward(look);
+void attention_backward(const AttentionBackward<T>& call, Index row, Index begin, Index end, T* work) {
+  AttentionRow<T>(call, row, begin, end, work).backward(call);
 }
 
 template <class T>
-constexpr Attention<T> attention = {look_work<T>, look_forward<T>, look_backward<T>};
+constexpr Attention<T> attention = {attention_work<T>, attention_forward<T>, attention_backward<T>};
 
 } // namespace rnncore::RNNCORE_LEVEL

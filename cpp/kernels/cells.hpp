@@ -56,15 +56,46 @@ constexpr Recipe<T> recipe = [] {
   return recipe;
 }();
 
-/// A cell's functions: the engine's, told which cell it is.
+// The engine's functions, compiled once for all cells.
+
+template <class T>
+[[gnu::noinline]] Sizes sizes_of(const Plan& plan, Shape shape) {
+  const Layout<T> at(plan, shape);
+  return {at.packed(), at.packed_transposed(), at.tape(), at.matrices(), at.fed_columns()};
+}
+
+template <class T>
+[[gnu::noinline]] Index nodes_of_chunk(const Plan& plan, Shape shape) {
+  return chunk_nodes(Layout<T>(plan, shape));
+}
+
+template <class T>
+[[gnu::noinline]] Index shares_of(const Plan& plan, Shape shape) {
+  return plan.norms ? 1 : Layout<T>(plan, shape).units.count();
+}
+
+/// Bytes of work space.
+template <class Pass>
+[[gnu::noinline]] Index work_of(const auto& cell, const auto& call) {
+  return Pass(cell, call, alone).work();
+}
+
+template <class Pass>
+[[gnu::noinline]] void run(const auto& cell, const auto& call, const Team& team) {
+  Pass(cell, call, team).run();
+}
+
+template <class Pass>
+[[gnu::noinline]] void make(void* pass, const auto& cell, const auto& call) {
+  (new (pass) Pass(cell, call, alone))->open(call.wave);
+}
+
+/// The same, told which cell it is.
 template <class C, class T>
 struct Line {
   static constexpr const Recipe<T>& cell = recipe<C, T>;
 
-  static Sizes sizes(Shape shape) {
-    const Layout<T> at(C::plan, shape);
-    return {at.packed(), at.packed_transposed(), at.tape(), at.matrices(), at.fed_columns()};
-  }
+  static Sizes sizes(Shape shape) { return sizes_of<T>(C::plan, shape); }
   static void pack(Shape shape, const Weights<const T>* weights, T* packed) {
     RNNCORE_LEVEL::pack(C::plan, shape, weights, packed);
   }
@@ -75,19 +106,15 @@ struct Line {
                             Team team) {
     RNNCORE_LEVEL::add_gradients(C::plan, shape, packed, passes, stride, weights, team);
   }
-  static Index forward_work(const Forward<T>& call) { return ForwardPass<T>(cell, call, alone).work(); }
-  static Index backward_work(const Backward<T>& call) { return BackwardPass<T>(cell, call, alone).work(); }
-  static Index chunk_nodes(Shape shape) { return RNNCORE_LEVEL::chunk_nodes(Layout<T>(C::plan, shape)); }
-  static Index shares(Shape shape) { return C::plan.norms ? 1 : Layout<T>(C::plan, shape).units.count(); }
-  static void forward(const Forward<T>& call, Team team) { ForwardPass<T>(cell, call, team).run(); }
-  static void backward(const Backward<T>& call, Team team) { BackwardPass<T>(cell, call, team).run(); }
+  static Index forward_work(const Forward<T>& call) { return work_of<ForwardPass<T>>(cell, call); }
+  static Index backward_work(const Backward<T>& call) { return work_of<BackwardPass<T>>(cell, call); }
+  static Index chunk_nodes(Shape shape) { return nodes_of_chunk<T>(C::plan, shape); }
+  static Index shares(Shape shape) { return shares_of<T>(C::plan, shape); }
+  static void forward(const Forward<T>& call, Team team) { run<ForwardPass<T>>(cell, call, team); }
+  static void backward(const Backward<T>& call, Team team) { run<BackwardPass<T>>(cell, call, team); }
 
-  static void make_pass(const Forward<T>& call, void* pass) {
-    (new (pass) ForwardPass<T>(cell, call, alone))->open(call.wave);
-  }
+  static void make_pass(const Forward<T>& call, void* pass) { make<ForwardPass<T>>(pass, cell, call); }
   static void run_pass(void* pass) { static_cast<ForwardPass<T>*>(pass)->walk(); }
-
-  static constexpr Team alone{0, 1, [](void*) {}, nullptr};
 };
 
 template <class C, class T>
@@ -98,6 +125,10 @@ constexpr Cell<T> line(const char* name) {
       C::plan.has_cell_state,
       C::plan.recurrent[0].window.count > 0,
       C::plan.offer.count > 0,
+      C::plan.feed == Feed::pairs,
+      C::plan.norms > 0,
+      C::Rules::gate_kind,
+      C::Rules::candidate_kind,
       {C::plan.gates, C::plan.recurrent_gates, C::plan.units, Own::sizes, Own::pack, Own::pack_transposed},
       Own::add_gradients,
       Own::forward_work,

@@ -13,13 +13,13 @@ constexpr double least_work = 5e5;
 
 /// f(row, steps, work space) for each row, on as many threads as the work is worth.
 template <class T, class F>
-void for_each_row(const Look<T>& look, Index steps, const int64_t* until, F f) {
-  const double row = double(steps * look.length) * double(look.key_size + look.value_size);
-  const Index threads = row * double(look.rows) < least_work ? 1 : num_threads();
-  const Index space = (attention_of<T>().work(look, steps) + 15) / 16 * 16;
+void for_each_row(const AttentionForward<T>& call, Index steps, const int64_t* until, F f) {
+  const double row = double(steps * call.length) * double(call.key_size + call.value_size);
+  const Index threads = row * double(call.rows) < least_work ? 1 : num_threads();
+  const Index space = (attention_of<T>().work(call, steps) + 15) / 16 * 16;
   Buffer buffer(std::size_t(space * threads) * sizeof(T));
-  const double operations = (look.v ? 16 : 2) * row; // additive scores have a tanh for each number
-  in_pieces(look.rows, operations, threads, [&](Index begin, Index end) {
+  const double operations = (call.v ? 16 : 2) * row; // additive scores have a tanh for each number
+  in_pieces(call.rows, operations, threads, [&](Index begin, Index end) {
     std::atomic<Index> next{begin};
     on_team(threads, [&](const Team& team) {
       T* const mine = buffer.template as<T>() + team.rank * space;
@@ -64,37 +64,37 @@ Memory<T>::Memory(const py::object& keys, const py::object& values, const py::ob
 }
 
 template <class T>
-Look<T> Memory<T>::common(Index rows) const {
-  Look<T> look{};
-  look.rows = rows;
-  look.sources = sources();
-  look.length = steps();
-  look.key_size = key_size();
-  look.value_size = value_size();
-  look.lengths = lengths_.data();
-  look.keys = keys_.data();
-  look.values = values_.data();
-  look.v = parameter<T>("v", v_, {key_size()});
-  look.window = window_;
-  return look;
+AttentionForward<T> Memory<T>::common(Index rows) const {
+  AttentionForward<T> call{};
+  call.rows = rows;
+  call.sources = sources();
+  call.length = steps();
+  call.key_size = key_size();
+  call.value_size = value_size();
+  call.lengths = lengths_.data();
+  call.keys = keys_.data();
+  call.values = values_.data();
+  call.v = parameter<T>("v", v_, {key_size()});
+  call.window = window_;
+  return call;
 }
 
 template <class T>
-py::tuple Memory<T>::look(const py::object& query_object, const py::object& source_object,
-                          const py::object& steps_object, const py::object& centre_object,
-                          Index room) const {
+py::tuple Memory<T>::attend(const py::object& query_object, const py::object& source_object,
+                            const py::object& steps_object, const py::object& centre_object,
+                            Index room) const {
   const auto shape = py::cast<py::array>(query_object);
   if (shape.ndim() != 3) throw py::value_error("query: unexpected shape");
   const Index time = shape.shape(0), rows = shape.shape(1), wide = value_size() + room;
-  Look<T> look = common(rows);
+  AttentionForward<T> call = common(rows);
   py::object query;
-  look.query = rows_of<T>("query", query_object, {time, rows, key_size()}, query);
+  call.query = rows_of<T>("query", query_object, {time, rows, key_size()}, query);
   Array<int64_t> source, until;
   if (!source_object.is_none()) {
     source = of_shape<int64_t>("source", source_object, {rows});
-    look.source = source.data();
+    call.source = source.data();
     for (Index r = 0; r < rows; ++r)
-      if (look.source[r] < 0 || look.source[r] >= sources()) throw py::value_error("source: there is none");
+      if (call.source[r] < 0 || call.source[r] >= sources()) throw py::value_error("source: there is none");
   } else if (rows != sources()) {
     throw py::value_error("query: a row for each source");
   }
@@ -102,18 +102,18 @@ py::tuple Memory<T>::look(const py::object& query_object, const py::object& sour
   Array<T> centre, context = new_array<T>({time, rows, wide}),
                    weights = new_array<T>({time, rows, steps()});
   if (!centre_object.is_none()) centre = of_shape<T>("centre", centre_object, {time, rows});
-  look.centre = centre_object.is_none() ? nullptr : centre.data();
-  look.context = {context.mutable_data(), wide};
-  look.weights = weights.mutable_data();
+  call.centre = centre_object.is_none() ? nullptr : centre.data();
+  call.context = {context.mutable_data(), wide};
+  call.weights = weights.mutable_data();
   {
     const ReleaseGil release(context.size() * steps());
-    std::fill_n(look.weights, weights.size(), T(0));
-    for_each_row(look, time, steps_object.is_none() ? nullptr : until.data(),
+    std::fill_n(call.weights, weights.size(), T(0));
+    for_each_row(call, time, steps_object.is_none() ? nullptr : until.data(),
                  [&](Index r, Index steps, T* work) {
-                   attention_of<T>().forward(look, r, 0, std::min(steps, time), work);
+                   attention_of<T>().forward(call, r, 0, std::min(steps, time), work);
                    for (Index t = 0; t < time; ++t) {
                      const Index filled = t < steps ? value_size() : 0;
-                     std::fill_n(look.context.base + (t * rows + r) * wide + filled, wide - filled, T(0));
+                     std::fill_n(call.context.base + (t * rows + r) * wide + filled, wide - filled, T(0));
                    }
                  });
   }
@@ -121,17 +121,17 @@ py::tuple Memory<T>::look(const py::object& query_object, const py::object& sour
 }
 
 template <class T>
-py::tuple Memory<T>::look_back(const py::object& dcontext_object, const py::object& weights_object,
-                               const py::object& query_object, const py::object& steps_object,
-                               const py::object& centre_object, const py::object& dkeys,
-                               const py::object& dvalues, const py::object& dv) const {
+py::tuple Memory<T>::attend_backward(const py::object& dcontext_object, const py::object& weights_object,
+                                     const py::object& query_object, const py::object& steps_object,
+                                     const py::object& centre_object, const py::object& dkeys,
+                                     const py::object& dvalues, const py::object& dv) const {
   const Index rows = sources(), time = py::cast<py::array>(query_object).shape(0), A = key_size();
-  LookBack<T> look{common(rows), {}, {}, nullptr, nullptr, nullptr, nullptr};
+  AttentionBackward<T> call{common(rows), {}, {}, nullptr, nullptr, nullptr, nullptr};
   py::object query, dcontext;
-  look.query = rows_of<T>("query", query_object, {time, rows, A}, query);
-  look.dcontext = rows_of<T>("dcontext", dcontext_object, {time, rows, value_size()}, dcontext);
+  call.query = rows_of<T>("query", query_object, {time, rows, A}, query);
+  call.dcontext = rows_of<T>("dcontext", dcontext_object, {time, rows, value_size()}, dcontext);
   Array<T> weights = of_shape<T>("weights", weights_object, {time, rows, steps()});
-  look.weights = weights.mutable_data();
+  call.weights = weights.mutable_data();
   Array<int64_t> until;
   if (!steps_object.is_none()) until = of_shape<int64_t>("steps", steps_object, {rows});
   Array<T> dquery = new_array<T>({time, rows, A}), centre, dcentre;
@@ -139,27 +139,27 @@ py::tuple Memory<T>::look_back(const py::object& dcontext_object, const py::obje
   if (centred) {
     centre = of_shape<T>("centre", centre_object, {time, rows});
     dcentre = new_array<T>({time, rows});
-    look.centre = centre.data();
-    look.dcentre = dcentre.mutable_data();
-    std::fill_n(look.dcentre, dcentre.size(), T(0));
+    call.centre = centre.data();
+    call.dcentre = dcentre.mutable_data();
+    std::fill_n(call.dcentre, dcentre.size(), T(0));
   }
-  look.dquery = {dquery.mutable_data(), A};
-  look.dkeys = parameter<T>("dkeys", dkeys, {steps(), rows, A});
-  look.dvalues = parameter<T>("dvalues", dvalues, {steps(), rows, value_size()});
+  call.dquery = {dquery.mutable_data(), A};
+  call.dkeys = parameter<T>("dkeys", dkeys, {steps(), rows, A});
+  call.dvalues = parameter<T>("dvalues", dvalues, {steps(), rows, value_size()});
   T* const dv_sum = parameter<T>("dv", dv, {A});
   if (additive() != (dv_sum != nullptr)) throw py::value_error("dv: for additive scores alone");
   {
     const ReleaseGil release(dquery.size() * steps());
     Buffer dv_rows(additive() ? std::size_t(rows * A) * sizeof(T) : 0);
-    look.dv = dv_rows.template as<T>();
-    if (additive()) std::fill_n(look.dv, rows * A, T(0));
-    for_each_row<T>(look, time, steps_object.is_none() ? nullptr : until.data(),
+    call.dv = dv_rows.template as<T>();
+    if (additive()) std::fill_n(call.dv, rows * A, T(0));
+    for_each_row<T>(call, time, steps_object.is_none() ? nullptr : until.data(),
                     [&](Index r, Index steps, T* work) {
-                      attention_of<T>().backward(look, r, 0, std::min(steps, time), work);
+                      attention_of<T>().backward(call, r, 0, std::min(steps, time), work);
                       for (Index t = steps; t < time; ++t)
-                        std::fill_n(look.dquery.base + (t * rows + r) * A, A, T(0));
+                        std::fill_n(call.dquery.base + (t * rows + r) * A, A, T(0));
                     });
-    if (additive()) add_rows_in_order(look.dv, rows, A, dv_sum);
+    if (additive()) add_rows_in_order(call.dv, rows, A, dv_sum);
   }
   return py::make_tuple(dquery, or_none(dcentre, centred));
 }

@@ -1,11 +1,11 @@
-// Attention over NumPy arrays: queries of several steps and rows look at a memory.
+// Attention over NumPy arrays: queries of several steps and rows attend to a memory.
 #pragma once
 
 #include "arrays.hpp"
 
 namespace rnncore {
 
-/// What a call looks at, and how. Arrays are kept alive.
+/// What queries attend to, and how. Arrays are kept alive.
 template <class T>
 class Memory {
 public:
@@ -13,19 +13,19 @@ public:
   Memory(const py::object& keys, const py::object& values, const py::object& lengths, const py::object& v,
          double window);
 
-  /// Queries (T, R, A) of rows that look at sources (R), each for its first steps (R): (context, weights),
-  /// each with a row for each query; the context's rows have `room` more columns, zero. `source`,
+  /// Queries (T, R, A) of rows that attend to sources (R), each for its first steps (R): (context,
+  /// weights), each with a row for each query; the context's rows have `room` more columns, zero. `source`,
   /// `steps` and `centre` (T, R) may be None.
-  py::tuple look(const py::object& query, const py::object& source, const py::object& steps,
-                 const py::object& centre, Index room) const;
+  py::tuple attend(const py::object& query, const py::object& source, const py::object& steps,
+                   const py::object& centre, Index room) const;
 
-  /// (dquery, dcentre or None); adds to dkeys, dvalues and dv. Row r looks at source r.
-  py::tuple look_back(const py::object& dcontext, const py::object& weights, const py::object& query,
-                      const py::object& steps, const py::object& centre, const py::object& dkeys,
-                      const py::object& dvalues, const py::object& dv) const;
+  /// (dquery, dcentre or None); adds to dkeys, dvalues and dv. Row r attends to source r.
+  py::tuple attend_backward(const py::object& dcontext, const py::object& weights, const py::object& query,
+                            const py::object& steps, const py::object& centre, const py::object& dkeys,
+                            const py::object& dvalues, const py::object& dv) const;
 
-  /// What all looks at it have in common, for this many rows.
-  Look<T> common(Index rows) const;
+  /// What all calls have in common, for this many rows.
+  AttentionForward<T> common(Index rows) const;
   Index steps() const { return keys_.shape(0); }
   Index sources() const { return keys_.shape(1); }
   Index key_size() const { return keys_.shape(2); }

@@ -73,10 +73,11 @@ void bind_memory(py::module_& m, const std::string& suffix) {
   py::class_<Memory<T>>(m, ("Memory" + suffix).c_str())
       .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&, double>(),
            py::arg("keys"), py::arg("values"), py::arg("lengths"), py::arg("v"), py::arg("window"))
-      .def("look", &Memory<T>::look, py::arg("query"), py::arg("source"), py::arg("steps"),
+      .def("attend", &Memory<T>::attend, py::arg("query"), py::arg("source"), py::arg("steps"),
            py::arg("centre"), py::arg("room"))
-      .def("look_back", &Memory<T>::look_back, py::arg("dcontext"), py::arg("weights"), py::arg("query"),
-           py::arg("steps"), py::arg("centre"), py::arg("dkeys"), py::arg("dvalues"), py::arg("dv"));
+      .def("attend_backward", &Memory<T>::attend_backward, py::arg("dcontext"), py::arg("weights"),
+           py::arg("query"), py::arg("steps"), py::arg("centre"), py::arg("dkeys"), py::arg("dvalues"),
+           py::arg("dv"));
 }
 
 template <class T>
@@ -119,6 +120,28 @@ py::dict info() {
   return d;
 }
 
+/// What each cell is, by name, as its line in the kernels' table says it.
+py::dict cells() {
+  const Kernels<float>& all = kernels_of<float>();
+  py::dict found;
+  for (const Cell<float>* cell = all.cells; cell != all.cells + all.count; ++cell) {
+    py::dict facts;
+    facts["name"] = cell->name;
+    facts["gates"] = cell->packing.gates;
+    facts["recurrent_gates"] = cell->packing.recurrent_gates;
+    facts["units"] = cell->packing.units;
+    facts["has_cell_state"] = cell->has_cell_state;
+    facts["has_recurrent_weights"] = cell->has_recurrent_weights;
+    facts["any_arity"] = cell->any_arity;
+    facts["multiplies_pairs"] = cell->multiplies_pairs;
+    facts["normalises"] = cell->normalises;
+    facts["gate"] = name_of(cell->gate);
+    facts["candidate"] = name_of(cell->candidate);
+    found[cell->name] = facts;
+  }
+  return found;
+}
+
 } // namespace
 
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
@@ -146,6 +169,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_decoding<float>(m, "F32");
   bind_decoding<double>(m, "F64");
   m.def("info", &info);
+  m.def("cells", &cells);
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads);
   m.def("processors", &processors, py::arg("root"));

@@ -19,12 +19,12 @@ double work_of(const DecodingSizes& n) {
 /// f(part, begin, end, work space of attention, work space of the layers) for all parts of a call, each on
 /// one thread, and so many of their waves at a time.
 template <class T, class F>
-void for_each_part(Index parts, const DecodingSizes& n, Index look, Index bytes, F f) {
+void for_each_part(Index parts, const DecodingSizes& n, Index attention_work, Index bytes, F f) {
   const double work = work_of(n);
   const Index threads = work < least_work ? 1 : std::min(parts, num_threads());
-  const Index first = padded(look * Index(sizeof(T))), space = first + padded(bytes);
+  const Index first = padded(attention_work * Index(sizeof(T))), space = first + padded(bytes);
   Buffer buffer(std::size_t(space * threads));
-  const double attention = double(n.batch * look) * double(n.query + n.value);
+  const double attention = double(n.batch * attention_work) * double(n.query + n.value);
   in_pieces(n.time, work / double(std::max<Index>(n.time, 1)) + attention, 1, [&](Index begin, Index end) {
     std::atomic<Index> next{0};
     on_team(threads, [&](const Team& team) {
@@ -68,26 +68,26 @@ template <class T>
 Decoding<T>::Decoding(const py::list& layers, const py::object& query, const py::object& position,
                       const py::object& combine)
     : keep_(py::make_tuple(layers, query, position, combine)), query_(pointer<LinearLayer<T>>(query)),
-      lean_(nullptr), point_(nullptr), combine_(pointer<LinearLayer<T>>(combine)) {
+      position_(nullptr), point_(nullptr), combine_(pointer<LinearLayer<T>>(combine)) {
   for (const py::handle& layer : layers) layers_.push_back(layer.cast<Layer<T>*>());
   if (position.is_none()) return;
   const auto maps = position.cast<py::tuple>();
-  lean_ = maps[0].cast<LinearLayer<T>*>();
+  position_ = maps[0].cast<LinearLayer<T>*>();
   point_ = maps[1].cast<LinearLayer<T>*>();
 }
 
 template <class T>
 void Decoding<T>::check_parameters() const {
   for (Layer<T>* layer : layers_) layer->check_parameters();
-  for (LinearLayer<T>* map : {query_, lean_, point_, combine_})
+  for (LinearLayer<T>* map : {query_, position_, point_, combine_})
     if (map) map->check_parameters();
 }
 
 template <class T>
 void Decoding<T>::check(const DecodingSizes& n, const Memory<T>& memory) const {
-  if (n.fed > n.input) throw py::value_error("x: unexpected shape");
+  if (n.joined > n.input) throw py::value_error("x: unexpected shape");
   if (memory.sources() != n.batch || n.query != (query_ ? query_->shape().hidden : n.top) ||
-      (query_ && query_->shape().input != n.top) || (lean_ && lean_->shape().input != n.top) ||
+      (query_ && query_->shape().input != n.top) || (position_ && position_->shape().input != n.top) ||
       (combine_ && combine_->shape().input != n.value + n.top))
     throw py::value_error("memory: unexpected shape");
 }
@@ -111,7 +111,7 @@ py::tuple Decoding<T>::forward(const py::object& memory_object, const py::object
                                         P,
                                         memory.key_size(),
                                         M,
-                                        lean_ ? lean_->shape().hidden : 0,
+                                        position_ ? position_->shape().hidden : 0,
                                         combine_ ? combine_->shape().hidden : M,
                                         combine_ != nullptr};
   check(n, memory);
@@ -127,9 +127,9 @@ py::tuple Decoding<T>::forward(const py::object& memory_object, const py::object
   tape->contexts = zeros<T>({time, batch, M + P});
   tape->weights = zeros<T>({time, batch, memory.steps()});
   if (query_) tape->query = zeros<T>({time, batch, n.query});
-  if (lean_) tape->lean = zeros<T>({time, batch, n.lean});
-  if (lean_) tape->centre = zeros<T>({time, batch, 1});
-  if (combine_) tape->out = zeros<T>({time, batch, n.fed});
+  if (position_) tape->position = zeros<T>({time, batch, n.position});
+  if (position_) tape->centre = zeros<T>({time, batch, 1});
+  if (combine_) tape->out = zeros<T>({time, batch, n.joined});
 
   const Index parts = layers_.back()->passes().parts({time, batch, false}, record);
   Index bytes = 0;
@@ -149,14 +149,14 @@ py::tuple Decoding<T>::forward(const py::object& memory_object, const py::object
     tape->walks.emplace_back(layers_[l]->passes(), arrays, parts, record);
     bytes = std::max(bytes, tape->walks.back().forward_work());
   }
-  const Look<T> look = memory.common(batch);
+  const AttentionForward<T> call = memory.common(batch);
   {
     const ReleaseGil release(Index(work_of(n)));
-    const Maps<T> maps{{query_, record}, {lean_, record}, {point_, record}, {combine_, record}};
-    const DecodingForward<T> steps(*tape, maps, look);
-    for_each_part<T>(parts, n, attention_of<T>().work(look, 1), bytes,
-                     [&](Index part, Index begin, Index end, T* look_work, void* work) {
-                       DecodingForward<T>(steps).run(part, begin, end, look_work, work);
+    const Maps<T> maps{{query_, record}, {position_, record}, {point_, record}, {combine_, record}};
+    const DecodingForward<T> steps(*tape, maps, call);
+    for_each_part<T>(parts, n, attention_of<T>().work(call, 1), bytes,
+                     [&](Index part, Index begin, Index end, T* attention_work, void* work) {
+                       DecodingForward<T>(steps).run(part, begin, end, attention_work, work);
                      });
   }
   const Array<T> y = tape->ys.back(), contexts = tape->contexts, weights = tape->weights, out = tape->out;
@@ -175,18 +175,18 @@ py::dict Decoding<T>::backward(DecodingTape<T>& tape, const py::object& dy, cons
   const Index time = n.time, batch = n.batch;
   const bool has_c = layers_[0]->has_cell_state();
   DecodingGradients<T> d;
-  if (n.feeds) d.given = of_shape<T>("dy", dy, {time, batch, n.fed});
+  if (n.feeds) d.given = of_shape<T>("dy", dy, {time, batch, n.joined});
   d.y = n.feeds ? zeros<T>({time, batch, n.top}) : copy_of<T>("dy", dy, {time, batch, n.top});
   d.contexts = n.feeds ? zeros<T>({time, batch, n.value + n.top})
                        : copy_of<T>("dcontext", dcontext, {time, batch, n.value});
   d.h = zeros<T>({n.layers, batch, n.top});
   if (has_c) d.c = zeros<T>({n.layers, batch, n.hidden});
   d.query = zeros<T>({time, batch, n.query});
-  if (lean_) d.lean = zeros<T>({time, batch, n.lean});
-  if (lean_) d.point = zeros<T>({time, batch, 1});
-  if (lean_) d.centre = zeros<T>({time, batch, 1});
-  if (combine_) d.sums = zeros<T>({time, batch, n.fed});
-  if (lean_ || query_) d.through = zeros<T>({time, batch, n.top});
+  if (position_) d.position = zeros<T>({time, batch, n.position});
+  if (position_) d.point = zeros<T>({time, batch, 1});
+  if (position_) d.centre = zeros<T>({time, batch, 1});
+  if (combine_) d.sums = zeros<T>({time, batch, n.joined});
+  if (position_ || query_) d.through = zeros<T>({time, batch, n.top});
   for (Index l = 0; l < n.layers; ++l) d.x.push_back(zeros<T>({time, batch, l == 0 ? n.input : n.top}));
 
   std::vector<const Weights<T>*> directions;
@@ -212,25 +212,25 @@ py::dict Decoding<T>::backward(DecodingTape<T>& tape, const py::object& dy, cons
     ++l;
   }
 
-  LookBack<T> look{memory.common(batch), {}, {}, nullptr, nullptr, nullptr, nullptr};
-  look.dkeys = parameter<T>("dkeys", dkeys, {memory.steps(), batch, n.query});
-  look.dvalues = parameter<T>("dvalues", dvalues, {memory.steps(), batch, n.value});
+  AttentionBackward<T> call{memory.common(batch), {}, {}, nullptr, nullptr, nullptr, nullptr};
+  call.dkeys = parameter<T>("dkeys", dkeys, {memory.steps(), batch, n.query});
+  call.dvalues = parameter<T>("dvalues", dvalues, {memory.steps(), batch, n.value});
   T* const dv_sum = parameter<T>("dv", dv, {n.query});
   if (memory.additive() != (dv_sum != nullptr)) throw py::value_error("dv: for additive scores alone");
   {
     const ReleaseGil release(Index(work_of(n)));
-    const Maps<T> maps{{query_, true}, {lean_, true}, {point_, true}, {combine_, true}};
+    const Maps<T> maps{{query_, true}, {position_, true}, {point_, true}, {combine_, true}};
     Buffer dv_rows(memory.additive() ? std::size_t(batch * n.query) * sizeof(T) : 0);
-    look.dv = dv_rows.template as<T>();
-    if (memory.additive()) std::fill_n(look.dv, batch * n.query, T(0));
-    const DecodingBackward<T> steps(tape, maps, d, look);
+    call.dv = dv_rows.template as<T>();
+    if (memory.additive()) std::fill_n(call.dv, batch * n.query, T(0));
+    const DecodingBackward<T> steps(tape, maps, d, call);
     const Emptied<T> used{tape.walks}; // the tape is written over
-    for_each_part<T>(tape.walks.front().count(), n, attention_of<T>().work(look, 1), bytes,
-                     [&](Index part, Index begin, Index end, T* look_work, void* work) {
-                       DecodingBackward<T>(steps).run(part, time - end, time - begin, look_work, work);
+    for_each_part<T>(tape.walks.front().count(), n, attention_of<T>().work(call, 1), bytes,
+                     [&](Index part, Index begin, Index end, T* attention_work, void* work) {
+                       DecodingBackward<T>(steps).run(part, time - end, time - begin, attention_work, work);
                      });
     for (SteppedPasses<T>& walk : tape.walks) walk.add_gradients();
-    if (memory.additive()) add_rows_in_order(look.dv, batch, n.query, dv_sum);
+    if (memory.additive()) add_rows_in_order(call.dv, batch, n.query, dv_sum);
   }
   py::dict found;
   found["x"] = d.x[0];
@@ -238,9 +238,9 @@ py::dict Decoding<T>::backward(DecodingTape<T>& tape, const py::object& dy, cons
   if (has_c) found["c"] = d.c;
   if (query_) found["query"] = d.query;
   if (combine_) found["sums"] = d.sums;
-  if (lean_) found["lean"] = d.lean;
-  if (lean_) found["point"] = d.point;
-  if (lean_) found["inner"] = tape.lean;
+  if (position_) found["position"] = d.position;
+  if (position_) found["point"] = d.point;
+  if (position_) found["inner"] = tape.position;
   return found;
 }
 

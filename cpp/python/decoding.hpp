@@ -1,7 +1,7 @@
 // Decoders whose steps depend on what they saw: attention inside the walk over time.
 //
-//   before the step   context = look(h_(t-1))              x_t = [...; context]    h_t = layers(x_t)
-//   input feeding     x_t = [...; o_(t-1)]   h_t = layers(x_t)   o_t = tanh(W_c [look(h_t); h_t])
+//   before the step   context = attend(h_(t-1))              x_t = [...; context]    h_t = layers(x_t)
+//   input feeding     x_t = [...; o_(t-1)]   h_t = layers(x_t)   o_t = tanh(W_c [attend(h_t); h_t])
 #pragma once
 
 #include <list>
@@ -15,23 +15,23 @@ namespace rnncore {
 /// Widths of everything that a decoder's call has rows of.
 struct DecodingSizes {
   Index time, batch, layers;
-  Index input, hidden, top; // x, c, and h of every layer
-  Index query, value, lean; // of keys; of values; inside the map to centres
-  Index fed;                // columns of x that the loop fills
+  Index input, hidden, top;     // x, c, and h of every layer
+  Index query, value, position; // of keys; of values; inside the map to centres
+  Index joined;                 // columns of x that the loop fills
   bool feeds;
 };
 
-/// What one call leaves for its way back. Serves once.
+/// What one call leaves for its backward. Serves once.
 template <class T>
 struct DecodingTape {
   DecodingSizes size;
   py::object memory, lengths;
-  Array<T> x, h0, c0;                // (T, B, I), (L, B, P), (L, B, H)
-  Array<T> contexts, weights;        // (T, B, M + P), (T, B, S)
-  Array<T> query, lean, centre, out; // (T, B, width), each only where there is one
-  std::vector<Array<T>> inputs, ys;  // of each layer
-  std::vector<Array<T>> masks;       // (T, B, P), of the inputs; empty for none
-  std::list<SteppedPasses<T>> walks; // of each layer
+  Array<T> x, h0, c0;                    // (T, B, I), (L, B, P), (L, B, H)
+  Array<T> contexts, weights;            // (T, B, M + P), (T, B, S)
+  Array<T> query, position, centre, out; // (T, B, width), each only where there is one
+  std::vector<Array<T>> inputs, ys;      // of each layer
+  std::vector<Array<T>> masks;           // (T, B, P), of the inputs; empty for none
+  std::list<SteppedPasses<T>> walks;     // of each layer
 };
 
 template <class T>
@@ -51,7 +51,7 @@ public:
                     const py::object& c0, const py::object& lengths, const py::list& masks, bool record);
 
   /// From the gradients of the outputs, or of y and the contexts (T, B, M), to those by name: x, h, c; of
-  /// what the maps made, query, point, lean, and sums of W_c; and what they made it of, inner. Adds to
+  /// what the maps made, query, point, position, and sums of W_c; and what they made it of, inner. Adds to
   /// `gradients` (of each layer), dkeys, dvalues and dv.
   py::dict backward(DecodingTape<T>& tape, const py::object& dy, const py::object& dcontext,
                     const py::list& gradients, const py::object& dkeys, const py::object& dvalues,
@@ -63,7 +63,7 @@ private:
 
   const py::object keep_; // what the pointers point to
   std::vector<Layer<T>*> layers_;
-  LinearLayer<T>*query_, *lean_, *point_, *combine_; // or null
+  LinearLayer<T>*query_, *position_, *point_, *combine_; // or null
 };
 
 } // namespace rnncore

@@ -6,7 +6,6 @@
 
 namespace rnncore {
 
-constexpr Team one_thread{0, 1, [](void*) {}, nullptr};
 constexpr Chosen sigmoid{Activation::sigmoid, 0, 0}, tanh{Activation::tanh, 0, 0};
 
 template <class T>
@@ -51,12 +50,12 @@ public:
   explicit operator bool() const { return weights_ != nullptr; }
   void forward(const Wave& wave, Rows<const T> x, Rows<T> y) const {
     kernels_of<T>().linear.forward({shape_, wave.n, weights_->packed.template as<T>(), x, y, wave.rows},
-                                   one_thread);
+                                   alone);
   }
   void backward(const Wave& wave, Rows<const T> dy, Rows<T> dx) const {
     const T* packed = weights_->transposed.template as<T>();
     kernels_of<T>().linear.backward(
-        {shape_, wave.n, packed, {nullptr, 0}, dy, dx, nullptr, nullptr, wave.rows}, one_thread);
+        {shape_, wave.n, packed, {nullptr, 0}, dy, dx, nullptr, nullptr, wave.rows}, alone);
   }
 
 private:
@@ -66,7 +65,7 @@ private:
 
 template <class T>
 struct Maps {
-  Map<T> query, lean, point, combine;
+  Map<T> query, position, point, combine;
 };
 
 /// What both ways share.
@@ -75,7 +74,7 @@ class DecodingSteps {
 protected:
   DecodingSteps(DecodingTape<T>& tape, const Maps<T>& maps)
       : tape_(tape), maps_(maps), n_(tape.size), y_(rows_of(tape.ys.back())),
-        contexts_(rows_of(tape.contexts)), query_(rows_of(tape.query)), lean_(rows_of(tape.lean)),
+        contexts_(rows_of(tape.contexts)), query_(rows_of(tape.query)), position_(rows_of(tape.position)),
         out_(rows_of(tape.out)) {}
 
   /// The h that asks at a wave: the one it makes, or the one before.
@@ -88,36 +87,36 @@ protected:
   /// The columns of x that the loop fills, or their gradients.
   Rows<T> joined(const Array<T>& x) const {
     const Rows<T> all = rows_of(x);
-    return {all.base + n_.input - n_.fed, all.stride};
+    return {all.base + n_.input - n_.joined, all.stride};
   }
 
   DecodingTape<T>& tape_;
   const Maps<T>& maps_;
   const DecodingSizes n_;
-  const Rows<T> y_, contexts_, query_, lean_, out_;
+  const Rows<T> y_, contexts_, query_, position_, out_;
 };
 
 template <class T>
 class DecodingForward : DecodingSteps<T> {
   using Base = DecodingSteps<T>;
-  using Base::tape_, Base::maps_, Base::n_, Base::y_, Base::contexts_, Base::query_, Base::lean_,
+  using Base::tape_, Base::maps_, Base::n_, Base::y_, Base::contexts_, Base::query_, Base::position_,
       Base::out_;
 
 public:
-  DecodingForward(DecodingTape<T>& tape, const Maps<T>& maps, Look<T> look)
-      : Base(tape, maps), look_(look) {
-    look_.weights = tape.weights.mutable_data();
-    look_.context = contexts_;
-    if (maps.lean) look_.centre = tape.centre.data();
+  DecodingForward(DecodingTape<T>& tape, const Maps<T>& maps, AttentionForward<T> call)
+      : Base(tape, maps), attention_(call) {
+    attention_.weights = tape.weights.mutable_data();
+    attention_.context = contexts_;
+    if (maps.position) attention_.centre = tape.centre.data();
   }
 
   /// The waves from `begin` to `end`, as far as there are such.
-  void run(Index part, Index begin, Index end, T* look_work, void* work) {
+  void run(Index part, Index begin, Index end, T* attention_work, void* work) {
     const Schedule s = tape_.walks.front().schedule(part);
     for (Index w = begin; w < std::min(end, s.waves); ++w) {
       const Wave wave(s, w);
       if (!n_.feeds) {
-        look(wave, look_work);
+        attend(wave, attention_work);
         join(wave, wave.n, fixed(contexts_), 0);
       }
       Index l = 0;
@@ -126,37 +125,37 @@ public:
         walk.forward(part, w, work);
       }
       if (!n_.feeds) continue;
-      look(wave, look_work);
+      attend(wave, attention_work);
       combine(wave);
       join(wave, going_on(s, w), fixed(out_), n_.batch);
     }
   }
 
 private:
-  void look(const Wave& wave, T* work) {
-    look_.query = Base::asking(wave.step);
-    if (maps_.lean) centre(wave, look_.query);
+  void attend(const Wave& wave, T* work) {
+    attention_.query = Base::asking(wave.step);
+    if (maps_.position) centre(wave, attention_.query);
     if (maps_.query) {
-      maps_.query.forward(wave, look_.query, query_);
-      look_.query = fixed(query_);
+      maps_.query.forward(wave, attention_.query, query_);
+      attention_.query = fixed(query_);
     }
     for (Index i = 0; i < wave.n; ++i)
-      attention_of<T>().forward(look_, wave.sequences[i], wave.step, wave.step + 1, work);
+      attention_of<T>().forward(attention_, wave.sequences[i], wave.step, wave.step + 1, work);
   }
 
   /// p = length * sigmoid(v . tanh(W h))
   void centre(const Wave& wave, Rows<const T> h) {
-    maps_.lean.forward(wave, h, lean_);
+    maps_.position.forward(wave, h, position_);
     for (Index i = 0; i < wave.n; ++i) {
-      T* inner = row_of(lean_, wave.rows[i]);
-      kernels_of<T>().pointwise.activate(tanh, inner, inner, n_.lean);
+      T* inner = row_of(position_, wave.rows[i]);
+      kernels_of<T>().pointwise.activate(tanh, inner, inner, n_.position);
     }
     T* const p = tape_.centre.mutable_data();
-    maps_.point.forward(wave, fixed(lean_), {p, 1});
+    maps_.point.forward(wave, fixed(position_), {p, 1});
     for (Index i = 0; i < wave.n; ++i) {
       T* at = p + wave.rows[i];
       kernels_of<T>().pointwise.activate(sigmoid, at, at, 1);
-      *at *= T(look_.lengths[wave.sequences[i]]);
+      *at *= T(attention_.lengths[wave.sequences[i]]);
     }
   }
 
@@ -167,7 +166,7 @@ private:
     maps_.combine.forward(wave, fixed(contexts_), out_);
     for (Index i = 0; i < wave.n; ++i) {
       T* o = row_of(out_, wave.rows[i]);
-      kernels_of<T>().pointwise.activate(tanh, o, o, n_.fed);
+      kernels_of<T>().pointwise.activate(tanh, o, o, n_.joined);
     }
   }
 
@@ -175,7 +174,7 @@ private:
   void join(const Wave& wave, Index count, Rows<const T> from, Index ahead) {
     const Rows<T> to = Base::joined(tape_.x);
     for (Index i = 0; i < count; ++i)
-      std::copy_n(row_of(from, wave.rows[i]), n_.fed, row_of(to, wave.rows[i] + ahead));
+      std::copy_n(row_of(from, wave.rows[i]), n_.joined, row_of(to, wave.rows[i] + ahead));
   }
 
   /// What a layer reads of the one below, times its mask.
@@ -188,46 +187,47 @@ private:
         row_of(to, row)[j] = row_of(below, row)[j] * row_of(mask, row)[j];
   }
 
-  Look<T> look_;
+  AttentionForward<T> attention_;
 };
 
 /// Gradients of what a call remembers, (T, B, width) each, zero at first; those of y and the contexts may
 /// start from what is given.
 template <class T>
 struct DecodingGradients {
-  Array<T> given;                    // of the outputs, where they are fed back
-  Array<T> y, contexts, h, c;        // (L, B, width) h and c
-  Array<T> query, lean, point, sums; // of what the maps made; sums of W_c
-  Array<T> centre, through;          // through: what a map gives back to h
-  std::vector<Array<T>> x;           // of each layer
+  Array<T> given;                        // of the outputs, where they are fed back
+  Array<T> y, contexts, h, c;            // (L, B, width) h and c
+  Array<T> query, position, point, sums; // of what the maps made; sums of W_c
+  Array<T> centre, through;              // through: what a map gives back to h
+  std::vector<Array<T>> x;               // of each layer
 };
 
 template <class T>
 class DecodingBackward : DecodingSteps<T> {
   using Base = DecodingSteps<T>;
-  using Base::tape_, Base::maps_, Base::n_, Base::y_, Base::query_, Base::lean_, Base::out_;
+  using Base::tape_, Base::maps_, Base::n_, Base::y_, Base::query_, Base::position_, Base::out_;
 
 public:
-  DecodingBackward(DecodingTape<T>& tape, const Maps<T>& maps, DecodingGradients<T>& d, LookBack<T> look)
+  DecodingBackward(DecodingTape<T>& tape, const Maps<T>& maps, DecodingGradients<T>& d,
+                   AttentionBackward<T> call)
       : Base(tape, maps), d_(d), dy_(rows_of(d.y)), dcontexts_(rows_of(d.contexts)),
-        dquery_(rows_of(d.query)), dlean_(rows_of(d.lean)), through_(rows_of(d.through)),
-        djoined_(Base::joined(d.x[0])), look_(look) {
-    look_.weights = tape.weights.mutable_data();
-    look_.dcontext = fixed(dcontexts_);
-    look_.dquery = dquery_;
-    if (!maps.lean) return;
-    look_.centre = tape.centre.data();
-    look_.dcentre = d.centre.mutable_data();
+        dquery_(rows_of(d.query)), dposition_(rows_of(d.position)), through_(rows_of(d.through)),
+        djoined_(Base::joined(d.x[0])), attention_(call) {
+    attention_.weights = tape.weights.mutable_data();
+    attention_.dcontext = fixed(dcontexts_);
+    attention_.dquery = dquery_;
+    if (!maps.position) return;
+    attention_.centre = tape.centre.data();
+    attention_.dcentre = d.centre.mutable_data();
   }
 
   /// The waves from `end` back to `begin`, as far as there are such.
-  void run(Index part, Index begin, Index end, T* look_work, void* work) {
+  void run(Index part, Index begin, Index end, T* attention_work, void* work) {
     const Schedule s = tape_.walks.front().schedule(part);
     for (Index w = std::min(end, s.waves); w-- > begin;) {
       const Wave wave(s, w);
       if (n_.feeds) {
         uncombine(wave, going_on(s, w));
-        unlook(wave, look_work);
+        attend_backward(wave, attention_work);
       }
       Index l = n_.layers;
       for (auto walk = tape_.walks.rbegin(); walk != tape_.walks.rend(); ++walk) {
@@ -237,7 +237,7 @@ public:
       if (n_.feeds) continue;
       for (Index i = 0; i < wave.n; ++i)
         add(row_of(djoined_, wave.rows[i]), n_.value, row_of(dcontexts_, wave.rows[i]));
-      unlook(wave, look_work);
+      attend_backward(wave, attention_work);
     }
   }
 
@@ -253,9 +253,9 @@ private:
       const Index row = wave.rows[i];
       const T *o = row_of(out_, row), *d = row_of(given, row);
       T* to = row_of(dsums, row);
-      std::copy_n(d, n_.fed, to);
-      if (i < going) add(row_of(djoined_, row + n_.batch), n_.fed, to);
-      for (Index j = 0; j < n_.fed; ++j) to[j] *= T(1) - o[j] * o[j];
+      std::copy_n(d, n_.joined, to);
+      if (i < going) add(row_of(djoined_, row + n_.batch), n_.joined, to);
+      for (Index j = 0; j < n_.joined; ++j) to[j] *= T(1) - o[j] * o[j];
     }
     maps_.combine.backward(wave, fixed(dsums), dcontexts_);
     for (Index i = 0; i < wave.n; ++i)
@@ -263,34 +263,34 @@ private:
   }
 
   /// The contexts' gradients to the memory's and to the h that asked.
-  void unlook(const Wave& wave, T* work) {
+  void attend_backward(const Wave& wave, T* work) {
     const Rows<const T> h = Base::asking(wave.step);
-    look_.query = maps_.query ? fixed(query_) : h;
+    attention_.query = maps_.query ? fixed(query_) : h;
     for (Index i = 0; i < wave.n; ++i)
-      attention_of<T>().backward(look_, wave.sequences[i], wave.step, wave.step + 1, work);
+      attention_of<T>().backward(attention_, wave.sequences[i], wave.step, wave.step + 1, work);
     if (maps_.query) {
       maps_.query.backward(wave, fixed(dquery_), through_);
       to_asking(wave, through_);
     } else {
       to_asking(wave, dquery_);
     }
-    if (maps_.lean) uncentre(wave);
+    if (maps_.position) uncentre(wave);
   }
 
   void uncentre(const Wave& wave) {
     T* const dpoint = d_.point.mutable_data();
     for (Index i = 0; i < wave.n; ++i) {
       const Index row = wave.rows[i];
-      const T p = look_.centre[row], length = T(look_.lengths[wave.sequences[i]]);
-      dpoint[row] = length > 0 ? look_.dcentre[row] * p * (T(1) - p / length) : T(0);
+      const T p = attention_.centre[row], length = T(attention_.lengths[wave.sequences[i]]);
+      dpoint[row] = length > 0 ? attention_.dcentre[row] * p * (T(1) - p / length) : T(0);
     }
-    maps_.point.backward(wave, {dpoint, 1}, dlean_);
+    maps_.point.backward(wave, {dpoint, 1}, dposition_);
     for (Index i = 0; i < wave.n; ++i) {
-      const T* inner = row_of(lean_, wave.rows[i]);
-      T* d = row_of(dlean_, wave.rows[i]);
-      for (Index j = 0; j < n_.lean; ++j) d[j] *= T(1) - inner[j] * inner[j];
+      const T* inner = row_of(position_, wave.rows[i]);
+      T* d = row_of(dposition_, wave.rows[i]);
+      for (Index j = 0; j < n_.position; ++j) d[j] *= T(1) - inner[j] * inner[j];
     }
-    maps_.lean.backward(wave, fixed(dlean_), through_);
+    maps_.position.backward(wave, fixed(dposition_), through_);
     to_asking(wave, through_);
   }
 
@@ -312,8 +312,8 @@ private:
   }
 
   DecodingGradients<T>& d_;
-  const Rows<T> dy_, dcontexts_, dquery_, dlean_, through_, djoined_;
-  LookBack<T> look_;
+  const Rows<T> dy_, dcontexts_, dquery_, dposition_, through_, djoined_;
+  AttentionBackward<T> attention_;
 };
 
 } // namespace rnncore

@@ -8,10 +8,13 @@ namespace rnncore {
 /// Operations of the slowest of them, about.
 constexpr double element_work = 50;
 
+constexpr const char* names[] = {
+    "sigmoid",     "tanh",         "relu", "identity", "affine",   "leaky_relu", "thresholded_relu",
+    "scaled_tanh", "hard_sigmoid", "elu",  "selu",     "softsign", "softplus",   "exponential"};
+
+const char* name_of(Activation kind) { return names[std::size_t(kind)]; }
+
 Chosen chosen(const std::string& name, double alpha, double beta) {
-  constexpr const char* names[] = {
-      "sigmoid",     "tanh",         "relu", "identity", "affine",   "leaky_relu", "thresholded_relu",
-      "scaled_tanh", "hard_sigmoid", "elu",  "selu",     "softsign", "softplus",   "exponential"};
   for (std::size_t i = 0; i < std::size(names); ++i)
     if (name == names[i]) return {Activation(i), alpha, beta};
   throw std::invalid_argument("no activation named '" + name + "'");

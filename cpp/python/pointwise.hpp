@@ -7,6 +7,7 @@
 
 namespace rnncore {
 
+const char* name_of(Activation kind);
 /// What an activation of this name is to the kernels.
 Chosen chosen(const std::string& name, double alpha, double beta);
 

@@ -5,8 +5,6 @@
 namespace rnncore {
 namespace {
 
-constexpr Team alone{0, 1, [](void*) {}, nullptr};
-
 Index rounded(Index n) { return (n + 15) / 16 * 16; }
 
 } // namespace

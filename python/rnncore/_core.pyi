@@ -13,7 +13,7 @@ class Parameters:
 class Hold:
     def __call__(self, function: Callable[..., Any], *args: Any) -> Any: ...
 
-Chosen = tuple[str, float, float]
+ActivationSpec = tuple[str, float, float]
 
 class TapeF32:
     @property
@@ -32,7 +32,7 @@ class Settings:
         output_size: int,
         arity: int,
         batch_first: bool,
-        activations: tuple[Chosen, Chosen, Chosen],
+        activations: tuple[ActivationSpec, ActivationSpec, ActivationSpec],
         cell_clip: float,
         gate_clip: float,
         plain: bool,
@@ -139,7 +139,7 @@ class MemoryF32:
     def __init__(
         self, keys: Array, values: Array, lengths: Array, v: Array | None, window: float
     ) -> None: ...
-    def look(
+    def attend(
         self,
         query: Array,
         source: Array | None,
@@ -147,7 +147,7 @@ class MemoryF32:
         centre: Array | None,
         room: int,
     ) -> tuple[Array, Array]: ...
-    def look_back(
+    def attend_backward(
         self,
         dcontext: Array,
         weights: Array,
@@ -192,6 +192,7 @@ class DecodingF32:
 
 class DecodingF64(DecodingF32): ...
 
+def cells() -> dict[str, dict[str, Any]]: ...
 def info() -> dict[str, Any]: ...
 def num_threads() -> int: ...
 def processors(root: str) -> int: ...

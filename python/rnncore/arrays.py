@@ -225,10 +225,13 @@ def as_leaves(
     return x, counts
 
 
-def warn_ignored(name: str, wanting: str) -> None:
-    """Say that an argument of a constructor has no effect for want of another."""
+def warn_ignored(name: str, wanting: str, stacklevel: int = 3) -> None:
+    """Say that an argument of a constructor has no effect for want of another.
+
+    stacklevel: where the constructor was called, counted as in `warnings.warn`.
+    """
     # An error would keep models from loading that were made with it.
-    warnings.warn(f"{name} has no effect without {wanting}", UserWarning, stacklevel=3)
+    warnings.warn(f"{name} has no effect without {wanting}", UserWarning, stacklevel=stacklevel)
 
 
 def check_integer(name: str, value: int) -> int:

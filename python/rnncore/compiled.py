@@ -16,6 +16,7 @@ from ._core import Parameters as Parameters
 from ._core import PointwiseF32 as Pointwise
 from ._core import Settings as Settings
 from ._core import TargetsF32 as Targets
+from ._core import cells as cells
 from ._core import info as info
 from ._core import num_threads as num_threads
 from ._core import set_num_threads as set_num_threads
@@ -32,6 +33,7 @@ __all__ = [
     "Pointwise",
     "Settings",
     "Targets",
+    "cells",
     "core",
     "info",
     "num_threads",

@@ -16,7 +16,7 @@ import importlib
 import inspect
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -37,12 +37,26 @@ class Unstorable(NamedTuple):
     kind: str
 
 
+class _Signature:
+    """A class's signature, which is its `__init__`'s, not that of `Configured.__new__`."""
+
+    def __get__(self, made: object, cls: Any) -> inspect.Signature | None:
+        if made is not None:  # an object's is that of its `__call__`
+            return None
+        signature = inspect.signature(cls.__init__)
+        return signature.replace(parameters=[*signature.parameters.values()][1:])
+
+
+_Made = TypeVar("_Made", bound="Configured")
+
+
 class Configured:
     """An object that remembers what its constructor was given, as far as a file can hold it."""
 
+    __signature__ = _Signature()
     _given: tuple[tuple[Any, ...], dict[str, Any]]
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls: type[_Made], *args: Any, **kwargs: Any) -> _Made:
         """Remember the arguments."""
         made = super().__new__(cls)
         given = tuple(map(_remembered, args)), {n: _remembered(v) for n, v in kwargs.items()}

@@ -180,8 +180,8 @@ def _forget_biases(module: Module) -> Iterator[tuple[Array, float]]:
     gate = cell.gate_names.index("f")
     for name, param in module.params.items():
         if name.startswith("norm"):  # gains of two sums of each gate, then the biases
-            yield param[2 * cell.gates + gate], 1.0
+            yield param[2 * cell.facts.gates + gate], 1.0
         elif name.startswith("bias"):
-            rows = param.reshape(cell.gates, -1)
+            rows = param.reshape(cell.facts.gates, -1)
             alone = name.replace("_ih", "_hh") not in module.params or "_t" in name
             yield rows[gate], float("_ih" in name or alone)

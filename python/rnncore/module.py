@@ -1,4 +1,4 @@
-"""Modules: functions with a way back.
+"""Modules: functions, and the pullbacks of their gradients.
 
     y = module(x)                      # inference: nothing is recorded, dropout is off
     y, pullback = module.vjp(x)        # training
@@ -86,7 +86,7 @@ class Module(Configured):
         raise NotImplementedError
 
     def vjp(self, *args: Any, **kwargs: Any) -> Any:
-        """Compute `(output, pullback)`: the output, and the way back from its gradient.
+        """Compute `(output, pullback)`: the output, and the function of its gradient.
 
         A pullback returns the input's gradient and adds the parameters' to `grads`. It consumes
         what was recorded: a second call raises `RuntimeError`. Inputs must stay unchanged until it

@@ -8,7 +8,7 @@ from .arrays import check_number, short
 
 #: A name, or a name with alpha, or with alpha and beta.
 Activation: TypeAlias = str | tuple[str] | tuple[str, float] | tuple[str, float, float]
-Chosen: TypeAlias = tuple[str, float, float]
+ActivationSpec: TypeAlias = tuple[str, float, float]
 
 #: The activations by name, with alpha and beta where they are not given (ONNX's defaults).
 ACTIVATIONS: dict[str, tuple[float, float]] = {
@@ -33,7 +33,7 @@ SIGMOID, TANH, RELU, IDENTITY = (
 )
 
 
-def chosen(name: str, activation: Activation) -> Chosen:
+def as_activation(name: str, activation: Activation) -> ActivationSpec:
     """Return an activation with its alpha and beta, or raise naming the argument."""
     several = activation if isinstance(activation, (tuple, list)) else (activation,)
     kind, given = next(iter(several), ""), [check_number(name, number) for number in several[1:]]

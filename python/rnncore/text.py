@@ -19,12 +19,10 @@ from .layers.dropout import Dropout
 from .layers.embedding import Embedding
 from .layers.linear import Linear
 from .module import Module, load
-from .recurrent.families import GRU, LSTM, RNN
+from .recurrent.registry import LAYERS
 from .stream.base import Stream
 from .training.losses import SoftmaxCrossEntropy
 from .training.trainer import evaluate
-
-CELLS: dict[str, type[RNN | LSTM | GRU]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
 
 class Vocabulary(Configured):
@@ -119,12 +117,12 @@ class CharConfig(Configured):
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.cell not in CELLS:
-            raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {self.cell!r}")
+        if self.cell not in LAYERS:
+            raise ValueError(f"cell must be one of {', '.join(LAYERS)}, got {self.cell!r}")
 
 
 class CharModel(Module):
-    """Embedding -> LSTM, GRU or RNN -> Dropout -> Linear, over the characters of a vocabulary.
+    """Embedding -> recurrent layer -> Dropout -> Linear, over the characters of a vocabulary.
 
     `model(ids, state) -> (logits, state)` with ids (T, B) and logits (T, B, V). Dropout acts
     between the recurrent layers and on what the last of them gives.
@@ -140,7 +138,7 @@ class CharModel(Module):
         self.vocabulary = check_kind("vocabulary", vocabulary, Vocabulary)
         self.config = check_kind("config", config, CharConfig)
         seeds = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)]
-        cell = CELLS[config.cell]
+        cell = LAYERS[config.cell]
         self.chain = Chain(
             Embedding(len(vocabulary), config.embedding, dtype=config.dtype, seed=seeds[0]),
             cell(

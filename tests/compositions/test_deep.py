@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rnncore
 from rnncore import GRU, LSTM, RNN, DeepRNN
-from rnncore.compositions.deep import CELLS
+from rnncore.recurrent.registry import LAYERS
 
 from tests.support.compare import assert_gradients_of
 
@@ -68,10 +68,10 @@ class TestGradients:
 
 
 class TestReductions:
-    @pytest.mark.parametrize("cell", CELLS)
+    @pytest.mark.parametrize("cell", LAYERS)
     def test_depth_one_is_the_plain_layer(self, cell: str) -> None:
         deep = DeepRNN(5, 17, cell=cell, num_layers=2, bidirectional=True, seed=3)
-        plain = CELLS[cell](5, 17, 2, bidirectional=True, seed=3)
+        plain = LAYERS[cell](5, 17, 2, bidirectional=True, seed=3)
         inputs = x(dtype="float32")
         (y, state), pullback = deep.vjp(inputs, lengths=LENGTHS)
         (y0, state0), pullback0 = plain.vjp(inputs, lengths=LENGTHS)
@@ -148,7 +148,7 @@ class TestProtocol:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"cell": "gnu"}, "cell must be one of rnn, lstm, .* got 'gnu'"),
+            ({"cell": "gnu"}, "cell must be one of rnn, .*lstm, .* got 'gnu'"),
             ({"output_depth": 0}, "output_depth must be at least 1"),
             ({"activation": "swish"}, "activation must be one of"),
             ({"shortcut": True}, "shortcut=True needs a transition_depth of at least 2"),

@@ -28,7 +28,7 @@ from rnncore import (
     TiedLinear,
 )
 from rnncore.convert import from_onnx, to_onnx
-from rnncore.module import modules
+from rnncore.module import load, modules
 
 from tests.support.compare import assert_close, assert_same
 from tests.support.gradients import leaves
@@ -240,6 +240,13 @@ class TestModule:
         assert sum(a.size for a in again.params.values()) == sum(
             a.size for a in model.params.values()
         )
+
+    def test_is_saved_with_its_layout(self, tmp_path, rng):
+        model = scrambled((MODELS.get("final") or SURROUNDED["final"])(batch_first=True), rng)
+        again = from_onnx(written(tmp_path, model)).module()
+        again.save(tmp_path / "again.safetensors")
+        x, loaded = input_of(model, rng), load(tmp_path / "again.safetensors")
+        np.testing.assert_array_equal(loaded(x)[0], again(x)[0])
 
     def test_is_a_copy_that_trains(self, tmp_path, rng):
         graph = from_onnx(written(tmp_path, LSTM(3, 4), lengths=False, state=False))

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rnncore import GRU, LSTM, RNN
 from rnncore.layers.linear import Linear
-from rnncore.recurrent.families import GRU, LSTM, RNN
 from rnncore.threads import set_num_threads
 
 from tests.support import cases

@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from rnncore.compositions.deep import CELLS
+from rnncore.recurrent.registry import LAYERS
 
 from tests.support.processes import run_python
 
@@ -129,7 +129,7 @@ class TestForms:
 
 
 class TestNetwork:
-    @pytest.mark.parametrize("cell", CELLS)
+    @pytest.mark.parametrize("cell", LAYERS)
     def test_every_cell(self, cell, ragged):
         options = {"num_layers": 2, "bidirectional": True, "dropout": 0.2, "reading": "mean"}
         model = SequenceClassifier(cell=cell, **options, **SMALL).fit(ragged, LENGTHS)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rnncore.recurrent import families as recurrent
+import rnncore
 
 from tests.support import cases
 from tests.support.cases import CELLS, FULL, TOLERANCE, Case, each, named_state
@@ -93,14 +93,14 @@ class TestProtocol:
         assert_same({"y": y}, {"y": cases.layer_outputs(case, numbers)["y"]})
 
     def test_one_unbatched_sequence_may_have_a_length(self, rng: np.random.Generator) -> None:
-        layer = recurrent.GRU(3, 5, bidirectional=True, seed=0)
+        layer = rnncore.GRU(3, 5, bidirectional=True, seed=0)
         x = rng.standard_normal((4, 3), np.float32)
         (y, h), (y_short, h_short) = layer(x, lengths=[3]), layer(x[:3])
         assert_same({"y": y[:3], "h": h}, {"y": y_short, "h": h_short})
         assert not y[3].any()
 
     def test_a_part_of_the_state_not_given_is_zero(self) -> None:
-        layer = recurrent.LSTM(3, 5, num_layers=2, bidirectional=True, seed=0)
+        layer = rnncore.LSTM(3, 5, num_layers=2, bidirectional=True, seed=0)
         got, want = layer(X, (H + 1, None)), layer(X, (H + 1, H))
         assert_same({"y": got[0]}, {"y": want[0]})
 
@@ -117,7 +117,7 @@ class TestProtocol:
         assert_same({"y": layer(numbers.x)[0]}, {"y": want})
 
     def test_lists_and_narrower_floats_are_read_as_they_are(self, rng: np.random.Generator) -> None:
-        layer = recurrent.GRU(3, 5, seed=0)
+        layer = rnncore.GRU(3, 5, seed=0)
         half = rng.standard_normal((4, 2, 3)).astype(np.float16)
         want = {"y": layer(half.astype(np.float32))[0]}
         assert_same({"y": layer(half)[0]}, want)
@@ -228,7 +228,7 @@ class TestCellStates:
             assert_same({"c": c[:, t, case.hidden_size :]}, {"c": ends[1]})
 
     def test_of_one_unbatched_sequence(self) -> None:
-        layer = recurrent.LSTM(3, 5, seed=0)
+        layer = rnncore.LSTM(3, 5, seed=0)
         _, (_, last), c = layer.cell_states(X[:, 0])
         assert c.shape == (4, 5)
         assert_same({"c": c[-1:]}, {"c": last})
@@ -237,7 +237,7 @@ class TestCellStates:
 class TestMisuse:
     @pytest.fixture
     def layer(self) -> Any:
-        return recurrent.LSTM(3, 5, num_layers=2, bidirectional=True, seed=0)
+        return rnncore.LSTM(3, 5, num_layers=2, bidirectional=True, seed=0)
 
     @pytest.mark.parametrize("fault", BAD_CALLS)
     def test_calls(self, layer: Any, fault: str) -> None:
@@ -258,14 +258,14 @@ class TestMisuse:
     def test_layers(self, fault: str) -> None:
         name, options, message = BAD_LAYERS[fault]
         with pytest.raises(ValueError, match=message):
-            getattr(recurrent, name)(**{"input_size": 3, "hidden_size": 5} | options)
+            getattr(rnncore, name)(**{"input_size": 3, "hidden_size": 5} | options)
 
     @pytest.mark.parametrize("fault", BAD_CELL_CALLS)
     def test_cells(self, fault: str) -> None:
         x, state, message = BAD_CELL_CALLS[fault]
         with pytest.raises(ValueError, match=message):
-            recurrent.GRUCell(3, 5)(x, state)
+            rnncore.GRUCell(3, 5)(x, state)
 
     def test_a_gru_takes_one_array_as_its_state(self) -> None:
         with pytest.raises((ValueError, TypeError), match="state"):
-            recurrent.GRU(3, 5)(X, (zeros(1, 2, 5), zeros(1, 2, 5)))
+            rnncore.GRU(3, 5)(X, (zeros(1, 2, 5), zeros(1, 2, 5)))

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rnncore.recurrent import families as recurrent
+import rnncore
+from rnncore.recurrent import registry
 
 from tests.support import cases
 from tests.support.cases import (
@@ -255,7 +256,7 @@ class TestCells:
     """A cell is one instant: walked by hand it is a layer of one direction."""
 
     def cell(self, case: Case, numbers: Numbers) -> Any:
-        cell = getattr(recurrent, case.under_test.layer + "Cell")(
+        cell = getattr(rnncore, case.under_test.layer + "Cell")(
             case.input_size, case.hidden_size, dtype=case.dtype, **case.options
         )
         cell.load_state_dict({n.replace("_l0", ""): a for n, a in numbers.params.items()})
@@ -290,11 +291,11 @@ class TestCells:
         got |= {name: cell.grads[name.replace("_l0", "")] for name in numbers.params}
         assert_close(got, want, TOLERANCE[case.dtype])
 
-    @pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell", "MGUCell", "IndRNNCell"])
+    @pytest.mark.parametrize("name", registry.STEPS)
     def test_no_state_is_zero(self, name: str, rng: np.random.Generator) -> None:
-        cell = getattr(recurrent, name)(3, 5, seed=0)
+        cell = registry.STEPS[name](3, 5, seed=0)
         x, zero = rng.standard_normal((2, 3), np.float32), np.zeros((2, 5), np.float32)
-        zeros = (zero, zero) if name == "LSTMCell" else zero
+        zeros = (zero, zero) if cell.has_cell_state else zero
         assert_same(named_state(cell(x), ""), named_state(cell(x, zeros), ""))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rnncore import BahdanauAttention, LuongAttention, _core
-from rnncore.reference.attention import look, look_back
+from rnncore.reference.attention import attend, attend_backward
 
 from tests.support.cases import TOLERANCE
 from tests.support.compare import assert_close, assert_gradients_of, assert_same
@@ -50,10 +50,10 @@ def kernels(case: dict[str, Any], window: float) -> Any:
 def computed(case: dict[str, Any], window: float) -> dict[str, np.ndarray]:
     memory, v = kernels(case, window), case["v"]
     asked = case["query"], None, case["steps"], case["centre"]
-    context, weights = memory.look(*asked, 0)
+    context, weights = memory.attend(*asked, 0)
     dkeys, dvalues = np.zeros_like(case["keys"]), np.zeros_like(case["values"])
     dv = None if v is None else np.zeros_like(v)
-    dquery, dcentre = memory.look_back(
+    dquery, dcentre = memory.attend_backward(
         case["dcontext"], weights, case["query"], *asked[2:], dkeys, dvalues, dv
     )
     found = {"context": context, "weights": weights, "query": dquery}
@@ -72,9 +72,9 @@ def expected(case: dict[str, Any], window: float) -> dict[str, np.ndarray]:
         k, m = case["keys"][:length, b], case["values"][:length, b]
         for t in range(steps):
             p = None if case["centre"] is None else case["centre"][t, b]
-            context[t, b], looked = look(case["query"][t, b], k, m, case["v"], p, window)
-            weights[t, b, :length] = looked.weights
-            dq, dk, dm, dv, dp = look_back(case["dcontext"][t, b], looked)
+            context[t, b], found = attend(case["query"][t, b], k, m, case["v"], p, window)
+            weights[t, b, :length] = found.weights
+            dq, dk, dm, dv, dp = attend_backward(case["dcontext"][t, b], found)
             d["query"][t, b] = dq
             d["keys"][:length, b] += dk
             d["values"][:length, b] += dm
@@ -95,10 +95,10 @@ class TestReference:
         arrays |= {"v": rng.standard_normal(3)} if additive else {}
         arrays |= {"p": np.array(2.7)} if window else {}
         dcontext = rng.standard_normal(2)
-        _, looked = look(**arrays, D=window)
-        gradients = zip("qkmvp", look_back(dcontext, looked), strict=True)
+        _, found = attend(**arrays, D=window)
+        gradients = zip("qkmvp", attend_backward(dcontext, found), strict=True)
         assert_gradients_of(
-            lambda: float(look(**arrays, D=window)[0] @ dcontext),
+            lambda: float(attend(**arrays, D=window)[0] @ dcontext),
             [(arrays[name], np.asarray(d)) for name, d in gradients if name in arrays],
         )
 
@@ -122,10 +122,10 @@ class TestKernels:
     ) -> None:
         case = drawn((9, 3, 21, 33, 70), dtype, additive, window)
         memory = kernels(case, window)
-        whole = memory.look(case["query"], None, None, case["centre"], 0)
+        whole = memory.attend(case["query"], None, None, case["centre"], 0)
         for t in range(9):
             centre = case["centre"][t : t + 1] if window else None
-            one = memory.look(case["query"][t : t + 1], None, None, centre, 0)
+            one = memory.attend(case["query"][t : t + 1], None, None, centre, 0)
             for got, want in zip(one, whole, strict=True):
                 np.testing.assert_array_equal(got[0], want[t])
 
@@ -134,10 +134,10 @@ class TestKernels:
         case = drawn((1, 4, 7, 5, 3), "float32", additive, 0)
         memory, source = kernels(case, 0), np.array([2, 0, 2, 2, 3, 1])
         query = np.random.default_rng(1).standard_normal((1, 6, 5)).astype("float32")
-        got = memory.look(query, source, None, None, 0)
+        got = memory.attend(query, source, None, None, 0)
         picked = {n: np.ascontiguousarray(case[n][:, source]) for n in ("keys", "values")}
         repeated = case | picked | {"lengths": case["lengths"][source]}
-        want = kernels(repeated, 0).look(query, None, None, None, 0)
+        want = kernels(repeated, 0).attend(query, None, None, None, 0)
         for a, b in zip(got, want, strict=True):
             np.testing.assert_array_equal(a, b)
 

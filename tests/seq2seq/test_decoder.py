@@ -23,7 +23,7 @@ from rnncore import (
     reference,
 )
 from rnncore.compositions.composition import run
-from rnncore.recurrent.stack import Layers
+from rnncore.recurrent.stack import Stacked
 from rnncore.seq2seq.attention import Attention, MemoryGradients
 from rnncore.seq2seq.teacher_forcing import Inputs, Outputs, in_turn, top
 from rnncore.states import mapped
@@ -49,47 +49,47 @@ from tests.support.seq2seq_models import (
 
 
 def by_steps(
-    rnn: Layers, attention: Attention, feeds: bool, inputs: Inputs, record: bool
+    rnn: Stacked, attention: Attention, feeds: bool, inputs: Inputs, record: bool
 ) -> Outputs:
     """What `in_turn` does, with a call for each step."""
     first = state = inputs.state
     memory, size, before = inputs.memory, attention.memory_size, not feeds
-    joined, fed_size = inputs.joined(rnn.input_size), attention.fed_size(feeds)
+    joined, joined_size = inputs.joined(rnn.input_size), attention.joined_size(feeds)
     ys: list[np.ndarray] = []
     looks, backs = [], []
     for t in range(len(joined)):
         alive = None if inputs.steps is None else (t < inputs.steps).astype(np.int64)
         now = joined[t : t + 1]
         if before:
-            contexts, weights, look_back = attention.look(
+            contexts, weights, attend_back = attention.attend(
                 top(state)[None], memory, alive, record=record
             )
-            now[..., -fed_size:] = contexts[..., :size]
+            now[..., -joined_size:] = contexts[..., :size]
         elif t:
-            now[..., -fed_size:] = ys[-1]
+            now[..., -joined_size:] = ys[-1]
         (h, state), rnn_back = run(rnn, record, now, state)
         if feeds:
-            contexts, weights, look_back = attention.look(h, memory, alive, record=record)
+            contexts, weights, attend_back = attention.attend(h, memory, alive, record=record)
         contexts[..., size:] = h
         y, merge_back = attention.merge(contexts, record)
         ys.append(y)
         looks.append(weights)
-        backs.append((look_back, rnn_back, merge_back))
+        backs.append((attend_back, rnn_back, merge_back))
 
     def pullback(dout: np.ndarray, d: MemoryGradients) -> tuple[Any, Any]:
         dstate, dx = mapped(np.zeros_like, first), np.zeros_like(joined)
         for t in reversed(range(len(joined))):
-            look_back, rnn_back, merge_back = backs[t]
+            attend_back, rnn_back, merge_back = backs[t]
             dy = dout[t : t + 1]
             if feeds and t + 1 < len(joined):
-                dy = dy + dx[t + 1 : t + 2, :, -fed_size:]
+                dy = dy + dx[t + 1 : t + 2, :, -joined_size:]
             dcontexts = merge_back(dy)
             dcontext, dh = dcontexts[..., :size], dcontexts[..., size:]
             if feeds:
-                dh = dh + look_back(dcontext, d)
+                dh = dh + attend_back(dcontext, d)
             dx[t : t + 1], dstate = rnn_back(dh, dstate)
             if before:
-                top(dstate)[...] += look_back(dcontext + dx[t : t + 1, :, -fed_size:], d)[0]
+                top(dstate)[...] += attend_back(dcontext + dx[t : t + 1, :, -joined_size:], d)[0]
         return dx, dstate
 
     return Outputs(np.concatenate(ys), True, np.concatenate(looks), pullback)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import rnncore
 from rnncore import Module, text
+from rnncore.recurrent.registry import LAYERS, STEPS
 
 Call = Callable[[Any], Any]
 
@@ -53,7 +54,7 @@ def _attention(kind: type[rnncore.Attention], **options: Any) -> rnncore.Attenti
 
 def _look(module: rnncore.Attention) -> Any:
     memory, _ = module.remember(_x(5, 2, 6), np.array([5, 3]))
-    return module.look(_x(1, 2, 4), memory)[1]
+    return module.attend(_x(1, 2, 4), memory)[1]
 
 
 def _decoder() -> rnncore.Decoder:
@@ -81,8 +82,16 @@ def _bridge(module: rnncore.Module) -> Any:
     return start.h, start.c, start.context
 
 
+def _recurrent() -> dict[str, tuple[list[Module], Call]]:
+    """Every recurrent class with its options at rest."""
+    layers: dict[str, tuple[list[Module], Call]] = {
+        cls.__name__: ([cls(3, 4)], _sequence()) for cls in LAYERS.values()
+    }
+    return layers | {cls.__name__: ([cls(3, 4)], _step) for cls in STEPS.values()}
+
+
 #: For each class its models, and how they are called.
-MODELS: dict[str, tuple[list[Module], Call]] = {
+MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
     "Attention": ([_attention(rnncore.Attention, score="concat")], _look),
     "BahdanauAttention": ([_attention(rnncore.BahdanauAttention)], _look),
     "Bidirectional": (
@@ -143,7 +152,6 @@ MODELS: dict[str, tuple[list[Module], Call]] = {
     "GRUCell": ([rnncore.GRUCell(3, 4, bias=False)], _step),
     "Identity": ([rnncore.Identity()], _sequence()),
     "IndRNN": ([rnncore.IndRNN(3, 4, 2, nonlinearity=["leaky_relu", 0.1])], _sequence()),
-    "IndRNNCell": ([rnncore.IndRNNCell(3, 4)], _step),
     "LSTM": (
         [
             rnncore.LSTM(np.int64(3), 4, proj_size=2, cell_clip=np.float32(0.5), seed=1),
@@ -152,7 +160,6 @@ MODELS: dict[str, tuple[list[Module], Call]] = {
         ],
         _sequence(),
     ),
-    "LSTMCell": ([rnncore.LSTMCell(3, 4)], _step),
     "LatencyControlled": (
         [
             rnncore.LatencyControlled([(rnncore.GRU(3, 4), rnncore.LSTM(3, 4))], 1 << 40, 1),
@@ -175,14 +182,10 @@ MODELS: dict[str, tuple[list[Module], Call]] = {
         ],
         _look,
     ),
-    "MGU": ([rnncore.MGU(3, 4)], _sequence()),
-    "MGUCell": ([rnncore.MGUCell(3, 4)], _step),
     "MinGRU": ([rnncore.MinGRU(3, 4, dtype=np.dtype("float64"))], _sequence(3, "float64")),
-    "MinLSTM": ([rnncore.MinLSTM(3, 4)], _sequence()),
     "Module": ([Module()], lambda module: None),
     "Parser": ([rnncore.Parser(3, 4, "relu")], _leaves),
     "RNN": ([rnncore.RNN(3, 4, nonlinearity="relu", weight_drop=0.5)], _sequence()),
-    "RNNCell": ([rnncore.RNNCell(3, 4)], _step),
     "ReLU": ([rnncore.ReLU()], _sequence()),
     "Readout": (
         [

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import rnncore
 from rnncore import GRU, LSTM, MGU, RNN, Chain, DeepRNN, Dropout, LayerNorm, Linear, Module, text
+from rnncore.recurrent.registry import LAYERS
 
 from tests.support.cells import GATED
 from tests.support.compare import assert_same
@@ -15,9 +16,7 @@ WIDTH = 3
 
 
 def _layers() -> dict[str, Module]:
-    plain = {name: getattr(rnncore, name) for name in ("RNN", "LSTM", "GRU", "MGU", "IndRNN")}
-    plain |= {name: getattr(rnncore, name) for name in ("MinGRU", "MinLSTM")}
-    made: dict[str, Module] = {name: cls(WIDTH, 5, 2, seed=1) for name, cls in plain.items()}
+    made: dict[str, Module] = {cls.__name__: cls(WIDTH, 5, 2, seed=1) for cls in LAYERS.values()}
     for name, cell in GATED.items():
         size = {"proj_size": 3} if cell.projected else {}
         made[name] = getattr(rnncore, cell.layer)(WIDTH, 17, seed=2, **cell.options, **size)

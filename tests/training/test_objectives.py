@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from rnncore import GRU
 from rnncore.batches import Batch
 from rnncore.compositions.chain import Chain
 from rnncore.layers.linear import Linear
 from rnncore.module import once
-from rnncore.recurrent.families import GRU
 from rnncore.training.losses import Loss, MeanSquaredError, Objective, SoftmaxCrossEntropy
 from rnncore.training.optim import SGD
 from rnncore.training.trainer import Trainer, evaluate

@@ -19,7 +19,7 @@ from rnncore.layers.dropout import Dropout
 from rnncore.layers.embedding import Embedding
 from rnncore.layers.linear import Linear
 from rnncore.module import Module
-from rnncore.recurrent.families import LSTM
+from rnncore.recurrent.lstm import LSTM
 from rnncore.states import leaves, rebuild, skeleton
 from rnncore.training.checkpoint import generators
 from rnncore.training.losses import MeanSquaredError, SoftmaxCrossEntropy

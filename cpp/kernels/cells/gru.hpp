@@ -30,7 +30,7 @@ struct GruResetAfter {
   static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
     s[r] = rules.gate(s[r]);
     s[z] = rules.gate(s[z]);
-    s[n] = rules.squash(fma(s[r], s[u], s[n]));
+    s[n] = rules.candidate(fma(s[r], s[u], s[n]));
     t.h = blend(s[z], rules.drop(s[n]), t.h_prev);
   }
 
@@ -38,7 +38,7 @@ struct GruResetAfter {
   static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
                                       Gradient<V>& d) {
     const V d_z = d.h * (t.h_prev - rules.drop(s[n]));
-    const V d_n = rules.drop(d.h * (V(1) - s[z])) * rules.squash_slope(s[n]);
+    const V d_n = rules.drop(d.h * (V(1) - s[z])) * rules.candidate_slope(s[n]);
     d.h = d.h * s[z];
     const V d_r = d_n * s[u]; // n = tanh(... + r u)
     s[u] = d_n * s[r];
@@ -68,7 +68,7 @@ struct GruResetBefore {
   }
   template <class V>
   static RNNCORE_INLINE void forward(Stage<1>, const auto& rules, V (&s)[slots], Instant<V>& t) {
-    s[n] = rules.squash(s[n]);
+    s[n] = rules.candidate(s[n]);
     t.h = blend(s[z], rules.drop(s[n]), t.h_prev);
   }
 
@@ -76,7 +76,7 @@ struct GruResetBefore {
   static RNNCORE_INLINE void backward(Stage<1>, const auto& rules, V (&s)[slots], const Instant<V>& t,
                                       Gradient<V>& d) {
     const V d_z = d.h * (t.h_prev - rules.drop(s[n]));
-    s[n] = rules.drop(d.h * (V(1) - s[z])) * rules.squash_slope(s[n]);
+    s[n] = rules.drop(d.h * (V(1) - s[z])) * rules.candidate_slope(s[n]);
     d.h = d.h * s[z];
     s[z] = d_z * rules.gate_slope(s[z]);
   }
@@ -110,7 +110,7 @@ struct MinimalGated {
   }
   template <class V>
   static RNNCORE_INLINE void forward(Stage<1>, const auto& rules, V (&s)[slots], Instant<V>& t) {
-    s[n] = rules.squash(s[n]);
+    s[n] = rules.candidate(s[n]);
     t.h = blend(s[f], t.h_prev, rules.drop(s[n]));
   }
 
@@ -118,7 +118,7 @@ struct MinimalGated {
   static RNNCORE_INLINE void backward(Stage<1>, const auto& rules, V (&s)[slots], const Instant<V>& t,
                                       Gradient<V>& d) {
     s[p] = d.h * (rules.drop(s[n]) - t.h_prev);
-    s[n] = rules.drop(d.h * s[f]) * rules.squash_slope(s[n]);
+    s[n] = rules.drop(d.h * s[f]) * rules.candidate_slope(s[n]);
     d.h = d.h * (V(1) - s[f]);
   }
   template <class V>

@@ -56,7 +56,7 @@ struct Lstm {
     };
     if constexpr (has.input) open(i, p_i, t.c_prev);
     if constexpr (has.forget) open(f, p_f, t.c_prev);
-    s[g] = rules.squash(s[g]);
+    s[g] = rules.candidate(s[g]);
     t.c = cell(rules, s, t);
     if constexpr (has.output) open(o, p_o, t.c);
     t.h = output(s) * rules.output(t.c);
@@ -78,7 +78,7 @@ struct Lstm {
     const V update = rules.drop(s[g]); // c' = f c + i g
     const V d_i = has.coupled ? dc * (update - t.c_prev) : dc * update;
     d.c = dc * forget(s);
-    s[g] = rules.drop(dc * input(s)) * rules.squash_slope(s[g]);
+    s[g] = rules.drop(dc * input(s)) * rules.candidate_slope(s[g]);
     if constexpr (has.input) shut(i, d_i, p_i, t.c_prev);
     if constexpr (has.forget) shut(f, dc * t.c_prev, p_f, t.c_prev);
     if constexpr (has.input && has.peephole) d.c = fma(s[i], t.unit[p_i], d.c);
@@ -143,7 +143,7 @@ struct NormalisedLstm {
 
   template <class V>
   static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
-    V sum_c = rules.gate(sum(i, s, t)) * rules.drop(rules.squash(sum(g, s, t)));
+    V sum_c = rules.gate(sum(i, s, t)) * rules.drop(rules.candidate(sum(g, s, t)));
     for (Index k = 0; k < children; ++k) sum_c = fma(rules.gate(sum(f + k, s, t)), c_prev(t, k), sum_c);
     t.c = s[c] = rules.clip(children == any ? sum_c + t.kept : sum_c);
   }
@@ -164,7 +164,7 @@ struct NormalisedLstm {
   template <class V>
   static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
                                       Gradient<V>& d) {
-    const V v_i = rules.gate(sum(i, s, t)), v_g = rules.squash(sum(g, s, t)),
+    const V v_i = rules.gate(sum(i, s, t)), v_g = rules.candidate(sum(g, s, t)),
             v_o = rules.gate(sum(o, s, t));
     const V dc = rules.unclip(d.c + s[c], t.c);
     const auto back = [&](Index row, V d_sum) {
@@ -188,7 +188,7 @@ struct NormalisedLstm {
     else
       back_to_x(f, d_forget, s, t, d);
     shut(i, dc * rules.drop(v_g) * rules.gate_slope(v_i));
-    shut(g, rules.drop(dc * v_i) * rules.squash_slope(v_g));
+    shut(g, rules.drop(dc * v_i) * rules.candidate_slope(v_g));
     shut(o, d.h * s[m] * rules.gate_slope(v_o));
   }
   template <class V>

@@ -21,7 +21,7 @@ struct MinGru {
   template <class V>
   static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
     s[z] = rules.gate(s[z]);
-    s[n] = rules.squash(s[n]);
+    s[n] = rules.candidate(s[n]);
     t.h = fma(s[z], rules.drop(s[n]) - t.h_prev, t.h_prev);
   }
 
@@ -29,7 +29,7 @@ struct MinGru {
   static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
                                       Gradient<V>& d) {
     const V d_z = d.h * (rules.drop(s[n]) - t.h_prev);
-    s[n] = rules.drop(d.h * s[z]) * rules.squash_slope(s[n]);
+    s[n] = rules.drop(d.h * s[z]) * rules.candidate_slope(s[n]);
     d.h = d.h * (V(1) - s[z]);
     s[z] = d_z * rules.gate_slope(s[z]);
   }
@@ -61,7 +61,7 @@ struct MinLstm {
     const V a = s[f], b = s[i];
     s[f] = rules.gate(a);
     s[i] = rules.gate(b);
-    s[n] = rules.squash(s[n]);
+    s[n] = rules.candidate(s[n]);
     s[w] = rules.sigmoid_gates() ? share(a, b) : s[f] / (s[f] + s[i]);
     const V update = rules.drop(s[n]);
     t.h = fma(s[w], t.h_prev - update, update);
@@ -71,7 +71,7 @@ struct MinLstm {
   static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
                                       Gradient<V>& d) {
     const V d_w = d.h * (t.h_prev - rules.drop(s[n])), one(1);
-    s[n] = rules.drop(d.h * (one - s[w])) * rules.squash_slope(s[n]);
+    s[n] = rules.drop(d.h * (one - s[w])) * rules.candidate_slope(s[n]);
     d.h = d.h * s[w];
     if (rules.sigmoid_gates()) {
       const V d_both = d_w * s[w] * (one - s[w]);

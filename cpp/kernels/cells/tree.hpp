@@ -53,7 +53,7 @@ struct TreeLstm {
   static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
     s[i] = rules.gate(s[i]);
     for (Index k = 0; k < children; ++k) s[f(k)] = rules.gate(s[f(k)]);
-    s[g] = rules.squash(s[g]);
+    s[g] = rules.candidate(s[g]);
     s[o] = rules.gate(s[o]);
     t.c = cell(rules, s, t);
     t.h = s[o] * rules.output(t.c);
@@ -66,7 +66,7 @@ struct TreeLstm {
     const V dc = rules.unclip(fma(d.h * s[o], rules.output_slope(m), d.c), t.c);
     const V d_i = dc * rules.drop(s[g]);
     s[o] = d.h * m * rules.gate_slope(s[o]);
-    s[g] = rules.drop(dc * s[i]) * rules.squash_slope(s[g]);
+    s[g] = rules.drop(dc * s[i]) * rules.candidate_slope(s[g]);
     s[i] = d_i * rules.gate_slope(s[i]);
     for (Index k = 0; k < children; ++k) {
       d.branch[k] = dc * s[f(k)];
@@ -99,7 +99,7 @@ struct ChildSumLstm : Joined<3> {
   template <class V>
   static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
     s[i] = rules.gate(s[i]);
-    s[g] = rules.squash(s[g]);
+    s[g] = rules.candidate(s[g]);
     s[o] = rules.gate(s[o]);
     t.c = cell(rules, s, t);
     t.h = s[o] * rules.output(t.c);
@@ -112,7 +112,7 @@ struct ChildSumLstm : Joined<3> {
     d.kept = rules.unclip(fma(d.h * s[o], rules.output_slope(m), d.c), t.c);
     const V d_i = d.kept * rules.drop(s[g]);
     s[o] = d.h * m * rules.gate_slope(s[o]);
-    s[g] = rules.drop(d.kept * s[i]) * rules.squash_slope(s[g]);
+    s[g] = rules.drop(d.kept * s[i]) * rules.candidate_slope(s[g]);
     s[i] = d_i * rules.gate_slope(s[i]);
   }
 };

@@ -16,14 +16,14 @@ struct Vanilla {
 
   template <class V>
   static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
-    s[a] = rules.squash(s[a]);
+    s[a] = rules.candidate(s[a]);
     t.h = s[a];
   }
 
   template <class V>
   static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>&,
                                       Gradient<V>& d) {
-    s[a] = d.h * rules.squash_slope(s[a]);
+    s[a] = d.h * rules.candidate_slope(s[a]);
   }
 };
 
@@ -53,14 +53,14 @@ struct Independent {
 
   template <class V>
   static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
-    s[a] = rules.squash(fma(t.unit[0], t.h_prev, s[a]));
+    s[a] = rules.candidate(fma(t.unit[0], t.h_prev, s[a]));
     t.h = s[a];
   }
 
   template <class V>
   static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
                                       Gradient<V>& d) {
-    s[a] = d.h * rules.squash_slope(s[a]);
+    s[a] = d.h * rules.candidate_slope(s[a]);
     d.unit[0] = fma(s[a], t.h_prev, d.unit[0]);
     d.h = s[a] * t.unit[0];
   }

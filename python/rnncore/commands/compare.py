@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import reference
-from ..recurrent.families import LSTM
+from ..recurrent.lstm import LSTM
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",

@@ -12,7 +12,8 @@ from typing import Any
 
 from ..arrays import Array
 from ..batches import Batch
-from ..text import CELLS, CharConfig, CharModel, Vocabulary, split, streams
+from ..recurrent.registry import LAYERS
+from ..text import CharConfig, CharModel, Vocabulary, split, streams
 from ..training.losses import SoftmaxCrossEntropy
 from ..training.optim import AdamW
 from ..training.schedules import warmup_cosine
@@ -28,7 +29,7 @@ def _option(default: Any, parse: Callable[[str], Any], about: str, **more: Any) 
 class Recipe:
     """The options of `train`; each field is one, with its type and help."""
 
-    cell: str = _option("lstm", str, "kind of recurrent layer", choices=list(CELLS))
+    cell: str = _option("lstm", str, "kind of recurrent layer", choices=list(LAYERS))
     hidden: int = _option(512, options.count, "hidden units per layer")
     layers: int = _option(1, options.count, "recurrent layers")
     embedding: int = _option(64, options.count, "width of a character's embedding")

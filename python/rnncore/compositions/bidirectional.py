@@ -103,7 +103,7 @@ def merged_width(merge: str, a: int | None, b: int | None) -> int | None:
 
 
 def merged(merge: str, a: Array, b: Array) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:
-    """Return what two outputs become, and the way back from its gradient to theirs."""
+    """Return what two outputs become, and the pullback from its gradient to theirs."""
     if merge == "concat":
         width = a.shape[-1]
         return np.concatenate((a, b), axis=-1), lambda dy: (dy[..., :width], dy[..., width:])

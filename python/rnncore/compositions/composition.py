@@ -27,7 +27,7 @@ from ..states import State, put_rows, take_rows, with_batch_axis, without_batch_
 
 
 class Run(NamedTuple):
-    """What became of a sequence: outputs, final state, and the way back if it was recorded."""
+    """What became of a sequence: outputs, final state, and the pullback if it was recorded."""
 
     y: Array
     state: State
@@ -69,7 +69,7 @@ class Composition(Module):
     def vjp(
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
     ) -> tuple[tuple[Array, State], Callable[..., tuple[Any, State]]]:
-        """As a call, with the way back: `((y, state), pullback)`.
+        """As a call, with the pullback: `((y, state), pullback)`.
 
         `pullback(dy, dstate=None) -> (dx, dstate)`, None being zero; y must stay unchanged until it
         has run, and so must x.
@@ -94,7 +94,7 @@ class Composition(Module):
 
     def _enter(self, x: npt.ArrayLike) -> tuple[Array, bool]:
         """Return x as `(T, B, ...)`, and whether it came with a batch axis."""
-        array = self._array("x", x)
+        array = self.as_input("x", x)
         axes = 2 if self.takes_indices else 3
         wanted = "(T, B) or (T,)" if self.takes_indices else "(T, B, features) or (T, features)"
         if array.ndim not in (axes - 1, axes):
@@ -104,7 +104,8 @@ class Composition(Module):
             return self._swap(array), True
         return array[:, None], False
 
-    def _array(self, name: str, x: npt.ArrayLike) -> Array:
+    def as_input(self, name: str, x: npt.ArrayLike) -> Array:
+        """Return x as an array of what the layers take, with whatever axes."""
         if self.takes_indices:
             return as_integers(name, x)
         return as_float(name, x) if self.dtype is None else as_array(name, x, self.dtype)

@@ -24,24 +24,13 @@ from ..layers.activations import Elementwise
 from ..layers.dropout import Dropout
 from ..layers.linear import Linear
 from ..module import Module, check_width, once
-from ..nonlinearities import Activation, chosen
-from ..recurrent.families import GRU, LSTM, MGU, RNN, IndRNN, MinGRU, MinLSTM
+from ..nonlinearities import Activation, as_activation
+from ..recurrent.registry import LAYERS
 from ..recurrent.stack import Pullback
 from ..states import State
 from ..stream.stages import Stack, Stage, Stages
 from .chain import Chain
 from .ragged import length_mask
-
-#: What `cell` may be named.
-CELLS: dict[str, Callable[..., Any]] = {
-    "rnn": RNN,
-    "lstm": LSTM,
-    "gru": GRU,
-    "mgu": MGU,
-    "indrnn": IndRNN,
-    "min_gru": MinGRU,
-    "min_lstm": MinLSTM,
-}
 
 
 def feed_forward(
@@ -52,7 +41,7 @@ def feed_forward(
     rng: np.random.Generator,
 ) -> Chain:
     """Linear, activation and, where wanted, dropout for each pair of neighbouring sizes."""
-    phi = chosen("activation", activation)
+    phi = as_activation("activation", activation)
     layers: list[Module] = []
     for inputs, outputs in pairwise(sizes):
         layers += [Linear(inputs, outputs, dtype=dtype, seed=rng), Elementwise(phi)]
@@ -111,7 +100,7 @@ class DeepRNN(Module):
     the next (DT-RNN; with shortcut=True, DT(S)-RNN); output_depth: from the hidden state to y, all
     but the first feed-forward on each h (DO). A depth of one is the plain layer, to the bit.
 
-    cell: "rnn", "lstm", "gru", "mgu", "indrnn", "min_gru" or "min_lstm"; `options` go to it.
+    cell: a name of `rnncore.recurrent.registry.LAYERS`; `options` go to it.
     residual=True adds the input of every recurrent layer but the first to its output; skip=True
     gives the network's input to every layer and the outputs of all to y, side by side (Graves
     2013). width: of the feed-forward layers, hidden_size if None; activation: theirs; dropout:
@@ -146,7 +135,7 @@ class DeepRNN(Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        check_choice("cell", cell, CELLS)
+        check_choice("cell", cell, LAYERS)
         self.input_size = check_size("input_size", input_size)
         self.num_layers = check_size("num_layers", num_layers)
         self.batch_first = check_flag("batch_first", batch_first)
@@ -166,7 +155,7 @@ class DeepRNN(Module):
             warn_ignored("dropout", "several layers or feed-forward ones")
         between = dropout if num_layers > 1 else 0.0
         common |= {"dtype": dtype, "seed": rng, "dropout": between} | options
-        self.layers = self._stack(CELLS[cell], sizes[-1], hidden_size, common)
+        self.layers = self._stack(LAYERS[cell], sizes[-1], hidden_size, common)
         self.directions = 2 if bidirectional else 1
         self.hidden_size, self.dtype = hidden_size, self.layers[0].dtype
         y_size = self.directions * self.layers[0].output_size
@@ -231,7 +220,7 @@ class DeepRNN(Module):
     def vjp(
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
     ) -> tuple[tuple[Array, State], Pullback]:
-        """As a call, with dropout and the way back: `pullback(dy, dstate=None) -> (dx, dstate)`."""
+        """As a call, with dropout and the pullback: `pullback(dy, dstate=None) -> (dx, dstate)`."""
         x, mask = self._masked(x, lengths)
         finals: list[State] = []
         backs: list[Any] = []
@@ -262,7 +251,7 @@ class DeepRNN(Module):
         return (y, self._joined(finals)), once(pullback)
 
     def _back(self, d: Array, dstate: State, backs: list[Any]) -> tuple[Array, State]:
-        """The way back through the recurrent layers: to what the first one saw, and the states."""
+        """Backward through the recurrent layers: to what the first one saw, and the states."""
         width = d.shape[-1] // len(backs)
         parts = (
             [d[..., n * width : (n + 1) * width] for n in range(len(backs))] if self.skip else None

@@ -183,7 +183,7 @@ class _Chunks(LookAhead):
         self._state: tuple[State, ...] = (None,) * len(model.layers)
 
     def _array(self, name: str, x: npt.ArrayLike) -> Array:
-        return self._model._array(name, x)
+        return self._model.as_input(name, x)
 
     def _settled(self, pending: Array, last: bool) -> tuple[Array, Array]:
         chunk, right = self._model.chunk, self._model.right

@@ -233,7 +233,7 @@ class _Views(LookAhead):
         self._seen, self._state = 0, None
 
     def _array(self, name: str, x: npt.ArrayLike) -> Array:
-        return self._model._array(name, x)
+        return self._model.as_input(name, x)
 
     def _no_frames(self) -> Array:
         return no_frames(self._model, self.batch)

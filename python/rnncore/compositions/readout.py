@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..arrays import Array, as_array, as_shape, read, short
 from ..module import Module, once, width_through
-from ..recurrent.stack import Layers
+from ..recurrent.stack import Stacked
 from ..states import State, leaves, split_state
 from .bidirectional import Bidirectional, Reversed, merged
 from .composition import Part, agreed, run
@@ -54,7 +54,7 @@ class Readout(Module):
     def vjp(
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
     ) -> tuple[tuple[Array, State], Callable[..., tuple[Any, State]]]:
-        """As a call, and the way back: `pullback(dy, dstate=None) -> (dx, dstate)`."""
+        """As a call, with the pullback: `pullback(dy, dstate=None) -> (dx, dstate)`."""
         (y, final), back = self._run(x, state, lengths, True)
         reading = self._read(y, final, lengths)
 
@@ -128,7 +128,7 @@ def _check_ends(layer: Module) -> None:
         _check_ends(layer.backward)
     elif isinstance(layer, Reversed):
         _check_ends(layer.layer)
-    elif not isinstance(layer, Layers):
+    elif not isinstance(layer, Stacked):
         raise TypeError(
             "layer must be a recurrent layer, Bidirectional or Reversed, "
             f"got {type(layer).__name__}"
@@ -136,7 +136,7 @@ def _check_ends(layer: Module) -> None:
 
 
 def _ending(layer: Any, final: State) -> tuple[Array, _Unread]:
-    """Return the last output, which is in the final state, and the way back into that."""
+    """Return the last output, which is in the final state, and the pullback to its gradient."""
     if isinstance(layer, Reversed):
         return _ending(layer.layer, final)
     if isinstance(layer, Bidirectional):

@@ -18,16 +18,15 @@ from ..layers.embedding import Embedding
 from ..layers.layer_norm import LayerNorm
 from ..layers.linear import Linear
 from ..module import Module, modules
-from ..recurrent.base import Kernels
-from ..recurrent.families import GRU, LSTM, RNN
-from ..recurrent.stack import Layers
+from ..recurrent.base import RecurrentBase
+from ..recurrent.registry import LAYERS
+from ..recurrent.stack import Stacked
 from ..recurrent.step import Step
 from .budget import Budget
 
-#: The classes by the names of their cells.
-CLASSES: dict[str, type[RNN | LSTM | GRU]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
-#: The order of the gates in the rows of our weights, which is torch's.
-GATES = {"rnn": "h", "lstm": "ifgo", "gru": "rzn"}
+#: The cells that other libraries have, each with the order of the gates in the rows of our weights,
+#: which is torch's.
+GATES = {cell: LAYERS[cell](1, 1).cell.gate_names for cell in ("rnn", "lstm", "gru")}
 
 #: True for random input, an input, or an input and the outputs that are expected of it.
 Verify: TypeAlias = Any
@@ -128,7 +127,7 @@ def _input_of(
             return axes, np.int64, part.num_embeddings
         if isinstance(part, Step):
             return (batch, part.input_size), part.dtype, 0
-        if isinstance(part, Layers):
+        if isinstance(part, Stacked):
             return (*axes, part.input_size), part.dtype, 0
         if isinstance(part, Linear):
             return (*axes, part.in_features), part.dtype, 0
@@ -219,39 +218,17 @@ def activation_layer(activation: Any) -> Module | None:
     return own[name]() if name in own else Elementwise(activation)
 
 
-def features(layer: Kernels) -> dict[str, Any]:
+def features(layer: RecurrentBase) -> dict[str, Any]:
     """The options by which a layer's outputs differ from those of its plain form."""
-    cell = layer.cell
-    found: dict[str, Any] = {}
-    for name in ("peephole", "coupled"):
-        if name in cell.name:
-            found[name] = True
-    for gate in ("input", "forget", "output"):
-        if cell.name == f"lstm_no_{gate}_gate":
-            found[f"{gate}_gate"] = False
-    if cell.normalises:
-        found["layer_norm"] = "gate" if cell.name.endswith("gate") else True
-    if cell.name == "gru_reset_before":
-        found["reset_after"] = False
-    if cell.activations != cell.standard:
-        found["activations"] = cell.activations
-    for name, value in (
-        ("proj_size", cell.proj_size),
-        ("cell_clip", cell.cell_clip),
-        ("gate_clip", cell.gate_clip),
-        ("transition_depth", cell.transitions > 1 and cell.transitions),
-        ("zoneout", any(layer.regularisers.zoneout) and layer.regularisers.zoneout),
-    ):
-        if value:
-            found[name] = value
-    return found
+    zoneout = layer.regularisers.zoneout if isinstance(layer, Stacked) else ()
+    return layer.cell.options() | ({"zoneout": zoneout} if any(zoneout) else {})
 
 
 def check_representable(where: str, layer: Module, allowed: Sequence[str]) -> dict[str, Any]:
     """Return a plain layer's features, or raise `ValueError` naming what cannot be said there."""
-    if type(layer) not in CLASSES.values():
+    if type(layer) not in [LAYERS[cell] for cell in GATES]:
         raise refusal(where, type(layer).__name__)
-    assert isinstance(layer, Kernels)
+    assert isinstance(layer, RecurrentBase)
     found = features(layer)
     for name, value in found.items():
         if name not in allowed:

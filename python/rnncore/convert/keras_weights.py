@@ -16,10 +16,11 @@ from ..layers.embedding import Embedding
 from ..layers.layer_norm import LayerNorm
 from ..layers.linear import Linear
 from ..module import Module
+from ..recurrent.registry import LAYERS
 from ..reference import keras as oracle
 from ..reference.keras import KerasLayer
 from . import common
-from .common import CLASSES, GATES, Report, Verify, refusal, shown
+from .common import GATES, Report, Verify, refusal, shown
 
 #: Keras's classes: our names of their cells, and the order of their gates in our letters.
 CELLS = {"SimpleRNN": ("rnn", "h"), "LSTM": ("lstm", "ifgo"), "GRU": ("gru", "zrn")}
@@ -157,22 +158,22 @@ def _recurrent(
 ) -> Module:
     """One layer of ours, in one direction or two."""
     cell, gates = CELLS[kind]
-    squash = config["activation"]
-    if "softmax" in (squash, config.get("recurrent_activation")):
+    candidate = config["activation"]
+    if "softmax" in (candidate, config.get("recurrent_activation")):
         raise refusal("rnncore", f"{kind} with the activation 'softmax'")
-    chosen: dict[str, Any] = {"nonlinearity": squash}
+    own: dict[str, Any] = {"nonlinearity": candidate}
     if kind != "SimpleRNN":
-        pair = (config["recurrent_activation"], squash)
-        chosen = {"activations": pair if kind == "GRU" else (*pair, squash)}
+        pair = (config["recurrent_activation"], candidate)
+        own = {"activations": pair if kind == "GRU" else (*pair, candidate)}
     if kind == "GRU":
-        chosen["reset_after"] = config["reset_after"]
+        own["reset_after"] = config["reset_after"]
     size, columns = _sizes(kind, directions)
-    layer = CLASSES[cell](
+    layer = LAYERS[cell](
         size,
         columns // len(gates),
         bias=len(directions[0]) > 2,
         bidirectional=len(directions) == 2,
-        **chosen,
+        **own,
         **options,
     )
     params: dict[str, Array] = {}

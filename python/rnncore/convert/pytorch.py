@@ -23,14 +23,13 @@ from ..layers.embedding import Embedding
 from ..layers.layer_norm import LayerNorm
 from ..layers.linear import Linear
 from ..module import Module
-from ..recurrent.families import GRUCell, LSTMCell, RNNCell
-from ..recurrent.stack import Layers
+from ..recurrent.registry import LAYERS, STEPS
+from ..recurrent.stack import Stacked
 from ..recurrent.step import Step
 from ..reference.sequence import forward
 from . import common
 from .common import GATES, Report, Verify, refusal
 
-_CELLS = {"rnn": RNNCell, "lstm": LSTMCell, "gru": GRUCell}
 #: Names of entries whose weights torch computes from others.
 _COMPUTED = re.compile(r".*(?:weight|bias)\w*_[gv]|(?:.*\.)?parametrizations\..*")
 _RECURRENT = re.compile(r"(.*?)((?:weight|bias)_(?:ih|hh|hr))(?:_l(\d+)(_reverse)?)?")
@@ -221,9 +220,9 @@ def _recurrent(
     if projection is not None:
         common_options["proj_size"] = len(projection)
     if is_cell:
-        return common.filled(_CELLS[kind](size, hidden, **common_options), own)  # type: ignore[no-any-return]
+        return common.filled(STEPS[kind](size, hidden, **common_options), own)  # type: ignore[no-any-return]
     layers = len(list(itertools.takewhile(lambda n: f"weight_ih_l{n}" in own, itertools.count())))
-    layer = common.CLASSES[kind](
+    layer = LAYERS[kind](
         size,
         hidden,
         layers,
@@ -268,7 +267,7 @@ def _both_directions(module: Bidirectional, start: str) -> Iterator[tuple[str, A
         _check_torch(part)
     ahead, behind = parts
     alike = type(ahead) is type(behind) and all(
-        isinstance(part, Layers) and part.num_layers == 1 and not part.bidirectional
+        isinstance(part, Stacked) and part.num_layers == 1 and not part.bidirectional
         for part in parts
     )
     shapes = [{name: array.shape for name, array in part.params.items()} for part in parts]
@@ -279,7 +278,8 @@ def _both_directions(module: Bidirectional, start: str) -> Iterator[tuple[str, A
 
 
 def _check_torch(module: Module) -> None:
-    if isinstance(module, (RNNCell, LSTMCell, GRUCell)):
+    if isinstance(module, tuple(STEPS[cell] for cell in GATES)):
+        assert isinstance(module, Step)
         found = common.features(module)
         for name, value in found.items():
             raise refusal("torch.nn", f"{type(module).__name__} with {name}={value!r}")
@@ -317,8 +317,7 @@ def _reference(module: Any, state: dict[str, Array], x: Array) -> Array:
 def _recurrence(module: Any, state: dict[str, Array], x: Array) -> Array:
     """A layer, a cell, or a `Bidirectional` under the names of a layer in both directions."""
     one: Any = module.forward if isinstance(module, Bidirectional) else module
-    kind = type(one).__name__.removesuffix("Cell").lower()
-    cell = reference.CELLS[f"rnn_{one.nonlinearity}" if kind == "rnn" else kind]
+    cell = reference.CELLS[one.cell.kernel]
     if isinstance(one, Step):
         named = {f"{name}_l0": array for name, array in state.items()}
         return np.asarray(forward(cell, named, x[None])[0][0])

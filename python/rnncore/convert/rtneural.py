@@ -18,7 +18,7 @@ from ..layers.activations import Elementwise, Identity, Softmax
 from ..layers.dropout import Dropout
 from ..layers.linear import Linear
 from ..module import Module
-from ..recurrent.families import GRU, LSTM
+from ..recurrent.registry import LAYERS
 from ..reference.keras import KerasLayer
 from . import common
 from .common import GATES, Report, Verify, refusal, shown
@@ -62,7 +62,7 @@ def to_rtneural(
     """
     layers: list[dict[str, Any]] = []
     for part in _flat(module):
-        if type(part) in (LSTM, GRU):
+        if type(part) in (LAYERS["lstm"], LAYERS["gru"]):
             layers += _recurrent(part)
         elif isinstance(part, Linear):
             bias = part.params.get("bias", np.zeros(part.out_features, part.dtype))
@@ -185,12 +185,12 @@ def _add_activation(layers: list[dict[str, Any]], part: Module) -> None:
     width = layers[-1]["shape"][-1] if layers else 0
     name = "softmax" if isinstance(part, Softmax) and part.axis == -1 else ""
     if isinstance(part, Elementwise):
-        chosen, alpha, _ = part.chosen
-        if chosen == "leaky_relu":
+        kind, alpha, _ = part.spec
+        if kind == "leaky_relu":
             layers.append(_entry("prelu", "", width, [np.full((1, width), alpha)]))
             return
-        if chosen in _ACTIVATIONS and (chosen != "elu" or alpha == 1):
-            name = chosen
+        if kind in _ACTIVATIONS and (kind != "elu" or alpha == 1):
+            name = kind
     if not name:
         setting = getattr(part, "activation", getattr(part, "axis", ""))
         raise refusal("RTNeural", f"{type(part).__name__}({setting!r})")

@@ -16,14 +16,14 @@ from sklearn.utils.validation import check_is_fitted
 from ..arrays import Array, check_size
 from ..batches import Batch
 from ..compositions.chain import Chain
-from ..compositions.deep import CELLS
 from ..compositions.ragged import length_mask
 from ..compositions.readout import Readout
 from ..layers.dropout import Dropout
 from ..layers.linear import Linear
 from ..module import Module
+from ..recurrent.registry import LAYERS
 from ..recurrent.regularisers import rate
-from ..recurrent.stack import Layers
+from ..recurrent.stack import Stacked
 from ..training.losses import Objective
 from ..training.optim import AdamW
 from ..training.plots import plot_history
@@ -39,9 +39,9 @@ AT_ONCE = 256
 class SequenceEstimator(BaseEstimator):
     """Base of the estimators. Its parameters are those of all:
 
-    - cell: "lstm", "gru", "rnn", "mgu", "indrnn", "min_gru" or "min_lstm"; hidden_size, num_layers,
+    - cell: a name of `rnncore.recurrent.registry.LAYERS`, as "lstm"; hidden_size, num_layers,
       bidirectional; dropout, between the layers and before the last, linear one; cell_options, a
-      dict of further keywords of the layer (`rnncore.recurrent.families`)
+      dict of further keywords of the layer (`rnncore.recurrent`)
     - max_iter passes over the data, in batches of batch_size sequences, by AdamW with learning_rate
       and weight_decay, gradients clipped to clip_norm (None: not at all)
     - early_stopping: a share of the sequences, validation_fraction, is set aside; training ends
@@ -115,7 +115,7 @@ class SequenceEstimator(BaseEstimator):
     def _loss(self) -> Objective:
         raise NotImplementedError
 
-    def _encoder(self, layer: Layers) -> Module:
+    def _encoder(self, layer: Stacked) -> Module:
         """Return what the linear layer sees of the recurrent layers."""
         return Readout(layer)
 
@@ -163,12 +163,12 @@ class SequenceEstimator(BaseEstimator):
         return np.arange(len(x.lengths)) if x.weights is None else np.flatnonzero(x.weights)
 
     def _make_network(self, outputs: int) -> None:
-        if self.cell not in CELLS:
-            raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {self.cell!r}")
+        if self.cell not in LAYERS:
+            raise ValueError(f"cell must be one of {', '.join(LAYERS)}, got {self.cell!r}")
         seed = np.random.SeedSequence(check_random_state(self.random_state).randint(2**31))
         self._rng, *parts = (np.random.default_rng(part) for part in seed.spawn(4))
         dropout = rate("dropout", self.dropout)
-        recurrence = CELLS[self.cell](
+        recurrence = LAYERS[self.cell](
             self.n_features_in_,
             self.hidden_size,
             self.num_layers,
@@ -273,7 +273,7 @@ class WholeSequence(SequenceEstimator):
 
     reading: str = "last"
 
-    def _encoder(self, layer: Layers) -> Module:
+    def _encoder(self, layer: Stacked) -> Module:
         return Readout(layer, self.reading)
 
 

@@ -14,7 +14,7 @@ from ..arrays import Array
 from ..batches import Batch
 from ..compositions.ragged import length_mask
 from ..module import Module
-from ..recurrent.stack import Layers
+from ..recurrent.stack import Stacked
 from ..training.losses import SoftmaxCrossEntropy
 from .base import SequenceEstimator, WholeSequence
 from .sequences import Sequences
@@ -147,7 +147,7 @@ class SequenceLabeller(Labels):
             counts = sums[x.starts + x.lengths] - sums[x.starts]
         return np.flatnonzero(counts)
 
-    def _encoder(self, layer: Layers) -> Module:
+    def _encoder(self, layer: Stacked) -> Module:
         return layer
 
     def _batch(self, x: Sequences, targets: Any, rows: Array) -> Batch:

@@ -12,15 +12,15 @@ from .. import compiled
 from ..arrays import Array, as_float, as_shape, check_integer, short
 from ..compiled import Pointwise, core
 from ..module import Module, Pullback, once
-from ..nonlinearities import SIGMOID, Chosen, chosen
+from ..nonlinearities import SIGMOID, ActivationSpec, as_activation
 from ..nonlinearities import Activation as Name
 from ..stream.stages import Stage, Stages
 
 
 @lru_cache(256)
-def activation(chosen: Chosen, dtype: np.dtype[Any]) -> compiled.Activation:
+def activation(spec: ActivationSpec, dtype: np.dtype[Any]) -> compiled.Activation:
     """Return the compiled activation; one number has the same bits wherever it stands."""
-    return core(dtype).Activation(*chosen)
+    return core(dtype).Activation(*spec)
 
 
 @lru_cache(2)
@@ -81,10 +81,10 @@ class Elementwise(Activation):
     def __init__(self, activation: Name) -> None:
         super().__init__()
         self.activation = activation
-        self.chosen = chosen("activation", activation)
+        self.spec = as_activation("activation", activation)
 
     def _kernels(self, dtype: np.dtype[Any]) -> compiled.Activation:
-        return activation(self.chosen, dtype)
+        return activation(self.spec, dtype)
 
     def _backward(self, dy: Array, y: Array) -> Array:
         return self._kernels(y.dtype).backward(y, dy)

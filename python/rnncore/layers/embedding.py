@@ -60,6 +60,14 @@ class Embedding(HoldsCompiled, Module):
         check_width(width, 0)
         return self.embedding_dim
 
+    def weights(self) -> Array:
+        """Return the table, to read."""
+        return self._params["weight"]
+
+    def gradients(self) -> Array:
+        """Return the gradient of the table, to add to."""
+        return self._own_grads()["weight"]
+
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Return the rows that x names."""
         return self.vjp(x)[0]
@@ -70,7 +78,7 @@ class Embedding(HoldsCompiled, Module):
 
         def pullback(dy: npt.ArrayLike) -> None:
             dy = as_shape("dy", dy, self.dtype, (*x.shape, self.embedding_dim))
-            add_rows(self._own_grads()["weight"], x.reshape(-1), dy.reshape(-1, self.embedding_dim))
+            add_rows(self.gradients(), x.reshape(-1), dy.reshape(-1, self.embedding_dim))
 
         return self._params["weight"].take(x, axis=0), once(pullback)
 

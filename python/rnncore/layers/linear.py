@@ -67,7 +67,7 @@ class Linear(HoldsCompiled, Module):
         return self.out_features
 
     def weights(self) -> tuple[Array, Array | None]:
-        """Return weight and bias."""
+        """Return weight and bias, to read."""
         return self._params["weight"], self._params.get("bias")
 
     def gradients(self) -> tuple[Array, Array | None]:

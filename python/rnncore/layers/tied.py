@@ -29,12 +29,12 @@ class TiedLinear(Linear):
         self._build()
 
     def weights(self) -> tuple[Array, Array | None]:
-        """Return the table and the bias."""
-        return self.embedding._params["weight"], self._params.get("bias")
+        """Return the table and the bias, to read."""
+        return self.embedding.weights(), self._params.get("bias")
 
     def gradients(self) -> tuple[Array, Array | None]:
         """Return the gradients of the table and the bias, to add to."""
-        return self.embedding._own_grads()["weight"], self._own_grads().get("bias")
+        return self.embedding.gradients(), self._own_grads().get("bias")
 
     def children(self) -> Iterator[tuple[str, Module]]:
         """Yield nothing: the embedding belongs to somebody else."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,16 +13,24 @@ from ..arrays import Array, as_shape, check_flag, float_dtype
 from ..compiled import HoldsCompiled, Layer, Parameters, Targets, core
 from ..init import RecurrentInit, recurrent_params
 from ..module import Module
-from ..nonlinearities import Activation
 from ..states import State
-from . import cell as cells
-from .cell import Cell, Depth, of_transition
-from .regularisers import Regularisers
+from .cell import Cell, of_transition
+
+Seed: TypeAlias = int | np.random.Generator | None
 
 _PAIRS = {name: (f"{name}[0]", f"{name}[1]") for name in ("state", "dstate")}
 
 
-class Kernels(HoldsCompiled, Module):
+@dataclass(frozen=True)
+class Initial:
+    """How parameters start, and in which precision."""
+
+    dtype: npt.DTypeLike
+    seed: Seed
+    init: str | RecurrentInit
+
+
+class RecurrentBase(HoldsCompiled, Module):
     """A module whose parameters are those of recurrent kernels."""
 
     recurrent = True
@@ -33,36 +41,28 @@ class Kernels(HoldsCompiled, Module):
 
     def __init__(
         self,
+        cell: Cell,
         sizes: dict[tuple[str, ...], int],
         hidden_size: int,
-        *,
         bias: bool,
         batch_first: bool,
-        dtype: npt.DTypeLike,
-        rng: np.random.Generator,
-        init: str | RecurrentInit,
-        variant: Mapping[str, Any],
+        initial: Initial,
     ) -> None:
         """`sizes`: for each layer the suffixes of its directions and the width of its input."""
         # torch.nn.RNN has nonlinearity in the place of bias.
         self.hidden_size, self.bias = hidden_size, check_flag("bias", bias)
         self.batch_first = check_flag("batch_first", batch_first)
-        self.dtype = float_dtype(dtype)
-        _check_keywords(type(self), variant)
-        self.cell, self.regularisers = self._variant(**variant)
-        self.output_size = self.cell.output_size(hidden_size)
+        self.dtype = float_dtype(initial.dtype)
+        self.cell, self.output_size = cell, cell.output_size(hidden_size)
         shapes: dict[str, tuple[int, ...]] = {}
         for number, (suffixes, size) in enumerate(sizes.items()):
             width = size if number == 0 else len(suffixes) * self.output_size
             for suffix in suffixes:
                 shapes |= self.cell.shapes(suffix, width, hidden_size, self.bias)
-        own = {
-            n: s
-            for n, s in shapes.items()
-            if self.cell.units[0] and n.startswith(self.cell.units[0])
-        }
+        rng, units = np.random.default_rng(initial.seed), cell.units
+        own = {n: s for n, s in shapes.items() if units and n.startswith(units)}
         drawn = {n: s for n, s in shapes.items() if n not in own}
-        params = recurrent_params(init, rng, drawn, hidden_size, self.dtype)
+        params = recurrent_params(initial.init, rng, drawn, hidden_size, self.dtype)
         params |= {n: self.cell.first_units(rng, hidden_size).astype(self.dtype) for n in own}
         super().__init__({name: params[name] for name in shapes})
         self._names = [
@@ -76,10 +76,6 @@ class Kernels(HoldsCompiled, Module):
             for suffixes in sizes
         ]
         self._build()
-
-    def _variant(self, **regularisers: Any) -> tuple[Cell, Regularisers]:
-        """Choose the cell; takes the keywords that only this kind of layer has, and the rates."""
-        raise NotImplementedError
 
     def _build(self) -> None:
         """Make the compiled layers; they watch the parameters, which never change identity."""
@@ -141,128 +137,3 @@ class Kernels(HoldsCompiled, Module):
     def join_state(self, h: Array, c: Array | None) -> State:
         """Return h, or (h, c), as this kind of layer has it."""
         return (h, c) if self.has_cell_state else h
-
-
-def _check_keywords(layer: type[Kernels], given: Mapping[str, Any]) -> None:
-    """Refuse what is neither a keyword that only this kind of layer has nor a regulariser."""
-    if not given:
-        return
-    found = (inspect.signature(f).parameters.values() for f in (layer._variant, Regularisers.of))
-    known = [p.name for own in found for p in own if p.default is not p.empty]
-    for name in given:
-        if name not in known:
-            raise TypeError(
-                f"{layer.__name__} has no keyword {name!r}; its own are {', '.join(known)}"
-            )
-
-
-class Vanilla(Kernels):
-    """h = phi(W x + U h)."""
-
-    def _variant(
-        self,
-        nonlinearity: Activation = "tanh",
-        gate_clip: float | None = None,
-        transition_depth: int = 1,
-        shortcut: bool = False,
-        **regularisers: Any,
-    ) -> tuple[Cell, Regularisers]:
-        self.nonlinearity = nonlinearity
-        cell = cells.vanilla(nonlinearity, gate_clip, Depth(transition_depth, bool(shortcut)))
-        return cell, Regularisers.of(cell, **regularisers)
-
-
-class LongShortTerm(Kernels):
-    """A hidden and a cell state."""
-
-    has_cell_state = True
-
-    def _variant(
-        self,
-        peephole: bool = False,
-        coupled: bool = False,
-        input_gate: bool = True,
-        forget_gate: bool = True,
-        output_gate: bool = True,
-        layer_norm: bool | str = False,
-        proj_size: int = 0,
-        activations: tuple[Activation, Activation, Activation] = ("sigmoid", "tanh", "tanh"),
-        cell_clip: float | None = None,
-        gate_clip: float | None = None,
-        transition_depth: int = 1,
-        shortcut: bool = False,
-        **regularisers: Any,
-    ) -> tuple[Cell, Regularisers]:
-        self.proj_size = proj_size
-        cell = cells.lstm(
-            peephole=bool(peephole),
-            coupled=bool(coupled),
-            gates=(bool(input_gate), bool(forget_gate), bool(output_gate)),
-            layer_norm=layer_norm,
-            proj_size=proj_size,
-            activations=activations,
-            cell_clip=cell_clip,
-            gate_clip=gate_clip,
-            hidden_size=self.hidden_size,
-            depth=Depth(transition_depth, bool(shortcut)),
-        )
-        return cell, Regularisers.of(cell, **regularisers)
-
-
-class Gated(Kernels):
-    """Reset and update gates."""
-
-    def _variant(
-        self,
-        reset_after: bool = True,
-        activations: tuple[Activation, Activation] = ("sigmoid", "tanh"),
-        gate_clip: float | None = None,
-        transition_depth: int = 1,
-        shortcut: bool = False,
-        **regularisers: Any,
-    ) -> tuple[Cell, Regularisers]:
-        self.reset_after = bool(reset_after)
-        name = "gru" if reset_after else "gru_reset_before"
-        depth = Depth(transition_depth, bool(shortcut))
-        cell = cells.gated(name, "rzn", activations, depth, gate_clip)
-        return cell, Regularisers.of(cell, **regularisers)
-
-
-class MinimalGated(Kernels):
-    """One gate."""
-
-    def _variant(
-        self,
-        activations: tuple[Activation, Activation] = ("sigmoid", "tanh"),
-        transition_depth: int = 1,
-        shortcut: bool = False,
-        **regularisers: Any,
-    ) -> tuple[Cell, Regularisers]:
-        cell = cells.gated("mgu", "fn", activations, Depth(transition_depth, bool(shortcut)))
-        return cell, Regularisers.of(cell, **regularisers)
-
-
-class Independent(Kernels):
-    """Hidden units that see nothing of each other's past."""
-
-    def _variant(
-        self, nonlinearity: Activation = "relu", **regularisers: Any
-    ) -> tuple[Cell, Regularisers]:
-        self.nonlinearity = nonlinearity
-        cell = cells.independent(nonlinearity)
-        return cell, Regularisers.of(cell, **regularisers)
-
-
-class MinimalRecurrence(Kernels):
-    """Gates that do not see the state."""
-
-    kernel: ClassVar[str]
-    gate_names: ClassVar[str]
-
-    def _variant(
-        self,
-        activations: tuple[Activation, Activation] = ("sigmoid", "identity"),
-        **regularisers: Any,
-    ) -> tuple[Cell, Regularisers]:
-        cell = cells.minimal(self.kernel, self.gate_names, activations)
-        return cell, Regularisers.of(cell, **regularisers)

@@ -1,56 +1,103 @@
-"""What the compiled kernels are told of a cell: its name there, its parameters, its activations."""
+"""What the compiled kernels are told of a cell: its kernel, its parameters, its options."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ..arrays import Array, check_integer, check_number, check_size, short
-from ..compiled import Settings
+from ..arrays import Array, check_number, check_size, short
+from ..compiled import Settings, cells
 from ..init import uniform
-from ..nonlinearities import IDENTITY, RELU, SIGMOID, TANH, Activation, Chosen, chosen
+from ..nonlinearities import Activation, ActivationSpec, as_activation
 
 Shapes: TypeAlias = dict[str, tuple[int, ...]]
+#: Activations of the gates, of the candidate and of the output.
+Activations: TypeAlias = tuple[ActivationSpec, ActivationSpec, ActivationSpec]
+
+
+class Facts(NamedTuple):
+    """What a compiled kernel is, as the core's own table says it."""
+
+    name: str
+    gates: int  # that the weights stack
+    recurrent_gates: int  # and the recurrent weights: a forget gate for each child of a tree's node
+    units: int  # numbers that each hidden unit has of its own
+    has_cell_state: bool
+    has_recurrent_weights: bool
+    any_arity: bool  # a node has any number of children, all through the same weights
+    multiplies_pairs: bool  # recurrent weights see the products of any two entries of the states
+    normalises: bool  # sums are normalised over the hidden units
+    gate: str  # the activations that the kernel was compiled with
+    candidate: str
+
+
+#: Of every kernel by its name.
+FACTS = {name: Facts(**facts) for name, facts in cells().items()}
+
+
+def compiled_activations(kernel: str) -> Activations:
+    """The activations that a kernel was compiled with."""
+    facts = FACTS[kernel]
+    candidate = (facts.candidate, 0.0, 0.0)
+    return (facts.gate, 0.0, 0.0), candidate, candidate
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One kind of cell in one choice of its options."""
+    """One kernel in one choice of its options; a family with further options adds fields."""
 
-    name: str  # the kernels'
+    kernel: str
     gate_names: str  # in the order of the weights' rows
-    #: Of gates, candidate and output; and those that the kernels were compiled with.
-    activations: tuple[Chosen, Chosen, Chosen] = (SIGMOID, TANH, TANH)
-    standard: tuple[Chosen, Chosen, Chosen] = (SIGMOID, TANH, TANH)
+    activations: Activations
     cell_clip: float = 0.0
     gate_clip: float = 0.0
-    has_cell_state: bool = False
-    has_recurrent_weights: bool = True
-    has_biases: bool = True
-    #: How many numbers each hidden unit has of its own, and the parameter that holds them.
-    units: tuple[str, int] = ("", 0)
     proj_size: int = 0
-    transitions: int = 1
+    transition_depth: int = 1
     shortcut: bool = False
-    #: Children of a node, each with weights of its own; 0 for sequences. And the gates that the
-    #: recurrent weights have beyond those of the input's.
+    #: Children of a node, each with weights of its own; 0 for sequences.
     arity: int = 0
-    extra_gates: int = 0
-    #: Whether a node has any number of children, all through the same weights.
-    any_arity: bool = False
+
+    def __post_init__(self) -> None:
+        check_size("transition_depth", self.transition_depth)
+        if self.shortcut and self.transition_depth == 1:
+            raise ValueError("shortcut=True needs a transition_depth of at least 2")
 
     @property
-    def gates(self) -> int:
-        """How many gates the weights stack."""
-        return len(self.gate_names)
+    def facts(self) -> Facts:
+        """What the kernel is."""
+        return FACTS[self.kernel]
 
     @property
-    def normalises(self) -> bool:
-        """Whether sums are normalised over the hidden units."""
-        return self.units[0] == "norm"
+    def has_cell_state(self) -> bool:
+        """Whether the state is `(h, c)`."""
+        return self.facts.has_cell_state
+
+    @property
+    def standard(self) -> bool:
+        """Whether the activations are those that the kernel was compiled with."""
+        return self.activations == compiled_activations(self.kernel)
+
+    @property
+    def units(self) -> str:
+        """The parameter with the numbers of each hidden unit's own, "" where there is none.
+
+        Gains and biases of norms; recurrent weights of a unit on itself alone; peepholes.
+        """
+        facts = self.facts
+        if not facts.units:
+            return ""
+        if facts.normalises:
+            return "norm"
+        return "weight_ch" if facts.has_recurrent_weights else "weight_hh"
+
+    def options(self) -> dict[str, Any]:
+        """The options that are not at rest, by their keywords."""
+        at_rest = {f.name: f.default for f in fields(self) if f.default is not MISSING}
+        found = {n: getattr(self, n) for n, value in at_rest.items() if getattr(self, n) != value}
+        return found if self.standard else {"activations": self.activations} | found
 
     def output_size(self, hidden_size: int) -> int:
         """The width of h."""
@@ -59,26 +106,26 @@ class Cell:
     def settings(self, input_size: int, hidden_size: int, batch_first: bool) -> Settings:
         """What a compiled layer is made from, beside the parameters."""
         return Settings(
-            self.name,
-            input_size,
-            hidden_size,
-            self.output_size(hidden_size),
-            self.arity,
-            batch_first,
-            self.activations,
-            self.cell_clip,
-            self.gate_clip,
-            self.activations == self.standard and not (self.cell_clip or self.gate_clip),
+            cell=self.kernel,
+            input_size=input_size,
+            hidden_size=hidden_size,
+            output_size=self.output_size(hidden_size),
+            arity=self.arity,
+            batch_first=batch_first,
+            activations=self.activations,
+            cell_clip=self.cell_clip,
+            gate_clip=self.gate_clip,
+            plain=self.standard and not (self.cell_clip or self.gate_clip),
         )
 
     def shapes(self, suffix: str, input_size: int, hidden_size: int, bias: bool) -> Shapes:
         """The parameters of one direction of a layer: names and shapes, in torch's order."""
-        rows, size = self.gates * hidden_size, self.output_size(hidden_size)
+        rows, size = self.facts.gates * hidden_size, self.output_size(hidden_size)
         widths: Shapes = {"weight_ih": (rows, input_size), "weight_hh": (rows, size)}
         widths |= {
             "bias_ih": (rows,),
             "bias_hh": (rows,),
-            self.units[0]: (self.units[1], hidden_size),
+            self.units: (self.facts.units, hidden_size),
         }
         widths |= {"weight_hr": (size, hidden_size)}
         shapes: Shapes = {}
@@ -94,22 +141,23 @@ class Cell:
 
     def first_units(self, rng: np.random.Generator, hidden_size: int) -> Array:
         """How the units' own numbers start: gains one; u of an IndRNN in 0..1; peepholes small."""
-        name, count = self.units
-        if name == "norm":
-            units = np.zeros((count, hidden_size))
-            units[: 2 * self.gates + self.extra_gates] = units[-2] = 1
+        facts = self.facts
+        if facts.normalises:
+            units = np.zeros((facts.units, hidden_size))
+            units[: facts.gates + facts.recurrent_gates] = units[-2] = 1
             return units
-        if name == "weight_hh":
-            return rng.uniform(0, 1, (count, hidden_size))
-        return uniform(rng, (count, hidden_size), hidden_size**-0.5, np.float64)
+        if not facts.has_recurrent_weights:
+            return rng.uniform(0, 1, (facts.units, hidden_size))
+        return uniform(rng, (facts.units, hidden_size), hidden_size**-0.5, np.float64)
 
     def kinds(self) -> Iterator[tuple[str, ...]]:
         """For each transition the parameters in the kernels' order, "" where there is none."""
-        hh = "weight_hh" if self.has_recurrent_weights else ""
-        biases = ("bias_ih" * self.has_biases, "bias_hh" * (self.has_biases and bool(hh)))
-        yield ("weight_ih", hh, *biases, self.units[0], "weight_hr" * bool(self.proj_size))
-        for number in range(2, self.transitions + 1):
-            sees_h = self.shortcut and number == self.transitions
+        has_biases = not self.facts.normalises
+        hh = "weight_hh" * self.facts.has_recurrent_weights
+        biases = ("bias_ih" * has_biases, "bias_hh" * (has_biases and bool(hh)))
+        yield ("weight_ih", hh, *biases, self.units, "weight_hr" * bool(self.proj_size))
+        for number in range(2, self.transition_depth + 1):
+            sees_h = self.shortcut and number == self.transition_depth
             yield ("weight_ih" * sees_h, hh, "", biases[1], "", "")
 
 
@@ -121,137 +169,11 @@ def of_transition(suffix: str, number: int) -> str:
     return f"{stem}_t{number}{suffix.removeprefix(stem)}"
 
 
-@dataclass(frozen=True)
-class Depth:
-    """Transitions between a state and the next, and whether the last one sees the first's state."""
-
-    transition_depth: int = 1
-    shortcut: bool = False
-
-    def __post_init__(self) -> None:
-        check_size("transition_depth", self.transition_depth)
-        if self.shortcut and self.transition_depth == 1:
-            raise ValueError("shortcut=True needs a transition_depth of at least 2")
-
-
 def bound(name: str, clip: float | None) -> float:
     """Return a bound of magnitudes, 0 for None."""
     if clip is not None and not check_number(name, clip) > 0:
         raise ValueError(f"{name} must be positive, got {clip}")
     return clip or 0.0
-
-
-def vanilla(nonlinearity: Activation, gate_clip: float | None, depth: Depth) -> Cell:
-    """h' = phi(W x + U h)."""
-    phi = chosen("nonlinearity", nonlinearity)
-    compiled = phi if phi == RELU else TANH
-    return Cell(
-        f"rnn_{compiled[0]}",
-        "h",
-        (SIGMOID, phi, phi),
-        (SIGMOID, compiled, compiled),
-        gate_clip=bound("gate_clip", gate_clip),
-        transitions=depth.transition_depth,
-        shortcut=depth.shortcut,
-    )
-
-
-def independent(nonlinearity: Activation) -> Cell:
-    """h' = phi(W x + u h)."""
-    phi = chosen("nonlinearity", nonlinearity)
-    return Cell(
-        "indrnn",
-        "h",
-        (SIGMOID, phi, phi),
-        (SIGMOID, RELU, RELU),
-        has_recurrent_weights=False,
-        units=("weight_hh", 1),
-    )
-
-
-def lstm(
-    *,
-    peephole: bool,
-    coupled: bool,
-    gates: tuple[bool, bool, bool],
-    layer_norm: bool | str,
-    proj_size: int,
-    activations: tuple[Activation, Activation, Activation],
-    cell_clip: float | None,
-    gate_clip: float | None,
-    hidden_size: int,
-    depth: Depth,
-) -> Cell:
-    """The variants of Greff et al. 2017, with projection, normalisation and clipping."""
-    norm = norm_of(layer_norm)
-    if not 0 <= check_integer("proj_size", proj_size) < hidden_size:
-        raise ValueError(f"proj_size must be in 0..{hidden_size - 1}, got {proj_size}")
-    if not isinstance(activations, (tuple, list)) or len(activations) != 3:
-        raise ValueError(
-            "activations must be those of the gates, the candidate and the output, "
-            f"got {short(activations)}"
-        )
-    missing = [
-        n for n, there in zip(("input", "forget", "output"), gates, strict=True) if not there
-    ]
-    deep = depth.transition_depth > 1
-    exclusive(
-        peephole=peephole,
-        layer_norm=bool(layer_norm),
-        transition_depth=deep,
-        **{f"{name}_gate=False": True for name in missing},
-    )
-    exclusive(
-        coupled=coupled, layer_norm=bool(layer_norm), **{f"{n}_gate=False": True for n in missing}
-    )
-    exclusive(proj_size=bool(proj_size), layer_norm=bool(layer_norm), transition_depth=deep)
-    names = "".join(g for g in "ifgo" if g not in [name[0] for name in missing])
-    name, units = "lstm", ("", 0)
-    if norm:
-        name, units = "lstm" + norm, ("norm", 14)
-    elif missing:
-        name = f"lstm_no_{missing[0]}_gate"
-    else:
-        name = "lstm" + "_coupled" * coupled + "_peephole" * peephole
-        names = "igo" if coupled else names
-        units = ("weight_ch", len(names) - 1) if peephole else units
-    gate, squash, output = (chosen("activations", a) for a in activations)
-    return Cell(
-        name,
-        names,
-        (gate, squash, output),
-        cell_clip=bound("cell_clip", cell_clip),
-        gate_clip=bound("gate_clip", gate_clip),
-        has_cell_state=True,
-        has_biases=not layer_norm,
-        units=units,
-        proj_size=proj_size,
-        transitions=depth.transition_depth,
-        shortcut=depth.shortcut,
-    )
-
-
-def tree_lstm(arity: int | None, layer_norm: bool | str) -> Cell:
-    """The N-ary Tree-LSTM, with one child the LSTM; None: the child-sum one."""
-    norm, places = norm_of(layer_norm), arity or 1
-    name = f"tree_lstm_{places}" if places > 1 else "lstm" if arity else "child_sum_lstm"
-    return Cell(
-        name + norm,
-        "ifgo",
-        has_cell_state=True,
-        has_biases=not norm,
-        units=("norm", 13 + places) if norm else ("", 0),
-        arity=places,
-        extra_gates=places - 1,
-        any_arity=arity is None,
-    )
-
-
-def norm_of(layer_norm: bool | str) -> str:
-    """What layer normalisation adds to the name of a cell."""
-    if not isinstance(layer_norm, (bool, np.bool_, int, str)) or layer_norm not in (0, 1, "gate"):
-        raise ValueError(f"layer_norm must be False, True or 'gate', got {short(layer_norm)}")
-    return "_norm_gate" if layer_norm == "gate" else "_norm" if layer_norm else ""
 
 
 def exclusive(**options: bool) -> None:
@@ -261,40 +183,24 @@ def exclusive(**options: bool) -> None:
         raise ValueError(f"{used[0]} and {used[1]} do not go together")
 
 
-def pair(activations: tuple[Activation, Activation]) -> tuple[Chosen, Chosen, Chosen]:
+def one_activation(nonlinearity: Activation) -> Activations:
+    """The activation of a cell without gates as the kernels take it."""
+    phi = as_activation("nonlinearity", nonlinearity)
+    return ("sigmoid", 0.0, 0.0), phi, phi
+
+
+def two_activations(activations: tuple[Activation, Activation]) -> Activations:
     """Activations of gates and candidate as the kernels take them."""
     if not isinstance(activations, (tuple, list)) or len(activations) != 2:
         raise ValueError(
             f"activations must be those of the gates and of the candidate, got {short(activations)}"
         )
-    gate, squash = (chosen("activations", a) for a in activations)
-    return gate, squash, squash
+    gate, candidate = (as_activation("activations", a) for a in activations)
+    return gate, candidate, candidate
 
 
-def gated(
-    name: str,
-    gate_names: str,
-    activations: tuple[Activation, Activation],
-    depth: Depth,
-    gate_clip: float | None = None,
-) -> Cell:
-    """A GRU or its minimal form."""
-    return Cell(
-        name,
-        gate_names,
-        pair(activations),
-        gate_clip=bound("gate_clip", gate_clip),
-        transitions=depth.transition_depth,
-        shortcut=depth.shortcut,
-    )
-
-
-def minimal(name: str, gate_names: str, activations: tuple[Activation, Activation]) -> Cell:
-    """Gates that do not see the state."""
-    return Cell(
-        name,
-        gate_names,
-        pair(activations),
-        (SIGMOID, IDENTITY, IDENTITY),
-        has_recurrent_weights=False,
-    )
+def norm_of(layer_norm: bool | str) -> str:
+    """What layer normalisation adds to the name of a kernel."""
+    if not isinstance(layer_norm, (bool, np.bool_, int, str)) or layer_norm not in (0, 1, "gate"):
+        raise ValueError(f"layer_norm must be False, True or 'gate', got {short(layer_norm)}")
+    return "_norm_gate" if layer_norm == "gate" else "_norm" if layer_norm else ""

@@ -57,7 +57,6 @@ class Regularisers:
     @staticmethod
     def of(
         cell: Cell,
-        *,
         variational_dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         zoneout: float | tuple[float, float] = 0.0,
@@ -85,17 +84,18 @@ class Regularisers:
             ("variational_dropout", variational_dropout),
             ("weight_drop", weight_drop),
         ):
-            if value and not cell.has_recurrent_weights:
+            if value and not cell.facts.has_recurrent_weights:
                 raise ValueError(f"{name} needs recurrent weights, which this layer does not have")
-        if recurrent_dropout and cell.gates == 1:
+        if recurrent_dropout and cell.facts.gates == 1:
             raise ValueError(
                 "recurrent_dropout needs a gated layer, which adds an update to its state"
             )
         zones = any(rates.zoneout)
-        exclusive(zoneout=zones, layer_norm=cell.normalises)
+        exclusive(zoneout=zones, layer_norm=cell.facts.normalises)
         exclusive(zoneout=zones, proj_size=bool(cell.proj_size))
-        exclusive(zoneout=zones, transition_depth=cell.transitions > 1)
-        exclusive(recurrent_dropout=bool(recurrent_dropout), transition_depth=cell.transitions > 1)
+        deep = cell.transition_depth > 1
+        exclusive(zoneout=zones, transition_depth=deep)
+        exclusive(recurrent_dropout=bool(recurrent_dropout), transition_depth=deep)
         return rates
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,12 +21,12 @@ from ..arrays import (
     warn_ignored,
 )
 from ..compiled import Layer, Targets
-from ..init import RecurrentInit
 from ..module import check_width, taken
 from ..states import State
 from ..stream.stages import Stack, Stage, Stages
-from .base import Kernels
-from .regularisers import Masks, bernoulli, inverted, rate
+from .base import Initial, RecurrentBase
+from .cell import Cell
+from .regularisers import Masks, Regularisers, bernoulli, inverted, rate
 
 Pullback: TypeAlias = Callable[..., tuple[Array, State]]
 #: Where the gradients of a call go if not to `grads`, and what to do once they are there.
@@ -35,51 +36,49 @@ _Gradients: TypeAlias = Callable[[], tuple[list[Targets], Callable[[], None]]]
 _PLAIN = {np.ndarray, type(None)}
 
 
-class Layers(Kernels):
+@dataclass(frozen=True)
+class Options:
+    """Sizes and options that stacked layers share with torch's."""
+
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    bias: bool
+    batch_first: bool
+    dropout: float
+    bidirectional: bool
+
+
+class Stacked(RecurrentBase):
     """Stacked layers, each in one direction or two."""
 
-    _built = Kernels._built | {"_expected", "_masked"}
+    _built = RecurrentBase._built | {"_expected", "_masked"}
 
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        *,
-        dtype: npt.DTypeLike = "float32",
-        seed: int | np.random.Generator | None = None,
-        init: str | RecurrentInit = "torch",
-        checkpoint: bool | int = False,
-        **variant: Any,
+        cell: Cell,
+        regularisers: Regularisers,
+        options: Options,
+        initial: Initial,
+        checkpoint: bool | int,
     ) -> None:
-        self.input_size = check_size("input_size", input_size)
-        self.num_layers = check_size("num_layers", num_layers)
-        hidden_size = check_size("hidden_size", hidden_size)
-        self.dropout = rate("dropout", dropout)
-        self.bidirectional = check_flag("bidirectional", bidirectional)
-        self.directions = 2 if bidirectional else 1
-        if dropout and num_layers == 1:
-            warn_ignored("dropout", "several layers: it is applied between them (num_layers=1)")
+        self.input_size = check_size("input_size", options.input_size)
+        self.num_layers = check_size("num_layers", options.num_layers)
+        hidden_size = check_size("hidden_size", options.hidden_size)
+        self.dropout = rate("dropout", options.dropout)
+        self.bidirectional = check_flag("bidirectional", options.bidirectional)
+        self.directions = 2 if self.bidirectional else 1
+        if self.dropout and self.num_layers == 1:
+            warn_ignored("dropout", "several layers: it is applied between them (num_layers=1)", 4)
         self.checkpoint = (
             checkpoint if isinstance(checkpoint, bool) else check_count("checkpoint", checkpoint)
         )
-        suffixes = [(f"_l{n}", f"_l{n}_reverse")[: self.directions] for n in range(num_layers)]
-        rng = np.random.default_rng(seed)
-        super().__init__(
-            dict.fromkeys(suffixes, input_size),
-            hidden_size,
-            bias=bias,
-            batch_first=batch_first,
-            dtype=dtype,
-            rng=rng,
-            init=init,
-            variant=variant,
-        )
-        self.rng = rng  # of the masks
+        self.regularisers = regularisers
+        self.rng = np.random.default_rng(initial.seed)  # of the masks, after the parameters
+        suffixes = [(f"_l{n}", f"_l{n}_reverse")[: self.directions] for n in range(self.num_layers)]
+        sizes = dict.fromkeys(suffixes, self.input_size)
+        initial = replace(initial, seed=self.rng)
+        super().__init__(cell, sizes, hidden_size, options.bias, options.batch_first, initial)
 
     def __repr__(self) -> str:
         options = "".join(

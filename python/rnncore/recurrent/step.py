@@ -5,44 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array, as_array, check_size
-from ..init import RecurrentInit
 from ..module import once
 from ..states import State
-from .base import Kernels
-from .regularisers import Regularisers
+from .base import Initial, RecurrentBase
+from .cell import Cell
 
 
-class Step(Kernels):
+class Step(RecurrentBase):
     """One step of one layer: `state = cell(x, state)`."""
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        *,
-        dtype: npt.DTypeLike = "float32",
-        seed: int | np.random.Generator | None = None,
-        init: str | RecurrentInit = "torch",
-        **variant: Any,
+        self, cell: Cell, input_size: int, hidden_size: int, bias: bool, initial: Initial
     ) -> None:
         self.input_size = check_size("input_size", input_size)
-        super().__init__(
-            {("",): input_size},
-            check_size("hidden_size", hidden_size),
-            bias=bias,
-            batch_first=False,
-            dtype=dtype,
-            rng=np.random.default_rng(seed),
-            init=init,
-            variant=variant,
-        )
-        if self.regularisers != Regularisers():
-            raise ValueError("a cell of one step takes no regularisers: use the layer")
+        hidden_size = check_size("hidden_size", hidden_size)
+        super().__init__(cell, {("",): input_size}, hidden_size, bias, False, initial)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.input_size}, {self.hidden_size})"

@@ -1,8 +1,8 @@
 """The recurrent layers in plain NumPy, forward and backward, written to be read.
 
 This is the oracle of the tests and the baseline of the benchmarks: loops over time as a textbook
-would write them, nothing fast. `cells`, `lstm`, `gru` and `minimal` hold one instant of each cell,
-`transition` makes any of them deep, `sequence` is the walk over time, layers and directions.
+would write them, nothing fast. `vanilla`, `lstm`, `gru` and `minimal` hold one time step of each
+cell, `transition` makes any of them deep, `sequence` is the walk over time, layers and directions.
 
     y, state, tape = forward(CELLS["lstm"], params, x)
     dx, dstate, grads = backward(tape, dy)
@@ -10,12 +10,13 @@ would write them, nothing fast. `cells`, `lstm`, `gru` and `minimal` hold one in
 
 from .activations import ACTIVATIONS, IDENTITY, RELU, SIGMOID, TANH, Activation, activation, clipped
 from .attention import decode
-from .cells import Cell, IndRNN, Vanilla
+from .cells import Cell
 from .gru import MGU, GRUResetAfter, GRUResetBefore
 from .lstm import LSTM, NormalisedLSTM
 from .minimal import MinGRU, MinLSTM
 from .sequence import Tape, backward, forward
 from .transition import DeepTransition
+from .vanilla import IndRNN, Vanilla
 
 CELLS: dict[str, Cell] = {
     "rnn_tanh": Vanilla(TANH),
@@ -25,8 +26,8 @@ CELLS: dict[str, Cell] = {
     "gru_reset_before": GRUResetBefore(),
     "mgu": MGU(),
     "indrnn": IndRNN(),
-    "mingru": MinGRU(),
-    "minlstm": MinLSTM(),
+    "min_gru": MinGRU(),
+    "min_lstm": MinLSTM(),
 }
 
 __all__ = [

@@ -21,8 +21,8 @@ Gradients = tuple[Array, Array, Array, Array | None, float | None]
 
 
 @dataclass
-class Looked:
-    """What a look remembers."""
+class Attended:
+    """What the forward pass leaves for the backward one."""
 
     q: Array
     k: Array
@@ -40,10 +40,10 @@ class Looked:
         return self.a * self.g
 
 
-def look(
+def attend(
     q: Array, k: Array, m: Array, v: Array | None = None, p: float | None = None, D: float = 0
-) -> tuple[Array, Looked]:
-    """Return the context sum_s w_s m_s, and what `look_back` needs.
+) -> tuple[Array, Attended]:
+    """Return the context sum_s w_s m_s, and what `attend_backward` needs.
 
     Luong et al. 2015, eq. 7 to 10; with v the scores of Bahdanau et al. 2015, section A.1.2.
     """
@@ -54,25 +54,25 @@ def look(
     a = np.where(inside, np.exp(e - e[inside].max()), 0)
     a /= a.sum()
     g = np.ones(len(k)) if p is None else np.exp(-((s - p) ** 2) / (2 * (D / 2) ** 2))
-    looked = Looked(q, k, m, v, p, D, u, a, g)
-    return looked.weights @ m, looked
+    found = Attended(q, k, m, v, p, D, u, a, g)
+    return found.weights @ m, found
 
 
-def look_back(dcontext: Array, looked: Looked) -> Gradients:
+def attend_backward(dcontext: Array, found: Attended) -> Gradients:
     """Turn the context's gradient into those of all that it was made of."""
-    q, k, m, v, p = looked.q, looked.k, looked.m, looked.v, looked.p
-    dm = np.outer(looked.weights, dcontext)
+    q, k, m, v, p = found.q, found.k, found.m, found.v, found.p
+    dm = np.outer(found.weights, dcontext)
     dw = m @ dcontext
-    da, dg = dw * looked.g, dw * looked.a
-    de = looked.a * (da - looked.a @ da)
+    da, dg = dw * found.g, dw * found.a
+    de = found.a * (da - found.a @ da)
     dp = None
     if p is not None:
         away = np.arange(len(k)) - p
-        dp = float(dg @ (looked.g * away / (looked.D / 2) ** 2))
+        dp = float(dg @ (found.g * away / (found.D / 2) ** 2))
     if v is None:
         return de @ k, np.outer(de, q), dm, None, dp
-    dk = np.outer(de, v) * (1 - looked.u**2)
-    return dk.sum(axis=0), dk, dm, de @ looked.u, dp
+    dk = np.outer(de, v) * (1 - found.u**2)
+    return dk.sum(axis=0), dk, dm, de @ found.u, dp
 
 
 def decode(
@@ -99,27 +99,27 @@ def decode(
     own = of["attention"]
     v, keys = own.get("v"), m @ own["key.weight"].T if "key.weight" in own else m
 
-    def attend(h: Array) -> tuple[Array, Array]:
+    def asked_by(h: Array) -> tuple[Array, Array]:
         q = own["query.weight"] @ h + own["query.bias"] if v is not None else h
         p = None
         if D is not None:
             inner = np.tanh(own["position.weight"] @ h)
             p = len(m) / (1 + np.exp(-(own["centre.weight"] @ inner).item()))
-        context, looked = look(q, keys, m, v, p, D or 0)
-        return context, looked.weights
+        context, found = attend(q, keys, m, v, p, D or 0)
+        return context, found.weights
 
-    fed = np.zeros(own["combine.weight"].shape[0])
+    beside = np.zeros(own["combine.weight"].shape[0])
     logits, weights = [], []
     for step in x:
         if before:
             h = (state[0] if isinstance(state, tuple) else state)[-1, 0]
-            fed, w = attend(h)
-        joined = np.concatenate([step, fed] if before or feeding else [step])
+            beside, w = asked_by(h)
+        joined = np.concatenate([step, beside] if before or feeding else [step])
         y, state, _ = walk(cell, of["rnn"], joined[None, None], state, None, num_layers)
         h = y[0, 0]
-        context, w = (fed, w) if before else attend(h)
+        context, w = (beside, w) if before else asked_by(h)
         o = np.tanh(own["combine.weight"] @ np.concatenate([context, h]))
-        fed = fed if before else o
+        beside = beside if before else o
         logits.append(of["head"]["weight"] @ o + of["head"]["bias"])
         weights.append(w)
     return np.array(logits), np.array(weights)

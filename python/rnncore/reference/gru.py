@@ -1,4 +1,4 @@
-"""Gated recurrent units, one instant of each, in the letters of `cells`."""
+"""Gated recurrent units, one time step of each, in the letters of `cells`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long short-term memory and its variants, one instant of each, in the letters of `cells`.
+"""Long short-term memory and its variants, one time step of each, in the letters of `cells`.
 
 p_i, p_f, p_o   rows of params["weight_ch"] (gates with peepholes, H), or absent
 W_r (P, H)      params["weight_hr"], or absent: then h is as wide as c

@@ -1,4 +1,4 @@
-"""Any cell made deep: several transitions between two instants."""
+"""Any cell made deep: several transitions between two time steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention: what a decoder looks at, and how closely.
+"""Attention: which steps of a source a decoder attends to.
 
 scores    e_s = query . key_s, or v . tanh(query + key_s)       for the steps s of a source
 weights   a = softmax(e) over the source's own steps
@@ -29,7 +29,7 @@ SCORES = ("dot", "general", "concat")
 
 
 class Memory(NamedTuple):
-    """What is looked at: B sources of up to S steps."""
+    """What is attended to: B sources of up to S steps."""
 
     keys: Array  # (S, B, A)
     values: Array  # (S, B, M)
@@ -60,7 +60,7 @@ class Attention(Module):
     `output_size` wide.
     """
 
-    #: Whether the decoder looks before its step, with the state it had, or after it.
+    #: Whether the decoder attends before its step, with the state it had, or after it.
     before: ClassVar[bool] = False
 
     def __init__(
@@ -108,19 +108,19 @@ class Attention(Module):
     ) -> tuple[Array, Array]:
         """Return contexts `(T, B, M)` and weights `(T, B, S)`.
 
-        query: `(T, B, query_size)`; values: `(S, B, memory_size)`, what is looked at, in its first
+        query: `(T, B, query_size)`; values: `(S, B, memory_size)`, the sources, in their first
         `lengths (B,)` steps.
         """
-        return self._look_at(False, query, values, lengths)[:2]
+        return self._attend(False, query, values, lengths)[:2]
 
     def vjp(
         self, query: npt.ArrayLike, values: npt.ArrayLike, *, lengths: npt.ArrayLike | None = None
     ) -> tuple[tuple[Array, Array], Callable[[npt.ArrayLike], tuple[Array, Array]]]:
-        """As a call, and the way back from the contexts: `pullback(dy) -> (dquery, dvalues)`."""
-        contexts, weights, pullback = self._look_at(True, query, values, lengths)
+        """As a call, and the pullback from the contexts: `pullback(dy) -> (dquery, dvalues)`."""
+        contexts, weights, pullback = self._attend(True, query, values, lengths)
         return (contexts, weights), once(pullback)
 
-    def _look_at(
+    def _attend(
         self,
         record: bool,
         query: npt.ArrayLike,
@@ -133,12 +133,12 @@ class Attention(Module):
             axes = f"(T, {batch[0] if batch else 'B'}, {self.query_size})"
             raise ValueError(f"query must have shape {axes}, got {queries.shape}")
         memory, remember_back = self.remember(values, lengths, record)
-        contexts, weights, look_back = self.look(queries, memory, record=record)
+        contexts, weights, attend_back = self.attend(queries, memory, record=record)
         y = np.ascontiguousarray(contexts[..., : self.memory_size])
 
         def pullback(dy: npt.ArrayLike) -> tuple[Array, Array]:
             d = memory.gradients()
-            dquery = look_back(as_shape("dy", dy, self.dtype, y.shape), d)
+            dquery = attend_back(as_shape("dy", dy, self.dtype, y.shape), d)
             return dquery, remember_back(d)
 
         return y, weights, pullback
@@ -146,7 +146,7 @@ class Attention(Module):
     def remember(
         self, values: npt.ArrayLike, lengths: npt.ArrayLike | None = None, record: bool = False
     ) -> tuple[Memory, Any]:
-        """Make a memory of values `(S, B, M)`; the way back: from its gradients to dvalues."""
+        """Make a memory of values `(S, B, M)`; the pullback: from its gradients to dvalues."""
         values = np.ascontiguousarray(as_array("values", values, self.dtype))
         if values.ndim != 3 or values.shape[-1] != self.memory_size:
             axes = f"(S, B, {self.memory_size})"
@@ -165,7 +165,7 @@ class Attention(Module):
 
         return Memory(keys, values, own, kernels), pullback
 
-    def look(
+    def attend(
         self,
         query: Array,
         memory: Memory,
@@ -173,10 +173,10 @@ class Attention(Module):
         source: Array | None = None,
         record: bool = False,
     ) -> tuple[Array, Array, Callable[[Array, MemoryGradients], Array]]:
-        """Look at `memory` with queries `(T, R, Q)`: contexts, weights `(T, R, S)`, the way back.
+        """Attend to `memory` with queries `(T, R, Q)`: contexts, weights `(T, R, S)`, pullback.
 
         Row r asks of source `source[r]` (r itself if None), in its first `steps[r]` steps. The
-        contexts `(T, R, M + Q)` have room for an h beside them, see `merge`. The way back goes
+        contexts `(T, R, M + Q)` have room for an h beside them, see `merge`. The pullback goes
         from dcontext `(T, R, M)` to dquery and adds to the memory's gradients.
         """
         query = as_array("query", query, self.dtype)
@@ -185,10 +185,10 @@ class Attention(Module):
         if self.query is not None:
             asked, query_back = run_rows(self.query, record, query, mask)
         centre, centre_back = self._centre(query, memory, source, mask, record)
-        contexts, weights = memory.kernels.look(asked, source, steps, centre, self.query_size)
+        contexts, weights = memory.kernels.attend(asked, source, steps, centre, self.query_size)
 
         def pullback(dcontext: Array, d: MemoryGradients) -> Array:
-            dasked, dcentre = memory.kernels.look_back(
+            dasked, dcentre = memory.kernels.attend_backward(
                 dcontext, weights, asked, steps, centre, d.keys, d.values, self.grads.get("v")
             )
             dquery = dasked if query_back is None else query_back(dasked)
@@ -203,7 +203,7 @@ class Attention(Module):
         y = tanh.forward(sums)
         return y, lambda dy: back(tanh.backward(y, dy))
 
-    def fed_size(self, feeds: bool) -> int:
+    def joined_size(self, feeds: bool) -> int:
         """How much wider a step's input is for it: by a context, or by h~ if that is fed back."""
         return self.memory_size if self.before else self.output_size if feeds else 0
 
@@ -215,7 +215,7 @@ class Attention(Module):
         mask: Array | None,
         record: bool,
     ) -> Any:
-        """The predicted centres `(T, R)` of local attention, and the way back to dquery."""
+        """The predicted centres `(T, R)` of local attention, and the pullback to dquery."""
         if self.position is None or self.centre is None:
             return None, None
         sums, position_back = run_rows(self.position, record, query, mask)

@@ -35,7 +35,7 @@ class Start(NamedTuple):
 
 
 def finals(encoder: Module, state: State) -> tuple[Finals, Callable[[Finals], State]]:
-    """Return an encoder's final state layer by layer, and the way back from such gradients."""
+    """Return an encoder's final state layer by layer, and the pullback of such gradients."""
     if isinstance(encoder, Chain):
         return _of_chain([layer for layer in encoder.layers if layer.recurrent], state)
     if isinstance(encoder, Bidirectional):
@@ -131,7 +131,7 @@ class Bridge(Module):
         return self._run(_checked(layers), False)[0]
 
     def vjp(self, layers: Finals) -> tuple[Start, Callable[[Start], Finals]]:
-        """As a call, and the way back from the start's gradients to those of the layers."""
+        """As a call, and the pullback from the start's gradients to those of the layers."""
         return self._run(_checked(layers), True)
 
     def _run(self, layers: Finals, record: bool) -> tuple[Start, Callable[[Start], Finals]]:
@@ -160,7 +160,7 @@ class FinalBridge(Bridge):
 class LinearBridge(Bridge):
     """Learnt maps to each layer of the decoder: tanh(W final + b) (Bahdanau et al. 2015, A.2.2).
 
-    encoder_size: how wide the encoder's final h is; each decoder layer, from the top down, looks at
+    encoder_size: how wide the encoder's final h is; each decoder layer, from the top down, sees
     the encoder's layer beside it, or at the lowest. backward=True: only the last `encoder_size`
     numbers of it, the backward direction. cell_state: whether that of the decoder has maps of its
     own, from the encoder's cell state where there is one; else it begins with zeros.

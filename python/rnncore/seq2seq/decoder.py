@@ -1,4 +1,4 @@
-"""Decoders: a recurrent net that writes a sequence, looking at another one or not."""
+"""Decoders: a recurrent net that writes a sequence, attending to another one or not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..compositions.composition import agreed, check_one_way, run
 from ..compositions.ragged import length_mask, pick, spread
 from ..module import Module, once
 from ..recurrent.regularisers import Regularisers
-from ..recurrent.stack import Layers
+from ..recurrent.stack import Stacked
 from ..states import State, take_rows
 from .attention import Attention
 from .teacher_forcing import Inputs, Outputs, at_once, in_turn, top
@@ -24,7 +24,7 @@ from .teacher_forcing import Inputs, Outputs, at_once, in_turn, top
 class DecoderState:
     """Where R rows of a decoder stand, between two steps.
 
-    `memory` is shared by all rows; row r looks at source `source[r]`.
+    `memory` is shared by all rows; row r attends to source `source[r]`.
     """
 
     rnn: State  # h, or (h, c), each (num_layers, R, H)
@@ -72,7 +72,7 @@ class Decoder(Module):
     def __init__(
         self,
         embedding: Module | None,
-        rnn: Layers,
+        rnn: Stacked,
         attention: Attention | None,
         head: Module,
         *,
@@ -80,7 +80,7 @@ class Decoder(Module):
         context_size: int = 0,
     ) -> None:
         super().__init__()
-        if not isinstance(rnn, Layers):
+        if not isinstance(rnn, Stacked):
             raise TypeError(f"rnn must be recurrent layers, got {type(rnn).__name__}")
         for name, part in (("embedding", embedding), ("head", head)):
             if not isinstance(part, Module) and (name == "head" or part is not None):
@@ -99,14 +99,14 @@ class Decoder(Module):
         agreed("dtype", dict(self.children()))
         self.dtype, self.input_feeding = rnn.dtype, bool(input_feeding)
         self.context_size = check_size("context_size", context_size) if context_size else 0
-        self.fed_size = 0 if attention is None else attention.fed_size(self.input_feeding)
-        if self.fed_size and rnn.regularisers != Regularisers():
+        self.joined_size = 0 if attention is None else attention.joined_size(self.input_feeding)
+        if self.joined_size and rnn.regularisers != Regularisers():
             raise ValueError("an rnn whose input depends on the step before takes no regularisers")
-        self.input_size = rnn.input_size - self.context_size - self.fed_size
+        self.input_size = rnn.input_size - self.context_size - self.joined_size
         if self.input_size < 1:
             raise ValueError(
                 f"rnn has input_size {rnn.input_size}, which leaves no room for an input beside "
-                f"the {self.context_size + self.fed_size} that are joined to it"
+                f"the {self.context_size + self.joined_size} that are joined to it"
             )
 
     def start(
@@ -125,7 +125,7 @@ class Decoder(Module):
         memory = None
         if self.attention is not None:
             memory, _ = self.attention.remember(encoded, lengths)
-        feed = np.zeros((rows, self.fed_size), self.dtype) if self.input_feeding else None
+        feed = np.zeros((rows, self.joined_size), self.dtype) if self.input_feeding else None
         first, context = self._initial(state, rows), self._context(context, rows)
         return DecoderState(first, feed, context, memory, np.arange(rows))
 
@@ -136,14 +136,14 @@ class Decoder(Module):
         joined = Inputs(x, state.rnn, memory, None, None, state.context).joined(self.rnn.input_size)
         contexts, weights, feed = None, None, state.feed
         if attention is not None and attention.before:
-            contexts, weights, _ = attention.look(top(state.rnn)[None], memory, source=rows)
+            contexts, weights, _ = attention.attend(top(state.rnn)[None], memory, source=rows)
             feed = contexts[0, :, : attention.memory_size]
         if feed is not None:
-            joined[0, :, -self.fed_size :] = feed
+            joined[0, :, -self.joined_size :] = feed
         y, rnn = self.rnn(joined, state.rnn)
         if attention is not None:
             if contexts is None:
-                contexts, weights, _ = attention.look(y, memory, source=rows)
+                contexts, weights, _ = attention.attend(y, memory, source=rows)
             contexts[..., attention.memory_size :] = y
             y, _ = attention.merge(contexts)
         feed = y[0] if self.input_feeding else None
@@ -176,7 +176,7 @@ class Decoder(Module):
         target_lengths: npt.ArrayLike | None = None,
         context: Array | None = None,
     ) -> tuple[tuple[Array, Array | None], Callable[[Array], tuple[Any, ...]]]:
-        """As a call, with the way back.
+        """As a call, with the pullback.
 
         `pullback(dlogits) -> (dtarget, dencoded, dstate, dcontext)`; dtarget is None for tokens,
         dencoded without attention, dcontext without a context.
@@ -224,12 +224,12 @@ class Decoder(Module):
 
     def _run(self, inputs: Inputs, record: bool) -> Outputs:
         attention, feeds = self.attention, self.input_feeding
-        if attention is None or not self.fed_size:
+        if attention is None or not self.joined_size:
             return at_once(self.rnn, attention, inputs, record)
         return in_turn(self.rnn, attention, feeds, inputs, record)
 
     def _logits(self, found: Outputs, mask: Array | None, record: bool) -> tuple[Array, Any]:
-        """The head's outputs of the steps that count, and the way back from dlogits to dy."""
+        """The head's outputs of the steps that count, and the pullback from dlogits to dy."""
         rows, merge_back = found.y if mask is None else pick(found.y, mask), None
         if self.attention is not None and not found.merged:
             rows, merge_back = self.attention.merge(rows, record)
@@ -243,7 +243,7 @@ class Decoder(Module):
         return logits if mask is None else spread(logits, mask), pullback
 
     def _embed(self, target: npt.ArrayLike, record: bool) -> tuple[Array, Any]:
-        """The inputs of all steps, `(T, B, input_size)`, and the way back to dtarget."""
+        """The inputs of all steps, `(T, B, input_size)`, and the pullback to dtarget."""
         if self.embedding is not None:
             tokens = as_integers("target", target)
             if tokens.ndim != 2:

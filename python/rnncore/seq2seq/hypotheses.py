@@ -152,7 +152,7 @@ class Search:
         self._lengths = np.full(self.count, shape[0]) if given is None else given
         self._forced = rules.forced(self.count)
         self.sources = np.repeat(np.arange(self.count), copies)  # (R,)
-        #: The model's weights are looked at once; rescoring may do whatever it likes meanwhile.
+        #: The model's weights are read once; rescoring may do whatever it likes meanwhile.
         self._hold = Hold()
         self.state = self._hold(model.start, source, lengths)
         if copies > 1:

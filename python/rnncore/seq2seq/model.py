@@ -86,7 +86,7 @@ class Seq2Seq(Module):
         source_lengths: npt.ArrayLike | None = None,
         target_lengths: npt.ArrayLike | None = None,
     ) -> tuple[Array, Callable[[npt.ArrayLike], tuple[Any, Any]]]:
-        """As a call, with dropout and the way back.
+        """As a call, with dropout and the pullback.
 
         `pullback(dlogits) -> (dsource, dtarget)`, each None where it is tokens.
         """
@@ -139,7 +139,7 @@ class Seq2Seq(Module):
     def _encode(
         self, record: bool, source: npt.ArrayLike, lengths: npt.ArrayLike | None
     ) -> tuple[Array, Array | None, Start, Any]:
-        """What the encoder makes of the sources, and the way back to dsource."""
+        """What the encoder makes of the sources, and the pullback to dsource."""
         x, _ = read("source", source)
         if x.ndim < 2:
             raise ValueError(f"source must have shape (S, B) or (S, B, features), got {x.shape}")

@@ -13,7 +13,7 @@ from ..compositions.composition import run
 from ..compositions.ragged import pick
 from ..layers.linear import Linear
 from ..recurrent.regularisers import inverted
-from ..recurrent.stack import Layers
+from ..recurrent.stack import Stacked
 from ..states import State
 from .attention import Attention, MemoryGradients
 
@@ -41,9 +41,9 @@ class Inputs(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What comes of it, and the way back.
+    """What comes of it, and the pullback.
 
-    The way back goes from dy to the gradients of all that the rnn read, and of its first state; it
+    The pullback goes from dy to the gradients of all that the rnn read, and of its first state; it
     adds to the memory's.
     """
 
@@ -53,18 +53,18 @@ class Outputs(NamedTuple):
     pullback: Callable[[Array, Any], tuple[Array, State]]
 
 
-def at_once(rnn: Layers, attention: Attention | None, inputs: Inputs, record: bool) -> Outputs:
-    """All steps of the recurrence in one call, then all that they look at in another."""
+def at_once(rnn: Stacked, attention: Attention | None, inputs: Inputs, record: bool) -> Outputs:
+    """All steps of the recurrence in one call, then all attention in another."""
     joined, steps = inputs.joined(rnn.input_size), inputs.steps
     (y, _), rnn_back = run(rnn, record, joined, inputs.state, lengths=steps)
     if attention is None:
         return Outputs(y, True, None, lambda dy, _: rnn_back(dy))
-    contexts, weights, look_back = attention.look(y, inputs.memory, steps, record=record)
+    contexts, weights, attend_back = attention.attend(y, inputs.memory, steps, record=record)
     size = attention.memory_size
     contexts[..., size:] = y
 
     def pullback(dcontexts: Array, d: MemoryGradients) -> tuple[Array, State]:
-        dy = look_back(dcontexts[..., :size], d)
+        dy = attend_back(dcontexts[..., :size], d)
         dy += dcontexts[..., size:]
         dx, dstate = rnn_back(dy)
         return dx, dstate
@@ -73,7 +73,7 @@ def at_once(rnn: Layers, attention: Attention | None, inputs: Inputs, record: bo
 
 
 def in_turn(
-    rnn: Layers, attention: Attention, feeds: bool, inputs: Inputs, record: bool
+    rnn: Stacked, attention: Attention, feeds: bool, inputs: Inputs, record: bool
 ) -> Outputs:
     """Steps one after the other in one compiled loop: what one reads depends on the one before.
 
@@ -110,7 +110,7 @@ def in_turn(
         if query is not None:
             _add_gradients(query, asked, found["query"], inputs.mask)
         if position is not None and centre is not None:
-            _add_gradients(position, asked, found["lean"], inputs.mask)
+            _add_gradients(position, asked, found["position"], inputs.mask)
             _add_gradients(centre, found["inner"], found["point"], inputs.mask)
         return found["x"], (found["h"], found["c"]) if "c" in found else found["h"]
 

@@ -14,7 +14,7 @@ from ..layers.activations import Elementwise
 from ..layers.embedding import add_rows
 from ..layers.linear import Linear
 from ..module import Module, Pullback, once
-from ..nonlinearities import Activation, chosen
+from ..nonlinearities import Activation, as_activation
 from ..training.losses import SoftmaxCrossEntropy
 from .forest import Forest
 from .merges import Nodes, greedy
@@ -88,11 +88,11 @@ class RecursiveAutoencoder(Module):
         self.alpha = float(alpha) if num_classes else 1.0
         rng = np.random.default_rng(seed)
         parts: list[Module] = [Linear(2 * size, size, dtype=dtype, seed=rng)]
-        parts.append(Elementwise(chosen("nonlinearity", nonlinearity)))
+        parts.append(Elementwise(as_activation("nonlinearity", nonlinearity)))
         self.encoder = Chain(*parts, *[UnitLength()] * normalise)
         self.decoder = Chain(
             Linear(size, 2 * size, dtype=dtype, seed=rng),
-            Elementwise(chosen("reconstruction", reconstruction)),
+            Elementwise(as_activation("reconstruction", reconstruction)),
         )
         if num_classes:
             self.classifier = Linear(size, num_classes, dtype=dtype, seed=rng)

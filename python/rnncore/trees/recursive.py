@@ -14,9 +14,8 @@ from ..init import uniform
 from ..layers.activations import sigmoid
 from ..layers.linear import Linear
 from ..module import Module, once
-from ..nonlinearities import SIGMOID, TANH, Activation, chosen
-from ..recurrent import cell as cells
-from ..recurrent.cell import Cell
+from ..nonlinearities import Activation
+from ..recurrent.cell import Cell, compiled_activations, norm_of, one_activation
 from ..recurrent.regularisers import Masks, Regularisers
 from .forest import Forest
 from .order import Order
@@ -59,6 +58,7 @@ class Recursive(HoldsCompiled, Module):
         self.input_size = check_size("input_size", input_size)
         self.hidden_size = check_size("hidden_size", hidden_size)
         self.inputs, self.cell, self.dtype = inputs, cell, float_dtype(dtype)
+        self.has_cell_state = cell.has_cell_state
         self._regularisers = Regularisers.of(
             cell, variational_dropout=variational_dropout, recurrent_dropout=recurrent_dropout
         )
@@ -66,7 +66,7 @@ class Recursive(HoldsCompiled, Module):
         bound = hidden_size**-0.5
         shapes = self._shapes(bias, leaf_module and inputs == "leaves")
         params = {n: uniform(self.rng, s, bound, self.dtype) for n, s in shapes.items()}
-        if cell.normalises:
+        if cell.facts.normalises:
             params["norm"] = cell.first_units(self.rng, hidden_size).astype(self.dtype)
         super().__init__(params)
         self.leaf = (
@@ -75,18 +75,18 @@ class Recursive(HoldsCompiled, Module):
         self._build()
 
     def _shapes(self, bias: bool, leaves_only: bool) -> dict[str, tuple[int, ...]]:
-        cell, hidden = self.cell, self.hidden_size
-        rows, recurrent = cell.gates * hidden, (cell.gates + cell.extra_gates) * hidden
+        cell, facts, hidden = self.cell, self.cell.facts, self.hidden_size
+        rows, recurrent = facts.gates * hidden, facts.recurrent_gates * hidden
         together = cell.arity * hidden
         shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, self.input_size)}
         if leaves_only:  # what leaves become, and no other node sees, has weights of its own
             del shapes["weight_ih"]
-        if cell.name == "tensor":
+        if facts.multiplies_pairs:
             shapes["weight_hh"] = (recurrent, together + together**2)
         else:
             several = (cell.arity,) if cell.arity > 1 else ()
             shapes["weight_hh"] = (*several, recurrent, hidden)
-        if bias and cell.has_biases:
+        if bias and not facts.normalises:
             shapes["bias_ih"] = (rows,)
         return shapes
 
@@ -112,7 +112,7 @@ class Recursive(HoldsCompiled, Module):
         if self.leaf is not None:
             given = self._with_leaves(self.leaf(self._of_leaves(x, order)), order)
         h, c, _ = self.kernels.forward_forest(*self._arguments(x, order), given, None, False)
-        return (h, c) if self.cell.has_cell_state else h
+        return (h, c) if self.has_cell_state else h
 
     def vjp(self, x: npt.ArrayLike, forest: Forest | Order) -> tuple[States, Callable[..., Array]]:
         """Return the states and the pullback from their gradients (None: zero) to that of x.
@@ -147,12 +147,12 @@ class Recursive(HoldsCompiled, Module):
         for state in (h, c):
             if state is not None:
                 state.flags.writeable = False
-        return ((h, c) if self.cell.has_cell_state else h), once(pullback)
+        return ((h, c) if self.has_cell_state else h), once(pullback)
 
     def _order(self, forest: Forest | Order) -> Order:
         if not isinstance(forest, (Forest, Order)):
             raise TypeError(f"forest must be a Forest or an Order, got {type(forest).__name__}")
-        arity = None if self.cell.any_arity else self.cell.arity
+        arity = None if self.cell.facts.any_arity else self.cell.arity
         order = forest.bottom_up(arity) if isinstance(forest, Forest) else forest
         if order.arity != arity:
             raise ValueError(f"forest must be an order of arity {arity}, got {order.arity}")
@@ -311,7 +311,7 @@ class TreeLSTM(Recursive):
         **options: Any,
     ) -> None:
         self.arity = _check_arity(arity, 5)
-        super().__init__(cells.tree_lstm(arity, layer_norm), input_size, hidden_size, **options)
+        super().__init__(_tree_lstm(arity, layer_norm), input_size, hidden_size, **options)
 
 
 class ChildSumTreeLSTM(Recursive):
@@ -338,7 +338,7 @@ class ChildSumTreeLSTM(Recursive):
         layer_norm: bool | str = False,
         **options: Any,
     ) -> None:
-        super().__init__(cells.tree_lstm(None, layer_norm), input_size, hidden_size, **options)
+        super().__init__(_tree_lstm(None, layer_norm), input_size, hidden_size, **options)
 
 
 class TreeGRU(Recursive):
@@ -354,14 +354,22 @@ class TreeGRU(Recursive):
     """
 
     def __init__(self, input_size: int, hidden_size: int, **options: Any) -> None:
-        cell = Cell("child_sum_gru", "rzn", arity=1, any_arity=True)
+        kernel = "child_sum_gru"
+        cell = Cell(kernel, "rzn", compiled_activations(kernel), arity=1)
         super().__init__(cell, input_size, hidden_size, **options)
 
 
-def _plain(name: str, arity: int, nonlinearity: Activation) -> Cell:
+def _plain(kernel: str, arity: int, nonlinearity: Activation) -> Cell:
     """A cell of one gate, the nonlinearity."""
-    phi = chosen("nonlinearity", nonlinearity)
-    return Cell(name, "h", (SIGMOID, phi, phi), (SIGMOID, TANH, TANH), arity=arity)
+    return Cell(kernel, "h", one_activation(nonlinearity), arity=arity)
+
+
+def _tree_lstm(arity: int | None, layer_norm: bool | str) -> Cell:
+    """The N-ary Tree-LSTM, with one child the LSTM; None: the child-sum one."""
+    places = arity or 1
+    kernel = f"tree_lstm_{places}" if places > 1 else "lstm" if arity else "child_sum_lstm"
+    kernel += norm_of(layer_norm)
+    return Cell(kernel, "ifgo", compiled_activations(kernel), arity=places)
 
 
 def _check_arity(arity: int, most: int) -> int:

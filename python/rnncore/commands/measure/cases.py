@@ -9,9 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...arrays import Array
+from ...recurrent.cell import FACTS
 
+#: The cells, each with the kernel that it is measured with.
+KERNELS = {"lstm": "lstm", "gru": "gru", "rnn": "rnn_tanh"}
 #: Gates of each cell: the weights have so many times H rows.
-GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+GATES = {cell: FACTS[kernel].gates for cell, kernel in KERNELS.items()}
 MODES = ("inference", "training")
 
 _SHAPE = re.compile(r"(?:(\d+)\.\.)?(\d+),(\d+),(\d+),(\d+)")

@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ... import GRU, LSTM, RNN, compiled, reference
+from ... import compiled, reference
 from ...arrays import Array
+from ...recurrent.registry import LAYERS
 from . import machine
-from .cases import GATES, Case
+from .cases import GATES, KERNELS, Case
 from .timing import time_call
 
 Named = dict[str, Array]
-LAYERS: dict[str, Any] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
 
 class Unsupported(ValueError):
@@ -86,7 +86,7 @@ class NumPy:
 
     def prepare(self, case: Case) -> Work:
         """The textbook's loops."""
-        cell = reference.CELLS["rnn_tanh" if case.cell == "rnn" else case.cell]
+        cell = reference.CELLS[KERNELS[case.cell]]
         params, (x, dy), lengths = case.params(), case.arrays(), case.shape.lengths
 
         def infer() -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -100,10 +99,7 @@ class Chained:
         if (*node.inputs, *[""] * 5)[4] in self.constants:
             raise refusal("a chain", f"{node.where}, whose lengths are constants")
         self.time_major = recurrent.time_major
-        layers: list[Any] = [copy.deepcopy(part.layer) for part in recurrent.parts]
-        for layer in layers:
-            layer.batch_first = self.turned == self.time_major
-            layer._build()
+        layers = recurrent.layers(batch_first=self.turned == self.time_major)
         if len(layers) == 2:
             self.open = Bidirectional(layers[0], layers[1])
         else:

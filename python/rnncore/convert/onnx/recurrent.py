@@ -12,8 +12,9 @@ from ...arrays import Array
 from ...compositions.composition import Part
 from ...compositions.ragged import reverse
 from ...layers.linear import Linear
+from ...recurrent.registry import LAYERS
 from .. import common
-from ..common import CLASSES, refusal
+from ..common import refusal
 from .weights import ORDER, read_activations, read_weights
 
 _STANDARD = {"rnn": ["Tanh"], "lstm": ["Sigmoid", "Tanh", "Tanh"], "gru": ["Sigmoid", "Tanh"]}
@@ -47,6 +48,7 @@ class Recurrent:
         self.hidden_size = attributes.get("hidden_size")
         self.options = self._options(attributes)
         self.parts: list[Part] = []
+        self._keywords: list[dict[str, Any]] = []  # of the parts' layers
         self.sizes: Any = None
         self.fixed = weights is not None
         self.lock = threading.Lock()  # while weights are inputs, one call at a time
@@ -86,7 +88,7 @@ class Recurrent:
             expected = count * len(self.directions)
             raise ValueError(f"{self.where}: {len(names)} activations, expected {expected}")
         constants = (attributes.get(f"activation_{name}", []) for name in ("alpha", "beta"))
-        chosen = read_activations(self.where, names, *constants)
+        activations = read_activations(self.where, names, *constants)
         clip = attributes.get("clip", 0)
         shared: dict[str, Any] = {"gate_clip": clip} if clip else {}
         if self.kind == "gru":
@@ -94,8 +96,8 @@ class Recurrent:
         if self.kind == "lstm" and self.coupled:
             shared["coupled"] = True
         options = []
-        for at in range(0, len(chosen), count):
-            own = chosen[at : at + count]
+        for at in range(0, len(activations), count):
+            own = activations[at : at + count]
             key, value = ("nonlinearity", own[0]) if count == 1 else ("activations", tuple(own))
             options.append(shared | {key: value})
         return options
@@ -135,26 +137,32 @@ class Recurrent:
         ]
         sizes = [(n, a.shape, a.dtype) for params in directions for n, a in params.items()]
         if sizes != self.sizes:
-            self.parts, self.sizes = self._parts(directions[0]), sizes
+            self._keywords, self.sizes = self._layers_of(directions[0]), sizes
+            self.parts = [Part(layer, False) for layer in self._new_layers(False)]
         self._fill(directions)
 
-    def _parts(self, params: dict[str, Array]) -> list[Part]:
-        """One layer of ours for both directions, or one for each if their activations differ."""
+    def layers(self, batch_first: bool) -> list[Any]:
+        """Return layers of their own with these weights, for sequences laid so."""
+        made = self._new_layers(batch_first)
+        for layer, part in zip(made, self.parts, strict=True):
+            layer.load_state_dict(part.layer.params)
+        return made
+
+    def _new_layers(self, batch_first: bool) -> list[Any]:
+        return [LAYERS[self.kind](**own, batch_first=batch_first) for own in self._keywords]
+
+    def _layers_of(self, params: dict[str, Array]) -> list[dict[str, Any]]:
+        """The keywords of one layer for both directions, or of two if their activations differ."""
         alike = all(options == self.options[0] for options in self.options)
         shared: dict[str, Any] = {"peephole": True} if "weight_ch" in params else {}
-        parts = []
-        for options in self.options[:1] if alike else self.options:
-            layer = CLASSES[self.kind](
-                params["weight_ih"].shape[1],
-                params["weight_hh"].shape[1],
-                bias="bias_ih" in params,
-                bidirectional=alike and len(self.directions) == 2,
-                dtype=params["weight_ih"].dtype,
-                **shared,
-                **options,
-            )
-            parts.append(Part(layer, False))
-        return parts
+        shared |= {
+            "input_size": params["weight_ih"].shape[1],
+            "hidden_size": params["weight_hh"].shape[1],
+            "bias": "bias_ih" in params,
+            "bidirectional": alike and len(self.directions) == 2,
+            "dtype": params["weight_ih"].dtype,
+        }
+        return [shared | options for options in (self.options[:1] if alike else self.options)]
 
     def _fill(self, directions: list[dict[str, Array]]) -> None:
         each = len(directions) // len(self.parts)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ...nonlinearities import Activation, chosen
+from ...nonlinearities import Activation, as_activation
 from ..common import GATES, refusal, regate
 
 #: The gates in the rows of a node's weights, in our letters.
@@ -42,7 +42,7 @@ def read_activations(
         if name.lower() not in _OURS:
             raise refusal("rnncore", f"{where}: the activation {name!r}")
         ours, count = _OURS[name.lower()]
-        _, a, b = chosen(where, ours)
+        _, a, b = as_activation(where, ours)
         if count > 0 and alphas:
             a = alphas.pop(0)
         if count > 1 and betas:
@@ -107,6 +107,6 @@ def write_weights(kind: str, layer: Any, suffix: str) -> dict[str, Array]:
     if layer.bias:
         biases = [rows(name, order, gates) for name in ("bias_ih", "bias_hh")]
         arrays["B"] = np.concatenate(biases)
-    if layer.cell.units[0] == "weight_ch":
+    if layer.cell.units == "weight_ch":
         arrays["P"] = rows("weight_ch", _PEEPHOLES, gates.replace("g", ""))
     return arrays

@@ -22,7 +22,7 @@ from ...layers.layer_norm import LayerNorm
 from ...layers.linear import Linear
 from ...layers.tied import TiedLinear
 from ...module import Module
-from ...recurrent.families import GRU, LSTM, RNN
+from ...recurrent.registry import LAYERS
 from .. import common
 from ..common import Report, Verify, is_batch_first, refusal
 from .files import import_onnx
@@ -113,7 +113,7 @@ class Writer(Graph):
             Dropout: lambda part, x, _: x,
             Identity: lambda part, x, _: x,
         }
-        writers |= dict.fromkeys((RNN, LSTM, GRU), self._recurrent)
+        writers |= {LAYERS[cell]: self._recurrent for cell in common.GATES}
         writers |= dict.fromkeys((Elementwise, Tanh, Sigmoid, ReLU), self._elementwise)
         if type(module) not in writers:
             raise refusal("ONNX", type(module).__name__)
@@ -305,7 +305,7 @@ class Writer(Graph):
         return str(self.add("LayerNormalization", x, *arrays, axis=axis, epsilon=module.eps))
 
     def _elementwise(self, module: Elementwise, x: str, path: str) -> str:
-        name, *constants = module.chosen
+        name, *constants = module.spec
         alpha, beta = map(float, constants)
         ops = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "softsign": "Softsign"}
         ops |= {"softplus": "Softplus", "exponential": "Exp", "identity": "Identity"}
@@ -329,15 +329,15 @@ def _attributes(kind: str, layer: Any) -> dict[str, Any]:
     attributes: dict[str, Any] = {"hidden_size": layer.hidden_size}
     if layer.directions == 2:
         attributes["direction"] = "bidirectional"
-    gate, squash, output = cell.activations
-    own = {"RNN": [squash], "LSTM": [gate, squash, output], "GRU": [gate, squash]}[kind]
-    if cell.activations != cell.standard or kind == "RNN":
+    gate, candidate, output = cell.activations
+    own = {"RNN": [candidate], "LSTM": [gate, candidate, output], "GRU": [gate, candidate]}[kind]
+    if not cell.standard or kind == "RNN":
         attributes |= write_activations(kind, own * layer.directions)
     if cell.gate_clip:
         attributes["clip"] = float(cell.gate_clip)
     if kind == "GRU":
         attributes["linear_before_reset"] = int(layer.reset_after)
-    if "coupled" in cell.name:
+    if kind == "LSTM" and cell.coupled:
         attributes["input_forget"] = 1
     return attributes
 
