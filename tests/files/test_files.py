@@ -223,7 +223,8 @@ def test_tied_weights_are_one(tmp_path):
 def test_a_users_class(tmp_path):
     path = tmp_path / "model"
     Leaf(3.0).save(path)
-    with pytest.raises(ValueError, match=r"model: the class 'test_files.Leaf' is unknown: give it"):
+    message = r"model: the class 'tests.files.test_files.Leaf' is unknown: give it"
+    with pytest.raises(ValueError, match=message):
         rnncore.load(path)
     leaf = rnncore.load(path, classes=[Leaf])
     assert type(leaf) is Leaf

@@ -28,6 +28,13 @@ def assert_same(got: Named, want: Named) -> None:
         assert got[name].tobytes() == expected.tobytes(), f"{name} differs in some bit"
 
 
+def near(got: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
+    """Within `tolerance` of the largest magnitude."""
+    assert np.shape(got) == np.shape(expected)
+    error = np.abs(np.subtract(got, expected, dtype=np.float64)).max(initial=0)
+    assert error <= tolerance * np.abs(expected).max(initial=0)
+
+
 #: From a case's numbers to its outputs.
 Outputs = Callable[[Numbers], Named]
 
