@@ -293,7 +293,10 @@ class MeanSquaredError(Loss):
 
 
 class Huber(Loss):
-    """e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), of e = prediction - target.
+    """Squares of small errors, magnitudes of large ones.
+
+        l(e) = e^2 / 2                    where |e| <= delta, e = prediction - target
+        l(e) = delta (|e| - delta / 2)    elsewhere
 
     Large errors count linearly, so that outliers do not rule (Huber 1964, "Robust Estimation of a
     Location Parameter"); torch's `HuberLoss`. Predictions and targets of one shape and dtype; the
