@@ -350,4 +350,14 @@ void add_rows(const T* b, Index rows, Index stride, Index columns, T* c, bool ad
   }
 }
 
+// In products.cpp, which is compiled for more speed than the rest.
+extern template void multiply(const Product<float, Gathered<float>>&);
+extern template void multiply(const Product<float, GateRows<float>>&);
+extern template void outer(const Outer<float, GatheredTiles<float>>&);
+extern template void outer(const Outer<float, CopiedTiles<float>>&);
+extern template void multiply(const Product<double, Gathered<double>>&);
+extern template void multiply(const Product<double, GateRows<double>>&);
+extern template void outer(const Outer<double, GatheredTiles<double>>&);
+extern template void outer(const Outer<double, CopiedTiles<double>>&);
+
 } // namespace rnncore::RNNCORE_LEVEL

@@ -9,13 +9,13 @@ namespace rnncore {
 namespace {
 
 /// Fewer operations than this are done before another thread is awake.
-constexpr double least_work = 5e5;
+constexpr double least_attention_work = 5e5;
 
 /// f(row, steps, work space) for each row, on as many threads as the work is worth.
 template <class T, class F>
 void for_each_row(const AttentionForward<T>& call, Index steps, const int64_t* until, F f) {
   const double row = double(steps * call.length) * double(call.key_size + call.value_size);
-  const Index threads = row * double(call.rows) < least_work ? 1 : num_threads();
+  const Index threads = row * double(call.rows) < least_attention_work ? 1 : num_threads();
   const Index space = (attention_of<T>().work(call, steps) + 15) / 16 * 16;
   Buffer buffer(std::size_t(space * threads) * sizeof(T));
   const double operations = (call.v ? 16 : 2) * row; // additive scores have a tanh for each number

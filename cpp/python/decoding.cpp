@@ -8,7 +8,7 @@ namespace rnncore {
 namespace {
 
 /// Fewer operations than this are done before another thread is awake.
-constexpr double least_work = 1e6;
+constexpr double least_decoding_work = 1e6;
 
 Index padded(Index bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -21,7 +21,7 @@ double work_of(const DecodingSizes& n) {
 template <class T, class F>
 void for_each_part(Index parts, const DecodingSizes& n, Index attention_work, Index bytes, F f) {
   const double work = work_of(n);
-  const Index threads = work < least_work ? 1 : std::min(parts, num_threads());
+  const Index threads = work < least_decoding_work ? 1 : std::min(parts, num_threads());
   const Index first = padded(attention_work * Index(sizeof(T))), space = first + padded(bytes);
   Buffer buffer(std::size_t(space * threads));
   const double attention = double(n.batch * attention_work) * double(n.query + n.value);

@@ -7,9 +7,9 @@ namespace rnncore {
 namespace {
 
 /// Fewer operations than this are done before another thread is awake.
-constexpr Index least_work = 500'000;
+constexpr Index least_linear_work = 500'000;
 
-Index threads_for(Index work) { return std::min(num_threads(), 1 + work / least_work); }
+Index threads_for(Index work) { return std::min(num_threads(), 1 + work / least_linear_work); }
 
 /// Where weight and bias or their gradients lie; `kept` keeps them. T may be const.
 template <class T>

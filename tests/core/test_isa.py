@@ -107,7 +107,8 @@ def tool(*command: str) -> str:
 
 def objects(build: Path, level: str) -> list[str]:
     """The level's object files."""
-    return [str(path) for path in build.glob(f"CMakeFiles/kernels_{level}.dir/**/*.o")]
+    parts = (f"**/{part}_{level}.dir/**/*.o" for part in ("kernels", "products"))
+    return [str(path) for part in parts for path in build.glob(part)]
 
 
 def builds() -> list[Path]:
