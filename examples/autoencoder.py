@@ -27,9 +27,9 @@ from typing import NamedTuple
 import numpy as np
 import rnncore
 from rnncore import Forest, RecursiveAutoencoder
+from rnncore.schedules import warmup_cosine
 from rnncore.training.console import progress_bar
 from rnncore.training.plots import require_matplotlib
-from rnncore.training.schedules import warmup_cosine
 from rnncore.trees.merges import Nodes, greedy
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz'"

@@ -23,8 +23,8 @@ import numpy as np
 import rnncore
 from rnncore import Decoder, FinalBridge, Linear, Seq2Seq
 from rnncore.batches import Batch
+from rnncore.schedules import warmup_cosine
 from rnncore.training import Trainer, evaluate
-from rnncore.training.schedules import warmup_cosine
 
 WINDOW, AHEAD, DELAY = 96, 84, 17
 

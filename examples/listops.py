@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import rnncore
 from rnncore import Embedding, Forest, Linear, Parser, SoftmaxCrossEntropy, TreeLSTM
-from rnncore.training.schedules import warmup_cosine
+from rnncore.schedules import warmup_cosine
 from rnncore.trees import brackets
 from rnncore.trees.order import Order
 from tqdm import tqdm

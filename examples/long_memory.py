@@ -27,10 +27,10 @@ import numpy as np
 import rnncore
 from rnncore import init
 from rnncore.batches import Batch
+from rnncore.losses import Loss
+from rnncore.schedules import warmup_cosine
 from rnncore.training import Trainer, evaluate
 from rnncore.training.gradient_flow import gradient_flow, plot_gradient_flow
-from rnncore.training.losses import Loss
-from rnncore.training.schedules import warmup_cosine
 
 SYMBOLS, LENGTH = 8, 10  # of the copy task
 

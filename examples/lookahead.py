@@ -84,7 +84,7 @@ def build(form: str, look_ahead: int, hidden: int, seed: int) -> rnncore.Chain:
 def train(model: rnncore.Chain, args: argparse.Namespace, bar: Any) -> None:
     """Fit to fresh sequences, the same ones for every model."""
     rng, loss = np.random.default_rng(args.seed + 1), rnncore.SoftmaxCrossEntropy()
-    optimiser = rnncore.Adam(model, rnncore.training.schedules.warmup_cosine(0.01, args.updates))
+    optimiser = rnncore.Adam(model, rnncore.schedules.warmup_cosine(0.01, args.updates))
     for _ in range(args.updates):
         data = generate(rng, args.steps, args.batch, args.plain)
         model.zero_grad()

@@ -28,8 +28,8 @@ import numpy as np
 import rnncore
 from rnncore import Chain, Dropout, Linear, ReLU, init
 from rnncore.batches import Batch
+from rnncore.schedules import warmup_cosine
 from rnncore.training import Trainer, evaluate
-from rnncore.training.schedules import warmup_cosine
 
 KEYS = 88
 Rng = np.random.Generator

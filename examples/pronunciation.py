@@ -28,10 +28,10 @@ import rnncore
 from rnncore import Chain, Decoder, Dropout, Embedding, Linear, Seq2Seq, Vocabulary
 from rnncore.arrays import load_arrays
 from rnncore.batches import Batch, bucketed, padded
+from rnncore.schedules import warmup_cosine
 from rnncore.seq2seq import search
 from rnncore.training import Trainer
 from rnncore.training import plots as curves
-from rnncore.training.schedules import warmup_cosine
 
 #: Words, each with its pronunciations.
 Words = dict[str, list[tuple[str, ...]]]

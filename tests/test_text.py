@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rnncore import Dropout
 from rnncore.arrays import load_arrays, save_arrays
+from rnncore.losses import SoftmaxCrossEntropy
 from rnncore.text import CharConfig, CharModel, Vocabulary, draw, split, streams
-from rnncore.training.losses import SoftmaxCrossEntropy
 from rnncore.training.trainer import evaluate
 
 TEXT = "the cat sat on the mat; the dog — a große Überraschung — sat on the cat 🐈\n" * 8

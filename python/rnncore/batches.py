@@ -12,8 +12,8 @@ import numpy.typing as npt
 from .arrays import Array, as_held, as_integers, check_number, check_size, read
 from .compositions.composition import agreed
 from .compositions.ragged import length_mask
+from .losses import Loss, Objective
 from .module import Module
-from .training.losses import Loss, Objective
 
 #: The fields of a batch that only its loss can take.
 _FOR_THE_LOSS = ("mask", "target_lengths", "weights")

@@ -18,10 +18,10 @@ from .configuration import Configured
 from .layers.dropout import Dropout
 from .layers.embedding import Embedding
 from .layers.linear import Linear
+from .losses import SoftmaxCrossEntropy
 from .module import Module, load
 from .recurrent.registry import LAYERS
 from .stream.base import Stream
-from .training.losses import SoftmaxCrossEntropy
 from .training.trainer import evaluate
 
 #: The cells that character models are offered with.

@@ -110,7 +110,7 @@ def test_room_beside_contexts_is_zero() -> None:
     memory, _ = asks.remember(X)
     for _ in range(3):
         np.full((4, 2, 6), np.nan, np.float32)  # what memory used before would hold
-        contexts, *_ = asks.attend(X, memory, steps=np.array([2, 4]))
+        contexts, *_ = asks.look(X, memory, steps=np.array([2, 4]))
         assert not contexts[..., 3:].any()
         assert not contexts[2:, 0].any()
 
@@ -128,7 +128,7 @@ TOO_LARGE = {
     "outputs alone": "rnncore.RNN(1, 2**12)(np.zeros((1000, 1000, 1), np.float32))",
     "stream": "rnncore.GRU(3, 2).stream(2).run(view(2**29, 2, 3))",
     "attention": "a = rnncore.LuongAttention(4, 6, seed=0); m, _ = a.remember("
-    "np.zeros((5, 2, 6), np.float32)); a.attend(view(2**31, 2, 4), m)",
+    "np.zeros((5, 2, 6), np.float32)); a.look(view(2**31, 2, 4), m)",
     "memory": "rnncore.LuongAttention(4, 6, seed=0).remember(view(2**29, 2, 6))",
     "trees": "f = rnncore.Forest(np.r_[1 : 2**10, -1], [0, 2**10]); "
     "rnncore.TreeLSTM(2**21, 2)(view(2**10, 2**21), f)",

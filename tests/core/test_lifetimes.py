@@ -120,7 +120,7 @@ def test_a_stream_of_numbers_goes() -> None:
 def test_attention_goes_with_its_memory() -> None:
     module = rnncore.LuongAttention(3, 3, seed=0)
     memory, _ = module.remember(X)
-    contexts, _, back = module.attend(X, memory, record=True)
+    contexts, _, back = module.look(X, memory, record=True)
     gone = [weakref.ref(thing) for thing in (module, contexts, back)]
     del module, memory, contexts, back
     assert [ref() for ref in gone] == [None, None, None]

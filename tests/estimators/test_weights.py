@@ -7,7 +7,7 @@ pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
 
 from rnncore.estimators import Forecaster, SequenceClassifier, SequenceLabeller, SequenceRegressor
 from rnncore.estimators.weights import ByWeight, mean_weight
-from rnncore.training.losses import MeanSquaredError, SoftmaxCrossEntropy
+from rnncore.losses import MeanSquaredError, SoftmaxCrossEntropy
 from sklearn.base import clone
 from sklearn.ensemble import AdaBoostClassifier
 from sklearn.model_selection import GridSearchCV

@@ -61,7 +61,7 @@ def by_steps(
         alive = None if inputs.steps is None else (t < inputs.steps).astype(np.int64)
         now = joined[t : t + 1]
         if before:
-            contexts, weights, attend_back = attention.attend(
+            contexts, weights, attend_back = attention.look(
                 top(state)[None], memory, alive, record=record
             )
             now[..., -joined_size:] = contexts[..., :size]
@@ -69,7 +69,7 @@ def by_steps(
             now[..., -joined_size:] = ys[-1]
         (h, state), rnn_back = run(rnn, record, now, state)
         if feeds:
-            contexts, weights, attend_back = attention.attend(h, memory, alive, record=record)
+            contexts, weights, attend_back = attention.look(h, memory, alive, record=record)
         contexts[..., size:] = h
         y, merge_back = attention.merge(contexts, record)
         ys.append(y)

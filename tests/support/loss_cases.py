@@ -1,6 +1,6 @@
 """The losses that are tested, each with and without its options, and what they are given."""
 
-from rnncore.training.losses import BinaryCrossEntropy, Huber, MeanSquaredError, SoftmaxCrossEntropy
+from rnncore.losses import BinaryCrossEntropy, Huber, MeanSquaredError, SoftmaxCrossEntropy
 
 from tests.golden.make_training_golden import WEIGHT, loss_inputs
 

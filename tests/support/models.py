@@ -54,7 +54,7 @@ def _attention(kind: type[rnncore.Attention], **options: Any) -> rnncore.Attenti
 
 def _look(module: rnncore.Attention) -> Any:
     memory, _ = module.remember(_x(5, 2, 6), np.array([5, 3]))
-    return module.attend(_x(1, 2, 4), memory)[1]
+    return module.look(_x(1, 2, 4), memory)[1]
 
 
 def _decoder() -> rnncore.Decoder:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rnncore import SGD, Linear
 from rnncore.batches import Batch, chunked
-from rnncore.training.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
+from rnncore.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 from rnncore.training.trainer import Trainer, evaluate
 
 from tests.golden.make_training_golden import WEIGHT

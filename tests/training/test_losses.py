@@ -6,13 +6,13 @@ import warnings
 import numpy as np
 import pytest
 from rnncore.compositions.ragged import length_mask
-from rnncore.training import losses
-from rnncore.training.losses import (
+from rnncore.losses import (
     BinaryCrossEntropy,
     Huber,
     MeanSquaredError,
     SoftmaxCrossEntropy,
 )
+from rnncore.training import losses
 
 from tests.golden.make_training_golden import FILE, LOSSES
 from tests.support.gradients import check_loss

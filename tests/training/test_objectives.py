@@ -9,9 +9,9 @@ from rnncore import GRU
 from rnncore.batches import Batch
 from rnncore.compositions.chain import Chain
 from rnncore.layers.linear import Linear
+from rnncore.losses import Loss, MeanSquaredError, Objective, SoftmaxCrossEntropy
 from rnncore.module import once
-from rnncore.training.losses import Loss, MeanSquaredError, Objective, SoftmaxCrossEntropy
-from rnncore.training.optim import SGD
+from rnncore.optim import SGD
 from rnncore.training.trainer import Trainer, evaluate
 
 Array = npt.NDArray[Any]

@@ -18,14 +18,14 @@ from rnncore.compositions.ragged import length_mask
 from rnncore.layers.dropout import Dropout
 from rnncore.layers.embedding import Embedding
 from rnncore.layers.linear import Linear
+from rnncore.losses import MeanSquaredError, SoftmaxCrossEntropy
 from rnncore.module import Module
+from rnncore.optim import SGD, AdamW
 from rnncore.recurrent.lstm import LSTM
+from rnncore.schedules import warmup_cosine
 from rnncore.states import leaves, rebuild, skeleton
 from rnncore.training.checkpoint import generators
-from rnncore.training.losses import MeanSquaredError, SoftmaxCrossEntropy
-from rnncore.training.optim import SGD, AdamW
 from rnncore.training.plots import plot_history
-from rnncore.training.schedules import warmup_cosine
 from rnncore.training.trainer import Trainer, evaluate
 
 CLASSES, ROWS = 7, 3

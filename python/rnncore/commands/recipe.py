@@ -12,10 +12,10 @@ from typing import Any
 
 from ..arrays import Array
 from ..batches import Batch
+from ..losses import SoftmaxCrossEntropy
+from ..optim import AdamW
+from ..schedules import warmup_cosine
 from ..text import CELLS, CharConfig, CharModel, Vocabulary, split, streams
-from ..training.losses import SoftmaxCrossEntropy
-from ..training.optim import AdamW
-from ..training.schedules import warmup_cosine
 from ..training.trainer import Trainer, evaluate
 from . import options
 

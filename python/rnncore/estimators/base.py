@@ -20,12 +20,12 @@ from ..compositions.ragged import length_mask
 from ..compositions.readout import Readout
 from ..layers.dropout import Dropout
 from ..layers.linear import Linear
+from ..losses import Objective
 from ..module import Module
+from ..optim import AdamW
 from ..recurrent.registry import LAYERS
 from ..recurrent.regularisers import rate
 from ..recurrent.stack import Stacked
-from ..training.losses import Objective
-from ..training.optim import AdamW
 from ..training.plots import plot_history
 from ..training.trainer import Trainer, evaluate
 from .sequences import Sequences, read

@@ -13,9 +13,9 @@ from sklearn.utils.validation import check_consistent_length
 from ..arrays import Array
 from ..batches import Batch
 from ..compositions.ragged import length_mask
+from ..losses import SoftmaxCrossEntropy
 from ..module import Module
 from ..recurrent.stack import Stacked
-from ..training.losses import SoftmaxCrossEntropy
 from .base import SequenceEstimator, WholeSequence
 from .sequences import Sequences
 from .targets import as_labels, check_has_targets

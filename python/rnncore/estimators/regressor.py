@@ -10,7 +10,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_consistent_length
 
 from ..arrays import Array
-from ..training.losses import MeanSquaredError
+from ..losses import MeanSquaredError
 from .base import SequenceEstimator, WholeSequence
 from .sequences import Sequences
 from .targets import as_numbers, check_has_targets

@@ -11,8 +11,8 @@ from sklearn.utils import check_array
 from sklearn.utils.class_weight import compute_class_weight
 
 from ..arrays import Array
+from ..losses import Objective
 from ..module import Pullback
-from ..training.losses import Objective
 
 
 def check_weights(weights: Any, count: int, what: str = "sequence") -> Array | None:

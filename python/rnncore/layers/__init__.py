@@ -1,1 +1,5 @@
 """Layers without time: linear maps, tables, normalisation, dropout, activations."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

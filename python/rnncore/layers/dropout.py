@@ -7,12 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import (
-    Array,
-    as_float,
-    as_shape,
-    check_number,
-)
+from ..arrays import Array, as_float, as_shape, check_number
 from ..init import Seed
 from ..module import Module, Pullback, once
 from ..stream.stages import Stages

@@ -9,15 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import (
-    Array,
-    as_array,
-    as_shape,
-    check_number,
-    check_size,
-    float_dtype,
-    take_room,
-)
+from ..arrays import Array, as_array, as_shape, check_number, check_size, float_dtype, take_room
 from ..compiled import HoldsCompiled, core
 from ..module import Module, Pullback, check_width, once
 from ..stream.stages import Stage, Stages

@@ -9,13 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import init
-from ..arrays import (
-    Array,
-    as_array,
-    as_shape,
-    check_size,
-    float_dtype,
-)
+from ..arrays import Array, as_array, as_shape, check_size, float_dtype
 from ..compiled import HoldsCompiled, core
 from ..init import Seed
 from ..module import Module, Pullback, check_width, once

@@ -25,3 +25,7 @@ RNN, LSTM and GRU also take gate_clip: the sums that gates and candidate are mad
 An activation is a name of `rnncore.nonlinearities.ACTIVATIONS`, or (name, alpha) or (name, alpha,
 beta).
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

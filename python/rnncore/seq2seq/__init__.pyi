@@ -1,3 +1,11 @@
-from . import search as search
+from .attention import Attention as Attention
+from .attention import BahdanauAttention as BahdanauAttention
+from .attention import LuongAttention as LuongAttention
+from .bridge import ContextBridge as ContextBridge
+from .bridge import FinalBridge as FinalBridge
+from .bridge import LinearBridge as LinearBridge
+from .decoder import Decoder as Decoder
+from .decoder import DecoderState as DecoderState
 from .model import Seq2Seq as Seq2Seq
 from .model import shifted as shifted
+from .vocabulary import Vocabulary as Vocabulary

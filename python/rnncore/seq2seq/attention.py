@@ -133,7 +133,7 @@ class Attention(Module):
             axes = f"(T, {batch[0] if batch else 'B'}, {self.query_size})"
             raise ValueError(f"query must have shape {axes}, got {queries.shape}")
         memory, remember_back = self.remember(values, lengths, record)
-        contexts, weights, attend_back = self.attend(queries, memory, record=record)
+        contexts, weights, attend_back = self.look(queries, memory, record=record)
         y = np.ascontiguousarray(contexts[..., : self.memory_size])
 
         def pullback(dy: npt.ArrayLike) -> tuple[Array, Array]:
@@ -165,7 +165,7 @@ class Attention(Module):
 
         return Memory(keys, values, own, kernels), pullback
 
-    def attend(
+    def look(
         self,
         query: Array,
         memory: Memory,

@@ -136,14 +136,14 @@ class Decoder(Module):
         joined = Inputs(x, state.rnn, memory, None, None, state.context).joined(self.rnn.input_size)
         contexts, weights, feed = None, None, state.feed
         if attention is not None and attention.before:
-            contexts, weights, _ = attention.attend(top(state.rnn)[None], memory, source=rows)
+            contexts, weights, _ = attention.look(top(state.rnn)[None], memory, source=rows)
             feed = contexts[0, :, : attention.memory_size]
         if feed is not None:
             joined[0, :, -self.joined_size :] = feed
         y, rnn = self.rnn(joined, state.rnn)
         if attention is not None:
             if contexts is None:
-                contexts, weights, _ = attention.attend(y, memory, source=rows)
+                contexts, weights, _ = attention.look(y, memory, source=rows)
             contexts[..., attention.memory_size :] = y
             y, _ = attention.merge(contexts)
         feed = y[0] if self.input_feeding else None

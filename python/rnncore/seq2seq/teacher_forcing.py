@@ -59,7 +59,7 @@ def at_once(rnn: Stacked, attention: Attention | None, inputs: Inputs, record: b
     (y, _), rnn_back = run(rnn, record, joined, inputs.state, lengths=steps)
     if attention is None:
         return Outputs(y, True, None, lambda dy, _: rnn_back(dy))
-    contexts, weights, attend_back = attention.attend(y, inputs.memory, steps, record=record)
+    contexts, weights, attend_back = attention.look(y, inputs.memory, steps, record=record)
     size = attention.memory_size
     contexts[..., size:] = y
 

@@ -23,7 +23,9 @@ import numpy as np
 from ..arrays import Array, check_count, check_number, check_size, load_arrays, save_arrays
 from ..batches import Batch, Batches, BatchLike
 from ..files import reading
+from ..losses import Objective
 from ..module import Module
+from ..optim import Optimiser, clip_grad_norm
 from ..parameters import copy_into, fitting, join_names, load_into
 from ..states import State, leaves, skeleton, state_of
 from .checkpoint import (
@@ -36,8 +38,6 @@ from .checkpoint import (
     restore_generators,
 )
 from .console import held_interrupts, progress_bar
-from .losses import Objective
-from .optim import Optimiser, clip_grad_norm
 
 _NO_CHECKPOINT = " is not a training checkpoint of this trainer"
 

@@ -13,9 +13,9 @@ from ..compositions.chain import Chain
 from ..layers.activations import Elementwise
 from ..layers.embedding import add_rows
 from ..layers.linear import Linear
+from ..losses import SoftmaxCrossEntropy
 from ..module import Module, Pullback, once
 from ..nonlinearities import Activation, as_activation
-from ..training.losses import SoftmaxCrossEntropy
 from .forest import Forest
 from .merges import Nodes, greedy
 

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, check_flag, check_number, short
-from ..module import Module, modules
-from ..parameters import copy_into, fitting
+from .arrays import Array, check_flag, check_number, short
+from .module import Module, modules
+from .parameters import copy_into, fitting
 
 BLOCK = 32768
 # OpenBLAS cuts longer dot products between threads, and then their bits depend on how many.

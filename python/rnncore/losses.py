@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import (
+from .arrays import (
     Array,
     as_array,
     as_float,
@@ -31,8 +31,8 @@ from ..arrays import (
     read,
     short,
 )
-from ..compositions.ragged import length_mask as length_mask
-from ..module import Pullback, once
+from .compositions.ragged import length_mask as length_mask
+from .module import Pullback, once
 
 #: The gradient of the counted rows, times a scale.
 _Backward: TypeAlias = Callable[[float], Array]

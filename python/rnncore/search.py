@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, check_count, check_integer, check_number, check_size
-from .hypotheses import Hypothesis, Rules, Search
+from .arrays import Array, check_count, check_integer, check_number, check_size
+from .seq2seq.hypotheses import Hypothesis, Rules, Search
 
 __all__ = ["Hypothesis", "Rules", "beam", "greedy", "sample"]
 

@@ -1,0 +1,9 @@
+from .bidirectional import Bidirectional as Bidirectional
+from .bidirectional import Reversed as Reversed
+from .chain import Chain as Chain
+from .deep import DeepRNN as DeepRNN
+from .latency import LatencyControlled as LatencyControlled
+from .lookahead import RowConvolution as RowConvolution
+from .lookahead import Windowed as Windowed
+from .ragged import length_mask as length_mask
+from .readout import Readout as Readout

@@ -1,0 +1,11 @@
+from .activations import Elementwise as Elementwise
+from .activations import Identity as Identity
+from .activations import ReLU as ReLU
+from .activations import Sigmoid as Sigmoid
+from .activations import Softmax as Softmax
+from .activations import Tanh as Tanh
+from .dropout import Dropout as Dropout
+from .embedding import Embedding as Embedding
+from .layer_norm import LayerNorm as LayerNorm
+from .linear import Linear as Linear
+from .tied import TiedLinear as TiedLinear

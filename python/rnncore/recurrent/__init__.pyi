@@ -1,0 +1,13 @@
+from .gru import GRU as GRU
+from .gru import MGU as MGU
+from .gru import UGRNN as UGRNN
+from .gru import GRUCell as GRUCell
+from .gru import MGUCell as MGUCell
+from .lstm import LSTM as LSTM
+from .lstm import LSTMCell as LSTMCell
+from .minimal import MinGRU as MinGRU
+from .minimal import MinLSTM as MinLSTM
+from .vanilla import RNN as RNN
+from .vanilla import IndRNN as IndRNN
+from .vanilla import IndRNNCell as IndRNNCell
+from .vanilla import RNNCell as RNNCell

@@ -1,0 +1,12 @@
+from .autoencoder import RecursiveAutoencoder as RecursiveAutoencoder
+from .bidirectional import BidirectionalTree as BidirectionalTree
+from .forest import Forest as Forest
+from .parsing import Bracketing as Bracketing
+from .parsing import Parsed as Parsed
+from .parsing import Parser as Parser
+from .parsing import bracketing as bracketing
+from .recursive import ChildSumTreeLSTM as ChildSumTreeLSTM
+from .recursive import RecursiveNet as RecursiveNet
+from .recursive import RecursiveTensorNet as RecursiveTensorNet
+from .recursive import TreeGRU as TreeGRU
+from .recursive import TreeLSTM as TreeLSTM
