@@ -25,13 +25,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 import pronunciation
 import rnncore
-from rnncore import Vocabulary
+from rnncore import Vocabulary, search
 from rnncore.batches import padded
 from rnncore.commands.measure.contest import Contestant, Entry, compete, contest
 from rnncore.commands.measure.report import table
 from rnncore.commands.measure.serve import answer
 from rnncore.commands.measure.timing import ratio, time_call
-from rnncore.seq2seq import search
 
 LETTERS, PHONEMES, BEAM = 33, 43, 5
 #: In the last one, rnncore's beam gives up what is 3 nats less likely than the best.

@@ -25,11 +25,10 @@ from typing import Any
 
 import numpy as np
 import rnncore
-from rnncore import Chain, Decoder, Dropout, Embedding, Linear, Seq2Seq, Vocabulary
+from rnncore import Chain, Decoder, Dropout, Embedding, Linear, Seq2Seq, Vocabulary, search
 from rnncore.arrays import load_arrays
 from rnncore.batches import Batch, bucketed, padded
 from rnncore.schedules import warmup_cosine
-from rnncore.seq2seq import search
 from rnncore.training import Trainer
 from rnncore.training import plots as curves
 

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rnncore
-from rnncore import GRU, LSTM, Bidirectional, Chain, DeepRNN, Embedding, Linear, ReLU, Tanh
-from rnncore.seq2seq import search
+from rnncore import GRU, LSTM, Bidirectional, Chain, DeepRNN, Embedding, Linear, ReLU, Tanh, search
 
 from tests.support import seq2seq_models
 from tests.support.recursive_layers import CELLS, make, random_trees

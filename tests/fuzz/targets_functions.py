@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 import rnncore
-from rnncore import batches, init, text
-from rnncore.seq2seq import search
-from rnncore.training import losses, optim, schedules
+from rnncore import batches, init, losses, optim, schedules, search, text
 from rnncore.training.trainer import Trainer, evaluate
 from rnncore.trees import brackets
 from rnncore.trees.order import Order, grid

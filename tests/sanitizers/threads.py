@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import rnncore
-from rnncore.seq2seq import search
+from rnncore import search
 
 THREADS, TIMES = 4, 8
 X = np.random.default_rng(0).standard_normal((20, 6, 16), np.float32)

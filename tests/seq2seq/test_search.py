@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rnncore
-from rnncore import _core
-from rnncore.seq2seq import search
+from rnncore import _core, search
 from rnncore.training.plots import plot_attention
 
 from tests.support.searches import (

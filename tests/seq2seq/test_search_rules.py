@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rnncore.seq2seq import search
+from rnncore import search
 
 from tests.support.searches import (
     BOS,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from rnncore import search
 from rnncore.search import Hypothesis
-from rnncore.seq2seq import search
 
 BOS, EOS, VOCABULARY, STEPS = 0, 1, 5, 3
 KEYS = {"bos": BOS, "eos": EOS, "max_length": 4}

@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from rnncore import losses
 from rnncore.compositions.ragged import length_mask
 from rnncore.losses import (
     BinaryCrossEntropy,
@@ -12,7 +13,6 @@ from rnncore.losses import (
     MeanSquaredError,
     SoftmaxCrossEntropy,
 )
-from rnncore.training import losses
 
 from tests.golden.make_training_golden import FILE, LOSSES
 from tests.support.gradients import check_loss

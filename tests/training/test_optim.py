@@ -6,13 +6,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from rnncore import optim, schedules
 from rnncore.compositions.chain import Chain
 from rnncore.layers.activations import Identity
 from rnncore.layers.linear import Linear
 from rnncore.module import Module
 from rnncore.optim import SGD, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm
 from rnncore.schedules import constant, exponential, step_decay, warmup_cosine
-from rnncore.training import optim, schedules
 
 from tests.golden.make_training_golden import FILE, OPTIMISERS, SCHEDULES, STEPS, optimiser_inputs
 
