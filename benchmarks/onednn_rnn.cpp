@@ -1,5 +1,5 @@
 // oneDNN's recurrent layers driven directly, as a process that answers questions (see
-// rnncore.measure.serve):
+// rnncore.commands.measure.serve):
 //
 //   about                                    version and instruction set
 //   case CELL MODE T B I H FILE              make a layer ready and run it once; FILE holds the numbers
@@ -221,7 +221,7 @@ private:
   Pass forward_, backward_;
 };
 
-/// As rnncore.measure.timing does it: the median of calls, or of groups of short ones.
+/// As rnncore.commands.measure.timing does it: the median of calls, or of groups of short ones.
 double time_call(Layer& layer, double seconds) {
   constexpr double patience = 10, group = 5e-5;
   constexpr std::size_t least = 5;

@@ -150,8 +150,13 @@ def write_through_the_parent(module: Module) -> None:
     rnncore.Chain(module, rnncore.Tanh()).params["0.weight"] += 1
 
 
+def write_through_weights(module: Module) -> None:
+    module.weights()[0][...] *= -1
+
+
 @pytest.mark.parametrize(
-    "write", [write_and_let_go, write_through_values, write_through_the_parent]
+    "write",
+    [write_and_let_go, write_through_values, write_through_the_parent, write_through_weights],
 )
 def test_arrays_handed_out_and_let_go_are_looked_at(write: Callable[[Module], None]) -> None:
     module = LAYERS["Linear"](seed=0)

@@ -55,7 +55,7 @@ class Embedding(HoldsCompiled, Module):
         return self.embedding_dim
 
     def weights(self) -> Array:
-        """Return the table, to read."""
+        """Return the table."""
         return self._params["weight"]
 
     def gradients(self) -> Array:

@@ -46,7 +46,7 @@ class Linear(HoldsCompiled, Module):
 
     def _build(self) -> None:
         sizes = self.in_features, self.out_features
-        self.kernels = core(self.dtype).Linear(*sizes, *self.weights(), owned=True)
+        self.kernels = core(self.dtype).Linear(*sizes, *self._arrays(), owned=True)
 
     def _lend(self) -> None:
         self.kernels.lend()
@@ -61,7 +61,11 @@ class Linear(HoldsCompiled, Module):
         return self.out_features
 
     def weights(self) -> tuple[Array, Array | None]:
-        """Return weight and bias, to read."""
+        """Return weight and bias."""
+        self._lend()
+        return self._arrays()
+
+    def _arrays(self) -> tuple[Array, Array | None]:
         return self._params["weight"], self._params.get("bias")
 
     def gradients(self) -> tuple[Array, Array | None]:

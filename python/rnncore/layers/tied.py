@@ -28,8 +28,7 @@ class TiedLinear(Linear):
         Module.__init__(self, own)
         self._build()
 
-    def weights(self) -> tuple[Array, Array | None]:
-        """Return the table and the bias, to read."""
+    def _arrays(self) -> tuple[Array, Array | None]:
         return self.embedding.weights(), self._params.get("bias")
 
     def gradients(self) -> tuple[Array, Array | None]:
