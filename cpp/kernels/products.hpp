@@ -350,7 +350,7 @@ void add_rows(const T* b, Index rows, Index stride, Index columns, T* c, bool ad
   }
 }
 
-// In products.cpp, which is compiled for more speed than the rest.
+// In products.cpp, apart from the cells: two processors then share the compiling evenly.
 extern template void multiply(const Product<float, Gathered<float>>&);
 extern template void multiply(const Product<float, GateRows<float>>&);
 extern template void outer(const Outer<float, GatheredTiles<float>>&);
