@@ -13,25 +13,26 @@ namespace {
 using Lengths = std::vector<int64_t>;
 
 /// Everybody is in one part; parts are equal in number, each with its longest first.
-void deals(const Lengths& lengths, Index parts) {
+void splits(const Lengths& lengths, Index parts) {
   const Index batch = Index(lengths.size());
-  const Deal deal(batch, lengths.data(), parts);
+  const Split split(batch, lengths.data(), parts);
   std::vector<int> seen(batch);
   int64_t least = batch ? INT64_MAX : 0, most = 0, longest = 0;
   for (Index p = 0; p < parts; ++p) {
-    CHECK(deal.size(p) == (p + 1) * batch / parts - p * batch / parts, "part %td has %td", p, deal.size(p));
+    CHECK(split.size(p) == (p + 1) * batch / parts - p * batch / parts, "part %td has %td", p,
+          split.size(p));
     int64_t work = 0;
-    for (Index i = 0; i < deal.size(p); ++i) {
-      const int32_t b = deal.begin(p)[i];
+    for (Index i = 0; i < split.size(p); ++i) {
+      const int32_t b = split.begin(p)[i];
       ++seen[b];
       work += lengths[b];
       longest = std::max(longest, lengths[b]);
-      CHECK(i == 0 || lengths[deal.begin(p)[i - 1]] >= lengths[b], "part %td, sequence %d", p, b);
+      CHECK(i == 0 || lengths[split.begin(p)[i - 1]] >= lengths[b], "part %td, sequence %d", p, b);
     }
     least = std::min(least, work);
     most = std::max(most, work);
   }
-  for (Index b = 0; b < batch; ++b) CHECK(seen[b] == 1, "sequence %td is dealt %d times", b, seen[b]);
+  for (Index b = 0; b < batch; ++b) CHECK(seen[b] == 1, "sequence %td is in parts %d times", b, seen[b]);
   if (batch % std::max<Index>(parts, 1) == 0)
     CHECK(most - least <= 2 * longest, "parts of %lld and %lld", (long long)least, (long long)most);
 }
@@ -111,7 +112,7 @@ void forest(Index most, bool leaves_read) {
 void test_schedule() {
   const Lengths all[] = {{}, {1}, {0}, {4, 4, 4}, {3, 0, 4, 1, 1, 4, 2}, {2, 9, 9, 1, 5, 5, 5, 3}};
   for (const Lengths& lengths : all) {
-    for (Index parts = 1; parts <= 4; ++parts) deals(lengths, parts);
+    for (Index parts = 1; parts <= 4; ++parts) splits(lengths, parts);
     for (const Index time : {9, 12})
       for (const bool batch_first : {false, true})
         for (const bool reversed : {false, true})
