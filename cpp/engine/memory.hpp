@@ -18,7 +18,9 @@ class Buffer {
 public:
   Buffer() = default;
   explicit Buffer(std::size_t bytes)
-      : data_(bytes ? ::operator new(bytes, alignment(bytes)) : nullptr), bytes_(bytes) {
+      : data_(bytes ? ::operator new(bytes, alignment(bytes), std::nothrow) : nullptr), bytes_(bytes) {
+    // Not by the operator that throws: in the address sanitizer's library it ends the process instead.
+    if (bytes && !data_) throw std::bad_alloc();
 #ifdef __linux__
     if (bytes >= large_page) madvise(data_, bytes, MADV_HUGEPAGE);
 #endif
