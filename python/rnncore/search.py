@@ -15,6 +15,7 @@ prefix, rescore.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,7 +131,11 @@ class _Limits:
 
     def scaled(self, log_prob: Array, length: int) -> Array:
         """log P(Y | X) / lp(Y), the end symbol counted in the length."""
-        return np.asarray(log_prob / ((5 + length) / 6) ** self.length_penalty)
+        try:
+            penalty = ((5 + length) / 6) ** self.length_penalty
+        except OverflowError:
+            penalty = math.inf
+        return np.asarray(log_prob / penalty)
 
     def covered(self, attention: Array, lengths: Array) -> Array:
         """cp(X; Y) of attention `(R, N, S)`."""

@@ -60,6 +60,11 @@ class TestRules:
         found = methods(Toy(0), no_repeat=1, min_length=12, max_length=12)
         assert {len(h.tokens) for mine in found for h in mine} == {VOCABULARY - 1}
 
+    def test_a_huge_length_penalty_makes_all_scores_equal(self) -> None:
+        options = {"length_penalty": 1e300, "min_length": 3, "width": 2, **KEYS}
+        for mine in search.beam(Toy(0), *sources(2), **options):
+            assert all(h.score == 0 for h in mine)
+
     def test_prefix_of_all_and_of_each(self) -> None:
         for mine in methods(Toy(1), prefix=[3, 3], no_repeat=1):
             assert mine
