@@ -27,6 +27,7 @@ from rnncore import (
 from rnncore.arrays import as_array, as_float, as_integers, as_lengths
 from rnncore.batches import Batch, padded
 from rnncore.module import Module, once
+from rnncore.states import take_rows
 from rnncore.training.gradient_flow import gradient_flow
 from rnncore.training.trainer import Trainer, evaluate
 
@@ -421,3 +422,14 @@ def test_names_of_activations(value):
         with pytest.raises((TypeError, ValueError), match=f"^{name} must be ") as error:
             make()
         assert len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 1, 4)])
+def test_rows_of_a_state_that_lacks_them(shape):
+    with pytest.raises(ValueError, match=r"state must hold arrays \(..., B, H\)"):
+        take_rows(np.zeros(shape), np.array([0, 2]))
+
+
+def test_a_flag_is_no_number():
+    with pytest.raises(TypeError, match="normalise must be True or False"):
+        rnncore.RecursiveAutoencoder(3, normalise=10**30)

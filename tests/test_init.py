@@ -165,3 +165,8 @@ def test_bounds_are_finite(rng):
     for bound in (np.inf, np.nan, 1e308):
         with pytest.raises(ValueError, match="bound must be finite"):
             init.uniform(rng, (2, 2), bound)
+
+
+@pytest.mark.parametrize("draw", [init.xavier_uniform, init.xavier_normal])
+def test_nothing_to_draw(draw):
+    assert draw(np.random.default_rng(0), (0, 0)).shape == (0, 0)

@@ -55,7 +55,7 @@ def xavier_uniform(
 ) -> Array:
     """Uniform in +-gain * sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, eq. 16)."""
     rows, columns = _block_shape(shape, blocks)
-    return uniform(rng, shape, gain * math.sqrt(6 / (rows + columns)), dtype)
+    return uniform(rng, shape, gain * math.sqrt(6 / max(rows + columns, 1)), dtype)
 
 
 def xavier_normal(
@@ -68,7 +68,7 @@ def xavier_normal(
 ) -> Array:
     """Normal with variance gain^2 * 2 / (fan_in + fan_out) (Glorot and Bengio 2010, eq. 12)."""
     rows, columns = _block_shape(shape, blocks)
-    return normal(rng, shape, gain * math.sqrt(2 / (rows + columns)), dtype)
+    return normal(rng, shape, gain * math.sqrt(2 / max(rows + columns, 1)), dtype)
 
 
 def orthogonal(

@@ -106,7 +106,9 @@ class Loss(Objective):
         with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity pass through quietly
             terms = self._terms(*rows)
             scale = 1 / (_divisor(terms, weights) or 1) if self.reduction == "mean" else 1.0
-            loss = float(_weighted(terms.values, weights).sum(dtype=np.float64)) * scale
+            # Summed in the order of the rows, however they lie in memory.
+            values = np.ascontiguousarray(_weighted(terms.values, weights))
+            loss = float(values.sum(dtype=np.float64)) * scale
 
         def pullback(dloss: float = 1.0) -> Array:
             with np.errstate(invalid="ignore", over="ignore"):

@@ -42,7 +42,17 @@ def read_rows(name: str, value: npt.ArrayLike) -> Array:
 
 def take_rows(state: State, rows: Array) -> State:
     """Return the rows of every array `(..., B, H)`."""
-    return mapped(lambda array: read_rows("state", array)[..., rows, :], state)
+
+    def taken(array: Array) -> Array:
+        found = read_rows("state", array)
+        if found.ndim < 2 or np.max(rows, initial=-1) >= found.shape[-2]:
+            raise ValueError(
+                "state must hold arrays (..., B, H), a row for each sequence, "
+                f"got shape {found.shape}"
+            )
+        return found[..., rows, :]
+
+    return mapped(taken, state)
 
 
 def put_rows(whole: State, part: State, rows: Array, batch: int) -> State:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, as_integers, as_leaves, as_shape, check_size, float_dtype
+from ..arrays import Array, as_integers, as_leaves, as_shape, check_flag, check_size, float_dtype
 from ..compositions.chain import Chain
 from ..layers.activations import Elementwise
 from ..layers.embedding import add_rows
@@ -89,7 +89,7 @@ class RecursiveAutoencoder(Module):
         rng = np.random.default_rng(seed)
         parts: list[Module] = [Linear(2 * size, size, dtype=dtype, seed=rng)]
         parts.append(Elementwise(as_activation("nonlinearity", nonlinearity)))
-        self.encoder = Chain(*parts, *[UnitLength()] * normalise)
+        self.encoder = Chain(*parts, *[UnitLength()] * check_flag("normalise", normalise))
         self.decoder = Chain(
             Linear(size, 2 * size, dtype=dtype, seed=rng),
             Elementwise(as_activation("reconstruction", reconstruction)),
