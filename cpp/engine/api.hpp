@@ -1,7 +1,8 @@
 // What crosses the wall between the kernels and everything else: plain data and a table of functions.
 //
 // Each instruction set compiles the kernels once; this header is the only one both sides see. It holds no
-// function that files share, so that none compiled for one processor can be linked into the path of another.
+// function that files share, so that none compiled for one processor can be linked into the path of
+// another.
 #pragma once
 
 #include <cstddef>
