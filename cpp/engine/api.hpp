@@ -103,10 +103,21 @@ constexpr Team alone{0, 1, [](void*) {}, nullptr};
 
 /// Numbers of elements, for the caller to allocate (64-byte aligned).
 struct Sizes {
-  Index packed;            // weights as forward reads them
-  Index packed_transposed; // weights as backward reads them
-  Index tape;              // remembered for one node
-  Index matrices, fed;     // recurrent matrices, and their columns
+  Index numbers;       // biases, and numbers of each hidden unit's own
+  Index weights;       // of the products of forward
+  Index transposed;    // and of those of backward
+  Index tape;          // remembered for one node
+  Index matrices, fed; // recurrent matrices, and their columns
+  Index gradients() const { return numbers + weights; }
+};
+
+/// What the kernels read of the weights, in their own order. T is the type of states and sums here and
+/// below, W that of the weights in products.
+template <class T, class W = T>
+struct Packed {
+  const T* numbers;
+  const W* weights;
+  bool operator==(const Packed&) const = default;
 };
 
 /// Numbers that regularisers multiply by. A base of null: none; a stride of 0: the same for all rows.
@@ -118,14 +129,14 @@ struct Masks {
 };
 
 /// What both ways through a schedule are given.
-template <class T>
+template <class T, class W = T>
 struct Call {
   Shape shape;
   Schedule schedule;
   Index wave, end;        // the waves that this call is about: whole chunks
   const Choices* choices; // or null
   Masks<T> masks;         // only with choices
-  const T* packed;
+  Packed<T, W> packed;
   Rows<const T> x;     // (rows, I)
   Rows<T> y;           // (rows, P)  written on the way forward
   Rows<const T> first; // (sequences, P)  initial hidden states
@@ -136,14 +147,14 @@ struct Call {
 };
 
 /// `c` may be null: then the cell states are updated in place. `tape` may be: then nothing is recorded.
-template <class T>
-struct Forward : Call<T> {
+template <class T, class W = T>
+struct Forward : Call<T, W> {
   Rows<T> running_c; // (sequences, H)  in: the initial ones
 };
 
-template <class T>
-struct Backward : Call<T> {
-  const T* packed_transposed;
+template <class T, class W = T>
+struct Backward : Call<T, W> {
+  const W* transposed;
   Rows<const T> first_c; // (sequences, H)
   Rows<const T> dy;      // (rows, P) or null: zero
   Rows<T> dh, dc;        // (sequences, P or H)  in: of the final states; out: of the initial ones. In a
@@ -151,70 +162,70 @@ struct Backward : Call<T> {
   Rows<T> d_offer;       // (rows, H)  added to
   Rows<T> dx;            // (rows, I) or null: not wanted
   bool add_dx;           // add to dx instead of writing it
-  T* gradients;          // (Sizes.packed)  out: of the weights, in packed order
+  T* gradients;          // (Sizes.gradients())  out: of numbers and weights, in packed order
 };
 
 /// How the weights of all transitions become what the kernels read.
-template <class T>
+template <class T, class W = T>
 struct Packing {
   Index gates, recurrent_gates, units; // H rows for each gate; numbers of each hidden unit's own
   Sizes (*sizes)(Shape);
-  void (*pack)(Shape, const Weights<const T>*, T* packed);
-  void (*pack_transposed)(Shape, const Weights<const T>*, T* packed);
+  void (*pack)(Shape, const Weights<const T>*, T* numbers, W* weights);
+  void (*pack_transposed)(Shape, const Weights<const T>*, W* transposed);
 };
 
 /// The kernels of one cell in one precision, and what the cell is.
-template <class T>
+template <class T, class W = T>
 struct Cell {
   const char* name;
   bool has_cell_state, has_recurrent_weights, any_arity;
   bool multiplies_pairs;      // recurrent weights see the products of any two entries of the states, too
   bool normalises;            // sums go through layer normalisation
   Activation gate, candidate; // of the papers; the cell state's is the candidate's
-  Packing<T> packing;
-  void (*add_gradients)(Shape, T* packed, Index passes, Index stride, const Weights<T>*, Team);
-  Index (*forward_work)(const Forward<T>&); // bytes of `work`
-  Index (*backward_work)(const Backward<T>&);
+  Packing<T, W> packing;
+  void (*add_gradients)(Shape, T* gradients, Index passes, Index stride, const Weights<T>*, Team);
+  Index (*forward_work)(const Forward<T, W>&); // bytes of `work`
+  Index (*backward_work)(const Backward<T, W>&);
   Index (*chunk_nodes)(Shape); // chunks end where so many nodes lie before them, or a multiple of it
   Index (*shares)(Shape);      // the most threads one call can use
-  void (*forward)(const Forward<T>&, Team);
-  void (*backward)(const Backward<T>&, Team);
+  void (*forward)(const Forward<T, W>&, Team);
+  void (*backward)(const Backward<T, W>&, Team);
   // Forward of one chunk for one thread, prepared once in `pass_bytes` of memory and run again and again.
   // The call stays where it is; between runs only the places of its arrays may change.
   Index pass_bytes;
-  void (*make_pass)(const Forward<T>&, void* pass);
+  void (*make_pass)(const Forward<T, W>&, void* pass);
   void (*run_pass)(void* pass);
 };
 
 /// y = x W^T + b for rows; H is the width of y. `index`: which rows, of x and y alike, or null for the
 /// first.
-template <class T>
+template <class T, class W = T>
 struct LinearForward {
   Shape shape;
   Index rows;
-  const T* packed;
+  Packed<T, W> packed;
   Rows<const T> x; // (rows, I)
   Rows<T> y;       // (rows, H)  out
   const int32_t* index = nullptr;
 };
 
 /// With an index only for dx.
-template <class T>
+template <class T, class W = T>
 struct LinearBackward {
   Shape shape;
   Index rows;
-  const T* packed_transposed;
+  const W* transposed;
   Rows<const T> x, dy;
   Rows<T> dx;       // base null: not wanted
   T *weight, *bias; // their gradients, added to; either may be null
   const int32_t* index = nullptr;
 };
 
-template <class T>
+template <class T, class W = T>
 struct Linear {
-  Packing<T> packing;
-  void (*forward)(const LinearForward<T>&, Team);
-  void (*backward)(const LinearBackward<T>&, Team);
+  Packing<T, W> packing;
+  void (*forward)(const LinearForward<T, W>&, Team);
+  void (*backward)(const LinearBackward<T, W>&, Team);
 };
 
 /// Rows that attend to a source each, at several steps: the query of row r at step t is row t * R + r of
@@ -277,11 +288,11 @@ struct Pointwise {
 };
 
 /// The kernels of one precision.
-template <class T>
+template <class T, class W = T>
 struct Kernels {
   Index count;
-  const Cell<T>* cells;
-  Linear<T> linear;
+  const Cell<T, W>* cells;
+  Linear<T, W> linear;
   Pointwise<T> pointwise;
 };
 

@@ -107,7 +107,8 @@ std::vector<Part> Passes<T>::cut_forest(const Forest& f) const {
 /// Operations of a node: every weight serves once, and an activation takes about so many.
 template <class T>
 double Passes<T>::node_work() const {
-  return 2.0 * double(sizes_.packed) + 64.0 * double(cell_.packing.gates * shape_.hidden * shape_.depth);
+  return 2.0 * double(sizes_.gradients()) +
+         64.0 * double(cell_.packing.gates * shape_.hidden * shape_.depth);
 }
 
 /// Nodes of one of the parts that may be gone through without a pause.
@@ -276,7 +277,7 @@ Forward<T> Passes<T>::forward_call(const ForwardArrays<T>& a, const Part& part,
                                    const Snapshot<T>& weights) const {
   const Index D = directions(), d = part.direction, H = shape_.hidden, P = shape_.output;
   Forward<T> call{call_of(a.grid, a.masks, part), {}};
-  call.packed = weights.packed.template as<T>();
+  call.packed = weights.packed();
   call.x = {a.x, shape_.input};
   call.y = {a.y + d * P, D * P};
   call.first = {a.h + d * a.grid.batch * P, P};
@@ -294,7 +295,7 @@ void Passes<T>::backward(const BackwardArrays<T>& a, Grid grid, Record<T>& r) {
     bytes = std::max(bytes, cell_.backward_work(backward_call(a, grid, r, part)));
     if (part.cuts.size() > 2) bytes = std::max(bytes, cell_.forward_work(replay(a, grid, r, part)));
   }
-  const Index packed = rounded(sizes_.packed, 16);
+  const Index packed = rounded(sizes_.gradients(), 16);
   Buffer sums = take_spare(std::size_t(packed) * r.parts.size() * sizeof(T));
 
   // Both directions of a part add to the same rows of dx: they stay together, and in order.
@@ -326,8 +327,8 @@ Backward<T> Passes<T>::backward_call(const BackwardArrays<T>& a, Grid grid, cons
   const Index state = d * grid.batch * P, cell_state = d * grid.batch * H;
   Backward<T> call{};
   static_cast<Call<T>&>(call) = call_of(grid, a.masks, part);
-  call.packed = r.weights[d]->packed.template as<T>();
-  call.packed_transposed = r.weights[d]->transposed.template as<T>();
+  call.packed = r.weights[d]->packed();
+  call.transposed = r.weights[d]->transposed.template as<T>();
   call.x = {a.x, shape_.input};
   call.y = {a.y + d * P, D * P};
   call.first = {a.first_h + state, P};

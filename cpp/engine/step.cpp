@@ -14,7 +14,7 @@ Step<T>::Step(const Cell<T>& cell, OwnSchedule schedule, const Forward<T>& call,
   const Index pass = (cell.pass_bytes + 63) / 64 * 64;
   memory_ = Buffer(std::size_t(pass + cell.forward_work(call)));
   call_.work = memory_.template as<char>() + pass;
-  call_.packed = nullptr;
+  call_.packed = {};
 }
 
 template <class T>
@@ -23,8 +23,8 @@ void Step<T>::run(const T* x, T* y, T* h, T* c, const Snapshot<T>& weights) {
   call_.y.base = y;
   call_.first.base = h;
   call_.running_c.base = c;
-  const T* packed = weights.packed.template as<T>();
   const FlushDenormals flush;
+  const Packed<T> packed = weights.packed();
   if (std::exchange(call_.packed, packed) != packed) cell_.make_pass(call_, memory_.template as<char>());
   cell_.run_pass(memory_.template as<char>());
   std::copy_n(y, batch_ * call_.shape.output, h);

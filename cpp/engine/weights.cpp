@@ -96,10 +96,11 @@ void WatchedWeights<T>::pack(uint64_t now, bool transposed) {
   std::atomic_thread_fence(std::memory_order_acquire); // after the last reader has let go
   auto next = mine ? std::move(current_) : std::make_shared<Snapshot<T>>();
   next->fingerprint = now;
-  next->packed.reserve(sizes_.packed * sizeof(T));
-  packing_.pack(shape_, weights_.data(), next->packed.template as<T>());
+  next->numbers.reserve(sizes_.numbers * sizeof(T));
+  next->weights.reserve(sizes_.weights * sizeof(T));
+  packing_.pack(shape_, weights_.data(), next->numbers.template as<T>(), next->weights.template as<T>());
   if (transposed) {
-    next->transposed.reserve(sizes_.packed_transposed * sizeof(T));
+    next->transposed.reserve(sizes_.transposed * sizeof(T));
     packing_.pack_transposed(shape_, weights_.data(), next->transposed.template as<T>());
   } else {
     next->transposed = Buffer();

@@ -16,7 +16,9 @@ namespace rnncore {
 template <class T>
 struct Snapshot {
   uint64_t fingerprint = 0;
-  Buffer packed, transposed;
+  Buffer numbers, weights, transposed;
+
+  Packed<T> packed() const { return {numbers.template as<T>(), weights.template as<T>()}; }
 };
 
 /// A thread under a hold looks at each layer's weights once and goes on with what it saw. A search would

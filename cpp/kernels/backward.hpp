@@ -12,19 +12,19 @@ namespace rnncore::RNNCORE_LEVEL {
 // What makes copying tiles worth while: vectors of gates, and bytes of rows that no near cache would keep.
 constexpr Index least_vectors = 8, least_bytes = 64 * 1024;
 
-template <class T>
-class BackwardPass : public Pass<T> {
-  using Base = Pass<T>;
+template <class T, class W>
+class BackwardPass : public Pass<T, W> {
+  using Base = Pass<T, W>;
   using Base::L, Base::at_, Base::c_prev_, Base::chunk_, Base::gates, Base::h_, Base::masked, Base::mine_,
       Base::plan_, Base::rows_, Base::tape_, Base::take, Base::team_, Base::wait, Base::x_;
 
   static constexpr Index tiles_numbers = 256 * 1024 / Index(sizeof(T)); // of a block of copied tiles
 
   /// Columns of gates whose weights to a panel make 128 KB.
-  static constexpr Index block_columns = 128 * 1024 / (widest * L * Index(sizeof(T)));
+  static constexpr Index block_columns = 128 * 1024 / (widest * L * Index(sizeof(W)));
 
 public:
-  BackwardPass(const Recipe<T>& recipe, const Backward<T>& pass, const Team& team)
+  BackwardPass(const Recipe<T>& recipe, const Backward<T, W>& pass, const Team& team)
       : Base(recipe.plan, pass, team), b_(pass), instants_(recipe.backward[pass.choices != nullptr]),
         leaf_(recipe.leaf_backward[pass.choices != nullptr]) {
     const Index H = b_.shape.hidden, P = b_.shape.output, emitted = at_.emits() ? rows_ : 0;
@@ -85,7 +85,7 @@ private:
   /// The sums that are added to instant by instant start from zero; all do where there is nothing to sum.
   void start_sums() {
     const bool all = b_.schedule.waves == 0;
-    for (Index i = 0; all && i < at_.packed(); ++i) b_.gradients[i] = T(0);
+    for (Index i = 0; all && i < at_.gradients(); ++i) b_.gradients[i] = T(0);
     for (Index level = 0; level < b_.shape.depth; ++level)
       for (Index u = 0; u < plan_.units; ++u)
         for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) {
@@ -138,7 +138,7 @@ private:
     Index stage, matrix;
     const Window* window;
     T* gates;
-    const T* weights;
+    const W* weights;
   };
 
   /// Makes a transition the one at hand, once the rows of a chunk are gathered.
@@ -149,12 +149,11 @@ private:
     count_ = 0;
     for_each_recurrence(at_, [&](const Window& window, Index k, Index i, Index) {
       terms_[count_++] = {plan_.recurrent[i].stage, k, &window, span_.gates,
-                          b_.packed_transposed + at_.recurrent_transposed(level, k, i)};
+                          b_.transposed + at_.recurrent_transposed(level, k, i)};
     });
     const Index last = b_.shape.depth - 1; // which sees h(t-1), too
     if (level == 0 && b_.shape.shortcut)
-      terms_[count_++] = {0, 0, plan_.input, gates(last),
-                          b_.packed_transposed + at_.input_transposed(last)};
+      terms_[count_++] = {0, 0, plan_.input, gates(last), b_.transposed + at_.input_transposed(last)};
   }
 
   void step(Index level, Index stage, Index first, Index rows) {
@@ -267,17 +266,17 @@ private:
     if (plan_.normalises_offer) unnormalise_offers(Share::of(first, first + rows).part(team_));
     at_.units.for_each_run(mine_.units.begin, mine_.units.end, [&](Index q, Index run_end) {
       const Index column = at_.units.first(q) * L, width = at_.units.width(q) * L;
-      multiply(Product<T, Gathered<T>>{{d_emitted_rows_ + first, P},
-                                       rows,
-                                       b_.packed_transposed + at_.emission_transposed() + P * column,
-                                       at_.units.width(q),
-                                       run_end - q,
-                                       at_.units.vectors.n,
-                                       P * width,
-                                       made.from_column(column),
-                                       width,
-                                       at_.units.valid(at_.units.first(run_end) - 1),
-                                       at_.projects() ? Start::zero : Start::keep});
+      multiply(Product<T, Gathered<T>, W>{{d_emitted_rows_ + first, P},
+                                          rows,
+                                          b_.transposed + at_.emission_transposed() + P * column,
+                                          at_.units.width(q),
+                                          run_end - q,
+                                          at_.units.vectors.n,
+                                          P * width,
+                                          made.from_column(column),
+                                          width,
+                                          at_.units.valid(at_.units.first(run_end) - 1),
+                                          at_.projects() ? Start::zero : Start::keep});
     });
   }
 
@@ -290,7 +289,7 @@ private:
   void input_gradients() {
     Start start = b_.add_dx ? Start::keep : Start::zero;
     for_each_input(at_, 0, [&](const Window& window, Index i) {
-      const Term term{0, 0, &window, gates(0), b_.packed_transposed + at_.input_transposed(0, i)};
+      const Term term{0, 0, &window, gates(0), b_.transposed + at_.input_transposed(0, i)};
       const Share rows = this->readers(i);
       if (rows.begin < rows.end)
         multiply_back(term, rows.begin, rows.end - rows.begin, at_.inputs, Share(team_, at_.inputs.count()),
@@ -310,7 +309,7 @@ private:
       const Target<T> c = target.from_column(column);
       for (Index p = 0; p < at_.hidden.count(); p += block) {
         const Index p_end = min(p + block, at_.hidden.count());
-        multiply(Product<T, GateRows<T>>{
+        multiply(Product<T, GateRows<T>, W>{
             {at_.hidden, window, plan_.slots, term.gates, chunk_.rows, first, p, p_end},
             rows,
             term.weights + column * all + at_.before(window, p) * width * L,
@@ -388,7 +387,8 @@ private:
       const Index width = at_.columns(w, p), row = at_.row(p);
       const T* b = gates(level) + at_.gates(p, chunk_.rows) + rows.begin * row + at_.window(w, p);
       outer<T, A>({a, tiles, rows.end - rows.begin, b, row, width / L, L,
-                   b_.gradients + matrix + columns * at_.before(w, p), width, !first_chunk()});
+                   b_.gradients + at_.numbers() + matrix + columns * at_.before(w, p), width,
+                   !first_chunk()});
     }
   }
 
@@ -404,13 +404,13 @@ private:
                                   P,
                                   width,
                                   at_.states.valid(at_.states.first(q) + width - 1),
-                                  b_.gradients + at_.emission() + H * column,
+                                  b_.gradients + at_.numbers() + at_.emission() + H * column,
                                   width * L,
                                   !first_chunk()});
     }
   }
 
-  const Backward<T>& b_;
+  const Backward<T, W>& b_;
   const Instants<T>* const instants_; // by stage
   const Instants<T> leaf_;            // or null: the same
   Index at_level_ = -1;               // the transition at hand,

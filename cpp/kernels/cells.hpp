@@ -61,7 +61,7 @@ constexpr Recipe<T> recipe = [] {
 template <class T>
 [[gnu::noinline]] Sizes sizes_of(const Plan& plan, Shape shape) {
   const Layout<T> at(plan, shape);
-  return {at.packed(), at.packed_transposed(), at.tape(), at.matrices(), at.fed_columns()};
+  return {at.numbers(), at.weights(), at.transposed(), at.tape(), at.matrices(), at.fed_columns()};
 }
 
 template <class T>
@@ -91,35 +91,37 @@ template <class Pass>
 }
 
 /// The same, told which cell it is.
-template <class C, class T>
+template <class C, class T, class W>
 struct Line {
   static constexpr const Recipe<T>& cell = recipe<C, T>;
 
   static Sizes sizes(Shape shape) { return sizes_of<T>(C::plan, shape); }
-  static void pack(Shape shape, const Weights<const T>* weights, T* packed) {
-    RNNCORE_LEVEL::pack(C::plan, shape, weights, packed);
+  static void pack(Shape shape, const Weights<const T>* from, T* numbers, W* weights) {
+    RNNCORE_LEVEL::pack(C::plan, shape, from, numbers, weights);
   }
-  static void pack_transposed(Shape shape, const Weights<const T>* weights, T* packed) {
-    RNNCORE_LEVEL::pack_transposed(C::plan, shape, weights, packed);
+  static void pack_transposed(Shape shape, const Weights<const T>* from, W* transposed) {
+    RNNCORE_LEVEL::pack_transposed(C::plan, shape, from, transposed);
   }
-  static void add_gradients(Shape shape, T* packed, Index passes, Index stride, const Weights<T>* weights,
-                            Team team) {
-    RNNCORE_LEVEL::add_gradients(C::plan, shape, packed, passes, stride, weights, team);
+  static void add_gradients(Shape shape, T* gradients, Index passes, Index stride,
+                            const Weights<T>* weights, Team team) {
+    RNNCORE_LEVEL::add_gradients(C::plan, shape, gradients, passes, stride, weights, team);
   }
-  static Index forward_work(const Forward<T>& call) { return work_of<ForwardPass<T>>(cell, call); }
-  static Index backward_work(const Backward<T>& call) { return work_of<BackwardPass<T>>(cell, call); }
+  static Index forward_work(const Forward<T, W>& call) { return work_of<ForwardPass<T, W>>(cell, call); }
+  static Index backward_work(const Backward<T, W>& call) { return work_of<BackwardPass<T, W>>(cell, call); }
   static Index chunk_nodes(Shape shape) { return nodes_of_chunk<T>(C::plan, shape); }
   static Index shares(Shape shape) { return shares_of<T>(C::plan, shape); }
-  static void forward(const Forward<T>& call, Team team) { run<ForwardPass<T>>(cell, call, team); }
-  static void backward(const Backward<T>& call, Team team) { run<BackwardPass<T>>(cell, call, team); }
+  static void forward(const Forward<T, W>& call, Team team) { run<ForwardPass<T, W>>(cell, call, team); }
+  static void backward(const Backward<T, W>& call, Team team) { run<BackwardPass<T, W>>(cell, call, team); }
 
-  static void make_pass(const Forward<T>& call, void* pass) { make<ForwardPass<T>>(pass, cell, call); }
-  static void run_pass(void* pass) { static_cast<ForwardPass<T>*>(pass)->walk(); }
+  static void make_pass(const Forward<T, W>& call, void* pass) {
+    make<ForwardPass<T, W>>(pass, cell, call);
+  }
+  static void run_pass(void* pass) { static_cast<ForwardPass<T, W>*>(pass)->walk(); }
 };
 
-template <class C, class T>
-constexpr Cell<T> line(const char* name) {
-  using Own = Line<C, T>;
+template <class C, class T, class W>
+constexpr Cell<T, W> line(const char* name) {
+  using Own = Line<C, T, W>;
   return {
       name,
       C::plan.has_cell_state,
@@ -137,59 +139,60 @@ constexpr Cell<T> line(const char* name) {
       Own::shares,
       Own::forward,
       Own::backward,
-      sizeof(ForwardPass<T>),
+      sizeof(ForwardPass<T, W>),
       Own::make_pass,
       Own::run_pass};
 }
 
-template <class T>
-constexpr Cell<T> cells[] = {
-    line<Vanilla<Tanh>, T>("rnn_tanh"),
-    line<Vanilla<Relu>, T>("rnn_relu"),
-    line<Independent<Relu>, T>("indrnn"),
-    line<Lstm<Gates{}>, T>("lstm"),
-    line<Lstm<Gates{.peephole = true}>, T>("lstm_peephole"),
-    line<Lstm<Gates{.forget = false, .coupled = true}>, T>("lstm_coupled"),
-    line<Lstm<Gates{.forget = false, .coupled = true, .peephole = true}>, T>("lstm_coupled_peephole"),
-    line<Lstm<Gates{.input = false}>, T>("lstm_no_input_gate"),
-    line<Lstm<Gates{.forget = false}>, T>("lstm_no_forget_gate"),
-    line<Lstm<Gates{.output = false}>, T>("lstm_no_output_gate"),
-    line<NormalisedLstm<false>, T>("lstm_norm"),
-    line<NormalisedLstm<true>, T>("lstm_norm_gate"),
-    line<GruResetAfter, T>("gru"),
-    line<GruResetBefore, T>("gru_reset_before"),
-    line<UpdateGated, T>("ugrnn"),
-    line<MinimalGated, T>("mgu"),
-    line<MinGru, T>("min_gru"),
-    line<MinLstm, T>("min_lstm"),
-    line<TreeLstm<2>, T>("tree_lstm_2"),
-    line<TreeLstm<3>, T>("tree_lstm_3"),
-    line<TreeLstm<4>, T>("tree_lstm_4"),
-    line<TreeLstm<5>, T>("tree_lstm_5"),
-    line<NormalisedLstm<false, 2>, T>("tree_lstm_2_norm"),
-    line<NormalisedLstm<false, 3>, T>("tree_lstm_3_norm"),
-    line<NormalisedLstm<false, 4>, T>("tree_lstm_4_norm"),
-    line<NormalisedLstm<false, 5>, T>("tree_lstm_5_norm"),
-    line<NormalisedLstm<true, 2>, T>("tree_lstm_2_norm_gate"),
-    line<NormalisedLstm<true, 3>, T>("tree_lstm_3_norm_gate"),
-    line<NormalisedLstm<true, 4>, T>("tree_lstm_4_norm_gate"),
-    line<NormalisedLstm<true, 5>, T>("tree_lstm_5_norm_gate"),
-    line<ChildSumLstm, T>("child_sum_lstm"),
-    line<NormalisedLstm<false, any>, T>("child_sum_lstm_norm"),
-    line<NormalisedLstm<true, any>, T>("child_sum_lstm_norm_gate"),
-    line<ChildSumGru, T>("child_sum_gru"),
-    line<Tensor<Tanh>, T>("tensor"),
+template <class T, class W>
+constexpr Cell<T, W> cells[] = {
+    line<Vanilla<Tanh>, T, W>("rnn_tanh"),
+    line<Vanilla<Relu>, T, W>("rnn_relu"),
+    line<Independent<Relu>, T, W>("indrnn"),
+    line<Lstm<Gates{}>, T, W>("lstm"),
+    line<Lstm<Gates{.peephole = true}>, T, W>("lstm_peephole"),
+    line<Lstm<Gates{.forget = false, .coupled = true}>, T, W>("lstm_coupled"),
+    line<Lstm<Gates{.forget = false, .coupled = true, .peephole = true}>, T, W>("lstm_coupled_peephole"),
+    line<Lstm<Gates{.input = false}>, T, W>("lstm_no_input_gate"),
+    line<Lstm<Gates{.forget = false}>, T, W>("lstm_no_forget_gate"),
+    line<Lstm<Gates{.output = false}>, T, W>("lstm_no_output_gate"),
+    line<NormalisedLstm<false>, T, W>("lstm_norm"),
+    line<NormalisedLstm<true>, T, W>("lstm_norm_gate"),
+    line<GruResetAfter, T, W>("gru"),
+    line<GruResetBefore, T, W>("gru_reset_before"),
+    line<UpdateGated, T, W>("ugrnn"),
+    line<MinimalGated, T, W>("mgu"),
+    line<MinGru, T, W>("min_gru"),
+    line<MinLstm, T, W>("min_lstm"),
+    line<TreeLstm<2>, T, W>("tree_lstm_2"),
+    line<TreeLstm<3>, T, W>("tree_lstm_3"),
+    line<TreeLstm<4>, T, W>("tree_lstm_4"),
+    line<TreeLstm<5>, T, W>("tree_lstm_5"),
+    line<NormalisedLstm<false, 2>, T, W>("tree_lstm_2_norm"),
+    line<NormalisedLstm<false, 3>, T, W>("tree_lstm_3_norm"),
+    line<NormalisedLstm<false, 4>, T, W>("tree_lstm_4_norm"),
+    line<NormalisedLstm<false, 5>, T, W>("tree_lstm_5_norm"),
+    line<NormalisedLstm<true, 2>, T, W>("tree_lstm_2_norm_gate"),
+    line<NormalisedLstm<true, 3>, T, W>("tree_lstm_3_norm_gate"),
+    line<NormalisedLstm<true, 4>, T, W>("tree_lstm_4_norm_gate"),
+    line<NormalisedLstm<true, 5>, T, W>("tree_lstm_5_norm_gate"),
+    line<ChildSumLstm, T, W>("child_sum_lstm"),
+    line<NormalisedLstm<false, any>, T, W>("child_sum_lstm_norm"),
+    line<NormalisedLstm<true, any>, T, W>("child_sum_lstm_norm_gate"),
+    line<ChildSumGru, T, W>("child_sum_gru"),
+    line<Tensor<Tanh>, T, W>("tensor"),
 };
 
-template <class T>
-constexpr Linear<T> linear = {{1, 1, 0, linear_sizes<T>, linear_pack<T>, linear_pack_transposed<T>},
-                              linear_forward<T>,
-                              linear_backward<T>};
+template <class T, class W>
+constexpr Linear<T, W> linear = {
+    {1, 1, 0, linear_sizes<T>, linear_pack<T, W>, linear_pack_transposed<T, W>},
+    linear_forward<T, W>,
+    linear_backward<T, W>};
 
-template <class T>
-constexpr Kernels<T> kernels = {sizeof(cells<T>) / sizeof(Cell<T>),
-                                cells<T>,
-                                linear<T>,
-                                {activate<T>, activate_backward<T>, softmax<T>, layer_norm<T>}};
+template <class T, class W = T>
+constexpr Kernels<T, W> kernels = {sizeof(cells<T, W>) / sizeof(Cell<T, W>),
+                                   cells<T, W>,
+                                   linear<T, W>,
+                                   {activate<T>, activate_backward<T>, softmax<T>, layer_norm<T>}};
 
 } // namespace rnncore::RNNCORE_LEVEL

@@ -10,14 +10,14 @@ namespace rnncore::RNNCORE_LEVEL {
 
 constexpr Index group_bytes = 8 * 1024;
 
-template <class T>
-class ForwardPass : public Pass<T> {
-  using Base = Pass<T>;
+template <class T, class W>
+class ForwardPass : public Pass<T, W> {
+  using Base = Pass<T, W>;
   using Base::L, Base::at_, Base::c_prev_, Base::chunk_, Base::h_, Base::mine_, Base::plan_, Base::rows_,
       Base::tape_, Base::take, Base::team_, Base::wait, Base::x_, Base::zeros_;
 
 public:
-  ForwardPass(const Recipe<T>& recipe, const Forward<T>& pass, const Team& team)
+  ForwardPass(const Recipe<T>& recipe, const Forward<T, W>& pass, const Team& team)
       : Base(recipe.plan, pass, team), f_(pass), instants_(recipe.forward[pass.choices != nullptr]),
         leaf_(recipe.leaf_forward[pass.choices != nullptr]) {
     take(work_tape_, f_.tape ? 0 : rows_ * at_.tape());
@@ -79,7 +79,7 @@ private:
     const Window* window;
     const T* const* rows;
     Index columns;
-    const T* weights;
+    const W* weights;
   };
 
   /// Makes a transition the one at hand, once the rows of a chunk are gathered.
@@ -89,14 +89,15 @@ private:
     span_ = this->span_of(level);
     count_ = 0;
     if (level > 0 && at_.input_columns(level))
-      terms_[count_++] = {0, plan_.input, this->fed(), f_.shape.hidden, f_.packed + at_.input(level)};
+      terms_[count_++] = {0, plan_.input, this->fed(), f_.shape.hidden,
+                          f_.packed.weights + at_.input(level)};
     for (Index k = 0; k < at_.matrices(); ++k)
       for (Index i = 0; i < 2; ++i) {
         const Recurrence& product = plan_.recurrent[i];
         if (!product.window.count) continue;
         const T* const* rows = product.stage > 0 ? this->middle(level) : this->before(level) + k * rows_;
         terms_[count_++] = {product.stage, &product.window, rows, at_.fed_columns(),
-                            f_.packed + at_.recurrent(level, k, i)};
+                            f_.packed.weights + at_.recurrent(level, k, i)};
       }
   }
 
@@ -109,11 +110,11 @@ private:
     for (Index i = 0; level == 0 && readers && i < 2; ++i) {
       const Share rows = this->readers(i);
       const Extent all{chunk_.rows, rows.begin, rows.end - rows.begin, mine_.panels};
-      const Term term{0, plan_.input + i, x_, f_.shape.input, f_.packed + at_.input(level, i)};
+      const Term term{0, plan_.input + i, x_, f_.shape.input, f_.packed.weights + at_.input(level, i)};
       at_.hidden.for_each_run(mine_.panels.begin, mine_.panels.end, [&](Index p, Index end) {
         auto product = product_of(term, p, end, all);
         product.start = Start::bias;
-        product.bias = f_.packed + at_.bias(level) + at_.gates(p, 1) + at_.window(*term.window, p);
+        product.bias = f_.packed.numbers + at_.bias(level) + at_.gates(p, 1) + at_.window(*term.window, p);
         product.bias_step = at_.row(p);
         if (term.window->count && all.rows) multiply(product);
       });
@@ -127,7 +128,7 @@ private:
   void fill_other_slots(Index level, Index p, const Window& window, Index first, Index rows_end) {
     const Index begin = at_.window(window, p), end = begin + at_.columns(window, p);
     if (begin == 0 && end == at_.row(p)) return;
-    const T* bias = f_.packed + at_.bias(level) + at_.gates(p, 1);
+    const T* bias = f_.packed.numbers + at_.bias(level) + at_.gates(p, 1);
     T* to = span_.gates + at_.gates(p, chunk_.rows) + first * at_.row(p);
     for (Index r = first; r < rows_end; ++r, to += at_.row(p)) {
       for (Index j = 0; j < begin; j += L) store(to + j, load(bias + j));
@@ -169,7 +170,7 @@ private:
   }
 
   /// Rows times packed weights, added to a window of the gates of some panels of equal width.
-  Product<T, Gathered<T>> product_of(const Term& term, Index p, Index end, const Extent& extent) const {
+  Product<T, Gathered<T>, W> product_of(const Term& term, Index p, Index end, const Extent& extent) const {
     const Window& window = *term.window;
     const Index row = at_.row(p), width = at_.columns(window, p), first = at_.hidden.first(p) * L;
     T* gates = span_.gates + plan_.slots * chunk_.rows * first + extent.first * row;
@@ -190,17 +191,17 @@ private:
     const Index H = f_.shape.hidden;
     at_.states.for_each_run(mine_.states.begin, mine_.states.end, [&](Index q, Index end) {
       const Index column = at_.states.first(q) * L, width = at_.states.width(q) * L;
-      multiply(Product<T, Gathered<T>>{{h_ + first, H},
-                                       rows,
-                                       f_.packed + at_.emission() + H * column,
-                                       at_.states.width(q),
-                                       end - q,
-                                       at_.states.vectors.n,
-                                       H * width,
-                                       {nullptr, 0, this->emitted_ + first, column},
-                                       width,
-                                       at_.states.valid(at_.states.first(end) - 1),
-                                       Start::zero});
+      multiply(Product<T, Gathered<T>, W>{{h_ + first, H},
+                                          rows,
+                                          f_.packed.weights + at_.emission() + H * column,
+                                          at_.states.width(q),
+                                          end - q,
+                                          at_.states.vectors.n,
+                                          H * width,
+                                          {nullptr, 0, this->emitted_ + first, column},
+                                          width,
+                                          at_.states.valid(at_.states.first(end) - 1),
+                                          Start::zero});
     });
     wait();
     if (!plan_.normalises_offer) return;
@@ -210,7 +211,7 @@ private:
     wait();
   }
 
-  const Forward<T>& f_;
+  const Forward<T, W>& f_;
   const Instants<T>* const instants_; // by stage
   const Instants<T> leaf_;            // or null: the same
   Index at_level_ = -1;               // the transition at hand,

@@ -188,13 +188,16 @@ struct Layout {
   }
   RNNCORE_INLINE Index all(const Window& w) const { return w.count * hidden.padded(); }
 
-  // Packed for forward, transition by transition: bias, units, input weights by window, recurrent weights
-  // by matrix and product; at the end those of what is emitted, [panel of outputs][hidden unit][output].
-  RNNCORE_INLINE Index bias(Index level) const {
+  // Numbers, transition by transition: biases, then each hidden unit's own.
+  RNNCORE_INLINE Index bias(Index level) const { return level * (node() + plan.units * hidden.padded()); }
+  RNNCORE_INLINE Index unit(Index level) const { return bias(level) + node(); }
+  RNNCORE_INLINE Index numbers() const { return bias(shape.depth); }
+
+  // Weights of the products of forward, transition by transition: of the input by window, of the states by
+  // matrix and product; at the end those of what is emitted, [panel of outputs][hidden unit][output].
+  RNNCORE_INLINE Index input(Index level) const {
     return level == 0 ? 0 : inner(shape.input) + (level - 1) * inner(0);
   }
-  RNNCORE_INLINE Index unit(Index level) const { return bias(level) + node(); }
-  RNNCORE_INLINE Index input(Index level) const { return unit(level) + plan.units * hidden.padded(); }
   RNNCORE_INLINE Index input(Index level, Index window) const {
     return input(level) + (window ? input_columns(level) * all(plan.input[0]) : 0);
   }
@@ -203,11 +206,13 @@ struct Layout {
            (product ? fed_columns() * all(plan.recurrent[0].window) : 0);
   }
   RNNCORE_INLINE Index emission() const { return recurrent(shape.depth - 1, matrices(), 0); }
-  RNNCORE_INLINE Index packed() const {
+  RNNCORE_INLINE Index weights() const {
     return emission() + (emits() ? shape.hidden * states.padded() : 0);
   }
+  /// Gradients of all numbers lie before those of the weights.
+  RNNCORE_INLINE Index gradients() const { return numbers() + weights(); }
 
-  // Packed for backward: the same matrices transposed, [panel of outputs][gate column][vector][lane].
+  // Of those of backward: the same matrices transposed, [panel of outputs][gate column][vector][lane].
   RNNCORE_INLINE Index input_transposed(Index level) const {
     return level == 0 ? 0 : inner_transposed(inputs.padded()) + (level - 1) * inner_transposed(0);
   }
@@ -224,7 +229,7 @@ struct Layout {
   RNNCORE_INLINE Index emission_transposed() const {
     return recurrent_transposed(shape.depth - 1, matrices(), 0);
   }
-  RNNCORE_INLINE Index packed_transposed() const {
+  RNNCORE_INLINE Index transposed() const {
     return emission_transposed() + (emits() ? shape.output * units.padded() : 0);
   }
 
@@ -248,8 +253,7 @@ private:
     return columns * (all(plan.recurrent[0].window) + all(plan.recurrent[1].window));
   }
   RNNCORE_INLINE Index inner(Index inputs) const {
-    return node() + plan.units * hidden.padded() + inputs * all_inputs() +
-           matrices() * recurrent_size(fed_columns());
+    return inputs * all_inputs() + matrices() * recurrent_size(fed_columns());
   }
   RNNCORE_INLINE Index inner_transposed(Index inputs) const {
     return inputs * all_inputs() + matrices() * recurrent_size(fed.padded());

@@ -6,35 +6,35 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
-/// Packed for forward: bias, then W as [panel of outputs][input][output]; for backward: W as
+/// Numbers: the bias. Weights of forward: [panel of outputs][input][output]; of backward:
 /// [panel of inputs][output][input].
 template <class T>
 struct LinearLayout {
   Panels<T> inputs, outputs;
 
   explicit LinearLayout(Shape s) : inputs(s.input, widest), outputs(s.hidden, widest) {}
-  Index weight() const { return outputs.padded(); }
-  Index packed() const { return weight() + inputs.columns * outputs.padded(); }
-  Index packed_transposed() const { return outputs.columns * inputs.padded(); }
+  Index numbers() const { return outputs.padded(); }
+  Index weights() const { return inputs.columns * outputs.padded(); }
+  Index transposed() const { return outputs.columns * inputs.padded(); }
 };
 
 template <class T>
 Sizes linear_sizes(Shape shape) {
   const LinearLayout<T> at(shape);
-  return {at.packed(), at.packed_transposed(), 0, 0, 0};
+  return {at.numbers(), at.weights(), at.transposed(), 0, 0, 0};
 }
 
-template <class T>
-void linear_pack(Shape shape, const Weights<const T>* weights, T* packed) {
+template <class T, class W>
+void linear_pack(Shape shape, const Weights<const T>* from, T* numbers, W* weights) {
   const LinearLayout<T> at(shape);
-  const T* bias = weights->input_bias;
-  for (Index o = 0; o < at.outputs.padded(); ++o) packed[o] = bias && o < shape.hidden ? bias[o] : T(0);
-  pack_window(at.outputs, plain, weights->input, shape.input, packed + at.weight());
+  const T* bias = from->input_bias;
+  for (Index o = 0; o < at.numbers(); ++o) numbers[o] = bias && o < shape.hidden ? bias[o] : T(0);
+  pack_window(at.outputs, plain, from->input, shape.input, weights);
 }
 
-template <class T>
-void linear_pack_transposed(Shape shape, const Weights<const T>* weights, T* packed) {
-  pack_rows(weights->input, shape.hidden, LinearLayout<T>(shape).inputs, packed);
+template <class T, class W>
+void linear_pack_transposed(Shape shape, const Weights<const T>* from, W* transposed) {
+  pack_rows(from->input, shape.hidden, LinearLayout<T>(shape).inputs, transposed);
 }
 
 constexpr Index row_block = 128;
@@ -51,8 +51,8 @@ struct RowBlock {
 };
 
 /// to (rows, columns of `panels`) = from (rows, K) times packed [panel][k][column], plus a bias or nothing.
-template <class T>
-void multiply_all(Share rows, Rows<const T> from, Index K, const Panels<T>& panels, const T* packed,
+template <class T, class W>
+void multiply_all(Share rows, Rows<const T> from, Index K, const Panels<T>& panels, const W* packed,
                   const T* bias, Rows<T> to, const int32_t* index) {
   for (Index r = rows.begin; r < rows.end; r += row_block) {
     const Index n = min(row_block, rows.end - r);
@@ -60,32 +60,32 @@ void multiply_all(Share rows, Rows<const T> from, Index K, const Panels<T>& pane
     const RowBlock<T> c(to, index, r, n);
     panels.for_each_run(0, panels.count(), [&](Index p, Index end) {
       const Index column = panels.first(p) * lanes<T>, width = panels.width(p) * lanes<T>;
-      multiply(Product<T, Gathered<T>>{{a.rows, K},
-                                       n,
-                                       packed + column * K,
-                                       panels.width(p),
-                                       end - p,
-                                       panels.vectors.n,
-                                       width * K,
-                                       {nullptr, 0, c.rows, column},
-                                       width,
-                                       panels.valid(panels.first(end) - 1),
-                                       bias ? Start::bias : Start::zero,
-                                       bias ? bias + column : nullptr,
-                                       width});
+      multiply(Product<T, Gathered<T>, W>{{a.rows, K},
+                                          n,
+                                          packed + column * K,
+                                          panels.width(p),
+                                          end - p,
+                                          panels.vectors.n,
+                                          width * K,
+                                          {nullptr, 0, c.rows, column},
+                                          width,
+                                          panels.valid(panels.first(end) - 1),
+                                          bias ? Start::bias : Start::zero,
+                                          bias ? bias + column : nullptr,
+                                          width});
     });
   }
 }
 
-template <class T>
-void linear_forward(const LinearForward<T>& f, Team team) {
+template <class T, class W>
+void linear_forward(const LinearForward<T, W>& f, Team team) {
   const LinearLayout<T> at(f.shape);
-  multiply_all(Share(team, f.rows), f.x, f.shape.input, at.outputs, f.packed + at.weight(), f.packed, f.y,
+  multiply_all(Share(team, f.rows), f.x, f.shape.input, at.outputs, f.packed.weights, f.packed.numbers, f.y,
                f.index);
 }
 
-template <class T>
-void linear_weights(const LinearBackward<T>& b, Team team) {
+template <class T, class W>
+void linear_weights(const LinearBackward<T, W>& b, Team team) {
   const LinearLayout<T> at(b.shape);
   const Index I = b.shape.input, O = b.shape.hidden;
   const Share panels(team, at.inputs.count()), vectors(team, at.outputs.vectors.n);
@@ -116,12 +116,12 @@ void linear_weights(const LinearBackward<T>& b, Team team) {
   }
 }
 
-template <class T>
-void linear_backward(const LinearBackward<T>& b, Team team) {
+template <class T, class W>
+void linear_backward(const LinearBackward<T, W>& b, Team team) {
   const LinearLayout<T> at(b.shape);
   if (b.dx.base)
-    multiply_all<T>(Share(team, b.rows), b.dy, b.shape.hidden, at.inputs, b.packed_transposed, nullptr,
-                    b.dx, b.index);
+    multiply_all<T, W>(Share(team, b.rows), b.dy, b.shape.hidden, at.inputs, b.transposed, nullptr, b.dx,
+                       b.index);
   if (b.weight) linear_weights(b, team);
 }
 

@@ -17,19 +17,19 @@ RNNCORE_INLINE void for_each_vector(const Panels<T>& hidden, Index panel, Window
 }
 
 /// to[k][lane] = from[lane][k], or zero from `valid` lanes on
-template <class T>
-void transpose_rows(const T* from, Index K, Index valid, T* to, Index to_stride) {
+template <class T, class W>
+void transpose_rows(const T* from, Index K, Index valid, W* to, Index to_stride) {
   constexpr Index L = lanes<T>;
   Index k = 0;
   if (valid >= L)
     for (; k + L <= K; k += L) {
       Square<T> square = load_square(from + k, K);
       transpose<T>(square);
-      for (Index i = 0; i < L; ++i) store(to + (k + i) * to_stride, Vec<T>(square.packet[i]));
+      for (Index i = 0; i < L; ++i) store_weights(to + (k + i) * to_stride, Vec<T>(square.packet[i]));
     }
   for (; k < K; ++k)
     for (Index lane = 0; lane < L; ++lane)
-      to[k * to_stride + lane] = lane < valid ? from[lane * K + k] : T(0);
+      to[k * to_stride + lane] = W(lane < valid ? from[lane * K + k] : T(0));
 }
 
 /// to[lane][k] += from[k][lane] for `valid` lanes
@@ -49,11 +49,11 @@ void add_transposed(const T* from, Index from_stride, Index K, Index valid, T* t
 }
 
 /// matrix (G * H, K) -> [panel][k][column of the window]
-template <class T>
-void pack_window(const Panels<T>& hidden, Window w, const T* matrix, Index K, T* packed) {
+template <class T, class W>
+void pack_window(const Panels<T>& hidden, Window w, const T* matrix, Index K, W* packed) {
   for (Index panel = 0; panel < hidden.count(); ++panel) {
     const Index columns = w.count * hidden.width(panel) * lanes<T>;
-    T* to = packed;
+    W* to = packed;
     for_each_vector(hidden, panel, w, [&](Index row, Index valid) {
       transpose_rows(matrix + row * K, K, valid, to, columns);
       to += lanes<T>;
@@ -78,9 +78,9 @@ void add_window(const Panels<T>& hidden, Share panels, Window w, const T* packed
 }
 
 /// matrix (G * H, O) -> [panel of outputs][gate column][output of the panel]
-template <class T>
+template <class T, class W>
 void pack_window_transposed(const Panels<T>& hidden, Window w, const T* matrix, const Panels<T>& outputs,
-                            T* packed) {
+                            W* packed) {
   constexpr Index L = lanes<T>;
   for (Index out = 0; out < outputs.count(); ++out) {
     const Index o0 = outputs.first(out) * L, width = outputs.width(out) * L;
@@ -89,20 +89,20 @@ void pack_window_transposed(const Panels<T>& hidden, Window w, const T* matrix, 
       for_each_vector(hidden, panel, w, [&](Index row, Index valid) {
         for (Index lane = 0; lane < L; ++lane, packed += width)
           for (Index o = 0; o < width; ++o)
-            packed[o] =
-                lane < valid && o < valid_outputs ? matrix[(row + lane) * outputs.columns + o0 + o] : T(0);
+            packed[o] = W(
+                lane < valid && o < valid_outputs ? matrix[(row + lane) * outputs.columns + o0 + o] : T(0));
       });
   }
 }
 
 /// matrix (R, K) -> [panel of K][r][k of the panel]: for the product back from its rows to its columns
-template <class T>
-void pack_rows(const T* matrix, Index rows, const Panels<T>& columns, T* packed) {
+template <class T, class W>
+void pack_rows(const T* matrix, Index rows, const Panels<T>& columns, W* packed) {
   for (Index p = 0; p < columns.count(); ++p) {
     const Index begin = columns.first(p) * lanes<T>, width = columns.width(p) * lanes<T>;
     for (Index r = 0; r < rows; ++r, packed += width)
       for (Index k = 0; k < width; ++k)
-        packed[k] = begin + k < columns.columns ? matrix[r * columns.columns + begin + k] : T(0);
+        packed[k] = W(begin + k < columns.columns ? matrix[r * columns.columns + begin + k] : T(0));
   }
 }
 
@@ -142,21 +142,21 @@ void for_each_recurrence(const Layout<T>& at, F f) {
 }
 
 /// Each slot starts from the sum of the biases that end in it. Units: [unit][vector][lane].
-template <class T>
-void pack_level(const Layout<T>& at, Index level, const Weights<const T>& w, T* packed) {
+template <class T, class W>
+void pack_level(const Layout<T>& at, Index level, const Weights<const T>& w, T* numbers, W* weights) {
   const Plan& plan = at.plan;
   const Index H = at.shape.hidden, padded = at.hidden.padded();
-  T *bias = packed + at.bias(level), *units = packed + at.unit(level);
+  T *bias = numbers + at.bias(level), *units = numbers + at.unit(level);
   for (Index i = 0; i < at.node() + plan.units * padded; ++i) bias[i] = T(0);
   for_each_bias(at, Share(at.hidden.count()), w, [&](T from, Index to) { bias[to] += from; });
   for (Index u = 0; u < plan.units; ++u)
     for (Index j = 0; j < H; ++j) units[u * padded + j] = w.units[u * H + j];
   for_each_input(at, level, [&](const Window& window, Index i) {
-    pack_window(at.hidden, window, w.input, at.input_columns(level), packed + at.input(level, i));
+    pack_window(at.hidden, window, w.input, at.input_columns(level), weights + at.input(level, i));
   });
   for_each_recurrence(at, [&](const Window& window, Index k, Index i, Index matrix) {
     pack_window(at.hidden, window, w.recurrent + matrix, at.fed_columns(),
-                packed + at.recurrent(level, k, i));
+                weights + at.recurrent(level, k, i));
   });
 }
 
@@ -167,19 +167,19 @@ U* emission_of(const Layout<T>& at, const Weights<U>& w) {
                        : w.recurrent + at.plan.offer.gate[0] * at.shape.hidden * at.shape.output;
 }
 
-template <class T>
-void pack(const Plan& plan, Shape shape, const Weights<const T>* weights, T* packed) {
+template <class T, class W>
+void pack(const Plan& plan, Shape shape, const Weights<const T>* from, T* numbers, W* weights) {
   const Layout<T> at(plan, shape);
-  for (Index level = 0; level < shape.depth; ++level) pack_level(at, level, weights[level], packed);
+  for (Index level = 0; level < shape.depth; ++level) pack_level(at, level, from[level], numbers, weights);
   if (at.emits())
-    pack_window(at.states, plain, emission_of(at, weights[0]), shape.hidden, packed + at.emission());
+    pack_window(at.states, plain, emission_of(at, from[0]), shape.hidden, weights + at.emission());
 }
 
-template <class T>
-void pack_transposed(const Plan& plan, Shape shape, const Weights<const T>* weights, T* packed) {
+template <class T, class W>
+void pack_transposed(const Plan& plan, Shape shape, const Weights<const T>* from, W* packed) {
   const Layout<T> at(plan, shape);
   for (Index level = 0; level < shape.depth; ++level) {
-    const Weights<const T>& w = weights[level];
+    const Weights<const T>& w = from[level];
     for_each_input(at, level, [&](const Window& window, Index i) {
       pack_window_transposed(at.hidden, window, w.input, level == 0 ? at.inputs : at.states,
                              packed + at.input_transposed(level, i));
@@ -190,23 +190,24 @@ void pack_transposed(const Plan& plan, Shape shape, const Weights<const T>* weig
     });
   }
   if (at.emits())
-    pack_rows(emission_of(at, weights[0]), shape.output, at.units, packed + at.emission_transposed());
+    pack_rows(emission_of(at, from[0]), shape.output, at.units, packed + at.emission_transposed());
 }
 
 /// The gradients of some panels of one transition, in the order of `pack_level`, added to torch's layout.
 template <class T>
-void add_level(const Layout<T>& at, Share panels, Index level, const T* packed, const Weights<T>& w) {
+void add_level(const Layout<T>& at, Share panels, Index level, const T* gradients, const Weights<T>& w) {
   const Plan& plan = at.plan;
+  const T *numbers = gradients, *weights = gradients + at.numbers();
   const Index H = at.shape.hidden, padded = at.hidden.padded();
-  for_each_bias(at, panels, w, [&](T& to, Index from) { to += packed[at.bias(level) + from]; });
+  for_each_bias(at, panels, w, [&](T& to, Index from) { to += numbers[at.bias(level) + from]; });
   const Index begin = at.hidden.columns_before(panels.begin), end = at.hidden.columns_before(panels.end);
   for (Index u = 0; u < plan.units; ++u)
-    for (Index j = begin; j < end; ++j) w.units[u * H + j] += packed[at.unit(level) + u * padded + j];
+    for (Index j = begin; j < end; ++j) w.units[u * H + j] += numbers[at.unit(level) + u * padded + j];
   for_each_input(at, level, [&](const Window& window, Index i) {
-    add_window(at.hidden, panels, window, packed + at.input(level, i), at.input_columns(level), w.input);
+    add_window(at.hidden, panels, window, weights + at.input(level, i), at.input_columns(level), w.input);
   });
   for_each_recurrence(at, [&](const Window& window, Index k, Index i, Index matrix) {
-    add_window(at.hidden, panels, window, packed + at.recurrent(level, k, i), at.fed_columns(),
+    add_window(at.hidden, panels, window, weights + at.recurrent(level, k, i), at.fed_columns(),
                w.recurrent + matrix);
   });
 }
@@ -214,20 +215,21 @@ void add_level(const Layout<T>& at, Share panels, Index level, const T* packed, 
 /// Gradients gathered in the order of `pack`, by several passes one after the other, added to torch's
 /// layout. The first one's end up as the sum of all.
 template <class T>
-void add_gradients(const Plan& plan, Shape shape, T* packed, Index passes, Index stride,
+void add_gradients(const Plan& plan, Shape shape, T* gradients, Index passes, Index stride,
                    const Weights<T>* weights, Team team) {
   const Layout<T> at(plan, shape);
-  const Share sums(team, at.packed() / lanes<T>);
+  const Share sums(team, at.gradients() / lanes<T>);
   for (Index i = sums.begin * lanes<T>; passes > 1 && i < sums.end * lanes<T>; i += lanes<T>) {
-    Vec<T> sum = load(packed + i);
-    for (Index pass = 1; pass < passes; ++pass) sum = sum + load(packed + pass * stride + i);
-    store(packed + i, sum);
+    Vec<T> sum = load(gradients + i);
+    for (Index pass = 1; pass < passes; ++pass) sum = sum + load(gradients + pass * stride + i);
+    store(gradients + i, sum);
   }
   if (passes > 1) team.wait(team.barrier);
   const Share panels(team, at.hidden.count()), outputs(team, at.states.count());
-  for (Index level = 0; level < shape.depth; ++level) add_level(at, panels, level, packed, weights[level]);
+  for (Index level = 0; level < shape.depth; ++level)
+    add_level(at, panels, level, gradients, weights[level]);
   if (at.emits())
-    add_window(at.states, outputs, plain, packed + at.emission(), shape.hidden,
+    add_window(at.states, outputs, plain, gradients + at.numbers() + at.emission(), shape.hidden,
                emission_of(at, weights[0]));
 }
 

@@ -9,7 +9,7 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
-template <class T>
+template <class T, class W>
 class Pass {
 public:
   Index work() const { return arena_.used(); }
@@ -17,7 +17,7 @@ public:
 protected:
   static constexpr Index L = lanes<T>;
 
-  Pass(const Plan& plan, const Call<T>& call, const Team& team)
+  Pass(const Plan& plan, const Call<T, W>& call, const Team& team)
       : call_(call), plan_(plan), at_(plan, call.shape), team_(team), mine_(at_, team), arena_(call.work),
         rows_(chunk_rows(at_, call.schedule)), edges_(chunk_edges(at_, call.schedule)) {
     const Index depth = call.shape.depth, masks = call.choices ? rows_ : 0;
@@ -164,7 +164,7 @@ protected:
     span.h = h_ + level * rows_;
     span.c = c_ + level * rows_;
     span.middle = middle_ + level * rows_;
-    span.units = call_.packed + at_.unit(level);
+    span.units = call_.packed.numbers + at_.unit(level);
     span.branch_step = rows_;
     if (call_.schedule.edges) span.edges = call_.schedule.edges + chunk_.node;
     span.each_h = h_prev_;
@@ -185,7 +185,7 @@ protected:
     return {at_.states.columns_before(mine_.states.begin), at_.states.columns_before(mine_.states.end)};
   }
 
-  const Call<T>& call_;
+  const Call<T, W>& call_;
   const Plan& plan_;
   const Layout<T> at_;
   const Team team_;

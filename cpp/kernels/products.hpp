@@ -79,12 +79,12 @@ struct Target {
 
 enum class Start { zero, keep, bias };
 
-/// Some panels of equal width, one after the other.
-template <class T, class A>
+/// Some panels of equal width, one after the other. T is the type of rows and sums, W that of the weights.
+template <class T, class A, class W = T>
 struct Product {
   A a;
   Index rows;
-  const T* b; // packed: `width` vectors for every column of A
+  const W* b; // packed: `width` vectors for every column of A
   Index width, panels;
   Index vectors; // of all panels of the matrix, also those that are others' work
   Index b_step;  // from panel to panel
@@ -98,8 +98,8 @@ struct Product {
 /// M rows of P panels, in S strands: as many sums in registers as hide the time one takes. `ahead`: weights
 /// that will soon be wanted, a vector for each column; a tall tile has the time to ask for them, if it has
 /// registers to spare.
-template <class T, class A, int S, int P, int M, int N>
-void multiply_tile(const Product<T, A>& p, Index panel, Index row, const T* ahead) {
+template <class T, class A, class W, int S, int P, int M, int N>
+void multiply_tile(const Product<T, A, W>& p, Index panel, Index row, const W* ahead) {
   constexpr Index L = lanes<T>;
   const Index tail = panel + P == p.panels ? p.tail : L;
   Vec<T> sum[S][P][M][N];
@@ -119,7 +119,7 @@ void multiply_tile(const Product<T, A>& p, Index panel, Index row, const T* ahea
 #pragma GCC unroll 8
         for (int s = 1; s < S; ++s) sum[s][q][m][n] = Vec<T>(T(0));
       }
-  const T* b[P];
+  const W* b[P];
 #pragma GCC unroll 8
   for (int q = 0; q < P; ++q) b[q] = p.b + (panel + q) * p.b_step;
   for (Index segment = 0; segment < p.a.segments(); ++segment) {
@@ -135,7 +135,7 @@ void multiply_tile(const Product<T, A>& p, Index panel, Index row, const T* ahea
       for (int q = 0; q < P; ++q) {
         Vec<T> v[N];
 #pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) v[n] = load(b[q] + n * L);
+        for (int n = 0; n < N; ++n) v[n] = load_weights<T>(b[q] + n * L);
         b[q] += N * L;
 #pragma GCC unroll 8
         for (int m = 0; m < M; ++m) {
@@ -168,53 +168,53 @@ void multiply_tile(const Product<T, A>& p, Index panel, Index row, const T* ahea
     }
 }
 
-template <class T, class A, int S, int N, int M>
-RNNCORE_INLINE void multiply_rows(const Product<T, A>& p, Index panel, Index row, Index rows,
-                                  const T* ahead) {
-  if (rows == M) return multiply_tile<T, A, S, 1, M, N>(p, panel, row, ahead);
-  if constexpr (M > 1) multiply_rows<T, A, S, N, M - 1>(p, panel, row, rows, ahead);
+template <class T, class A, class W, int S, int N, int M>
+RNNCORE_INLINE void multiply_rows(const Product<T, A, W>& p, Index panel, Index row, Index rows,
+                                  const W* ahead) {
+  if (rows == M) return multiply_tile<T, A, W, S, 1, M, N>(p, panel, row, ahead);
+  if constexpr (M > 1) multiply_rows<T, A, W, S, N, M - 1>(p, panel, row, rows, ahead);
 }
 
 /// A single row, several panels at a time.
-template <class T, class A, int S, int N, int P = (S > 1 ? 2 : tallest) / N>
-RNNCORE_INLINE void multiply_row(const Product<T, A>& p, Index panel) {
-  for (; panel + P <= p.panels; panel += P) multiply_tile<T, A, S, P, 1, N>(p, panel, 0, nullptr);
-  if constexpr (P > 1) multiply_row<T, A, S, N, P / 2>(p, panel);
+template <class T, class A, class W, int S, int N, int P = (S > 1 ? 2 : tallest) / N>
+RNNCORE_INLINE void multiply_row(const Product<T, A, W>& p, Index panel) {
+  for (; panel + P <= p.panels; panel += P) multiply_tile<T, A, W, S, P, 1, N>(p, panel, 0, nullptr);
+  if constexpr (P > 1) multiply_row<T, A, W, S, N, P / 2>(p, panel);
 }
 
-template <class T, class A, int S, int N>
-RNNCORE_INLINE void multiply_panels(const Product<T, A>& p) {
-  if (p.rows == 1) return multiply_row<T, A, S, N>(p, 0);
+template <class T, class A, class W, int S, int N>
+RNNCORE_INLINE void multiply_panels(const Product<T, A, W>& p) {
+  if (p.rows == 1) return multiply_row<T, A, W, S, N>(p, 0);
   constexpr int tall = S > 1 ? min(4, tile_rows(N * S)) : tile_rows(N); // narrow ones are rarely tall
   const Parts tiles(p.rows, tall);
   const Index columns = p.a.all_columns();
   for (Index panel = 0; panel < p.panels; ++panel) {
-    const T* next = p.b + (panel + 1) * p.b_step;
+    const W* next = p.b + (panel + 1) * p.b_step;
     for (Index i = 0; i < tiles.count; ++i)
-      multiply_rows<T, A, S, N, tall>(p, panel, tiles.begin(i), tiles.size(i),
-                                      next + i % N * columns * lanes<T>);
+      multiply_rows<T, A, W, S, N, tall>(p, panel, tiles.begin(i), tiles.size(i),
+                                         next + i % N * columns * lanes<T>);
   }
 }
 
-template <class T, class A, int N>
-RNNCORE_INLINE void multiply_width(const Product<T, A>& p) {
+template <class T, class A, class W, int N>
+RNNCORE_INLINE void multiply_width(const Product<T, A, W>& p) {
   if constexpr (N < 3)
-    if (strands(p.vectors) == 2) return multiply_panels<T, A, 2, N>(p);
-  multiply_panels<T, A, 1, N>(p);
+    if (strands(p.vectors) == 2) return multiply_panels<T, A, W, 2, N>(p);
+  multiply_panels<T, A, W, 1, N>(p);
 }
 
-template <class T, class A>
-void multiply(const Product<T, A>& p) {
+template <class T, class A, class W>
+void multiply(const Product<T, A, W>& p) {
   static_assert(widest == 4);
   switch (p.width) {
   case 1:
-    return multiply_width<T, A, 1>(p);
+    return multiply_width<T, A, W, 1>(p);
   case 2:
-    return multiply_width<T, A, 2>(p);
+    return multiply_width<T, A, W, 2>(p);
   case 3:
-    return multiply_width<T, A, 3>(p);
+    return multiply_width<T, A, W, 3>(p);
   case 4:
-    return multiply_width<T, A, 4>(p);
+    return multiply_width<T, A, W, 4>(p);
   }
 }
 

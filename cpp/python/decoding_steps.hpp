@@ -49,8 +49,7 @@ public:
   }
   explicit operator bool() const { return weights_ != nullptr; }
   void forward(const Wave& wave, Rows<const T> x, Rows<T> y) const {
-    kernels_of<T>().linear.forward({shape_, wave.n, weights_->packed.template as<T>(), x, y, wave.rows},
-                                   alone);
+    kernels_of<T>().linear.forward({shape_, wave.n, weights_->packed(), x, y, wave.rows}, alone);
   }
   void backward(const Wave& wave, Rows<const T> dy, Rows<T> dx) const {
     const T* packed = weights_->transposed.template as<T>();

@@ -58,8 +58,7 @@ template <class T>
 void LinearLayer<T>::multiply(const Snapshot<T>& weights, Index rows, const T* x, T* y) const {
   const Index I = shape_.input, H = shape_.hidden, threads = threads_for(rows * I * H);
   in_pieces(rows, row_work(shape_), unit, [&](Index begin, Index end) {
-    const LinearForward<T> f{
-        shape_, end - begin, weights.packed.template as<T>(), {x + begin * I, I}, {y + begin * H, H}};
+    const LinearForward<T> f{shape_, end - begin, weights.packed(), {x + begin * I, I}, {y + begin * H, H}};
     on_team(threads, [&](const Team& team) { kernels_of<T>().linear.forward(f, team); });
   });
 }
@@ -93,7 +92,7 @@ template <class T>
 void LinearLayer<T>::go_back(LinearBackward<T> all) {
   const Index I = shape_.input, H = shape_.hidden, threads = threads_for(all.rows * I * H);
   const auto snapshot = weights_.snapshot(true);
-  all.packed_transposed = snapshot->transposed.template as<T>();
+  all.transposed = snapshot->transposed.template as<T>();
   const auto piece = [&](const LinearBackward<T>& b) {
     on_team(threads, [&](const Team& team) { kernels_of<T>().linear.backward(b, team); });
   };

@@ -173,8 +173,10 @@ void whole_layers(const Plan& plan, const Shape& shape) {
   Own<T> own(plan, shape);
   const Index n = Index(own.numbers.size());
   for (const std::size_t b : own.biases) own.numbers[b] = 0;
-  std::vector<T> packed(at.packed(), T(-1)), transposed(at.packed_transposed(), T(-1));
-  pack(plan, shape, own.read().data(), packed.data());
+  // Numbers and weights in the order of their gradients.
+  std::vector<T> packed(at.gradients(), T(-1)), transposed(at.transposed(), T(-1));
+  T *numbers = packed.data(), *weights = numbers + at.numbers();
+  pack(plan, shape, own.read().data(), numbers, weights);
   pack_transposed(plan, shape, own.read().data(), transposed.data());
   const std::vector<Index> once = counts(packed, n), back = counts(transposed, n);
   for (Index i = 0; i < n; ++i) {
@@ -190,7 +192,7 @@ void whole_layers(const Plan& plan, const Shape& shape) {
   }
 
   for (std::size_t i = 0; i < own.biases.size(); ++i) own.numbers[own.biases[i]] = T(i % 13 + 1);
-  pack(plan, shape, own.read().data(), packed.data());
+  pack(plan, shape, own.read().data(), numbers, weights);
   double in_slots = 0, in_weights = 0;
   for (Index level = 0; level < shape.depth; ++level)
     for (Index i = 0; i < at.node(); ++i) in_slots += packed[at.bias(level) + i];
