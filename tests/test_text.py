@@ -156,6 +156,11 @@ class TestSample:
     def test_of_nothing(self) -> None:
         assert small_model().sample("the", 0) == ""
 
+    @pytest.mark.parametrize("length", [None, 2.5, -1, 2**70])
+    def test_of_no_length(self, length: object) -> None:
+        with pytest.raises((TypeError, ValueError), match="length must be"):
+            small_model().sample("the", length)
+
     def test_needs_a_prompt_that_it_knows(self) -> None:
         with pytest.raises(ValueError, match="prompt is empty"):
             small_model().generate("")

@@ -54,7 +54,8 @@ constexpr int32_t no_predecessor = INT32_MIN;
 template <class T>
 struct Weights {
   T* input;          // (G * H, I), of a shortcut (G * H, H)
-  T* recurrent;      // (matrices, R * H, fed), see `Sizes`; R = G unless forgetting is by predecessor
+  T* recurrent;      // (matrices, R * H, recurrent_columns), see `Sizes`; R = G unless forgetting is by
+                     // predecessor
   T* input_bias;     // (G * H)
   T* recurrent_bias; // (G * H)
   T* units;          // (U, H)  numbers of each hidden unit's own: peepholes, gains
@@ -62,7 +63,7 @@ struct Weights {
 };
 
 /// Activations by their names in ONNX and Keras; each has its slope in terms of its value.
-enum class Activation : int32_t {
+enum class ActivationKind : int32_t {
   sigmoid,
   tanh,
   relu,
@@ -79,16 +80,16 @@ enum class Activation : int32_t {
   exponential
 };
 
-struct Chosen {
-  Activation kind;
+struct Activation {
+  ActivationKind kind;
   double alpha, beta;
 };
 
 /// What a cell is told to do otherwise than its papers do.
-struct Choices {
-  Chosen gate, candidate, output; // of the gates, of the candidate, of the cell state
-  double cell_clip;               // cell states stay within +- this; 0: wherever they like
-  double gate_clip;               // so do the sums that gates and candidate are made from
+struct CellOptions {
+  Activation gate, candidate, output; // of the gates, of the candidate, of the cell state
+  double cell_clip;                   // cell states stay within +- this; 0: wherever they like
+  double gate_clip;                   // so do the sums that gates and candidate are made from
 };
 
 /// The threads that work on one call: each is handed the same arguments and its own rank.
@@ -103,11 +104,11 @@ constexpr Team alone{0, 1, [](void*) {}, nullptr};
 
 /// Numbers of elements, for the caller to allocate (64-byte aligned).
 struct Sizes {
-  Index numbers;       // biases, and numbers of each hidden unit's own
-  Index weights;       // of the products of forward
-  Index transposed;    // and of those of backward
-  Index tape;          // remembered for one node
-  Index matrices, fed; // recurrent matrices, and their columns
+  Index numbers;                     // biases, and numbers of each hidden unit's own
+  Index weights;                     // of the products of forward
+  Index transposed;                  // and of those of backward
+  Index tape;                        // remembered for one node
+  Index matrices, recurrent_columns; // of the recurrent weights
   Index gradients() const { return numbers + weights; }
 };
 
@@ -128,21 +129,21 @@ struct Masks {
   Rows<const T> keep_h, keep_c; // (rows, H)  the share of the old state that stays
 };
 
-/// What both ways through a schedule are given.
+/// What forward and backward are given of a schedule.
 template <class T, class W = T>
 struct Call {
   Shape shape;
   Schedule schedule;
-  Index wave, end;        // the waves that this call is about: whole chunks
-  const Choices* choices; // or null
-  Masks<T> masks;         // only with choices
+  Index wave, end;            // the waves that this call is about: whole chunks
+  const CellOptions* options; // or null
+  Masks<T> masks;             // only with options
   Packed<T, W> packed;
   Rows<const T> x;     // (rows, I)
-  Rows<T> y;           // (rows, P)  written on the way forward
+  Rows<T> y;           // (rows, P)  written by forward
   Rows<const T> first; // (sequences, P)  initial hidden states
   Rows<T> c;           // (rows, H)  cell states, likewise
   Rows<T> offer;       // (rows, H)  likewise: what each node adds to a gate of those that continue it
-  T* tape;             // (nodes of these waves * Sizes.tape)  on the way back overwritten
+  T* tape;             // (nodes of these waves * Sizes.tape)  backward overwrites it
   void* work;
 };
 
@@ -176,12 +177,12 @@ struct Packing {
 
 /// The kernels of one cell in one precision, and what the cell is.
 template <class T, class W = T>
-struct Cell {
+struct CellKernels {
   const char* name;
   bool has_cell_state, has_recurrent_weights, any_arity;
-  bool multiplies_pairs;      // recurrent weights see the products of any two entries of the states, too
-  bool normalises;            // sums go through layer normalisation
-  Activation gate, candidate; // of the papers; the cell state's is the candidate's
+  bool multiplies_pairs; // recurrent weights see the products of any two entries of the states, too
+  bool normalises;       // sums go through layer normalisation
+  ActivationKind gate, candidate; // of the papers; the cell state's is the candidate's
   Packing<T, W> packing;
   void (*add_gradients)(Shape, T* gradients, Index passes, Index stride, const Weights<T>*, Team);
   Index (*forward_work)(const Forward<T, W>&); // bytes of `work`
@@ -249,7 +250,7 @@ struct AttentionForward {
   T window;
   Rows<const T> query; // (T, R, A)
   Rows<T> context;     // (T, R, M)  out
-  T* weights;          // (T, R, S)  out, zero at first; on the way back in
+  T* weights;          // (T, R, S)  out, zero at first; of backward in
 };
 
 template <class T>
@@ -280,9 +281,9 @@ struct LayerNorm {
 /// What sees one number, or one row of `width`, at a time; y may be x.
 template <class T>
 struct Pointwise {
-  void (*activate)(const Chosen&, const T* x, T* y, Index n);
+  void (*activate)(const Activation&, const T* x, T* y, Index n);
   /// dx = dy times the slope where the value is y.
-  void (*activate_backward)(const Chosen&, const T* y, const T* dy, T* dx, Index n);
+  void (*activate_backward)(const Activation&, const T* y, const T* dy, T* dx, Index n);
   void (*softmax)(const T* x, T* y, Index rows, Index width);
   void (*layer_norm)(const LayerNorm<T>&, const T* x, T* y, Index rows);
 };
@@ -291,7 +292,7 @@ struct Pointwise {
 template <class T, class W = T>
 struct Kernels {
   Index count;
-  const Cell<T, W>* cells;
+  const CellKernels<T, W>* cells;
   Linear<T, W> linear;
   Pointwise<T> pointwise;
 };
@@ -302,7 +303,7 @@ struct Bytes {
 };
 
 /// Everything that one instruction set offers.
-struct Table {
+struct KernelTable {
   const char* level;
   const char* macros; // the level that the compiler's macros prove
   Index vector_bytes;

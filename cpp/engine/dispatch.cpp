@@ -7,7 +7,7 @@
 
 #define RNNCORE_DECLARE(level)                                                                             \
   namespace rnncore::level {                                                                               \
-  extern const Table table;                                                                                \
+  extern const KernelTable table;                                                                          \
   }
 RNNCORE_DECLARE(v2)
 RNNCORE_DECLARE(v3)
@@ -19,7 +19,7 @@ namespace rnncore {
 namespace {
 
 struct Candidate {
-  const Table* table;
+  const KernelTable* table;
   bool (*runs)();
 };
 
@@ -42,10 +42,10 @@ const Candidate candidates[] = {
 #endif
 };
 
-const Table& choose() {
+const KernelTable& choose() {
   const char* forced = std::getenv("RNNCORE_ISA");
   const bool any = !forced || !*forced;
-  const Table* best = nullptr;
+  const KernelTable* best = nullptr;
   std::string names;
   for (const Candidate& c : candidates) {
     const bool named = !any && std::string(forced) == c.table->level;
@@ -62,9 +62,9 @@ const Table& choose() {
 
 } // namespace
 
-const Table& kernels() {
-  static const Table& chosen = choose();
-  return chosen;
+const KernelTable& kernels() {
+  static const KernelTable& best = choose();
+  return best;
 }
 
 std::vector<std::string> levels() {

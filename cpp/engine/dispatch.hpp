@@ -8,9 +8,9 @@
 
 namespace rnncore {
 
-/// The best table this processor can run, or the one RNNCORE_ISA names; chosen once. Throws
+/// The best table this processor can run, or the one RNNCORE_ISA names; looked for once. Throws
 /// std::runtime_error if there is none.
-const Table& kernels();
+const KernelTable& kernels();
 
 /// The levels compiled in, lowest first.
 std::vector<std::string> levels();

@@ -49,9 +49,9 @@ void one_by_one(Index tasks, Index threads, Index bytes, F f) {
 } // namespace
 
 template <class T>
-Passes<T>::Passes(const Cell<T>& cell, Shape shape, const Choices& choices, bool plain,
+Passes<T>::Passes(const CellKernels<T>& cell, Shape shape, const CellOptions& options, bool plain,
                   const std::vector<std::vector<Weights<const T>>>& weights)
-    : cell_(cell), shape_(shape), choices_(choices), plain_(plain), sizes_(cell.packing.sizes(shape)) {
+    : cell_(cell), shape_(shape), options_(options), plain_(plain), sizes_(cell.packing.sizes(shape)) {
   for (const auto& direction : weights)
     weights_.push_back(std::make_unique<WatchedWeights<T>>(cell_.packing, shape_, direction));
 }
@@ -140,9 +140,9 @@ T* Passes<T>::tape_of(const Record<T>& r, const Part& part, Index wave) const {
   return r.tape.template as<T>() + part.tape + (begin[wave] - begin[part.cut_before(wave)]) * sizes_.tape;
 }
 
-/// f(walk, team, work space) for the walks of all ways, with a pause after each round: ways of about `rows`
-/// rows a step go side by side if they keep the threads busy, else one by one, each cut by hidden units if
-/// a step is long enough for that.
+/// f(walk, team, work space) for the walks of all of them, with a pause after each round: those of about
+/// `rows` rows a step go side by side if they keep the threads busy, else one by one, each cut by hidden
+/// units if a step is long enough for that.
 template <class T>
 template <class F>
 void Passes<T>::share(const std::vector<Way>& ways, Index rows, Index time, Index bytes, F f) const {
@@ -251,7 +251,7 @@ void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record, Index step
   });
 }
 
-/// What both ways through a part are given, but for the arrays.
+/// What forward and backward of a part are given, but for the arrays.
 template <class T>
 Call<T> Passes<T>::call_of(Grid grid, const MaskArrays<T>& masks, const Part& part) const {
   const Index D = directions(), H = shape_.hidden, P = shape_.output;
@@ -264,7 +264,7 @@ Call<T> Passes<T>::call_of(Grid grid, const MaskArrays<T>& masks, const Part& pa
   call.schedule = part.schedule.view();
   call.end = call.schedule.waves;
   if (plain_ && !masks.any()) return call;
-  call.choices = &choices_;
+  call.options = &options_;
   if (masks.state) call.masks.state = {masks.state + part.direction * grid.batch * P, P};
   call.masks.update = rows(masks.update);
   call.masks.keep_h = rows(masks.keep_h);

@@ -44,7 +44,7 @@ struct BackwardArrays {
 template <class T>
 using Pinned = std::vector<std::shared_ptr<const Snapshot<T>>>;
 
-/// What one call leaves for its way back, apart from the arrays.
+/// What one call leaves for its backward pass, apart from the arrays.
 template <class T>
 struct Record {
   std::vector<Part> parts; // all of the first direction, then all of the second
@@ -60,8 +60,8 @@ class SteppedPasses;
 template <class T>
 class Passes {
 public:
-  /// `choices`: null for those of the paper. `weights`: of each direction its transitions.
-  Passes(const Cell<T>& cell, Shape shape, const Choices& choices, bool plain,
+  /// `options`: null for those of the paper. `weights`: of each direction its transitions.
+  Passes(const CellKernels<T>& cell, Shape shape, const CellOptions& options, bool plain,
          const std::vector<std::vector<Weights<const T>>>& weights);
 
   /// Fills `record` if it is given: with the gates of all steps or, if `steps` is not zero, with room for
@@ -77,9 +77,9 @@ public:
   /// Says that the weights may have changed.
   void look_again();
 
-  /// Parts that a batch is cut into. In training they depend on sizes alone: the parts' weight gradients
-  /// are added up one by one, and must be the same ones for any number of threads. Without them no sum goes
-  /// across rows, and the parts are as many as the threads like.
+  /// EqualParts that a batch is cut into. In training they depend on sizes alone: the parts' weight
+  /// gradients are added up one by one, and must be the same ones for any number of threads. Without them
+  /// no sum goes across rows, and the parts are as many as the threads like.
   Index parts(Grid grid, bool training) const;
 
 private:
@@ -110,10 +110,10 @@ private:
   Buffer take_spare(std::size_t bytes);
   void give_spare(Buffer buffer);
 
-  const Cell<T>& cell_;
+  const CellKernels<T>& cell_;
   const Shape shape_;
-  const Choices choices_;
-  const bool plain_; // the choices are the paper's
+  const CellOptions options_;
+  const bool plain_; // the options are the paper's
   const Sizes sizes_;
   std::vector<std::unique_ptr<WatchedWeights<T>>> weights_;
   std::mutex adding_; // held while gradients are added to: calls share them

@@ -8,7 +8,7 @@
 namespace rnncore {
 
 template <class T>
-Step<T>::Step(const Cell<T>& cell, OwnSchedule schedule, const Forward<T>& call, Index batch,
+Step<T>::Step(const CellKernels<T>& cell, OwnSchedule schedule, const Forward<T>& call, Index batch,
               const MaskArrays<T>& masks)
     : cell_(cell), schedule_(std::move(schedule)), call_(call), batch_(batch), masks_(masks) {
   const Index pass = (cell.pass_bytes + 63) / 64 * 64;
@@ -32,6 +32,20 @@ void Step<T>::run(const T* x, T* y, T* h, T* c, const Snapshot<T>& weights) {
 
 template <class T>
 std::unique_ptr<Step<T>> Steps<T>::take(Index batch, const MaskArrays<T>& masks) {
+  std::unique_ptr<Step<T>> last(last_.exchange(nullptr, std::memory_order_acquire));
+  if (last && last->serves(batch, masks)) return last;
+  if (last) keep(std::move(last));
+  return find(batch, masks);
+}
+
+template <class T>
+void Steps<T>::give(std::unique_ptr<Step<T>> step) {
+  std::unique_ptr<Step<T>> other(last_.exchange(step.release(), std::memory_order_acq_rel));
+  if (other) keep(std::move(other));
+}
+
+template <class T>
+std::unique_ptr<Step<T>> Steps<T>::find(Index batch, const MaskArrays<T>& masks) {
   const std::lock_guard lock(mutex_);
   const auto last = std::find_if(kept_.rbegin(), kept_.rend(),
                                  [&](const auto& step) { return step->serves(batch, masks); });
@@ -42,7 +56,7 @@ std::unique_ptr<Step<T>> Steps<T>::take(Index batch, const MaskArrays<T>& masks)
 }
 
 template <class T>
-void Steps<T>::give(std::unique_ptr<Step<T>> step) {
+void Steps<T>::keep(std::unique_ptr<Step<T>> step) {
   const std::lock_guard lock(mutex_);
   if (kept_.size() == 4) kept_.erase(kept_.begin());
   kept_.push_back(std::move(step));

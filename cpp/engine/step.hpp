@@ -1,6 +1,7 @@
 // Single steps of some rows in one direction, on one thread: prepared once, run again and again.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -25,7 +26,7 @@ template <class T>
 class Step {
 public:
   /// `call`: the step as it is taken for the first time.
-  Step(const Cell<T>& cell, OwnSchedule schedule, const Forward<T>& call, Index batch,
+  Step(const CellKernels<T>& cell, OwnSchedule schedule, const Forward<T>& call, Index batch,
        const MaskArrays<T>& masks);
   Step(const Step&) = delete;
 
@@ -34,7 +35,7 @@ public:
   void run(const T* x, T* y, T* h, T* c, const Snapshot<T>& weights);
 
 private:
-  const Cell<T>& cell_;
+  const CellKernels<T>& cell_;
   const OwnSchedule schedule_;
   Forward<T> call_;
   const Index batch_;
@@ -46,13 +47,23 @@ private:
 template <class T>
 class Steps {
 public:
+  Steps() = default;
+  Steps(const Steps&) = delete;
+  ~Steps() { delete last_.load(std::memory_order_acquire); }
+
   /// One that serves, or null.
   std::unique_ptr<Step<T>> take(Index batch, const MaskArrays<T>& masks);
   void give(std::unique_ptr<Step<T>> step);
 
 private:
+  std::unique_ptr<Step<T>> find(Index batch, const MaskArrays<T>& masks);
+  void keep(std::unique_ptr<Step<T>> step);
+
+  // Where one step follows the other, this one goes out and in again: a lock would cost as much as the
+  // product of a small layer.
+  std::atomic<Step<T>*> last_{nullptr};
   std::mutex mutex_;
-  std::vector<std::unique_ptr<Step<T>>> kept_; // the last one used last
+  std::vector<std::unique_ptr<Step<T>>> kept_; // the others, the last one used last
 };
 
 } // namespace rnncore

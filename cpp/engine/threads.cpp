@@ -218,7 +218,7 @@ Index positive(const char* variable) {
   return value > 0 ? Index(value) : 0;
 }
 
-std::atomic<Index> chosen{0};
+std::atomic<Index> requested{0};
 
 } // namespace
 
@@ -227,8 +227,8 @@ void start_threads() {
   if (text && *text) {
     const std::string given(text);
     const bool digits = given.find_first_not_of("0123456789") == given.npos;
-    chosen = digits ? positive("RNNCORE_NUM_THREADS") : 0;
-    if (!chosen)
+    requested = digits ? positive("RNNCORE_NUM_THREADS") : 0;
+    if (!requested)
       throw std::runtime_error("RNNCORE_NUM_THREADS=" + given + " is not a whole number above 0");
   }
   if (shared) return;
@@ -239,14 +239,14 @@ void start_threads() {
 }
 
 Index num_threads() {
-  if (const Index n = chosen.load(std::memory_order_relaxed)) return n;
+  if (const Index n = requested.load(std::memory_order_relaxed)) return n;
   Index n = positive("OMP_NUM_THREADS");
   if (!n) n = processors();
-  Index none = 0; // unless another thread has chosen meanwhile
-  return chosen.compare_exchange_strong(none, n) ? n : none;
+  Index none = 0; // unless another thread has asked for some meanwhile
+  return requested.compare_exchange_strong(none, n) ? n : none;
 }
 
-void set_num_threads(Index n) { chosen.store(n < 1 ? 1 : n, std::memory_order_relaxed); }
+void set_num_threads(Index n) { requested.store(n < 1 ? 1 : n, std::memory_order_relaxed); }
 
 NoFork::NoFork() { shared->calls.lock_shared(); }
 NoFork::~NoFork() { shared->calls.unlock_shared(); }

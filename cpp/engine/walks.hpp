@@ -44,7 +44,7 @@ struct Part {
   void plan_pauses(Index most, Index chunk);
 
   /// Adds the walks through it, its number being `number`. Where there are replays, the last piece is
-  /// remembered at once: with it the way back begins.
+  /// remembered at once: with it the backward pass begins.
   void go(Index number, bool records, bool replays, Index most, Way& way) const;
   /// And those back: the pieces of the tape from the last to the first, each but the last computed again
   /// before.

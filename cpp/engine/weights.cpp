@@ -53,7 +53,7 @@ uint64_t WatchedWeights<T>::fingerprint() const {
       if (data) blocks[count++] = {data, std::size_t(size) * sizeof(T)};
     };
     add(w.input, rows * (&w == weights_.data() ? shape_.input : shape_.hidden));
-    add(w.recurrent, sizes_.matrices * packing_.recurrent_gates * shape_.hidden * sizes_.fed);
+    add(w.recurrent, sizes_.matrices * packing_.recurrent_gates * shape_.hidden * sizes_.recurrent_columns);
     add(w.input_bias, rows);
     add(w.recurrent_bias, rows);
     add(w.units, packing_.units * shape_.hidden);

@@ -6,7 +6,7 @@
 namespace rnncore::RNNCORE_LEVEL {
 
 struct Sigmoid {
-  static constexpr Activation kind = Activation::sigmoid;
+  static constexpr ActivationKind kind = ActivationKind::sigmoid;
   template <class V>
   static RNNCORE_INLINE V value(V x) {
     return sigmoid(x);
@@ -18,7 +18,7 @@ struct Sigmoid {
 };
 
 struct Tanh {
-  static constexpr Activation kind = Activation::tanh;
+  static constexpr ActivationKind kind = ActivationKind::tanh;
   template <class V>
   static RNNCORE_INLINE V value(V x) {
     return tanh(x);
@@ -30,7 +30,7 @@ struct Tanh {
 };
 
 struct Relu {
-  static constexpr Activation kind = Activation::relu;
+  static constexpr ActivationKind kind = ActivationKind::relu;
   template <class V>
   static RNNCORE_INLINE V value(V x) {
     return select_le(x, V(0), V(0), x);
@@ -42,7 +42,7 @@ struct Relu {
 };
 
 struct Identity {
-  static constexpr Activation kind = Activation::identity;
+  static constexpr ActivationKind kind = ActivationKind::identity;
   template <class V>
   static RNNCORE_INLINE V value(V x) {
     return x;
@@ -56,7 +56,7 @@ struct Identity {
 /// The rules of the papers: fixed when compiled, nothing dropped, nothing clipped.
 template <class Gate, class Candidate>
 struct Fixed {
-  static constexpr Activation gate_kind = Gate::kind, candidate_kind = Candidate::kind;
+  static constexpr ActivationKind gate_kind = Gate::kind, candidate_kind = Candidate::kind;
   static constexpr bool sigmoid_gates() { return __is_same(Gate, Sigmoid); }
   static RNNCORE_INLINE auto gate(auto x) { return Gate::value(x); }
   static RNNCORE_INLINE auto gate_slope(auto y) { return Gate::slope(y); }
@@ -103,76 +103,76 @@ RNNCORE_INLINE Vec<T> by_sign(Vec<T> x, Vec<T> above, Vec<T> below) {
 }
 
 template <class T>
-[[gnu::noinline]] Vec<T> value_of(const Chosen& f, Vec<T> x) {
+[[gnu::noinline]] Vec<T> value_of(const Activation& f, Vec<T> x) {
   const Vec<T> zero(T(0)), one(T(1)), alpha{T(f.alpha)}, beta{T(f.beta)};
   switch (f.kind) {
-  case Activation::sigmoid:
+  case ActivationKind::sigmoid:
     return sigmoid(x);
-  case Activation::tanh:
+  case ActivationKind::tanh:
     return tanh(x);
-  case Activation::relu:
+  case ActivationKind::relu:
     return Relu::value(x);
-  case Activation::identity:
+  case ActivationKind::identity:
     return x;
-  case Activation::affine:
+  case ActivationKind::affine:
     return fma(alpha, x, beta);
-  case Activation::leaky_relu:
+  case ActivationKind::leaky_relu:
     return by_sign(x, x, alpha * x);
-  case Activation::thresholded_relu:
+  case ActivationKind::thresholded_relu:
     return select_le(x, alpha, zero, x);
-  case Activation::scaled_tanh:
+  case ActivationKind::scaled_tanh:
     return alpha * tanh(beta * x);
-  case Activation::hard_sigmoid: {
+  case ActivationKind::hard_sigmoid: {
     const Vec<T> line = fma(alpha, x, beta), low = select_le(line, zero, zero, line);
     return select_le(one, low, one, low);
   }
-  case Activation::elu:
+  case ActivationKind::elu:
     return by_sign(x, x, alpha * expm1_below(x));
-  case Activation::selu:
+  case ActivationKind::selu:
     return by_sign(x, Vec<T>(T(selu_scale)) * x, Vec<T>(T(selu_scale * selu_alpha)) * expm1_below(x));
-  case Activation::softsign:
+  case ActivationKind::softsign:
     return x / (one - minus_abs(x));
-  case Activation::softplus:
+  case ActivationKind::softplus:
     return Relu::value(x) + log1p_of(exp_below(minus_abs(x)));
-  case Activation::exponential:
+  case ActivationKind::exponential:
     return exp_of(x);
   }
   return x;
 }
 
 template <class T>
-[[gnu::noinline]] Vec<T> slope_of(const Chosen& f, Vec<T> y) {
+[[gnu::noinline]] Vec<T> slope_of(const Activation& f, Vec<T> y) {
   const Vec<T> zero(T(0)), one(T(1)), alpha{T(f.alpha)}, beta{T(f.beta)};
   switch (f.kind) {
-  case Activation::sigmoid:
+  case ActivationKind::sigmoid:
     return Sigmoid::slope(y);
-  case Activation::tanh:
+  case ActivationKind::tanh:
     return Tanh::slope(y);
-  case Activation::relu:
+  case ActivationKind::relu:
     return Relu::slope(y);
-  case Activation::identity:
+  case ActivationKind::identity:
     return one;
-  case Activation::affine:
+  case ActivationKind::affine:
     return alpha;
-  case Activation::leaky_relu:
+  case ActivationKind::leaky_relu:
     return by_sign(y, one, alpha);
-  case Activation::thresholded_relu:
+  case ActivationKind::thresholded_relu:
     return by_sign(y, one, zero);
-  case Activation::scaled_tanh:
+  case ActivationKind::scaled_tanh:
     return beta * (alpha - y * y / alpha);
-  case Activation::hard_sigmoid:
+  case ActivationKind::hard_sigmoid:
     return by_sign(y, select_le(one, y, zero, alpha), zero);
-  case Activation::elu:
+  case ActivationKind::elu:
     return by_sign(y, one, y + alpha);
-  case Activation::selu:
+  case ActivationKind::selu:
     return by_sign(y, Vec<T>(T(selu_scale)), y + Vec<T>(T(selu_scale * selu_alpha)));
-  case Activation::softsign: {
+  case ActivationKind::softsign: {
     const Vec<T> rest = one + minus_abs(y);
     return rest * rest;
   }
-  case Activation::softplus:
+  case ActivationKind::softplus:
     return minus_abs(expm1_below(-y)) * Vec<T>(T(-1));
-  case Activation::exponential:
+  case ActivationKind::exponential:
     return y;
   }
   return one;
@@ -180,25 +180,25 @@ template <class T>
 
 /// The rules that a user chose, for some hidden units of one row.
 template <class T>
-struct ByChoice {
-  const Choices& choices;
+struct WithOptions {
+  const CellOptions& options;
   Vec<T> update; // what the candidate is multiplied by
 
-  RNNCORE_INLINE bool sigmoid_gates() const { return choices.gate.kind == Activation::sigmoid; }
-  RNNCORE_INLINE Vec<T> gate(Vec<T> x) const { return bounded_value(choices.gate, x); }
-  RNNCORE_INLINE Vec<T> gate_slope(Vec<T> y) const { return bounded_slope(choices.gate, y); }
-  RNNCORE_INLINE Vec<T> candidate(Vec<T> x) const { return bounded_value(choices.candidate, x); }
-  RNNCORE_INLINE Vec<T> candidate_slope(Vec<T> y) const { return bounded_slope(choices.candidate, y); }
-  RNNCORE_INLINE Vec<T> output(Vec<T> c) const { return value_of(choices.output, c); }
-  RNNCORE_INLINE Vec<T> output_slope(Vec<T> y) const { return slope_of(choices.output, y); }
+  RNNCORE_INLINE bool sigmoid_gates() const { return options.gate.kind == ActivationKind::sigmoid; }
+  RNNCORE_INLINE Vec<T> gate(Vec<T> x) const { return bounded_value(options.gate, x); }
+  RNNCORE_INLINE Vec<T> gate_slope(Vec<T> y) const { return bounded_slope(options.gate, y); }
+  RNNCORE_INLINE Vec<T> candidate(Vec<T> x) const { return bounded_value(options.candidate, x); }
+  RNNCORE_INLINE Vec<T> candidate_slope(Vec<T> y) const { return bounded_slope(options.candidate, y); }
+  RNNCORE_INLINE Vec<T> output(Vec<T> c) const { return value_of(options.output, c); }
+  RNNCORE_INLINE Vec<T> output_slope(Vec<T> y) const { return slope_of(options.output, y); }
   RNNCORE_INLINE Vec<T> drop(Vec<T> v) const { return v * update; }
   RNNCORE_INLINE Vec<T> clip(Vec<T> c) const {
-    return choices.cell_clip == 0 ? c : within(Vec<T>(T(choices.cell_clip)), c);
+    return options.cell_clip == 0 ? c : within(Vec<T>(T(options.cell_clip)), c);
   }
   /// The gradient of a clipped cell state passes where it was not clipped.
   RNNCORE_INLINE Vec<T> unclip(Vec<T> dc, Vec<T> c) const {
-    if (choices.cell_clip == 0) return dc;
-    const Vec<T> most{T(choices.cell_clip)}, zero(T(0));
+    if (options.cell_clip == 0) return dc;
+    const Vec<T> most{T(options.cell_clip)}, zero(T(0));
     return select_le(most, c, zero, select_le(c, -most, zero, dc));
   }
 
@@ -206,14 +206,14 @@ private:
   static RNNCORE_INLINE Vec<T> within(Vec<T> most, Vec<T> x) {
     return select_le(most, x, most, select_le(x, -most, -most, x));
   }
-  RNNCORE_INLINE Vec<T> bounded_value(const Chosen& f, Vec<T> x) const {
-    return value_of(f, choices.gate_clip == 0 ? x : within(Vec<T>(T(choices.gate_clip)), x));
+  RNNCORE_INLINE Vec<T> bounded_value(const Activation& f, Vec<T> x) const {
+    return value_of(f, options.gate_clip == 0 ? x : within(Vec<T>(T(options.gate_clip)), x));
   }
   /// No slope where the sum was clipped: there the value is that of a bound, to the bit.
-  RNNCORE_INLINE Vec<T> bounded_slope(const Chosen& f, Vec<T> y) const {
+  RNNCORE_INLINE Vec<T> bounded_slope(const Activation& f, Vec<T> y) const {
     Vec<T> slope = slope_of(f, y);
-    if (choices.gate_clip == 0) return slope;
-    for (const double bound : {choices.gate_clip, -choices.gate_clip}) {
+    if (options.gate_clip == 0) return slope;
+    for (const double bound : {options.gate_clip, -options.gate_clip}) {
       const Vec<T> end = value_of(f, Vec<T>(T(bound)));
       slope = select_le(end, y, select_le(y, end, Vec<T>(T(0)), slope), slope);
     }

@@ -52,7 +52,8 @@ RNNCORE_INLINE void dots_columns(Lines<T> x, Lines<T> y, Index n, Index width, R
 }
 
 template <class T, int M = dots_tile>
-RNNCORE_INLINE void dots_rows(Lines<T> x, Index m, Lines<T> y, const Parts& tiles, Index width, Rows<T> c) {
+RNNCORE_INLINE void dots_rows(Lines<T> x, Index m, Lines<T> y, const EqualParts& tiles, Index width,
+                              Rows<T> c) {
   if (m == M) {
     for (Index j = 0; j < tiles.count; ++j)
       dots_columns<T, M>(x, {y.base + tiles.begin(j) * y.stride, y.stride}, tiles.size(j), width,
@@ -65,7 +66,7 @@ RNNCORE_INLINE void dots_rows(Lines<T> x, Index m, Lines<T> y, const Parts& tile
 /// c (m, n) = x (m, width) times y (n, width), transposed.
 template <class T>
 void all_dots(Lines<T> x, Index m, Lines<T> y, Index n, Index width, Rows<T> c) {
-  const Parts rows(m, dots_tile), columns(n, dots_tile);
+  const EqualParts rows(m, dots_tile), columns(n, dots_tile);
   for (Index i = 0; i < rows.count; ++i)
     dots_rows<T>({x.base + rows.begin(i) * x.stride, x.stride}, rows.size(i), y, columns, width,
                  {c.base + rows.begin(i) * c.stride, c.stride});
@@ -118,7 +119,7 @@ RNNCORE_INLINE void mix_rows(Index m, Mix<T> c, Lines<T> x, Index terms, Rows<T>
 
 template <class T, int N>
 void mix_columns(Index rows, Mix<T> c, Lines<T> x, Index terms, Rows<T> to, Index tail, bool add) {
-  const Parts tiles(rows, tile_rows(N));
+  const EqualParts tiles(rows, tile_rows(N));
   for (Index i = 0; i < tiles.count; ++i)
     mix_rows<T, N>(tiles.size(i), {c.base + tiles.begin(i) * c.row, c.row, c.term}, x, terms,
                    {to.base + tiles.begin(i) * to.stride, to.stride}, tail, add);
@@ -256,7 +257,7 @@ private:
 
   /// e_s = v . tanh(q + key_s)
   void add_scores(const T* q, Lines<T> keys, Index n, T* e) const {
-    const Parts tiles(n, dots_tile);
+    const EqualParts tiles(n, dots_tile);
     for (Index i = 0; i < tiles.count; ++i)
       add_scores_of<dots_tile>(q, {keys.base + tiles.begin(i) * keys.stride, keys.stride}, tiles.size(i),
                                e + tiles.begin(i));

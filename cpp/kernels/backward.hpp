@@ -25,10 +25,10 @@ class BackwardPass : public Pass<T, W> {
 
 public:
   BackwardPass(const Recipe<T>& recipe, const Backward<T, W>& pass, const Team& team)
-      : Base(recipe.plan, pass, team), b_(pass), instants_(recipe.backward[pass.choices != nullptr]),
-        leaf_(recipe.leaf_backward[pass.choices != nullptr]) {
+      : Base(recipe.plan, pass, team), b_(pass), steps_(recipe.backward[pass.options != nullptr]),
+        leaf_(recipe.leaf_backward[pass.options != nullptr]) {
     const Index H = b_.shape.hidden, P = b_.shape.output, emitted = at_.emits() ? rows_ : 0;
-    const bool apart = masked() || this->forest(); // gradients of what is fed from those of h
+    const bool apart = masked() || this->forest(); // gradients of recurrent inputs from those of h
     take(dy_, rows_);
     take(dh_, rows_);
     take(dc_, rows_);
@@ -38,7 +38,7 @@ public:
     take(dc_prev_, this->edges_);
     take(d_prev_, this->edges_);
     take(d_offer_prev_, this->offers() ? this->edges_ : 0);
-    take(d_fed_, apart ? rows_ * at_.fed_columns() : 0);
+    take(d_recurrent_, apart ? rows_ * at_.recurrent_columns() : 0);
     take(trash_, this->forest() ? max(H, P) : 0);
     take(d_emitted_rows_, emitted);
     take(d_emitted_, emitted * P);
@@ -71,7 +71,7 @@ private:
     return slots * at_.hidden.vectors.n >= least_vectors && rows * columns * Index(sizeof(T)) > least_bytes;
   }
   /// The most columns of what weights are multiplied by.
-  Index most_columns() const { return max(b_.shape.input, at_.fed_columns()); }
+  Index most_columns() const { return max(b_.shape.input, at_.recurrent_columns()); }
   /// Room for a block of tiles of the rows of a chunk, one tile at least.
   Index tiles_size() const {
     return max(CopiedTiles<T>::step(rows_, min(tallest, most_columns())), tiles_numbers);
@@ -79,10 +79,11 @@ private:
 
   /// Of several calls that go back over a schedule piece by piece, the first.
   bool first_call() const { return b_.end == b_.schedule.waves; }
-  /// The first chunk on the way back: its sums have nothing to add to yet.
+  /// The first chunk of backward: its sums have nothing to add to yet.
   bool first_chunk() const { return chunk_.end == b_.schedule.waves; }
 
-  /// The sums that are added to instant by instant start from zero; all do where there is nothing to sum.
+  /// The sums that are added to time step by time step start from zero; all do where there is nothing to
+  /// sum.
   void start_sums() {
     const bool all = b_.schedule.waves == 0;
     for (Index i = 0; all && i < at_.gradients(); ++i) b_.gradients[i] = T(0);
@@ -99,7 +100,7 @@ private:
     for (Index r = rows.begin; r < rows.end; ++r) {
       const auto n = this->node(r);
       Base::gather(r, n);
-      if (this->feeds()) this->feed(r);
+      if (this->makes_inputs()) this->make_input(r);
       dy_[r] = row_of(b_.dy, n.row);
       dx_[r] = row_of(b_.dx, b_.schedule.x_row[n.node]);
       dh_[r] = row_of(b_.dh, n.sequence);
@@ -130,12 +131,12 @@ private:
     if (at_.emits()) unemit(first, rows);
     if (chunk_.node + first < b_.schedule.given) return clear_gates(first, rows);
     for (Index level = b_.shape.depth; level-- > 0;)
-      for (Index stage = plan_.stages; stage-- > 0;) step(level, stage, first, rows);
+      for (Index phase = plan_.phases; phase-- > 0;) step(level, phase, first, rows);
   }
 
   /// A product that carries the gradients of gates back to a state.
   struct Term {
-    Index stage, matrix;
+    Index phase, matrix;
     const Window* window;
     T* gates;
     const W* weights;
@@ -148,7 +149,7 @@ private:
     span_ = span_of(level);
     count_ = 0;
     for_each_recurrence(at_, [&](const Window& window, Index k, Index i, Index) {
-      terms_[count_++] = {plan_.recurrent[i].stage, k, &window, span_.gates,
+      terms_[count_++] = {plan_.recurrent[i].phase, k, &window, span_.gates,
                           b_.transposed + at_.recurrent_transposed(level, k, i)};
     });
     const Index last = b_.shape.depth - 1; // which sees h(t-1), too
@@ -156,36 +157,38 @@ private:
       terms_[count_++] = {0, 0, plan_.input, gates(last), b_.transposed + at_.input_transposed(last)};
   }
 
-  void step(Index level, Index stage, Index first, Index rows) {
+  void step(Index level, Index phase, Index first, Index rows) {
     enter(level);
     const bool leaves = this->forest() && first < this->among(b_.schedule.leaves);
     span_.adds = this->forest() && !leaves;
-    (leaves && leaf_ ? leaf_ : instants_[stage])(at_, span_, {chunk_.rows, first, rows, mine_.panels});
-    if (!plan_.multiplies(stage)) return;
+    (leaves && leaf_ ? leaf_ : steps_[phase])(at_, span_, {chunk_.rows, first, rows, mine_.panels});
+    if (!plan_.multiplies(phase)) return;
     wait(); // the products read the gradients of all gates
-    if (stage > 0) {
+    if (phase > 0) {
       const Target<T> middle{d_middle_ + first * b_.shape.hidden, b_.shape.hidden, nullptr, 0};
-      products_back(stage, 0, first, rows, middle, Start::zero);
+      products_back(phase, 0, first, rows, middle, Start::zero);
     } else if (this->forest()) {
       if (!leaves) scatter(first, rows);
     } else if (level == 0 && masked()) {
-      products_back(stage, 0, first, rows, fed_target(first), Start::zero);
+      products_back(phase, 0, first, rows, recurrent_target(first), Start::zero);
       unmask(first, rows);
     } else {
-      products_back(stage, 0, first, rows, {nullptr, 0, dh_ + first, 0},
+      products_back(phase, 0, first, rows, {nullptr, 0, dh_ + first, 0},
                     direct() ? Start::keep : Start::zero);
     }
   }
 
-  T* d_fed(Index row) const { return d_fed_ + row * at_.fed_columns(); }
-  Target<T> fed_target(Index first) const { return {d_fed(first), at_.fed_columns(), nullptr, 0}; }
+  T* d_recurrent(Index row) const { return d_recurrent_ + row * at_.recurrent_columns(); }
+  Target<T> recurrent_target(Index first) const {
+    return {d_recurrent(first), at_.recurrent_columns(), nullptr, 0};
+  }
 
-  /// Gradients of the gates of a stage to what one of the recurrent matrices was fed.
-  void products_back(Index stage, Index k, Index first, Index rows, const Target<T>& target, Start start) {
+  /// Gradients of the gates of a phase to the input of one of the recurrent matrices.
+  void products_back(Index phase, Index k, Index first, Index rows, const Target<T>& target, Start start) {
     for (const Term* term = terms_; term < terms_ + count_; ++term) {
-      if (term->stage != stage || term->matrix != k) continue;
-      multiply_back(*term, first, rows, at_.fed, at_.pairs() ? Share(team_, at_.fed.count()) : mine_.states,
-                    target, start);
+      if (term->phase != phase || term->matrix != k) continue;
+      multiply_back(*term, first, rows, at_.recurrent_inputs,
+                    at_.pairs() ? Share(team_, at_.recurrent_inputs.count()) : mine_.states, target, start);
       start = Start::keep;
     }
   }
@@ -194,14 +197,14 @@ private:
   void scatter(Index first, Index rows) {
     const auto [begin, end] = this->my_states();
     for (Index k = 0; k < at_.matrices(); ++k) {
-      products_back(0, k, first, rows, fed_target(first), Start::zero);
+      products_back(0, k, first, rows, recurrent_target(first), Start::zero);
       if (at_.pairs()) wait(); // each column comes from all of them
       for (Index r = first; r < first + rows; ++r) {
-        T* d = d_fed(r);
+        T* d = d_recurrent(r);
         if (masked()) mask_to(d + begin, this->state_mask(r) + begin, d + begin, end - begin);
         if (at_.pairs())
           unpair_to(r, begin, end);
-        else if (plan_.feed == Feed::each)
+        else if (plan_.recurrent_input == RecurrentInput::each)
           add_to(d_prev_[k * rows_ + r] + begin, d + begin, end - begin);
         else
           this->for_each_edge(r, [&](Index at) { add_to(d_prev_[at] + begin, d + begin, end - begin); });
@@ -213,7 +216,8 @@ private:
   void unpair_to(Index r, Index begin, Index end) const {
     const Index P = b_.shape.output, all = b_.shape.arity * P;
     for (Index k = 0; k < b_.shape.arity; ++k)
-      unpair(this->fed()[r], d_fed(r), all, k * P + begin, k * P + end, d_prev_[k * rows_ + r] + begin);
+      unpair(this->recurrent_inputs()[r], d_recurrent(r), all, k * P + begin, k * P + end,
+             d_prev_[k * rows_ + r] + begin);
   }
 
   /// Given states have no gates to learn from.
@@ -232,7 +236,7 @@ private:
     const auto [begin, end] = this->my_states();
     for (Index r = first; r < first + rows; ++r)
       for (Index j = begin; j < end; ++j) {
-        const T d = d_fed_[r * b_.shape.output + j] * this->state_mask(r)[j];
+        const T d = d_recurrent_[r * b_.shape.output + j] * this->state_mask(r)[j];
         dh_[r][j] = direct() ? dh_[r][j] + d : d;
       }
   }
@@ -250,7 +254,7 @@ private:
     return span;
   }
 
-  /// The gradient of what was emitted, and through the product that made it that of what the instants
+  /// The gradient of what was emitted, and through the product that made it that of what the time steps
   /// computed: h before its projection, or h itself.
   void unemit(Index first, Index rows) {
     const Index P = b_.shape.output, H = b_.shape.hidden;
@@ -333,13 +337,13 @@ private:
     const Share followers = Share::of(this->among(b_.schedule.leaves), chunk_.rows);
     for (Index level = 0; level < b_.shape.depth; ++level) {
       for_each_input(at_, level, [&](const Window& window, Index i) {
-        outer_of(level, window, level == 0 ? x_ : this->fed(), level == 0 ? this->readers(i) : all,
-                 at_.input_columns(level), at_.input(level, i));
+        outer_of(level, window, level == 0 ? x_ : this->recurrent_inputs(),
+                 level == 0 ? this->readers(i) : all, at_.input_columns(level), at_.input(level, i));
       });
       for_each_recurrence(at_, [&](const Window& window, Index k, Index i, Index) {
         const T* const* rows =
-            plan_.recurrent[i].stage > 0 ? this->middle(level) : this->before(level) + k * rows_;
-        outer_of(level, window, rows, followers, at_.fed_columns(), at_.recurrent(level, k, i));
+            plan_.recurrent[i].phase > 0 ? this->middle(level) : this->before(level) + k * rows_;
+        outer_of(level, window, rows, followers, at_.recurrent_columns(), at_.recurrent(level, k, i));
       });
       bias_gradient(level);
     }
@@ -364,7 +368,7 @@ private:
     const Index count = rows.end - rows.begin;
     if (count == 0 && !first_chunk()) return;
     a += rows.begin;
-    const Parts tiles(columns, tile_rows(int(at_.columns(w, 0) / L)));
+    const EqualParts tiles(columns, tile_rows(int(at_.columns(w, 0) / L)));
     if (!copies(w.count, count, columns)) {
       outer_panels<GatheredTiles<T>>(level, w, {a, tiles}, Share(tiles.count), rows, columns, matrix);
       return;
@@ -394,7 +398,7 @@ private:
 
   void emission_gradient() {
     const Index P = b_.shape.output, H = b_.shape.hidden;
-    const Parts tiles(H, tile_rows(int(at_.states.width(0))));
+    const EqualParts tiles(H, tile_rows(int(at_.states.width(0))));
     for (Index q = mine_.states.begin; q < mine_.states.end; ++q) {
       const Index column = at_.states.first(q) * L, width = at_.states.width(q);
       outer<T, GatheredTiles<T>>({{h_, tiles},
@@ -411,16 +415,16 @@ private:
   }
 
   const Backward<T, W>& b_;
-  const Instants<T>* const instants_; // by stage
-  const Instants<T> leaf_;            // or null: the same
-  Index at_level_ = -1;               // the transition at hand,
-  Span<T> span_;                      // what its instants are given,
-  Term terms_[2 * most_arity + 1];    // and the products after them
+  const StepFunction<T>* const steps_; // by phase
+  const StepFunction<T> leaf_;         // or null: the same
+  Index at_level_ = -1;                // the transition at hand,
+  Span<T> span_;                       // what its time steps are given,
+  Term terms_[2 * most_arity + 1];     // and the products after them
   Index count_ = 0;
   // A pointer for each row of the chunk, and the rows that some of them point to.
   const T **dy_, **d_unprojected_rows_;
   T **d_emitted_rows_, **dh_, **dc_, **dx_, **d_prev_, **dc_prev_, **d_offer_prev_;
-  T *tiles_, *trash_, *d_middle_, *d_fed_, *d_emitted_, *d_unprojected_;
+  T *tiles_, *trash_, *d_middle_, *d_recurrent_, *d_emitted_, *d_unprojected_;
 };
 
 } // namespace rnncore::RNNCORE_LEVEL

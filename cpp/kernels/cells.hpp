@@ -17,28 +17,28 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
-/// Whether a cell has a stage.
-template <class C, bool chosen, Index S>
-constexpr bool exists = S < C::plan.stages;
+/// Whether a cell has a phase.
+template <class C, bool has_options, Index S>
+constexpr bool exists = S < C::plan.phases;
 
-template <class C, class T, bool chosen, Index S>
-constexpr Instants<T> forward_of() {
-  if constexpr (!exists<C, chosen, S>)
+template <class C, class T, bool has_options, Index S>
+constexpr StepFunction<T> forward_of() {
+  if constexpr (!exists<C, has_options, S>)
     return nullptr;
   else if constexpr (C::plan.norms > 0)
-    return normalised_forward<C, T, chosen, S>;
+    return normalised_forward<C, T, has_options, S>;
   else
-    return forward_instants<C, T, chosen, S>;
+    return forward_steps<C, T, has_options, S>;
 }
 
-template <class C, class T, bool chosen, Index S>
-constexpr Instants<T> backward_of() {
-  if constexpr (!exists<C, chosen, S>)
+template <class C, class T, bool has_options, Index S>
+constexpr StepFunction<T> backward_of() {
+  if constexpr (!exists<C, has_options, S>)
     return nullptr;
   else if constexpr (C::plan.norms > 0)
-    return normalised_backward<C, T, chosen, S>;
+    return normalised_backward<C, T, has_options, S>;
   else
-    return backward_instants<C, T, chosen, S>;
+    return backward_steps<C, T, has_options, S>;
 }
 
 template <class C, class T>
@@ -49,9 +49,10 @@ constexpr Recipe<T> recipe = [] {
                    {{backward_of<C, T, false, 0>(), backward_of<C, T, false, 1>()},
                     {backward_of<C, T, true, 0>(), backward_of<C, T, true, 1>()}}};
   if constexpr (requires { typename C::Leaf; })
-    for (Index chosen = 0; chosen < 2; ++chosen) {
-      recipe.leaf_forward[chosen] = RNNCORE_LEVEL::recipe<typename C::Leaf, T>.forward[chosen][0];
-      recipe.leaf_backward[chosen] = RNNCORE_LEVEL::recipe<typename C::Leaf, T>.backward[chosen][0];
+    for (Index has_options = 0; has_options < 2; ++has_options) {
+      recipe.leaf_forward[has_options] = RNNCORE_LEVEL::recipe<typename C::Leaf, T>.forward[has_options][0];
+      recipe.leaf_backward[has_options] =
+          RNNCORE_LEVEL::recipe<typename C::Leaf, T>.backward[has_options][0];
     }
   return recipe;
 }();
@@ -61,7 +62,7 @@ constexpr Recipe<T> recipe = [] {
 template <class T>
 [[gnu::noinline]] Sizes sizes_of(const Plan& plan, Shape shape) {
   const Layout<T> at(plan, shape);
-  return {at.numbers(), at.weights(), at.transposed(), at.tape(), at.matrices(), at.fed_columns()};
+  return {at.numbers(), at.weights(), at.transposed(), at.tape(), at.matrices(), at.recurrent_columns()};
 }
 
 template <class T>
@@ -120,14 +121,14 @@ struct Line {
 };
 
 template <class C, class T, class W>
-constexpr Cell<T, W> line(const char* name) {
+constexpr CellKernels<T, W> line(const char* name) {
   using Own = Line<C, T, W>;
   return {
       name,
       C::plan.has_cell_state,
       C::plan.recurrent[0].window.count > 0,
       C::plan.offer.count > 0,
-      C::plan.feed == Feed::pairs,
+      C::plan.recurrent_input == RecurrentInput::pairs,
       C::plan.norms > 0,
       C::Rules::gate_kind,
       C::Rules::candidate_kind,
@@ -145,7 +146,7 @@ constexpr Cell<T, W> line(const char* name) {
 }
 
 template <class T, class W>
-constexpr Cell<T, W> cells[] = {
+constexpr CellKernels<T, W> cells[] = {
     line<Vanilla<Tanh>, T, W>("rnn_tanh"),
     line<Vanilla<Relu>, T, W>("rnn_relu"),
     line<Independent<Relu>, T, W>("indrnn"),
@@ -190,7 +191,7 @@ constexpr Linear<T, W> linear = {
     linear_backward<T, W>};
 
 template <class T, class W = T>
-constexpr Kernels<T, W> kernels = {sizeof(cells<T, W>) / sizeof(Cell<T, W>),
+constexpr Kernels<T, W> kernels = {sizeof(cells<T, W>) / sizeof(CellKernels<T, W>),
                                    cells<T, W>,
                                    linear<T, W>,
                                    {activate<T>, activate_backward<T>, softmax<T>, layer_norm<T>}};

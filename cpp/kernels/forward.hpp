@@ -1,4 +1,4 @@
-// The engine forward: any cell over any schedule. The engine owns time; a cell owns one instant.
+// The engine forward: any cell over any schedule. The engine owns time; a cell owns one time step.
 //
 // For a chunk of waves the product with the inputs is one large product; wave by wave remain the products
 // with the states and the cell's own arithmetic.
@@ -18,8 +18,8 @@ class ForwardPass : public Pass<T, W> {
 
 public:
   ForwardPass(const Recipe<T>& recipe, const Forward<T, W>& pass, const Team& team)
-      : Base(recipe.plan, pass, team), f_(pass), instants_(recipe.forward[pass.choices != nullptr]),
-        leaf_(recipe.leaf_forward[pass.choices != nullptr]) {
+      : Base(recipe.plan, pass, team), f_(pass), steps_(recipe.forward[pass.options != nullptr]),
+        leaf_(recipe.leaf_forward[pass.options != nullptr]) {
     take(work_tape_, f_.tape ? 0 : rows_ * at_.tape());
   }
 
@@ -48,10 +48,10 @@ public:
     for (Index level = 0; level < f_.shape.depth; ++level) start_gates(level);
     for (Index w = chunk_.wave; w < chunk_.end; ++w) {
       const Index first = s.begin[w] - chunk_.node, rows = s.begin[w + 1] - s.begin[w];
-      if (this->feeds()) feed(first, rows);
+      if (this->makes_inputs()) make_inputs(first, rows);
       for (Index level = 0; level < f_.shape.depth && s.begin[w] >= s.given; ++level)
-        for (Index stage = 0; stage < plan_.stages; ++stage)
-          step(level, stage, first, rows, !this->forest() || s.begin[w] >= s.leaves);
+        for (Index phase = 0; phase < plan_.phases; ++phase)
+          step(level, phase, first, rows, !this->forest() || s.begin[w] >= s.leaves);
       if (at_.emits()) emit(first, rows);
     }
   }
@@ -73,9 +73,9 @@ private:
     }
   }
 
-  /// One of the products that a stage adds up.
+  /// One of the products that a phase adds up.
   struct Term {
-    Index stage;
+    Index phase;
     const Window* window;
     const T* const* rows;
     Index columns;
@@ -89,14 +89,14 @@ private:
     span_ = this->span_of(level);
     count_ = 0;
     if (level > 0 && at_.input_columns(level))
-      terms_[count_++] = {0, plan_.input, this->fed(), f_.shape.hidden,
+      terms_[count_++] = {0, plan_.input, this->recurrent_inputs(), f_.shape.hidden,
                           f_.packed.weights + at_.input(level)};
     for (Index k = 0; k < at_.matrices(); ++k)
       for (Index i = 0; i < 2; ++i) {
         const Recurrence& product = plan_.recurrent[i];
         if (!product.window.count) continue;
-        const T* const* rows = product.stage > 0 ? this->middle(level) : this->before(level) + k * rows_;
-        terms_[count_++] = {product.stage, &product.window, rows, at_.fed_columns(),
+        const T* const* rows = product.phase > 0 ? this->middle(level) : this->before(level) + k * rows_;
+        terms_[count_++] = {product.phase, &product.window, rows, at_.recurrent_columns(),
                             f_.packed.weights + at_.recurrent(level, k, i)};
       }
   }
@@ -136,16 +136,16 @@ private:
     }
   }
 
-  void feed(Index first, Index rows) {
+  void make_inputs(Index first, Index rows) {
     const Share mine = Share::of(first, first + rows).part(team_);
-    for (Index r = mine.begin; r < mine.end; ++r) Base::feed(r);
+    for (Index r = mine.begin; r < mine.end; ++r) Base::make_input(r);
     wait();
   }
 
-  /// One stage of one wave: `rows` nodes from row `first` of the chunk. Panels go in groups whose gates fit
+  /// One phase of one wave: `rows` nodes from row `first` of the chunk. Panels go in groups whose gates fit
   /// the nearest cache: first all products of a group, then the cell, whose long chains of operations then
   /// overlap. A cell that normalises needs all of them at once.
-  void step(Index level, Index stage, Index first, Index rows, bool continues) {
+  void step(Index level, Index phase, Index first, Index rows, bool continues) {
     enter(level);
     if (rows != group_rows_) {
       group_rows_ = rows;
@@ -156,16 +156,16 @@ private:
     for (Index g = mine_.panels.begin; g < mine_.panels.end; g += group_) {
       extent.panels.begin = g;
       extent.panels.end = min(g + group_, mine_.panels.end);
-      if (continues) products(stage, extent);
-      (continues || !leaf_ ? instants_[stage] : leaf_)(at_, span_, extent);
+      if (continues) products(phase, extent);
+      (continues || !leaf_ ? steps_[phase] : leaf_)(at_, span_, extent);
     }
-    wait(); // the next stage or wave reads whole rows
+    wait(); // the next phase or wave reads whole rows
   }
 
-  void products(Index stage, const Extent& extent) {
+  void products(Index phase, const Extent& extent) {
     at_.hidden.for_each_run(extent.panels.begin, extent.panels.end, [&](Index p, Index end) {
       for (const Term* term = terms_; term < terms_ + count_; ++term)
-        if (term->stage == stage) multiply(product_of(*term, p, end, extent));
+        if (term->phase == phase) multiply(product_of(*term, p, end, extent));
     });
   }
 
@@ -212,11 +212,11 @@ private:
   }
 
   const Forward<T, W>& f_;
-  const Instants<T>* const instants_; // by stage
-  const Instants<T> leaf_;            // or null: the same
-  Index at_level_ = -1;               // the transition at hand,
-  Span<T> span_;                      // what its instants are given,
-  Term terms_[2 * most_arity + 1];    // and its products
+  const StepFunction<T>* const steps_; // by phase
+  const StepFunction<T> leaf_;         // or null: the same
+  Index at_level_ = -1;                // the transition at hand,
+  Span<T> span_;                       // what its time steps are given,
+  Term terms_[2 * most_arity + 1];     // and its products
   Index count_ = 0;
   Index group_ = 0, group_rows_ = -1; // panels of a group, for so many rows
   T* work_tape_;

@@ -16,13 +16,13 @@ RNNCORE_INLINE constexpr Index max(Index a, Index b) { return a > b ? a : b; }
 
 /// n things in the fewest parts of at most `most`, as equal as can be: `larger` of size `least` + 1, the
 /// others of size `least`.
-struct Parts {
+struct EqualParts {
   Index n, count, least = 0, larger = 0;
 
-  RNNCORE_INLINE constexpr Parts(Index n_, Index most) : n(n_), count(ceil_div(n_, most)) { split(); }
+  RNNCORE_INLINE constexpr EqualParts(Index n_, Index most) : n(n_), count(ceil_div(n_, most)) { split(); }
   /// The same in an even number of parts where there are enough of them to share between threads.
-  static RNNCORE_INLINE constexpr Parts even(Index n, Index most) {
-    Parts parts(n, most);
+  static RNNCORE_INLINE constexpr EqualParts even(Index n, Index most) {
+    EqualParts parts(n, most);
     if (n < 4 || parts.count >= n || parts.count % 2 == 0) return parts;
     ++parts.count;
     parts.split();
@@ -43,10 +43,10 @@ private:
 template <class T>
 struct Panels {
   Index columns;
-  Parts vectors;
+  EqualParts vectors;
 
   RNNCORE_INLINE constexpr Panels(Index columns_, Index most)
-      : columns(columns_), vectors(Parts::even(ceil_div(columns_, lanes<T>), most)) {}
+      : columns(columns_), vectors(EqualParts::even(ceil_div(columns_, lanes<T>), most)) {}
   RNNCORE_INLINE Index count() const { return vectors.count; }
   RNNCORE_INLINE Index first(Index panel) const { return vectors.begin(panel); } // vectors before it
   RNNCORE_INLINE Index width(Index panel) const { return vectors.size(panel); }  // its vectors
@@ -97,44 +97,44 @@ struct Window {
   Index gate[4] = {};
 };
 
-/// A product with the states that the nodes continue, or with what an earlier stage made of them.
+/// A product with the states that the nodes continue, or with what an earlier phase made of them.
 struct Recurrence {
-  Index stage = 0;
+  Index phase = 0;
   Window window;
 };
 
-/// A run of slots that is normalised, over all hidden units, before a stage of the cell.
+/// A run of slots that is normalised, over all hidden units, before a phase of the cell.
 struct Norm {
-  Index stage, begin, count;
+  Index phase, begin, count;
 };
 
 /// What the recurrent products of a node read: each predecessor's h, through a matrix of its own; the sum
 /// of them all; or, one after the other, their entries and the products of any two of these.
-enum class Feed { each, sum, pairs };
+enum class RecurrentInput { each, sum, pairs };
 
-/// What the engine knows of a cell: its gates in slots, and which products fill them. An instant goes in
-/// one stage or two; each has recurrent products of its own, or none.
+/// What the engine knows of a cell: its gates in slots, and which products fill them. A time step goes in
+/// one phase or two; each has recurrent products of its own, or none.
 struct Plan {
-  Index slots, gates, recurrent_gates = gates, stages = 1, units = 0;
+  Index slots, gates, recurrent_gates = gates, phases = 1, units = 0;
   Window input[2] = {};
   bool leaves_skip = false; // the second of these: what continues nothing has nothing to forget
   Recurrence recurrent[2] = {};
   bool has_cell_state = false;
-  Index branches = 0; // predecessors whose cell states an instant takes one by one
-  Feed feed = Feed::each;
+  Index branches = 0; // predecessors whose cell states a time step takes one by one
+  RecurrentInput recurrent_input = RecurrentInput::each;
   Window offer = {}; // the gate that each predecessor offers a part of, its own h times some weights
   bool normalises_offer = false; // and normalises over all hidden units
-  bool sees_h = false;           // instants read the old h, not only products do
+  bool sees_h = false;           // time steps read the old h, not only products do
   bool direct = false;           // the old h reaches the new one past the product, too
   Index norms = 0;
   Norm norm[13] = {};
 
   /// One over each standard deviation, those of the slots first.
   RNNCORE_INLINE constexpr Index scales() const { return norms + normalises_offer; }
-  /// Whether a stage has a product.
-  RNNCORE_INLINE constexpr bool multiplies(Index stage) const {
+  /// Whether a phase has a product.
+  RNNCORE_INLINE constexpr bool multiplies(Index phase) const {
     for (const Recurrence& product : recurrent)
-      if (product.window.count && product.stage == stage) return true;
+      if (product.window.count && product.phase == phase) return true;
     return false;
   }
 };
@@ -144,23 +144,25 @@ template <class T>
 struct Layout {
   const Plan& plan;
   Shape shape;
-  Panels<T> hidden;         // the gates'
-  Panels<T> units;          // hidden units in wide panels
-  Panels<T> inputs, states; // of the products back to x and h
-  Panels<T> fed;            // and to what the recurrent products read
+  Panels<T> hidden;           // the gates'
+  Panels<T> units;            // hidden units in wide panels
+  Panels<T> inputs, states;   // of the products back to x and h
+  Panels<T> recurrent_inputs; // and to what the recurrent products read
 
   RNNCORE_INLINE Layout(const Plan& p, Shape s)
       : plan(p), shape(s), hidden(s.hidden, p.slots == 1 ? widest : 1), units(s.hidden, widest),
         inputs(s.input, widest), states(projects() ? Panels<T>(s.output, widest) : units),
-        fed(pairs() ? Panels<T>(fed_columns(), widest) : states) {}
+        recurrent_inputs(pairs() ? Panels<T>(recurrent_columns(), widest) : states) {}
 
   RNNCORE_INLINE bool projects() const { return shape.output != shape.hidden; }
-  /// Whether a product follows an instant: to h, or to what it offers to those that continue it.
+  /// Whether a product follows a time step: to h, or to what it offers to those that continue it.
   RNNCORE_INLINE bool emits() const { return projects() || plan.offer.count; }
-  RNNCORE_INLINE bool pairs() const { return plan.feed == Feed::pairs; }
+  RNNCORE_INLINE bool pairs() const { return plan.recurrent_input == RecurrentInput::pairs; }
   /// Recurrent matrices, and the columns of what is multiplied by each.
-  RNNCORE_INLINE Index matrices() const { return plan.feed == Feed::each ? shape.arity : 1; }
-  RNNCORE_INLINE Index fed_columns() const {
+  RNNCORE_INLINE Index matrices() const {
+    return plan.recurrent_input == RecurrentInput::each ? shape.arity : 1;
+  }
+  RNNCORE_INLINE Index recurrent_columns() const {
     const Index all = shape.arity * shape.output;
     return pairs() ? all + all * all : shape.output;
   }
@@ -202,8 +204,8 @@ struct Layout {
     return input(level) + (window ? input_columns(level) * all(plan.input[0]) : 0);
   }
   RNNCORE_INLINE Index recurrent(Index level, Index k, Index product) const {
-    return input(level) + input_columns(level) * all_inputs() + k * recurrent_size(fed_columns()) +
-           (product ? fed_columns() * all(plan.recurrent[0].window) : 0);
+    return input(level) + input_columns(level) * all_inputs() + k * recurrent_size(recurrent_columns()) +
+           (product ? recurrent_columns() * all(plan.recurrent[0].window) : 0);
   }
   RNNCORE_INLINE Index emission() const { return recurrent(shape.depth - 1, matrices(), 0); }
   RNNCORE_INLINE Index weights() const {
@@ -223,8 +225,8 @@ struct Layout {
                                                            : all_inputs());
   }
   RNNCORE_INLINE Index recurrent_transposed(Index level, Index k, Index product) const {
-    return input_transposed(level, 2) + k * recurrent_size(fed.padded()) +
-           (product ? fed.padded() * all(plan.recurrent[0].window) : 0);
+    return input_transposed(level, 2) + k * recurrent_size(recurrent_inputs.padded()) +
+           (product ? recurrent_inputs.padded() * all(plan.recurrent[0].window) : 0);
   }
   RNNCORE_INLINE Index emission_transposed() const {
     return recurrent_transposed(shape.depth - 1, matrices(), 0);
@@ -234,7 +236,7 @@ struct Layout {
   }
 
   // Remembered of every node, region by region: of each transition its gates, what passes between its
-  // stages, one over each standard deviation, and the state it hands on; at the end what is projected.
+  // phases, one over each standard deviation, and the state it hands on; at the end what is projected.
   RNNCORE_INLINE Index tape_gates(Index level) const { return level * tape_level(); }
   RNNCORE_INLINE Index tape_middle(Index level) const { return tape_gates(level) + node(); }
   RNNCORE_INLINE Index tape_scales(Index level) const {
@@ -244,7 +246,7 @@ struct Layout {
   RNNCORE_INLINE Index tape_c(Index level) const { return tape_h(level) + shape.hidden; }
   RNNCORE_INLINE Index tape_unprojected() const { return tape_h(shape.depth - 1); }
   RNNCORE_INLINE Index tape() const { return tape_unprojected() + (projects() ? shape.hidden : 0); }
-  RNNCORE_INLINE bool has_middle() const { return plan.recurrent[1].stage > 0; }
+  RNNCORE_INLINE bool has_middle() const { return plan.recurrent[1].phase > 0; }
 
 private:
   RNNCORE_INLINE Index all_inputs() const { return all(plan.input[0]) + all(plan.input[1]); }
@@ -253,10 +255,10 @@ private:
     return columns * (all(plan.recurrent[0].window) + all(plan.recurrent[1].window));
   }
   RNNCORE_INLINE Index inner(Index inputs) const {
-    return inputs * all_inputs() + matrices() * recurrent_size(fed_columns());
+    return inputs * all_inputs() + matrices() * recurrent_size(recurrent_columns());
   }
   RNNCORE_INLINE Index inner_transposed(Index inputs) const {
-    return inputs * all_inputs() + matrices() * recurrent_size(fed.padded());
+    return inputs * all_inputs() + matrices() * recurrent_size(recurrent_inputs.padded());
   }
   RNNCORE_INLINE Index tape_level() const {
     return node() + (has_middle() ? shape.hidden : 0) + plan.scales() +

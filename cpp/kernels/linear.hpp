@@ -1,4 +1,4 @@
-// Rows times a weight matrix, and the way back, without time: y = x W^T + b.
+// Rows times a weight matrix, forward and backward, without time: y = x W^T + b.
 #pragma once
 
 #include "pack.hpp"
@@ -94,7 +94,7 @@ void linear_weights(const LinearBackward<T, W>& b, Team team) {
     const RowBlock<const T> block(b.dy, nullptr, r, n);
     for (Index p = panels.begin; p < panels.end; ++p) {
       const Index column = at.inputs.first(p) * lanes<T>, width = at.inputs.width(p);
-      const Parts tiles(O, tile_rows(int(width)));
+      const EqualParts tiles(O, tile_rows(int(width)));
       outer<T, GatheredTiles<T>>({{block.rows, tiles},
                                   Share(tiles.count),
                                   n,

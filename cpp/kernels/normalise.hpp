@@ -6,7 +6,7 @@
 
 #include <cmath>
 
-#include "instants.hpp"
+#include "time_steps.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 

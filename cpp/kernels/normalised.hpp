@@ -1,4 +1,4 @@
-// Instants of cells that normalise some of their slots over all hidden units before a stage.
+// Time steps of cells that normalise some of their slots over all hidden units before a phase.
 #pragma once
 
 #include "normalise.hpp"
@@ -16,62 +16,60 @@ T normalise(const Layout<T>& at, const Norm& norm, T* gates, Index chunk_rows, I
   return normalise<T>(for_each, norm.count * at.shape.hidden);
 }
 
-template <class C, class T, bool chosen, Index S>
+template <class C, class T, bool has_options, Index S>
 void normalised_forward(const Layout<T>& at, const Span<T>& span, const Extent& extent) {
   for (Index r = extent.first; r < extent.first + extent.rows; ++r)
     for (Index k = 0; k < C::plan.norms; ++k)
-      if (C::plan.norm[k].stage == S)
+      if (C::plan.norm[k].phase == S)
         span.scales[r * C::plan.scales() + k] =
             normalise(at, C::plan.norm[k], span.gates, extent.chunk_rows, r);
-  forward_instants<C, T, chosen, S>(at, span, extent);
+  forward_steps<C, T, has_options, S>(at, span, extent);
 }
 
-/// Goes each instant twice: first for the means over all hidden units, then for good.
-template <class C, class T, bool chosen, Index S>
+/// Goes through each time step twice: first for the means over all hidden units, then for good. The loop is
+/// compiled once for both.
+template <class C, class T, bool has_options, Index S>
 void normalised_backward(const Layout<T>& at, const Span<T>& span, const Extent& extent) {
   constexpr const Plan& plan = C::plan;
   const Index padded = at.hidden.padded();
+  const auto normed = [&](auto f) { // f(norm, slot) of this phase
+    for (Index k = 0; k < plan.norms; ++k)
+      for (Index j = 0; plan.norm[k].phase == S && j < plan.norm[k].count; ++j)
+        f(k, plan.norm[k].begin + j);
+  };
   for (Index r = extent.first; r < extent.first + extent.rows; ++r) {
-    const auto for_each = [&](bool for_good, auto f) {
-      for_each_place(at, Share(at.hidden.count()), span.gates, extent.chunk_rows,
-                     [&](const Place<T>& place) {
-                       Instant<Vec<T>> t;
-                       Gradient<Vec<T>> d;
-                       load_units<C>(span.units + place.column, padded, t.unit);
-                       for (Index k = 0; k < plan.units; ++k) d.unit[k] = Vec<T>(T(0));
-                       Vec<T> y[C::slots], s[C::slots];
-                       const Spot<T> spot{place, r};
-                       load_slots<C>(spot, y);
-                       gradient_of<C, T, chosen, S>(span, spot, t, s, d, for_good);
-                       f(spot, y, s, d);
-                     });
-    };
-    Vec<T> dy[plan.norms], along[plan.norms]; // sums of dy and of dy y
+    Vec<T> dy[plan.norms], along[plan.norms]; // sums of dy and of dy y; then their means
     for (Index k = 0; k < plan.norms; ++k) dy[k] = along[k] = Vec<T>(T(0));
-    const auto normed = [&](auto f) { // f(norm, slot) of this stage
-      for (Index k = 0; k < plan.norms; ++k)
-        for (Index j = 0; plan.norm[k].stage == S && j < plan.norm[k].count; ++j)
-          f(k, plan.norm[k].begin + j);
-    };
-    for_each(false, [&](const Spot<T>& spot, const auto& y, const auto& s, const auto&) {
-      normed([&](Index k, Index j) {
-        const Vec<T> own = first_lanes(s[j], spot.place.valid);
-        dy[k] = dy[k] + own;
-        along[k] = fma(own, y[j], along[k]);
-      });
-    });
-    for (Index k = 0; k < plan.norms; ++k) {
-      const T n = T(plan.norm[k].count * at.shape.hidden);
-      dy[k] = Vec<T>(sum_of(dy[k]) / n);
-      along[k] = Vec<T>(sum_of(along[k]) / n);
+    for (const bool for_good : {false, true}) {
+      for_each_place(
+          at, Share(at.hidden.count()), span.gates, extent.chunk_rows, [&](const Place<T>& place) {
+            TimeStep<Vec<T>> t;
+            Gradient<Vec<T>> d;
+            load_units<C>(span.units + place.column, padded, t.unit);
+            for (Index k = 0; k < plan.units; ++k) d.unit[k] = Vec<T>(T(0));
+            Vec<T> y[C::slots], s[C::slots];
+            const Spot<T> spot{place, r};
+            load_slots<C>(spot, y);
+            gradient_of<C, T, has_options, S>(span, spot, t, s, d, for_good);
+            normed([&](Index k, Index j) {
+              if (for_good) {
+                s[j] = (s[j] - fma(y[j], along[k], dy[k])) * Vec<T>(span.scales[r * plan.scales() + k]);
+              } else {
+                const Vec<T> own = first_lanes(s[j], place.valid);
+                dy[k] = dy[k] + own;
+                along[k] = fma(own, y[j], along[k]);
+              }
+            });
+            if (!for_good) return;
+            store_gradients<C, T, has_options, S>(span, spot, s, d);
+            add_units<C>(d, padded, span.d_units + place.column);
+          });
+      for (Index k = 0; !for_good && k < plan.norms; ++k) {
+        const T n = T(plan.norm[k].count * at.shape.hidden);
+        dy[k] = Vec<T>(sum_of(dy[k]) / n);
+        along[k] = Vec<T>(sum_of(along[k]) / n);
+      }
     }
-    for_each(true, [&](const Spot<T>& spot, const auto& y, auto& s, const auto& d) {
-      normed([&](Index k, Index j) {
-        s[j] = (s[j] - fma(y[j], along[k], dy[k])) * Vec<T>(span.scales[r * plan.scales() + k]);
-      });
-      store_gradients<C, T, chosen, S>(span, spot, s, d);
-      add_units<C>(d, padded, span.d_units + spot.place.column);
-    });
   }
 }
 

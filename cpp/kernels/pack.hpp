@@ -135,7 +135,7 @@ void for_each_input(const Layout<T>& at, Index level, F f) {
 /// f(window of a recurrent product, which matrix, which product, where its matrix begins in torch's layout)
 template <class T, class F>
 void for_each_recurrence(const Layout<T>& at, F f) {
-  const Index matrix = at.plan.recurrent_gates * at.shape.hidden * at.fed_columns();
+  const Index matrix = at.plan.recurrent_gates * at.shape.hidden * at.recurrent_columns();
   for (Index k = 0; k < at.matrices(); ++k)
     for (Index i = 0; i < 2; ++i)
       if (at.plan.recurrent[i].window.count) f(at.plan.recurrent[i].window, k, i, k * matrix);
@@ -155,7 +155,7 @@ void pack_level(const Layout<T>& at, Index level, const Weights<const T>& w, T* 
     pack_window(at.hidden, window, w.input, at.input_columns(level), weights + at.input(level, i));
   });
   for_each_recurrence(at, [&](const Window& window, Index k, Index i, Index matrix) {
-    pack_window(at.hidden, window, w.recurrent + matrix, at.fed_columns(),
+    pack_window(at.hidden, window, w.recurrent + matrix, at.recurrent_columns(),
                 weights + at.recurrent(level, k, i));
   });
 }
@@ -185,7 +185,7 @@ void pack_transposed(const Plan& plan, Shape shape, const Weights<const T>* from
                              packed + at.input_transposed(level, i));
     });
     for_each_recurrence(at, [&](const Window& window, Index k, Index i, Index matrix) {
-      pack_window_transposed(at.hidden, window, w.recurrent + matrix, at.fed,
+      pack_window_transposed(at.hidden, window, w.recurrent + matrix, at.recurrent_inputs,
                              packed + at.recurrent_transposed(level, k, i));
     });
   }
@@ -207,7 +207,7 @@ void add_level(const Layout<T>& at, Share panels, Index level, const T* gradient
     add_window(at.hidden, panels, window, weights + at.input(level, i), at.input_columns(level), w.input);
   });
   for_each_recurrence(at, [&](const Window& window, Index k, Index i, Index matrix) {
-    add_window(at.hidden, panels, window, weights + at.recurrent(level, k, i), at.fed_columns(),
+    add_window(at.hidden, panels, window, weights + at.recurrent(level, k, i), at.recurrent_columns(),
                w.recurrent + matrix);
   });
 }

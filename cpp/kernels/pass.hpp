@@ -1,10 +1,10 @@
-// What both ways through a schedule share: the chunk at hand, and where everything of its nodes lies.
+// What forward and backward share: the chunk at hand, and where everything of its nodes lies.
 #pragma once
 
-#include "feed.hpp"
-#include "instants.hpp"
 #include "normalise.hpp"
 #include "products.hpp"
+#include "recurrent_input.hpp"
+#include "time_steps.hpp"
 #include "walk.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
@@ -20,8 +20,8 @@ protected:
   Pass(const Plan& plan, const Call<T, W>& call, const Team& team)
       : call_(call), plan_(plan), at_(plan, call.shape), team_(team), mine_(at_, team), arena_(call.work),
         rows_(chunk_rows(at_, call.schedule)), edges_(chunk_edges(at_, call.schedule)) {
-    const Index depth = call.shape.depth, masks = call.choices ? rows_ : 0;
-    const Index fed = feeds() ? rows_ * at_.matrices() : 0;
+    const Index depth = call.shape.depth, masks = call.options ? rows_ : 0;
+    const Index inputs = makes_inputs() ? rows_ * at_.matrices() : 0;
     take(x_, rows_);
     take(h_prev_, edges_);
     take(c_prev_, edges_);
@@ -32,8 +32,8 @@ protected:
     take(c_, rows_ * depth);
     take(middle_, at_.has_middle() ? rows_ * depth : 0);
     for (const T**& rows : masks_) take(rows, masks);
-    take(fed_, fed);
-    take(fed_rows_, fed * at_.fed_columns());
+    take(recurrent_inputs_, inputs);
+    take(recurrent_rows_, inputs * at_.recurrent_columns());
     take(sums_, sums_apart() ? rows_ : 0);
     take(sum_rows_, sums_apart() ? rows_ * call.shape.output : 0);
   }
@@ -53,12 +53,14 @@ protected:
   bool offers() const { return plan_.offer.count; }
   bool masked() const { return call_.masks.state.base; }
   /// Whether the recurrent products and shortcuts read something else than h(t-1) as it is.
-  bool feeds() const { return masked() || plan_.feed != Feed::each; }
-  const T* const* fed() const { return feeds() ? fed_ : h_prev_; }
-  /// Whether instants see another sum of states than the products do.
-  bool sums_apart() const { return masked() && plan_.feed == Feed::sum; }
+  bool makes_inputs() const { return masked() || plan_.recurrent_input != RecurrentInput::each; }
+  const T* const* recurrent_inputs() const { return makes_inputs() ? recurrent_inputs_ : h_prev_; }
+  /// Whether time steps see another sum of states than the products do.
+  bool sums_apart() const { return masked() && plan_.recurrent_input == RecurrentInput::sum; }
   /// The state that a transition starts from.
-  const T* const* before(Index level) const { return level > 0 ? h_ + (level - 1) * rows_ : fed(); }
+  const T* const* before(Index level) const {
+    return level > 0 ? h_ + (level - 1) * rows_ : recurrent_inputs();
+  }
   const T* const* middle(Index level) const { return middle_ + level * rows_; }
   /// Of the chunk's row r, one over each standard deviation.
   T* scales(Index level, Index r) const {
@@ -122,28 +124,28 @@ protected:
     }
     for (Index level = 0; at_.has_middle() && level <= last; ++level)
       middle_[level * rows_ + r] = tape_.at(at_.tape_middle(level), call_.shape.hidden, n.node);
-    if (call_.choices) gather_masks(r, n);
-    for (Index k = 0; feeds() && k < at_.matrices(); ++k)
-      fed_[k * rows_ + r] = fed_rows_ + (k * rows_ + r) * at_.fed_columns();
+    if (call_.options) gather_masks(r, n);
+    for (Index k = 0; makes_inputs() && k < at_.matrices(); ++k)
+      recurrent_inputs_[k * rows_ + r] = recurrent_rows_ + (k * rows_ + r) * at_.recurrent_columns();
     if (sums_apart()) sums_[r] = sum_rows_ + r * call_.shape.output;
   }
 
   T** last_c() const { return c_ + (call_.shape.depth - 1) * rows_; }
 
   /// What the recurrent products read of a row.
-  void feed(Index r) {
+  void make_input(Index r) {
     const Index P = call_.shape.output;
-    T *to = fed_rows_ + r * at_.fed_columns(), *sum = sums_apart() ? sum_rows_ + r * P : to;
-    switch (plan_.feed) {
-    case Feed::each:
-      for_each_edge(r, [&](Index at) { mask_to(fed_rows_ + at * P, state_mask(r), h_prev_[at], P); });
+    T *to = recurrent_rows_ + r * at_.recurrent_columns(), *sum = sums_apart() ? sum_rows_ + r * P : to;
+    switch (plan_.recurrent_input) {
+    case RecurrentInput::each:
+      for_each_edge(r, [&](Index at) { mask_to(recurrent_rows_ + at * P, state_mask(r), h_prev_[at], P); });
       break;
-    case Feed::sum:
+    case RecurrentInput::sum:
       for (Index j = 0; j < P; ++j) sum[j] = T(0);
       for_each_edge(r, [&](Index at) { add_to(sum, h_prev_[at], P); });
       if (sums_apart()) mask_to(to, state_mask(r), sum, P);
       break;
-    case Feed::pairs:
+    case RecurrentInput::pairs:
       for (Index k = 0; k < call_.shape.arity; ++k)
         for (Index j = 0; j < P; ++j) to[k * P + j] = h_prev_[k * rows_ + r][j];
       pair_up(to, call_.shape.arity * P);
@@ -151,15 +153,15 @@ protected:
   }
   const T* state_mask(Index r) const { return masks_[3][r]; }
 
-  /// What the instants of a transition are given, once the rows of a chunk are gathered.
+  /// What the time steps of a transition are given, once the rows of a chunk are gathered.
   Span<T> span_of(Index level) const {
     Span<T> span{};
     span.gates = gates(level);
     span.scales = scales(level, 0);
-    span.h_prev = level > 0                 ? h_ + (level - 1) * rows_
-                  : plan_.feed != Feed::sum ? h_prev_
-                  : sums_apart()            ? sums_
-                                            : fed_;
+    span.h_prev = level > 0                                      ? h_ + (level - 1) * rows_
+                  : plan_.recurrent_input != RecurrentInput::sum ? h_prev_
+                  : sums_apart()                                 ? sums_
+                                                                 : recurrent_inputs_;
     span.c_prev = level > 0 ? c_ + (level - 1) * rows_ : c_prev_;
     span.h = h_ + level * rows_;
     span.c = c_ + level * rows_;
@@ -170,7 +172,7 @@ protected:
     span.each_h = h_prev_;
     span.offer = offer_prev_;
     span.keep_gates = call_.tape != nullptr;
-    span.choices = call_.choices;
+    span.options = call_.options;
     if (call_.masks.update.base) span.update = masks_[0];
     if (call_.masks.keep_h.base) span.keep_h = masks_[1];
     if (call_.masks.keep_c.base) span.keep_c = masks_[2];
@@ -208,8 +210,8 @@ private:
     masks_[3][r] = row_of(masks.state, n.sequence);
   }
 
-  const T **masks_[4], **fed_, **sums_; // masks of update, keep_h, keep_c, state
-  T *fed_rows_, *sum_rows_;
+  const T **masks_[4], **recurrent_inputs_, **sums_; // masks of update, keep_h, keep_c, state
+  T *recurrent_rows_, *sum_rows_;
 };
 
 } // namespace rnncore::RNNCORE_LEVEL

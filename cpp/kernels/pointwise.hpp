@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "activations.hpp"
-#include "instants.hpp"
+#include "time_steps.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
@@ -16,13 +16,13 @@ RNNCORE_INLINE void for_each_vector(T* y, Index n, F f, const Ts*... x) {
 
 /// The frequent ones have loops of their own.
 template <class T>
-void activate(const Chosen& f, const T* x, T* y, Index n) {
+void activate(const Activation& f, const T* x, T* y, Index n) {
   switch (f.kind) {
-  case Activation::sigmoid:
+  case ActivationKind::sigmoid:
     return for_each_vector(y, n, [](Vec<T> v) RNNCORE_HOT { return sigmoid(v); }, x);
-  case Activation::tanh:
+  case ActivationKind::tanh:
     return for_each_vector(y, n, [](Vec<T> v) RNNCORE_HOT { return tanh(v); }, x);
-  case Activation::relu:
+  case ActivationKind::relu:
     return for_each_vector(y, n, [](Vec<T> v) RNNCORE_HOT { return Relu::value(v); }, x);
   default:
     return for_each_vector(y, n, [&](Vec<T> v) RNNCORE_HOT { return value_of(f, v); }, x);
@@ -30,16 +30,16 @@ void activate(const Chosen& f, const T* x, T* y, Index n) {
 }
 
 template <class T>
-void activate_backward(const Chosen& f, const T* y, const T* dy, T* dx, Index n) {
+void activate_backward(const Activation& f, const T* y, const T* dy, T* dx, Index n) {
   const auto times_slope = [=](auto slope) RNNCORE_HOT {
     for_each_vector(dx, n, [&](Vec<T> v, Vec<T> d) RNNCORE_HOT { return d * slope(v); }, y, dy);
   };
   switch (f.kind) {
-  case Activation::sigmoid:
+  case ActivationKind::sigmoid:
     return times_slope([](Vec<T> v) RNNCORE_HOT { return Sigmoid::slope(v); });
-  case Activation::tanh:
+  case ActivationKind::tanh:
     return times_slope([](Vec<T> v) RNNCORE_HOT { return Tanh::slope(v); });
-  case Activation::relu:
+  case ActivationKind::relu:
     return times_slope([](Vec<T> v) RNNCORE_HOT { return Relu::slope(v); });
   default:
     return times_slope([&](Vec<T> v) RNNCORE_HOT { return slope_of(f, v); });

@@ -186,7 +186,7 @@ template <class T, class A, class W, int S, int N>
 RNNCORE_INLINE void multiply_panels(const Product<T, A, W>& p) {
   if (p.rows == 1) return multiply_row<T, A, W, S, N>(p, 0);
   constexpr int tall = S > 1 ? min(4, tile_rows(N * S)) : tile_rows(N); // narrow ones are rarely tall
-  const Parts tiles(p.rows, tall);
+  const EqualParts tiles(p.rows, tall);
   const Index columns = p.a.all_columns();
   for (Index panel = 0; panel < p.panels; ++panel) {
     const W* next = p.b + (panel + 1) * p.b_step;
@@ -222,7 +222,7 @@ void multiply(const Product<T, A, W>& p) {
 template <class T>
 struct GatheredTiles {
   const T* const* rows;
-  Parts tiles;
+  EqualParts tiles;
 
   template <int M>
   RNNCORE_INLINE const T* at(Index tile, Index row) const {
@@ -238,7 +238,7 @@ struct CopiedTiles {
 
   T* base; // of tile `first`
   Index rows, first;
-  Parts tiles;
+  EqualParts tiles;
 
   /// Numbers from one tile to the next.
   static Index step(Index rows, Index width) { return rows * width + gap; }

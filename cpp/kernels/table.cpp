@@ -20,8 +20,8 @@ uint64_t fingerprint(const Bytes* blocks, Index count) {
 
 } // namespace
 
-extern const Table table;
-const Table table = {level,    macros,       sizeof(Vec<float>), &float32,
-                     &float64, &attention32, &attention64,       fingerprint};
+extern const KernelTable table;
+const KernelTable table = {level,    macros,       sizeof(Vec<float>), &float32,
+                           &float64, &attention32, &attention64,       fingerprint};
 
 } // namespace rnncore::RNNCORE_LEVEL

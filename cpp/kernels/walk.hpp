@@ -17,7 +17,7 @@ struct Chunk {
 /// Chunks are cut where this many nodes lie before them, or a multiple of it.
 template <class T>
 Index chunk_nodes(const Layout<T>& at) {
-  if (at.pairs()) return max(least_paired, chunk_bytes / (at.fed_columns() * Index(sizeof(T))));
+  if (at.pairs()) return max(least_paired, chunk_bytes / (at.recurrent_columns() * Index(sizeof(T))));
   return max(least_chunk, chunk_bytes / (at.node() * at.shape.depth * Index(sizeof(T))));
 }
 

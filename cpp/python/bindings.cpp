@@ -62,10 +62,10 @@ void bind_pointwise(py::module_& m, const std::string& suffix) {
       .def(py::init<const py::object&, const py::object&, double>(), py::arg("weight"), py::arg("bias"),
            py::arg("epsilon"));
 
-  py::class_<TableLayer<T>>(m, ("Table" + suffix).c_str())
+  py::class_<EmbeddingLayer<T>>(m, ("Embedding" + suffix).c_str())
       .def(py::init<Index, Index, const py::object&>(), py::arg("count"), py::arg("width"),
            py::arg("weight"))
-      .def_property_readonly("count", &TableLayer<T>::count);
+      .def_property_readonly("count", &EmbeddingLayer<T>::count);
 }
 
 template <class T>
@@ -124,7 +124,7 @@ py::dict info() {
 py::dict cells() {
   const Kernels<float>& all = kernels_of<float>();
   py::dict found;
-  for (const Cell<float>* cell = all.cells; cell != all.cells + all.count; ++cell) {
+  for (const CellKernels<float>* cell = all.cells; cell != all.cells + all.count; ++cell) {
     py::dict facts;
     facts["name"] = cell->name;
     facts["gates"] = cell->packing.gates;

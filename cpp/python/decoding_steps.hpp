@@ -6,7 +6,7 @@
 
 namespace rnncore {
 
-constexpr Chosen sigmoid{Activation::sigmoid, 0, 0}, tanh{Activation::tanh, 0, 0};
+constexpr Activation sigmoid{ActivationKind::sigmoid, 0, 0}, tanh{ActivationKind::tanh, 0, 0};
 
 template <class T>
 T* row_of(Rows<T> rows, Index row) {
@@ -67,7 +67,7 @@ struct Maps {
   Map<T> query, position, point, combine;
 };
 
-/// What both ways share.
+/// What forward and backward share.
 template <class T>
 class DecodingSteps {
 protected:

@@ -7,7 +7,7 @@ namespace rnncore {
 namespace {
 
 template <class T>
-const Cell<T>& find_cell(const std::string& name) {
+const CellKernels<T>& find_cell(const std::string& name) {
   const Kernels<T>& all = kernels_of<T>();
   for (Index i = 0; i < all.count; ++i)
     if (name == all.cells[i].name) return all.cells[i];
@@ -28,7 +28,8 @@ Array<T> copy_or_zeros(const char* name, const py::object& from, Extents shape) 
 /// Where parameters or gradients lie; `kept` keeps them. T may be const.
 template <class T>
 std::vector<std::vector<Weights<T>>> pointers(KeptArrays& kept, const Groups& groups,
-                                              const Cell<std::remove_const_t<T>>& cell, Shape shape) {
+                                              const CellKernels<std::remove_const_t<T>>& cell,
+                                              Shape shape) {
   const Sizes sizes = cell.packing.sizes(shape);
   const Index rows = cell.packing.gates * shape.hidden;
   const Index recurrent = cell.packing.recurrent_gates * shape.hidden;
@@ -39,12 +40,12 @@ std::vector<std::vector<Weights<T>>> pointers(KeptArrays& kept, const Groups& gr
   for (const std::vector<Parameters>& transitions : groups) {
     result.emplace_back();
     for (const Parameters& p : transitions)
-      result.back().push_back({keep(p[0], {rows, result.back().empty() ? shape.input : shape.hidden}),
-                               sizes.matrices > 1 ? keep(p[1], {sizes.matrices, recurrent, sizes.fed})
-                                                  : keep(p[1], {recurrent, sizes.fed}),
-                               keep(p[2], {rows}), keep(p[3], {rows}),
-                               keep(p[4], {cell.packing.units, shape.hidden}),
-                               keep(p[5], {shape.output, shape.hidden})});
+      result.back().push_back(
+          {keep(p[0], {rows, result.back().empty() ? shape.input : shape.hidden}),
+           sizes.matrices > 1 ? keep(p[1], {sizes.matrices, recurrent, sizes.recurrent_columns})
+                              : keep(p[1], {recurrent, sizes.recurrent_columns}),
+           keep(p[2], {rows}), keep(p[3], {rows}), keep(p[4], {cell.packing.units, shape.hidden}),
+           keep(p[5], {shape.output, shape.hidden})});
   }
   return result;
 }
@@ -80,8 +81,8 @@ Settings::Settings(std::string name, Index input, Index hidden, Index output, In
                    bool plain_)
     : cell(std::move(name)), shape{input, hidden, output}, batch_first(batch_first_), plain(plain_) {
   if (arity > 0) shape.arity = arity;
-  const auto of = [&](std::size_t i) { return std::apply(chosen, activations[i]); };
-  choices = {of(0), of(1), of(2), cell_clip, gate_clip};
+  const auto of = [&](std::size_t i) { return std::apply(activation_of, activations[i]); };
+  options = {of(0), of(1), of(2), cell_clip, gate_clip};
 }
 
 template <class T>
@@ -89,7 +90,7 @@ Layer<T>::Layer(const Settings& settings, const ParameterGroups& parameters)
     : cell_(find_cell<T>(settings.cell)), settings_(settings),
       shape_(with_transitions(settings.shape, parameters.groups)),
       directions_(Index(parameters.groups.size())),
-      passes_(cell_, shape_, settings.choices, settings.plain,
+      passes_(cell_, shape_, settings.options, settings.plain,
               pointers<const T>(parameters_, parameters.groups, cell_, shape_)) {}
 
 template <class T>
@@ -165,7 +166,7 @@ py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, co
     if (arrays.lengths && keeps_c) zero_padding(grid, arrays.lengths, arrays.c, D * H);
     passes_.forward(arrays, tape ? &tape->record : nullptr, steps);
   }
-  if (records) make_read_only(y); // the way back reads it again
+  if (records) make_read_only(y); // backward reads it again
   return py::make_tuple(y, h, or_none(running_c, has_c), or_none(c, keeps_c),
                         tape ? py::cast(std::move(tape)) : py::none());
 }

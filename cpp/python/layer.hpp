@@ -34,8 +34,8 @@ struct Settings {
   std::string cell;
   Shape shape;
   bool batch_first;
-  Choices choices;
-  bool plain; // the choices are the cell's own
+  CellOptions options;
+  bool plain; // the options are the cell's own
 
   /// `activations`: of gates, candidate and cell state, each a name, alpha and beta.
   using Activations = std::array<std::tuple<std::string, double, double>, 3>;
@@ -89,7 +89,7 @@ public:
                            const py::object& masks, bool record);
 
   /// (dx, and the gradients of h and of c or None, all paths through later nodes included, before those of
-  /// the nodes' own instants); adds to `gradients`.
+  /// the nodes' own time steps); adds to `gradients`.
   py::tuple backward_forest(ForestTape<T>& tape, const py::object& dh, const py::object& dc,
                             const Targets<T>& gradients);
 
@@ -114,7 +114,7 @@ public:
   Passes<T>& passes() { return passes_; }
 
 private:
-  const Cell<T>& cell_;
+  const CellKernels<T>& cell_;
   const Settings settings_;
   const Shape shape_;
   const Index directions_;

@@ -12,11 +12,11 @@ constexpr const char* names[] = {
     "sigmoid",     "tanh",         "relu", "identity", "affine",   "leaky_relu", "thresholded_relu",
     "scaled_tanh", "hard_sigmoid", "elu",  "selu",     "softsign", "softplus",   "exponential"};
 
-const char* name_of(Activation kind) { return names[std::size_t(kind)]; }
+const char* name_of(ActivationKind kind) { return names[std::size_t(kind)]; }
 
-Chosen chosen(const std::string& name, double alpha, double beta) {
+Activation activation_of(const std::string& name, double alpha, double beta) {
   for (std::size_t i = 0; i < std::size(names); ++i)
-    if (name == names[i]) return {Activation(i), alpha, beta};
+    if (name == names[i]) return {ActivationKind(i), alpha, beta};
   throw std::invalid_argument("no activation named '" + name + "'");
 }
 
@@ -51,7 +51,7 @@ py::object PointwiseLayer<T>::forward(const py::object& given, const py::object&
 /// Denormals stay: without fused operations the last of a sigmoid's digits are made of them.
 template <class T>
 void ActivationLayer<T>::run(Index rows, Index width, const T* x, T* y) const {
-  kernels_of<T>().pointwise.activate(chosen_, x, y, rows * width);
+  kernels_of<T>().pointwise.activate(activation_, x, y, rows * width);
 }
 
 template <class T>
@@ -65,7 +65,7 @@ Array<T> ActivationLayer<T>::backward(const py::object& y, const py::object& dy)
   {
     const ReleaseGil release(size * 8);
     in_pieces(size, element_work, 1, [&](Index begin, Index end) {
-      kernels_of<T>().pointwise.activate_backward(chosen_, from + begin, d + begin, to + begin,
+      kernels_of<T>().pointwise.activate_backward(activation_, from + begin, d + begin, to + begin,
                                                   end - begin);
     });
   }

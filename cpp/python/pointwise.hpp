@@ -7,9 +7,9 @@
 
 namespace rnncore {
 
-const char* name_of(Activation kind);
+const char* name_of(ActivationKind kind);
 /// What an activation of this name is to the kernels.
-Chosen chosen(const std::string& name, double alpha, double beta);
+Activation activation_of(const std::string& name, double alpha, double beta);
 
 /// Rows to rows of the same width.
 template <class T>
@@ -31,14 +31,14 @@ template <class T>
 class ActivationLayer final : public PointwiseLayer<T> {
 public:
   ActivationLayer(const std::string& name, double alpha, double beta)
-      : chosen_(chosen(name, alpha, beta)) {}
+      : activation_(activation_of(name, alpha, beta)) {}
 
   void run(Index rows, Index width, const T* x, T* y) const override;
   /// dx from the gradient dy of y, which is what `forward` returned.
   Array<T> backward(const py::object& y, const py::object& dy) const;
 
 private:
-  const Chosen chosen_;
+  const Activation activation_;
 };
 
 template <class T>
@@ -64,10 +64,10 @@ private:
 
 /// Rows of a table by their numbers.
 template <class T>
-class TableLayer {
+class EmbeddingLayer {
 public:
   /// weight (count, width)
-  TableLayer(Index count, Index width, const py::object& weight)
+  EmbeddingLayer(Index count, Index width, const py::object& weight)
       : count_(count), width_(width), rows_(parameters_.keep<T>("weight", weight, {count, width})) {}
 
   Index count() const { return count_; }

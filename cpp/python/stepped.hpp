@@ -8,7 +8,7 @@ namespace rnncore {
 template <class T>
 class SteppedPasses {
 public:
-  /// Over the arrays of one call, cut into `parts`; `record`: for a way back.
+  /// Over the arrays of one call, cut into `parts`; `record`: for backward.
   SteppedPasses(Passes<T>& passes, const ForwardArrays<T>& arrays, Index parts, bool record);
 
   /// The nodes of a part, the same for all layers of a batch.
@@ -21,7 +21,7 @@ public:
 
   void forward(Index part, Index wave, void* work) const;
 
-  /// From here on the way back, over these arrays.
+  /// From here on backward, over these arrays.
   void turn(const BackwardArrays<T>& arrays);
   /// Waves from the last to the first.
   void backward(Index part, Index wave, void* work) const;

@@ -94,9 +94,9 @@ private:
 };
 
 template <class T>
-class TableStage final : public Stage<T> {
+class EmbeddingStage final : public Stage<T> {
 public:
-  TableStage(const TableLayer<T>& layer, Index batch) : layer_(layer), batch_(batch) {}
+  EmbeddingStage(const EmbeddingLayer<T>& layer, Index batch) : layer_(layer), batch_(batch) {}
 
   Index inputs() const override { return 0; }
   Index width() const override { return layer_.width(); }
@@ -105,7 +105,7 @@ public:
   void run(Index time, Frames<T> x, T* y) override { layer_.look_up(x.numbers, time * batch_, y); }
 
 private:
-  const TableLayer<T>& layer_;
+  const EmbeddingLayer<T>& layer_;
   const Index batch_;
 };
 
@@ -189,8 +189,8 @@ std::unique_ptr<Stage<T>> stage_of(const py::tuple& given, Index batch, Index wi
     return std::make_unique<DeepStage<T>>(given, batch, dynamic_cast<const DeepStage<T>*>(other));
   if (py::isinstance<PointwiseLayer<T>>(layer))
     return std::make_unique<PointwiseStage<T>>(layer.cast<const PointwiseLayer<T>&>(), batch, width);
-  if (py::isinstance<TableLayer<T>>(layer))
-    return std::make_unique<TableStage<T>>(layer.cast<const TableLayer<T>&>(), batch);
+  if (py::isinstance<EmbeddingLayer<T>>(layer))
+    return std::make_unique<EmbeddingStage<T>>(layer.cast<const EmbeddingLayer<T>&>(), batch);
   if (py::isinstance<LinearLayer<T>>(layer))
     return std::make_unique<LinearStage<T>>(layer.cast<LinearLayer<T>&>(), batch,
                                             dynamic_cast<const LinearStage<T>*>(other));
@@ -231,7 +231,7 @@ Stream<T>::Stream(const py::list& layers, Index batch, Index width, const py::ob
     work_ += stages_[i]->work();
   }
   const py::object first = layers[0].cast<py::tuple>()[0];
-  if (py::isinstance<TableLayer<T>>(first)) table_ = &first.cast<const TableLayer<T>&>();
+  if (py::isinstance<EmbeddingLayer<T>>(first)) table_ = &first.cast<const EmbeddingLayer<T>&>();
 }
 
 template <class T>

@@ -65,7 +65,7 @@ private:
   const Index batch_, inputs_;
   const py::list layers_; // kept alive
   const py::object check_;
-  const TableLayer<T>* table_ = nullptr; // where x are numbers
+  const EmbeddingLayer<T>* table_ = nullptr; // where x are numbers
   std::vector<std::unique_ptr<Stage<T>>> stages_;
   Index outputs_, work_ = 0;
   Buffer between_[2]; // what one stage hands to the next

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -277,6 +278,8 @@ def check_count(name: str, value: int, least: int = 1) -> int:
     count = check_integer(name, value)
     if count < least:
         raise ValueError(f"{name} must be at least {least}, got {short(count)}")
+    if count > sys.maxsize:
+        raise ValueError(f"{name} must be at most {sys.maxsize}, got {short(count)}")
     return count
 
 

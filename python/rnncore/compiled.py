@@ -49,7 +49,7 @@ class Core(NamedTuple):
     Activation: type[_core.ActivationF32]
     Softmax: type[_core.SoftmaxF32]
     Norm: type[_core.NormF32]
-    Table: type[_core.TableF32]
+    Embedding: type[_core.EmbeddingF32]
     Stream: type[_core.StreamF32]
     Memory: type[_core.MemoryF32]
     Decoding: type[_core.DecodingF32]

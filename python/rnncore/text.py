@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, as_indices, as_integers, check_kind, check_size
+from .arrays import Array, as_indices, as_integers, check_count, check_kind, check_size
 from .batches import Batch, chunked
 from .compositions.chain import Chain
 from .configuration import Configured
@@ -202,6 +202,7 @@ class CharModel(Module):
         self, prompt: str, length: int, temperature: float = 1.0, seed: int | None = None
     ) -> str:
         """Return `length` characters that continue `prompt`; see `generate`."""
+        length = check_count("length", length, 0)
         return "".join(islice(self.generate(prompt, temperature, seed), length))
 
     @classmethod

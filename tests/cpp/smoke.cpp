@@ -144,7 +144,7 @@ struct Results {
 template <class T>
 Results kernels_compute(const Problem& p, const Numbers& in, const Numbers& upstream, bool train) {
   const Places at(p);
-  const Cell<T>* cell = kernels_of<T>().cells;
+  const CellKernels<T>* cell = kernels_of<T>().cells;
   while (cell->name != p.cell) ++cell;
   const std::vector<T> inputs(in.begin(), in.end());
   std::vector<T> y(p.time * p.batch * p.directions * p.hidden), h(inputs.begin() + at.h, inputs.end()),
@@ -157,7 +157,7 @@ Results kernels_compute(const Problem& p, const Numbers& in, const Numbers& upst
     of_gradients.push_back(at.weights<T>(gradients.data(), d));
   }
   for (const Weights<T>& w : of_gradients) weight_gradients.push_back(&w);
-  const Chosen tanh{Activation::tanh, 0, 0}, sigmoid{Activation::sigmoid, 0, 0};
+  const Activation tanh{ActivationKind::tanh, 0, 0}, sigmoid{ActivationKind::sigmoid, 0, 0};
   Passes<T> passes(*cell, {p.input, p.hidden, p.hidden}, {sigmoid, tanh, tanh, 0, 0}, true, weights);
   const Grid grid{p.time, p.batch, p.batch_first};
   const auto lengths = p.lengths();
@@ -383,8 +383,8 @@ void run_activations(T tolerance) {
   sigmoid.resize(x.size());
   tanh.resize(x.size());
   const auto activate = kernels_of<T>().pointwise.activate;
-  activate({Activation::sigmoid, 0, 0}, x.data(), sigmoid.data(), Index(x.size()));
-  activate({Activation::tanh, 0, 0}, x.data(), tanh.data(), Index(x.size()));
+  activate({ActivationKind::sigmoid, 0, 0}, x.data(), sigmoid.data(), Index(x.size()));
+  activate({ActivationKind::tanh, 0, 0}, x.data(), tanh.data(), Index(x.size()));
   for (std::size_t i = 0; i < x.size(); ++i) {
     const double a = x[i], s = 1 / (1 + std::exp(-a)), t = std::tanh(a);
     check(std::abs(sigmoid[i] - s) <= tolerance * s + 2e-38, "sigmoid", a);

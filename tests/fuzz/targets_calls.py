@@ -184,10 +184,10 @@ def _stream(hostile: Hostile) -> None:
     x = streams.frames(module, 6, 3, seed=1)
     stream = hostile.call(module.stream, 3)
     hostile.results.clear()
-    if stream.batch > 100:  # streams without a state take any number of rows
-        return
     kept = stream.snapshot()
     for _ in range(luck.randint(1, 8)):
+        if stream.batch > 100:  # streams without a state take any number of rows
+            return
         batch = np.arange(stream.batch) % 3
         match luck.randrange(10):
             case 0 | 1 if not stream.looks_ahead:

@@ -81,6 +81,8 @@ def snapshots_agree(stream, before):
         (lambda s, h: s.restore({**s.snapshot(), "1": h[:, :1], "0": h + 7}), "must have shape"),
         (lambda s, h: s.reset([0, 2]), r"rows must be in 0\.\.1, got 2"),
         (lambda s, h: s.leave([0, -1]), r"rows must be in 0\.\.1, got -1"),
+        (lambda s, h: s.join(-1), "count must be at least 1, got -1"),
+        (lambda s, h: s.join(2**63 - 2), "batch must be at most"),
     ],
 )
 def test_what_is_refused_leaves_the_state_as_it_was(change, message):

@@ -5,11 +5,11 @@
 #pragma once
 
 #include "../activations.hpp"
-#include "instant.hpp"
+#include "time_step.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
-/// h' = n + z (h - n), and its way back to z and n.
+/// h' = n + z (h - n), and the gradients of z and n.
 template <class V>
 RNNCORE_INLINE V blend(V z, V n, V h) {
   return fma(z, h - n, n);
@@ -27,7 +27,7 @@ struct GruResetAfter {
                              .direct = true};
 
   template <class V>
-  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+  static RNNCORE_INLINE void forward(Phase<0>, const auto& rules, V (&s)[slots], TimeStep<V>& t) {
     s[r] = rules.gate(s[r]);
     s[z] = rules.gate(s[z]);
     s[n] = rules.candidate(fma(s[r], s[u], s[n]));
@@ -35,7 +35,7 @@ struct GruResetAfter {
   }
 
   template <class V>
-  static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+  static RNNCORE_INLINE void backward(Phase<0>, const auto& rules, V (&s)[slots], const TimeStep<V>& t,
                                       Gradient<V>& d) {
     const V d_z = d.h * (t.h_prev - rules.drop(s[n]));
     const V d_n = rules.drop(d.h * (V(1) - s[z])) * rules.candidate_slope(s[n]);
@@ -54,26 +54,26 @@ struct GruResetBefore {
   using Rules = Fixed<Sigmoid, Tanh>;
   static constexpr Plan plan{.slots = slots,
                              .gates = 3,
-                             .stages = 2,
+                             .phases = 2,
                              .input = {{r, 3, {0, 1, 2}}},
                              .recurrent = {{0, {r, 2, {0, 1}}}, {1, {n, 1, {2}}}},
                              .sees_h = true,
                              .direct = true};
 
   template <class V>
-  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+  static RNNCORE_INLINE void forward(Phase<0>, const auto& rules, V (&s)[slots], TimeStep<V>& t) {
     s[r] = rules.gate(s[r]);
     s[z] = rules.gate(s[z]);
     t.middle = s[r] * t.h_prev;
   }
   template <class V>
-  static RNNCORE_INLINE void forward(Stage<1>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+  static RNNCORE_INLINE void forward(Phase<1>, const auto& rules, V (&s)[slots], TimeStep<V>& t) {
     s[n] = rules.candidate(s[n]);
     t.h = blend(s[z], rules.drop(s[n]), t.h_prev);
   }
 
   template <class V>
-  static RNNCORE_INLINE void backward(Stage<1>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+  static RNNCORE_INLINE void backward(Phase<1>, const auto& rules, V (&s)[slots], const TimeStep<V>& t,
                                       Gradient<V>& d) {
     const V d_z = d.h * (t.h_prev - rules.drop(s[n]));
     s[n] = rules.drop(d.h * (V(1) - s[z])) * rules.candidate_slope(s[n]);
@@ -81,7 +81,7 @@ struct GruResetBefore {
     s[z] = d_z * rules.gate_slope(s[z]);
   }
   template <class V>
-  static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+  static RNNCORE_INLINE void backward(Phase<0>, const auto& rules, V (&s)[slots], const TimeStep<V>& t,
                                       Gradient<V>& d) {
     const V d_r = d.middle * t.h_prev; // middle = r h
     d.h = fma(d.middle, s[r], d.h);
@@ -103,14 +103,14 @@ struct UpdateGated {
                              .direct = true};
 
   template <class V>
-  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+  static RNNCORE_INLINE void forward(Phase<0>, const auto& rules, V (&s)[slots], TimeStep<V>& t) {
     s[g] = rules.gate(s[g]);
     s[c] = rules.candidate(s[c]);
     t.h = blend(s[g], rules.drop(s[c]), t.h_prev);
   }
 
   template <class V>
-  static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+  static RNNCORE_INLINE void backward(Phase<0>, const auto& rules, V (&s)[slots], const TimeStep<V>& t,
                                       Gradient<V>& d) {
     const V d_g = d.h * (t.h_prev - rules.drop(s[c]));
     s[c] = rules.drop(d.h * (V(1) - s[g])) * rules.candidate_slope(s[c]);
@@ -123,36 +123,36 @@ struct UpdateGated {
 ///
 ///   f = sigmoid(W x + b + U h + b'),  n = tanh(W x + b + U (f h) + b'),  h' = (1 - f) h + f n
 struct MinimalGated {
-  enum { f, n, p, slots }; // p, on the way back: what the blend says of f, until the product has spoken
+  enum { f, n, p, slots }; // p: in backward the blend's gradient of f, until the product has added its own
   using Rules = Fixed<Sigmoid, Tanh>;
   static constexpr Plan plan{.slots = slots,
                              .gates = 2,
-                             .stages = 2,
+                             .phases = 2,
                              .input = {{f, 2, {0, 1}}},
                              .recurrent = {{0, {f, 1, {0}}}, {1, {n, 1, {1}}}},
                              .sees_h = true,
                              .direct = true};
 
   template <class V>
-  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+  static RNNCORE_INLINE void forward(Phase<0>, const auto& rules, V (&s)[slots], TimeStep<V>& t) {
     s[f] = rules.gate(s[f]);
     t.middle = s[f] * t.h_prev;
   }
   template <class V>
-  static RNNCORE_INLINE void forward(Stage<1>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+  static RNNCORE_INLINE void forward(Phase<1>, const auto& rules, V (&s)[slots], TimeStep<V>& t) {
     s[n] = rules.candidate(s[n]);
     t.h = blend(s[f], t.h_prev, rules.drop(s[n]));
   }
 
   template <class V>
-  static RNNCORE_INLINE void backward(Stage<1>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+  static RNNCORE_INLINE void backward(Phase<1>, const auto& rules, V (&s)[slots], const TimeStep<V>& t,
                                       Gradient<V>& d) {
     s[p] = d.h * (rules.drop(s[n]) - t.h_prev);
     s[n] = rules.drop(d.h * s[f]) * rules.candidate_slope(s[n]);
     d.h = d.h * (V(1) - s[f]);
   }
   template <class V>
-  static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+  static RNNCORE_INLINE void backward(Phase<0>, const auto& rules, V (&s)[slots], const TimeStep<V>& t,
                                       Gradient<V>& d) {
     d.h = fma(d.middle, s[f], d.h); // middle = f h
     s[f] = fma(d.middle, t.h_prev, s[p]) * rules.gate_slope(s[f]);

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "../activations.hpp"
-#include "instant.hpp"
+#include "time_step.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
@@ -45,12 +45,12 @@ struct Lstm {
 
   /// c' = f c + i g
   template <class V>
-  static RNNCORE_INLINE V cell(const auto& rules, const V (&s)[slots], const Instant<V>& t) {
+  static RNNCORE_INLINE V cell(const auto& rules, const V (&s)[slots], const TimeStep<V>& t) {
     return rules.clip(fma(forget(s), t.c_prev, input(s) * rules.drop(s[g])));
   }
 
   template <class V>
-  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+  static RNNCORE_INLINE void forward(Phase<0>, const auto& rules, V (&s)[slots], TimeStep<V>& t) {
     const auto open = [&](Index gate, Index peephole, V c) {
       s[gate] = rules.gate(has.peephole ? fma(t.unit[peephole], c, s[gate]) : s[gate]);
     };
@@ -63,7 +63,7 @@ struct Lstm {
   }
 
   template <class V>
-  static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+  static RNNCORE_INLINE void backward(Phase<0>, const auto& rules, V (&s)[slots], const TimeStep<V>& t,
                                       Gradient<V>& d) {
     const auto shut = [&](Index gate, V d_gate, Index peephole, V c) {
       s[gate] = d_gate * rules.gate_slope(s[gate]);
@@ -109,12 +109,12 @@ struct NormalisedLstm {
     Plan plan{.slots = slots,
               .gates = 4,
               .recurrent_gates = matrix_rows,
-              .stages = 2,
+              .phases = 2,
               .units = bias_c + 1,
               .input = {{0, 4, {0, 1, 2, 3}}},
               .has_cell_state = true,
               .branches = children > 1 ? children : 0,
-              .feed = children == any ? Feed::sum : Feed::each,
+              .recurrent_input = children == any ? RecurrentInput::sum : RecurrentInput::each,
               .offer = {f, children == any, {f}},
               .normalises_offer = children == any};
     for (Index row = 0; row < rows; ++row) {
@@ -131,30 +131,30 @@ struct NormalisedLstm {
   }();
 
   template <class V>
-  static RNNCORE_INLINE V c_prev(const Instant<V>& t, Index k) {
+  static RNNCORE_INLINE V c_prev(const TimeStep<V>& t, Index k) {
     return children > 1 ? t.branch[k] : t.c_prev;
   }
   template <class V>
-  static RNNCORE_INLINE V sum(Index row, const V (&s)[slots], const Instant<V>& t) {
+  static RNNCORE_INLINE V sum(Index row, const V (&s)[slots], const TimeStep<V>& t) {
     const Index x = of_x(row);
     return fma(t.unit[gain_x + x], s[x],
                fma(t.unit[gain_h + in_matrix(row)], s[from_h + row], t.unit[bias + x]));
   }
 
   template <class V>
-  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+  static RNNCORE_INLINE void forward(Phase<0>, const auto& rules, V (&s)[slots], TimeStep<V>& t) {
     V sum_c = rules.gate(sum(i, s, t)) * rules.drop(rules.candidate(sum(g, s, t)));
     for (Index k = 0; k < children; ++k) sum_c = fma(rules.gate(sum(f + k, s, t)), c_prev(t, k), sum_c);
     t.c = s[c] = rules.clip(children == any ? sum_c + t.kept : sum_c);
   }
   template <class V>
-  static RNNCORE_INLINE void forward(Stage<1>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+  static RNNCORE_INLINE void forward(Phase<1>, const auto& rules, V (&s)[slots], TimeStep<V>& t) {
     s[m] = rules.output(fma(t.unit[gain_c], s[c], t.unit[bias_c]));
     t.h = rules.gate(sum(o, s, t)) * s[m];
   }
 
   template <class V>
-  static RNNCORE_INLINE void backward(Stage<1>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+  static RNNCORE_INLINE void backward(Phase<1>, const auto& rules, V (&s)[slots], const TimeStep<V>& t,
                                       Gradient<V>& d) {
     const V d_m = d.h * rules.gate(sum(o, s, t)) * rules.output_slope(s[m]);
     d.unit[gain_c] = fma(d_m, s[c], d.unit[gain_c]);
@@ -162,7 +162,7 @@ struct NormalisedLstm {
     s[c] = d_m * t.unit[gain_c];
   }
   template <class V>
-  static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+  static RNNCORE_INLINE void backward(Phase<0>, const auto& rules, V (&s)[slots], const TimeStep<V>& t,
                                       Gradient<V>& d) {
     const V v_i = rules.gate(sum(i, s, t)), v_g = rules.candidate(sum(g, s, t)),
             v_o = rules.gate(sum(o, s, t));
@@ -192,7 +192,7 @@ struct NormalisedLstm {
     shut(o, d.h * s[m] * rules.gate_slope(v_o));
   }
   template <class V>
-  static RNNCORE_INLINE void back_to_x(Index x, V d_sum, V (&s)[slots], const Instant<V>& t,
+  static RNNCORE_INLINE void back_to_x(Index x, V d_sum, V (&s)[slots], const TimeStep<V>& t,
                                        Gradient<V>& d) {
     d.unit[gain_x + x] = fma(d_sum, s[x], d.unit[gain_x + x]);
     d.unit[bias + x] = d.unit[bias + x] + d_sum;
@@ -201,16 +201,16 @@ struct NormalisedLstm {
 
   // The forget gates of any number of children, as in `Joined`.
   template <class V>
-  static RNNCORE_INLINE V joined(const V (&s)[slots], const Instant<V>& t, V offer) {
+  static RNNCORE_INLINE V joined(const V (&s)[slots], const TimeStep<V>& t, V offer) {
     return fma(t.unit[gain_x + f], s[f], fma(t.unit[gain_h + f], offer, t.unit[bias + f]));
   }
   template <class V>
-  static RNNCORE_INLINE V unjoin(V d_sum, V offer, const Instant<V>& t, Gradient<V>& d) {
+  static RNNCORE_INLINE V unjoin(V d_sum, V offer, const TimeStep<V>& t, Gradient<V>& d) {
     d.unit[gain_h + f] = fma(d_sum, offer, d.unit[gain_h + f]);
     return d_sum * t.unit[gain_h + f];
   }
   template <class V>
-  static RNNCORE_INLINE void unjoin_common(V d_sums, V (&s)[slots], const Instant<V>& t, Gradient<V>& d) {
+  static RNNCORE_INLINE void unjoin_common(V d_sums, V (&s)[slots], const TimeStep<V>& t, Gradient<V>& d) {
     back_to_x(f, d_sums, s, t, d);
   }
 };

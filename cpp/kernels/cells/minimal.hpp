@@ -1,9 +1,10 @@
 // Cells whose gates do not see the state (Feng et al. 2024, "Were RNNs all we needed?"): their recurrence
-// is elementwise. No activation but the gates': the candidate is W x + b itself, unless another is chosen.
+// is elementwise. No activation but the gates': the candidate is W x + b itself, unless the options name
+// another.
 #pragma once
 
 #include "../activations.hpp"
-#include "instant.hpp"
+#include "time_step.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
@@ -19,14 +20,14 @@ struct MinGru {
                              .direct = true};
 
   template <class V>
-  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+  static RNNCORE_INLINE void forward(Phase<0>, const auto& rules, V (&s)[slots], TimeStep<V>& t) {
     s[z] = rules.gate(s[z]);
     s[n] = rules.candidate(s[n]);
     t.h = fma(s[z], rules.drop(s[n]) - t.h_prev, t.h_prev);
   }
 
   template <class V>
-  static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+  static RNNCORE_INLINE void backward(Phase<0>, const auto& rules, V (&s)[slots], const TimeStep<V>& t,
                                       Gradient<V>& d) {
     const V d_z = d.h * (rules.drop(s[n]) - t.h_prev);
     s[n] = rules.drop(d.h * s[z]) * rules.candidate_slope(s[n]);
@@ -57,7 +58,7 @@ struct MinLstm {
   }
 
   template <class V>
-  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+  static RNNCORE_INLINE void forward(Phase<0>, const auto& rules, V (&s)[slots], TimeStep<V>& t) {
     const V a = s[f], b = s[i];
     s[f] = rules.gate(a);
     s[i] = rules.gate(b);
@@ -68,7 +69,7 @@ struct MinLstm {
   }
 
   template <class V>
-  static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+  static RNNCORE_INLINE void backward(Phase<0>, const auto& rules, V (&s)[slots], const TimeStep<V>& t,
                                       Gradient<V>& d) {
     const V d_w = d.h * (t.h_prev - rules.drop(s[n])), one(1);
     s[n] = rules.drop(d.h * (one - s[w])) * rules.candidate_slope(s[n]);

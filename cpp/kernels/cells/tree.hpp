@@ -43,14 +43,14 @@ struct TreeLstm {
   }();
 
   template <class V>
-  static RNNCORE_INLINE V cell(const auto& rules, const V (&s)[slots], const Instant<V>& t) {
+  static RNNCORE_INLINE V cell(const auto& rules, const V (&s)[slots], const TimeStep<V>& t) {
     V sum = s[i] * rules.drop(s[g]);
     for (Index k = 0; k < children; ++k) sum = fma(s[f(k)], t.branch[k], sum);
     return rules.clip(sum);
   }
 
   template <class V>
-  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+  static RNNCORE_INLINE void forward(Phase<0>, const auto& rules, V (&s)[slots], TimeStep<V>& t) {
     s[i] = rules.gate(s[i]);
     for (Index k = 0; k < children; ++k) s[f(k)] = rules.gate(s[f(k)]);
     s[g] = rules.candidate(s[g]);
@@ -60,7 +60,7 @@ struct TreeLstm {
   }
 
   template <class V>
-  static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+  static RNNCORE_INLINE void backward(Phase<0>, const auto& rules, V (&s)[slots], const TimeStep<V>& t,
                                       Gradient<V>& d) {
     const V m = rules.output(t.c);
     const V dc = rules.unclip(fma(d.h * s[o], rules.output_slope(m), d.c), t.c);
@@ -88,16 +88,16 @@ struct ChildSumLstm : Joined<3> {
                              .leaves_skip = true,
                              .recurrent = {{0, {i, 3, {0, 2, 3}}}},
                              .has_cell_state = true,
-                             .feed = Feed::sum,
+                             .recurrent_input = RecurrentInput::sum,
                              .offer = {f, 1, {1}}};
 
   template <class V>
-  static RNNCORE_INLINE V cell(const auto& rules, const V (&s)[slots], const Instant<V>& t) {
+  static RNNCORE_INLINE V cell(const auto& rules, const V (&s)[slots], const TimeStep<V>& t) {
     return rules.clip(fma(s[i], rules.drop(s[g]), t.kept));
   }
 
   template <class V>
-  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+  static RNNCORE_INLINE void forward(Phase<0>, const auto& rules, V (&s)[slots], TimeStep<V>& t) {
     s[i] = rules.gate(s[i]);
     s[g] = rules.candidate(s[g]);
     s[o] = rules.gate(s[o]);
@@ -106,7 +106,7 @@ struct ChildSumLstm : Joined<3> {
   }
 
   template <class V>
-  static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+  static RNNCORE_INLINE void backward(Phase<0>, const auto& rules, V (&s)[slots], const TimeStep<V>& t,
                                       Gradient<V>& d) {
     const V m = rules.output(t.c);
     d.kept = rules.unclip(fma(d.h * s[o], rules.output_slope(m), d.c), t.c);
@@ -124,22 +124,22 @@ struct ChildSumLstm : Joined<3> {
 struct ChildSumGru : GruResetBefore, Joined<GruResetBefore::r> {
   static constexpr Plan plan{.slots = slots,
                              .gates = 3,
-                             .stages = 2,
+                             .phases = 2,
                              .input = {{r, 3, {0, 1, 2}}},
                              .recurrent = {{0, {z, 1, {1}}}, {1, {n, 1, {2}}}},
-                             .feed = Feed::sum,
+                             .recurrent_input = RecurrentInput::sum,
                              .offer = {r, 1, {0}}, // r: what all r_k have in common
                              .sees_h = true,
                              .direct = true};
-  using GruResetBefore::backward, GruResetBefore::forward; // of the second stage
+  using GruResetBefore::backward, GruResetBefore::forward; // of the second phase
 
   template <class V>
-  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+  static RNNCORE_INLINE void forward(Phase<0>, const auto& rules, V (&s)[slots], TimeStep<V>& t) {
     s[z] = rules.gate(s[z]);
     t.middle = t.kept;
   }
   template <class V>
-  static RNNCORE_INLINE void backward(Stage<0>, const auto&, V (&)[slots], const Instant<V>&,
+  static RNNCORE_INLINE void backward(Phase<0>, const auto&, V (&)[slots], const TimeStep<V>&,
                                       Gradient<V>& d) {
     d.kept = d.middle;
   }

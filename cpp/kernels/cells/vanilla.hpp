@@ -2,7 +2,7 @@
 #pragma once
 
 #include "../activations.hpp"
-#include "instant.hpp"
+#include "time_step.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
@@ -15,13 +15,13 @@ struct Vanilla {
       .slots = slots, .gates = 1, .input = {{a, 1, {0}}}, .recurrent = {{0, {a, 1, {0}}}}};
 
   template <class V>
-  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+  static RNNCORE_INLINE void forward(Phase<0>, const auto& rules, V (&s)[slots], TimeStep<V>& t) {
     s[a] = rules.candidate(s[a]);
     t.h = s[a];
   }
 
   template <class V>
-  static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>&,
+  static RNNCORE_INLINE void backward(Phase<0>, const auto& rules, V (&s)[slots], const TimeStep<V>&,
                                       Gradient<V>& d) {
     s[a] = d.h * rules.candidate_slope(s[a]);
   }
@@ -33,7 +33,7 @@ template <class Phi>
 struct Tensor : Vanilla<Phi> {
   static constexpr Plan plan = [] {
     Plan plan = Vanilla<Phi>::plan;
-    plan.feed = Feed::pairs;
+    plan.recurrent_input = RecurrentInput::pairs;
     return plan;
   }();
 };
@@ -52,13 +52,13 @@ struct Independent {
                              .direct = true};
 
   template <class V>
-  static RNNCORE_INLINE void forward(Stage<0>, const auto& rules, V (&s)[slots], Instant<V>& t) {
+  static RNNCORE_INLINE void forward(Phase<0>, const auto& rules, V (&s)[slots], TimeStep<V>& t) {
     s[a] = rules.candidate(fma(t.unit[0], t.h_prev, s[a]));
     t.h = s[a];
   }
 
   template <class V>
-  static RNNCORE_INLINE void backward(Stage<0>, const auto& rules, V (&s)[slots], const Instant<V>& t,
+  static RNNCORE_INLINE void backward(Phase<0>, const auto& rules, V (&s)[slots], const TimeStep<V>& t,
                                       Gradient<V>& d) {
     s[a] = d.h * rules.candidate_slope(s[a]);
     d.unit[0] = fma(s[a], t.h_prev, d.unit[0]);

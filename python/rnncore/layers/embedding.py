@@ -43,7 +43,7 @@ class Embedding(HoldsCompiled, Module):
 
     def _build(self) -> None:
         sizes = self.num_embeddings, self.embedding_dim
-        self.kernels = core(self.dtype).Table(*sizes, self._params["weight"])
+        self.kernels = core(self.dtype).Embedding(*sizes, self._params["weight"])
 
     def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
         """Return the compiled table."""

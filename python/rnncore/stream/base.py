@@ -91,13 +91,14 @@ class Stream:
 
     def join(self, count: int = 1) -> None:
         """Add rows, in the zero state, after those that are there."""
+        batch = check_count("batch", self.batch + check_count("count", count))
 
         def longer(part: Array) -> Array:
             new = np.zeros((*part.shape[:-2], count, part.shape[-1]), part.dtype)
             return np.concatenate((part, new), axis=-2)
 
         with Rollback(self):
-            self._write(mapped(longer, self._read()), self.batch + check_count("count", count))
+            self._write(mapped(longer, self._read()), batch)
 
     def leave(self, rows: npt.ArrayLike) -> None:
         """Take these rows out; those after them move up."""

@@ -7,7 +7,7 @@
 namespace rnncore::RNNCORE_LEVEL {
 namespace {
 
-void one_after_the_other(const Parts& parts, Index n, Index most) {
+void one_after_the_other(const EqualParts& parts, Index n, Index most) {
   Index begin = 0;
   for (Index p = 0; p < parts.count; ++p) {
     CHECK(parts.begin(p) == begin, "part %td of %td in parts of %td", p, n, most);
@@ -21,7 +21,7 @@ void one_after_the_other(const Parts& parts, Index n, Index most) {
 void parts() {
   for (Index n = 0; n <= 40; ++n)
     for (Index most = 1; most <= 9; ++most) {
-      const Parts fewest(n, most), even = Parts::even(n, most);
+      const EqualParts fewest(n, most), even = EqualParts::even(n, most);
       one_after_the_other(fewest, n, most);
       one_after_the_other(even, n, most);
       CHECK((fewest.count - 1) * most < n || n == 0, "%td parts of %td", fewest.count, n);

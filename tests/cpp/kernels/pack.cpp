@@ -128,7 +128,7 @@ struct Own {
     for (Index level = 0; level < shape.depth; ++level)
       for (const Index size :
            {plan.gates * H * at.input_columns(level),
-            at.matrices() * plan.recurrent_gates * H * at.fed_columns(), plan.gates * H,
+            at.matrices() * plan.recurrent_gates * H * at.recurrent_columns(), plan.gates * H,
             plan.recurrent_gates * H, plan.units * H, at.projects() && level == 0 ? shape.output * H : 0})
         sizes.push_back(size);
     Index all = 0;

@@ -12,18 +12,19 @@ namespace {
 template <class T>
 void activations(Index n) {
   const std::vector<T> x = fractions<T>(n, 2);
-  for (const Activation kind : {Activation::sigmoid, Activation::tanh, Activation::relu, Activation::elu}) {
+  for (const ActivationKind kind :
+       {ActivationKind::sigmoid, ActivationKind::tanh, ActivationKind::relu, ActivationKind::elu}) {
     std::vector<T> y(n), in_place = x;
-    activate(Chosen{kind, 0.5, 0}, x.data(), y.data(), n);
-    activate(Chosen{kind, 0.5, 0}, in_place.data(), in_place.data(), n);
+    activate(Activation{kind, 0.5, 0}, x.data(), y.data(), n);
+    activate(Activation{kind, 0.5, 0}, in_place.data(), in_place.data(), n);
     CHECK(y == in_place, "%td numbers in place", n);
     for (Index i = 0; i < n; ++i) {
       const double a = x[i];
-      const double want = kind == Activation::sigmoid ? 1 / (1 + std::exp(-a))
-                          : kind == Activation::tanh  ? std::tanh(a)
-                          : a > 0                     ? a
-                          : kind == Activation::relu  ? 0
-                                                      : 0.5 * std::expm1(a);
+      const double want = kind == ActivationKind::sigmoid ? 1 / (1 + std::exp(-a))
+                          : kind == ActivationKind::tanh  ? std::tanh(a)
+                          : a > 0                         ? a
+                          : kind == ActivationKind::relu  ? 0
+                                                          : 0.5 * std::expm1(a);
       CHECK(std::abs(y[i] - want) <= 4 * std::numeric_limits<T>::epsilon(), "number %td of %td", i, n);
     }
   }

@@ -169,7 +169,7 @@ void outer_products(Index rows, Index left, Index columns, bool add, bool copied
   c.set(before);
   for (Index p = 0; p < panels.count(); ++p) {
     const Index column = panels.first(p) * lanes<T>, width = panels.width(p);
-    const Parts tiles(left, tile_rows(int(width)));
+    const EqualParts tiles(left, tile_rows(int(width)));
     const auto multiply_by = [&](const auto& source) {
       using A = std::decay_t<decltype(source)>;
       for (const Share some : {Share::of(0, tiles.count / 2), Share::of(tiles.count / 2, tiles.count)})

@@ -1,4 +1,4 @@
-// Vectors: loads and stores at edges, what is chosen lane by lane, squares turned round.
+// Vectors: loads and stores at edges, what is selected lane by lane, squares turned round.
 #include "kernels/simd.hpp"
 
 #include <limits>
@@ -42,8 +42,8 @@ void lane_by_lane() {
     CHECK(same(lane(minus_abs(Vec<T>(a))), -std::abs(a)), "-|%g|", double(a));
     CHECK(same(lane(at_least(Vec<T>(a), Vec<T>(T(-2)))), a < T(-2) ? T(-2) : a), "at least: %g", double(a));
     for (const T b : values) {
-      const T chosen = lane(select_le(Vec<T>(a), Vec<T>(b), Vec<T>(T(5)), Vec<T>(T(6))));
-      CHECK(chosen == (a <= b ? T(5) : T(6)), "%g <= %g", double(a), double(b));
+      const T selected = lane(select_le(Vec<T>(a), Vec<T>(b), Vec<T>(T(5)), Vec<T>(T(6))));
+      CHECK(selected == (a <= b ? T(5) : T(6)), "%g <= %g", double(a), double(b));
       if (b == b) {
         const T size = std::abs(a), want = std::copysign(size, b);
         CHECK(same(lane(with_sign(Vec<T>(size), Vec<T>(b))), want), "sign of %g", double(b));

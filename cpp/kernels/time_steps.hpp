@@ -1,10 +1,10 @@
-// A cell over some rows and hidden units: what is loaded before an instant and stored after it.
+// A cell over some rows and hidden units: what is loaded before a time step and stored after it.
 #pragma once
 
 #include <type_traits>
 
 #include "activations.hpp"
-#include "cells/instant.hpp"
+#include "cells/time_step.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
@@ -15,18 +15,18 @@ struct Span {
   T* gates;  // [panel][row][slot][vector][lane]
   T* scales; // (rows, norms)
   const T *const *h_prev, *const *c_prev;
-  T *const *h, *const *c; // on the way back `c` is only read
+  T *const *h, *const *c; // backward only reads `c`
   T* const* middle;
   const T* units;    // [unit][vector][lane]
   Index branch_step; // from the pointers of one predecessor to those of the next
   // Where there is any number of predecessors: row r has those from edges[r] - edges[0] on.
   const int32_t* edges;
   const T *const *each_h, *const *offer;
-  bool keep_gates; // for the way back
+  bool keep_gates; // for backward
   const T *const *update, *const *keep_h, *const *keep_c;
-  const Choices* choices;
+  const CellOptions* options;
 
-  // On the way back.
+  // In backward.
   const T* const* dy; // added to dh, or null
   const T* const* dh; // of the state after
   const T* const* dc;
@@ -43,15 +43,16 @@ struct Extent {
 };
 
 template <class T>
-using Instants = void (*)(const Layout<T>&, const Span<T>&, const Extent&);
+using StepFunction = void (*)(const Layout<T>&, const Span<T>&, const Extent&);
 
-/// What the engine is given of a cell: its plan, and its instants by rules (those of the paper, chosen
-/// ones) and stage.
+/// What the engine is given of a cell: its plan, and its time steps by rules (those of the paper,
+/// or of the options) and phase.
 template <class T>
 struct Recipe {
   const Plan& plan;
-  Instants<T> forward[2][2], backward[2][2];
-  Instants<T> leaf_forward[2] = {}, leaf_backward[2] = {}; // of what continues nothing, if it has its own
+  StepFunction<T> forward[2][2], backward[2][2];
+  StepFunction<T> leaf_forward[2] = {},
+                  leaf_backward[2] = {}; // of what continues nothing, if it has its own
 };
 
 template <class T>
@@ -71,7 +72,7 @@ struct Place {
   RNNCORE_INLINE T* slot(Index row, Index j) const { return gates + row * row_step + j * slot_step; }
 };
 
-/// One vector of hidden units of one row: what an instant is computed for.
+/// One vector of hidden units of one row: what a time step is computed for.
 template <class T>
 struct Spot {
   using V = Vec<T>;
@@ -134,11 +135,11 @@ RNNCORE_INLINE void for_each_pair(const Layout<T>& at, T* gates, const Extent& e
   if (waits) f(single);
 }
 
-/// The rules by which an instant goes.
-template <class C, class T, bool chosen>
+/// The rules by which a time step goes.
+template <class C, class T, bool has_options>
 RNNCORE_INLINE auto rules_of(const Span<T>& s, const auto& at) {
-  if constexpr (chosen)
-    return ByChoice<T>{*s.choices, s.update ? at.from(s.update) : Vec<T>(T(1))};
+  if constexpr (has_options)
+    return WithOptions<T>{*s.options, s.update ? at.from(s.update) : Vec<T>(T(1))};
   else
     return typename C::Rules{};
 }
@@ -168,7 +169,7 @@ RNNCORE_INLINE const T* const* carried(const Span<T>& span) {
 /// sum_k gate_k carried_k over all predecessors.
 template <class C, class T>
 RNNCORE_INLINE Vec<T> kept_of(const Span<T>& span, const Spot<T>& at, const auto& rules,
-                              const Vec<T> (&s)[C::slots], const Instant<Vec<T>>& t) {
+                              const Vec<T> (&s)[C::slots], const TimeStep<Vec<T>>& t) {
   Vec<T> sum(T(0));
   for_each_edge(span, at.row, [&](Index e) RNNCORE_HOT {
     const Vec<T> gate = rules.gate(C::joined(s, t, at.from(span.offer[e])));
@@ -177,11 +178,11 @@ RNNCORE_INLINE Vec<T> kept_of(const Span<T>& span, const Spot<T>& at, const auto
   return sum;
 }
 
-/// The way back: to what the gates have in common and, if it is for good, to what each predecessor carried
+/// Its gradients: of what the gates have in common and, if it is for good, of what each predecessor carried
 /// and offered.
 template <class C, class T>
 RNNCORE_INLINE void unkeep(const Span<T>& span, const Spot<T>& at, const auto& rules, Vec<T> (&s)[C::slots],
-                           const Instant<Vec<T>>& t, Gradient<Vec<T>>& d, bool for_good) {
+                           const TimeStep<Vec<T>>& t, Gradient<Vec<T>>& d, bool for_good) {
   Vec<T> d_joined(T(0));
   for_each_edge(span, at.row, [&](Index e) RNNCORE_HOT {
     const Vec<T> offer = at.from(span.offer[e]), gate = rules.gate(C::joined(s, t, offer));
@@ -195,75 +196,75 @@ RNNCORE_INLINE void unkeep(const Span<T>& span, const Spot<T>& at, const auto& r
   C::unjoin_common(d_joined, s, t, d);
 }
 
-template <class C, class T, bool chosen, Index S, class At>
-RNNCORE_INLINE void forward_one(const Span<T>& span, const At& at, Instant<typename At::V>& t) {
+template <class C, class T, bool has_options, Index S, class At>
+RNNCORE_INLINE void forward_one(const Span<T>& span, const At& at, TimeStep<typename At::V>& t) {
   using V = typename At::V;
-  constexpr bool is_last = S + 1 == C::plan.stages;
+  constexpr bool is_last = S + 1 == C::plan.phases;
   V s[C::slots];
   load_slots<C>(at, s);
-  const auto rules = rules_of<C, T, chosen>(span, at);
-  if (C::plan.sees_h || (chosen && span.keep_h)) t.h_prev = at.from(span.h_prev);
+  const auto rules = rules_of<C, T, has_options>(span, at);
+  if (C::plan.sees_h || (has_options && span.keep_h)) t.h_prev = at.from(span.h_prev);
   if constexpr (C::plan.offer.count > 0) {
     if constexpr (S == 0) t.kept = kept_of<C>(span, at, rules, s, t);
   } else if constexpr (C::plan.has_cell_state) {
     t.c_prev = at.from(span.c_prev);
     for (Index k = 0; k < C::plan.branches; ++k) t.branch[k] = at.from(span.c_prev + k * span.branch_step);
   }
-  C::forward(Stage<S>{}, rules, s, t);
+  C::forward(Phase<S>{}, rules, s, t);
   if (span.keep_gates || !is_last)
     for (Index j = 0; j < C::slots; ++j) at.set_slot(j, s[j]);
-  if (chosen && is_last && span.keep_h) {
+  if (has_options && is_last && span.keep_h) {
     const V keep = at.from(span.keep_h);
     t.h = fma(keep, t.h_prev, (V(1) - keep) * t.h);
   }
-  if (chosen && C::plan.has_cell_state && span.keep_c) {
+  if (has_options && C::plan.has_cell_state && span.keep_c) {
     const V keep = at.from(span.keep_c);
     t.c = fma(keep, t.c_prev, (V(1) - keep) * t.c);
   }
   if constexpr (C::plan.has_cell_state && S == 0) at.put(span.c, t.c);
   if constexpr (is_last)
     at.put(span.h, t.h);
-  else if constexpr (C::plan.recurrent[1].stage > 0)
+  else if constexpr (C::plan.recurrent[1].phase > 0)
     at.put(span.middle, t.middle);
 }
 
-/// Whether instants go two by two: those that nothing but their own numbers belongs to. (On the way back,
+/// Whether time steps go two by two: those that nothing but their own numbers belongs to. (In backward,
 /// where chains are shorter and more is loaded, this gains nothing.)
-template <class C, bool chosen>
-constexpr bool in_pairs = !chosen && C::plan.units == 0 && C::plan.offer.count == 0;
+template <class C, bool has_options>
+constexpr bool in_pairs = !has_options && C::plan.units == 0 && C::plan.offer.count == 0;
 
-template <class C, class T, bool chosen, Index S>
-void forward_instants(const Layout<T>& at, const Span<T>& span, const Extent& extent) {
-  if constexpr (in_pairs<C, chosen>) {
+template <class C, class T, bool has_options, Index S>
+void forward_steps(const Layout<T>& at, const Span<T>& span, const Extent& extent) {
+  if constexpr (in_pairs<C, has_options>) {
     for_each_pair(at, span.gates, extent, [&](const auto& spots) RNNCORE_HOT {
-      Instant<typename std::decay_t<decltype(spots)>::V> t;
-      forward_one<C, T, chosen, S>(span, spots, t);
+      TimeStep<typename std::decay_t<decltype(spots)>::V> t;
+      forward_one<C, T, has_options, S>(span, spots, t);
     });
   } else {
     for_each_place(at, extent.panels, span.gates, extent.chunk_rows,
                    [&](const Place<T>& place) RNNCORE_HOT {
-                     Instant<Vec<T>> t;
+                     TimeStep<Vec<T>> t;
                      load_units<C>(span.units + place.column, at.hidden.padded(), t.unit);
                      for (Index r = extent.first; r < extent.first + extent.rows; ++r)
-                       forward_one<C, T, chosen, S>(span, Spot<T>{place, r}, t);
+                       forward_one<C, T, has_options, S>(span, Spot<T>{place, r}, t);
                    });
   }
 }
 
-/// Loads what the way back through an instant needs, goes it, and leaves the gradients in s and d; those of
+/// Loads what backward of a time step needs, goes it, and leaves the gradients in s and d; those of
 /// predecessors that there is any number of it adds to where they are, if it is gone for good.
-template <class C, class T, bool chosen, Index S>
-RNNCORE_INLINE void gradient_of(const Span<T>& span, const Spot<T>& at, Instant<Vec<T>>& t,
+template <class C, class T, bool has_options, Index S>
+RNNCORE_INLINE void gradient_of(const Span<T>& span, const Spot<T>& at, TimeStep<Vec<T>>& t,
                                 Vec<T> (&s)[C::slots], Gradient<Vec<T>>& d, bool for_good) {
   using V = Vec<T>;
-  constexpr bool is_last = S + 1 == C::plan.stages;
+  constexpr bool is_last = S + 1 == C::plan.phases;
   load_slots<C>(at, s);
-  if (C::plan.sees_h || (chosen && span.keep_h)) t.h_prev = at.from(span.h_prev);
+  if (C::plan.sees_h || (has_options && span.keep_h)) t.h_prev = at.from(span.h_prev);
   d.h = at.from(span.dh);
   if ((is_last || !C::plan.direct) && span.dy) d.h = d.h + at.from(span.dy);
-  const auto rules = rules_of<C, T, chosen>(span, at);
+  const auto rules = rules_of<C, T, has_options>(span, at);
   V kept_h, kept_c;
-  if (chosen && span.keep_h) {
+  if (has_options && span.keep_h) {
     const V keep = at.from(span.keep_h);
     kept_h = keep * d.h;
     d.h = (V(1) - keep) * d.h;
@@ -273,7 +274,7 @@ RNNCORE_INLINE void gradient_of(const Span<T>& span, const Spot<T>& at, Instant<
     for (Index k = 0; k < C::plan.branches; ++k) t.branch[k] = at.from(span.c_prev + k * span.branch_step);
     t.c = at.from(span.c);
     d.c = at.from(span.dc);
-    if constexpr (chosen && C::plan.stages == 1)
+    if constexpr (has_options && C::plan.phases == 1)
       if (span.keep_c) {
         const V keep = at.from(span.keep_c);
         kept_c = keep * d.c;
@@ -281,28 +282,28 @@ RNNCORE_INLINE void gradient_of(const Span<T>& span, const Spot<T>& at, Instant<
         t.c = C::cell(rules, s, t);
       }
   }
-  if constexpr (!is_last && C::plan.recurrent[1].stage > 0) d.middle = at.from(span.d_middle);
-  C::backward(Stage<S>{}, rules, s, t, d);
+  if constexpr (!is_last && C::plan.recurrent[1].phase > 0) d.middle = at.from(span.d_middle);
+  C::backward(Phase<S>{}, rules, s, t, d);
   if constexpr (C::plan.offer.count > 0 && S == 0) unkeep<C>(span, at, rules, s, t, d, for_good);
-  if (chosen && span.keep_h) d.h = C::plan.direct ? d.h + kept_h : kept_h;
-  if (chosen && span.keep_c) d.c = d.c + kept_c;
+  if (has_options && span.keep_h) d.h = C::plan.direct ? d.h + kept_h : kept_h;
+  if (has_options && span.keep_c) d.c = d.c + kept_c;
 }
 
-template <class C, class T, bool chosen, Index S>
+template <class C, class T, bool has_options, Index S>
 RNNCORE_INLINE void store_gradients(const Span<T>& span, const Spot<T>& at, const Vec<T> (&s)[C::slots],
                                     const Gradient<Vec<T>>& d) {
-  // Of an earlier stage only its own window: the others' slots may still be read by other threads.
-  constexpr bool all = S + 1 == C::plan.stages || C::plan.norms > 0;
+  // Of an earlier phase only its own window: the others' slots may still be read by other threads.
+  constexpr bool all = S + 1 == C::plan.phases || C::plan.norms > 0;
   constexpr Window own = C::plan.recurrent[S].window;
   constexpr Index begin = all ? 0 : C::plan.offer.count ? C::plan.offer.begin : own.begin;
   constexpr Index end = all ? Index(C::slots) : own.begin + own.count;
   for (Index j = begin; j < end; ++j) at.set_slot(j, s[j]);
   if constexpr (C::plan.offer.count > 0) {
-    if constexpr (C::plan.direct && S + 1 == C::plan.stages)
+    if constexpr (C::plan.direct && S + 1 == C::plan.phases)
       for_each_edge(span, at.row, [&](Index e) RNNCORE_HOT { at.put(span.direct[e], d.h, span.adds); });
     return;
   }
-  if (C::plan.direct || (chosen && span.keep_h)) at.put(span.direct, d.h, span.adds);
+  if (C::plan.direct || (has_options && span.keep_h)) at.put(span.direct, d.h, span.adds);
   if constexpr (S > 0)
     return;
   else if constexpr (C::plan.branches > 0)
@@ -317,19 +318,19 @@ RNNCORE_INLINE void add_units(const Gradient<Vec<T>>& d, Index padded, T* to) {
   for (Index k = 0; k < C::plan.units; ++k) store(to + k * padded, load(to + k * padded) + d.unit[k]);
 }
 
-template <class C, class T, bool chosen, Index S>
-void backward_instants(const Layout<T>& at, const Span<T>& span, const Extent& extent) {
+template <class C, class T, bool has_options, Index S>
+void backward_steps(const Layout<T>& at, const Span<T>& span, const Extent& extent) {
   const Index padded = at.hidden.padded();
   for_each_place(at, extent.panels, span.gates, extent.chunk_rows, [&](const Place<T>& place) RNNCORE_HOT {
-    Instant<Vec<T>> t;
+    TimeStep<Vec<T>> t;
     Gradient<Vec<T>> d;
     load_units<C>(span.units + place.column, padded, t.unit);
     for (Index k = 0; k < C::plan.units; ++k) d.unit[k] = Vec<T>(T(0));
     for (Index r = extent.first; r < extent.first + extent.rows; ++r) {
       const Spot<T> spot{place, r};
       Vec<T> s[C::slots];
-      gradient_of<C, T, chosen, S>(span, spot, t, s, d, true);
-      store_gradients<C, T, chosen, S>(span, spot, s, d);
+      gradient_of<C, T, has_options, S>(span, spot, t, s, d, true);
+      store_gradients<C, T, has_options, S>(span, spot, s, d);
     }
     add_units<C>(d, padded, span.d_units + place.column);
   });

@@ -1,4 +1,4 @@
-// What the recurrent products of a node read, made of the states of those it continues, and the way back.
+// What the recurrent products of a node read, made of the states of those it continues; and the gradients.
 #pragma once
 
 #include "layout.hpp"
@@ -19,27 +19,27 @@ RNNCORE_INLINE void mask_to(T* to, const T* mask, const T* from, Index columns) 
 
 /// [a, a_0 a, a_1 a, ...] of the a at its beginning.
 template <class T>
-void pair_up(T* fed, Index columns) {
+void pair_up(T* pairs, Index columns) {
   for (Index i = 0; i < columns; ++i) {
-    T* to = fed + (i + 1) * columns;
-    for (Index j = 0; j < columns; ++j) to[j] = fed[i] * fed[j];
+    T* to = pairs + (i + 1) * columns;
+    for (Index j = 0; j < columns; ++j) to[j] = pairs[i] * pairs[j];
   }
 }
 
 /// From the gradient of what `pair_up` made of a to that of a, some columns, added to `to`:
 /// d_i + sum_j (d_ij + d_ji) a_j.
 template <class T>
-void unpair(const T* fed, const T* d_fed, Index columns, Index begin, Index end, T* to) {
-  add_to(to, d_fed + begin, end - begin);
+void unpair(const T* pairs, const T* d_pairs, Index columns, Index begin, Index end, T* to) {
+  add_to(to, d_pairs + begin, end - begin);
   for (Index j = 0; j < columns; ++j) {
-    const T* d = d_fed + (j + 1) * columns + begin;
-    for (Index i = 0; i < end - begin; ++i) to[i] += d[i] * fed[j];
+    const T* d = d_pairs + (j + 1) * columns + begin;
+    for (Index i = 0; i < end - begin; ++i) to[i] += d[i] * pairs[j];
   }
   for (Index i = begin; i < end; ++i) {
-    const T* d = d_fed + (i + 1) * columns;
+    const T* d = d_pairs + (i + 1) * columns;
     Vec<T> sum(T(0));
     for (Index j = 0; j < columns; j += lanes<T>)
-      sum = fma(load(d + j, columns - j), load(fed + j, columns - j), sum);
+      sum = fma(load(d + j, columns - j), load(pairs + j, columns - j), sum);
     to[i - begin] += sum_of(sum);
   }
 }
