@@ -29,8 +29,14 @@ class Array : public py::array_t<T, py::array::c_style> {
 public:
   using Base::Base;
   static bool check_(py::handle object) {
-    return Base::check_(object) &&
-           py::detail::check_flags(object.ptr(), py::detail::npy_api::NPY_ARRAY_ALIGNED_);
+    using numpy = py::detail::npy_api;
+    constexpr int flags = numpy::NPY_ARRAY_C_CONTIGUOUS_ | numpy::NPY_ARRAY_ALIGNED_;
+    if (!numpy::get().PyArray_Check_(object.ptr())) return false;
+    const auto* const array = py::detail::array_proxy(object.ptr());
+    if ((array->flags & flags) != flags) return false;
+    // NumPy has one object for each of its own types: most arrays need no comparison of what it says.
+    static const PyObject* const own = py::dtype::of<T>().release().ptr();
+    return array->descr == own || Base::check_(object);
   }
   static Array ensure(py::handle) = delete;
 };

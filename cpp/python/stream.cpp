@@ -256,8 +256,8 @@ void Stream<T>::check() const {
 
 template <class T>
 py::object Stream<T>::step(const py::object& given, const py::object& out) {
-  const py::object object = fits(given) ? given : check_(given);
-  if (!fits(object)) throw py::value_error("x: unexpected shape");
+  py::object object = given;
+  if (!fits(given) && !fits(object = check_(given))) throw py::value_error("x: unexpected shape");
   const auto x = py::reinterpret_borrow<py::array>(object);
   const Index shape[] = {batch_, outputs_};
   Array<T> y = results<T>(out, shape + (x.ndim() == (table_ ? 0 : 1)), shape + 2);
