@@ -11,7 +11,7 @@ import pytest
 import rnncore
 from rnncore import GRU, LSTM, Chain, DeepRNN, Embedding, LayerNorm, Linear, Softmax, Tanh
 
-from tests.support.processes import run_python
+from tests.support.processes import not_sanitized, run_python
 
 X = np.random.default_rng(0).standard_normal((4, 2, 3)).astype(np.float32)
 
@@ -135,6 +135,7 @@ TOO_LARGE = {
 }
 
 
+@not_sanitized
 @pytest.mark.skipif(sys.platform != "linux", reason="limits memory")
 @pytest.mark.parametrize("call", TOO_LARGE.values(), ids=TOO_LARGE)
 def test_without_memory_a_copy_is_refused(call: str) -> None:

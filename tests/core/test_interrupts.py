@@ -16,6 +16,7 @@ import rnncore
 from rnncore import GRU, LSTM, RNN, Chain, DeepRNN, Linear, Softmax, _core
 
 from tests.support import seq2seq_models
+from tests.support.processes import not_sanitized
 from tests.support.recursive_layers import CELLS, make, random_trees
 
 LATE = 1.0  # seconds after the signal
@@ -156,6 +157,7 @@ def lstm() -> LSTM:
     return LSTM(16, WIDE, seed=0)
 
 
+@not_sanitized
 @pytest.mark.skipif(sys.platform == "win32", reason="needs an alarm")
 class TestLongCalls:
     def test_forward(self, lstm: LSTM) -> None:
@@ -216,6 +218,7 @@ class TestLongCalls:
         assert_ends(lambda: attention(query, query))
 
 
+@not_sanitized
 @pytest.mark.skipif(sys.platform == "win32", reason="needs an alarm")
 class TestHandlers:
     def test_that_return_change_nothing(self, lstm: LSTM) -> None:

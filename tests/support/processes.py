@@ -8,6 +8,14 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
+#: For tests of limits: with a sanitizer (`tests/sanitizers/run`) memory has a shadow that no limit on
+#: addresses leaves room for, and a call takes some twenty times as long.
+not_sanitized = pytest.mark.skipif(
+    "san.so" in os.environ.get("LD_PRELOAD", ""), reason="limits do not hold under a sanitizer"
+)
+
 
 def run_python(*args: str, timeout: float = 120, **environment: str) -> str:
     """Run Python with warnings as errors and return what it prints; fail with all of it otherwise.
