@@ -1,4 +1,4 @@
-"""What the project promises about its speed, judged by measurements (see must_show.py)."""
+"""What the project promises about its speed, compared with measurements (see must_show.py)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _known(values: Iterable[Value]) -> list[Value]:
     return [value for value in values if not math.isnan(value.number)]
 
 
-def judge(parts: Mapping[str, Results]) -> list[Claim]:
+def compare(parts: Mapping[str, Results]) -> list[Claim]:
     """Return all claims on the parts that were measured."""
     return [claim for name, results in parts.items() for claim in _CLAIMS[name](results.records)]
 

@@ -2,7 +2,7 @@
 
 python benchmarks/must_show.py results.json                    # everything: half an hour
 python benchmarks/must_show.py results.json --parts threads    # that part anew, the others kept
-python benchmarks/must_show.py results.json --parts            # nothing anew: judge what is there
+python benchmarks/must_show.py results.json --parts            # nothing anew: compare what is there
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from claims import judge
+from claims import compare
 from grid import GRID, start
 from rnncore.commands.bench import add_effort_arguments
 from rnncore.commands.measure.cases import GATES, MODES, Case, Shape
@@ -59,7 +59,7 @@ def show(parts: Mapping[str, Results]) -> None:
     """Print every table, then every claim and whether it holds."""
     for name, results in parts.items():
         print(f"\n## {name}\n\n{tables(results)}")
-    claims = judge(parts)
+    claims = compare(parts)
     print("\n## what must be shown\n", *claims, sep="\n")
     print(f"\n{sum(claim.holds for claim in claims)} of {len(claims)} hold")
 

@@ -1,4 +1,4 @@
-"""What is read of a recurrent layer: its end, its mean, and the way back from them."""
+"""What is read of a recurrent layer: its end, its mean, and its pullback."""
 
 import numpy as np
 import pytest

@@ -253,7 +253,7 @@ class TestToTheBit:
 
 
 class TestCells:
-    """A cell is one instant: walked by hand it is a layer of one direction."""
+    """A cell is one time step: walked by hand it is a layer of one direction."""
 
     def cell(self, case: Case, numbers: Numbers) -> Any:
         cell = getattr(rnncore, case.under_test.layer + "Cell")(

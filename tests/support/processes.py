@@ -10,8 +10,8 @@ import textwrap
 
 import pytest
 
-#: For tests of limits: with a sanitizer (`tests/sanitizers/run`) memory has a shadow that no limit on
-#: addresses leaves room for, and a call takes some twenty times as long.
+#: For tests of limits: with a sanitizer (`tests/sanitizers/run`) memory has a shadow for which a
+#: limit on addresses leaves no room, and a call takes some twenty times as long.
 not_sanitized = pytest.mark.skipif(
     "san.so" in os.environ.get("LD_PRELOAD", ""), reason="limits do not hold under a sanitizer"
 )

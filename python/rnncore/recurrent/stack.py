@@ -155,7 +155,7 @@ class Stacked(RecurrentBase):
     def vjp(
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
     ) -> tuple[tuple[Array, State], Pullback]:
-        """As a call, with dropout, and with the way back: `((y, state), pullback)`.
+        """As a call, with dropout, and with its pullback: `((y, state), pullback)`.
 
         `pullback(dy, dstate=None) -> (dx, dstate)` takes gradients of the outputs (None: zero) and
         of the final states, returns those of x and of the initial state, and adds those of the

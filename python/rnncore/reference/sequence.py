@@ -1,4 +1,4 @@
-"""Any cell walked over time: layers, both directions, ragged lengths; and all the way back.
+"""Any cell walked over time: layers, both directions, ragged lengths; forward and backward.
 
 Arrays are time-major: T steps, B sequences, I inputs, H hidden units, D directions.
 """

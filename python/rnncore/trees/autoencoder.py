@@ -159,7 +159,7 @@ class RecursiveAutoencoder(Module):
         return share[0] * float(errors.sum()) + share[1] * wrong, once(pullback)
 
     def _fold(self, x: Array, forest: Forest) -> tuple[Nodes, Callable[[Array], Array]]:
-        """Compute the vectors of all nodes, a product for each level, and the way back to x."""
+        """Compute the vectors of all nodes, a product for each level, and the pullback to x."""
         nodes, backs = Nodes.of(forest, x), []
         for rows in forest.waves[1:]:
             nodes.states[rows], back = self.encoder.vjp(self._pairs(nodes, nodes.children[rows]))

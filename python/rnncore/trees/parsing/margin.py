@@ -90,7 +90,7 @@ def _ranks(forest: Forest, made: Array) -> Array:
 def hinge(
     found: Derivation, right: Derivation, scores: tuple[Array, Array], kappa: float, partial: bool
 ) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:
-    """Return max(0, what found is ahead of right) of each tree, and the way back to both scores.
+    """Return max(0, what found is ahead of right) of each tree, and the pullback to both scores.
 
     scores: of each row. With `partial` both are compared after as many merges as put found furthest
     ahead, otherwise after all.

@@ -86,7 +86,7 @@ class Parser(Module):
         return _sums(s, forest), once(pullback)
 
     def _merges(self, x: npt.ArrayLike, forest: Forest) -> tuple[Array, Callable[[Array], Array]]:
-        """Return the score of each node `(N,)`, zero at leaves, and the way back to x."""
+        """Return the score of each node `(N,)`, zero at leaves, and the pullback to x."""
         inner, s = np.flatnonzero(forest.child_count), np.zeros(forest.nodes)
         h, h_back = self.net.vjp(x, forest)
         merges, merges_back = self.scorer.vjp(h[inner])
