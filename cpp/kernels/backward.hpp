@@ -25,7 +25,7 @@ class BackwardPass : public Pass<T, W> {
 
 public:
   BackwardPass(const Recipe<T>& recipe, const Backward<T, W>& pass, const Team& team)
-      : Base(recipe.plan, pass, team), b_(pass), steps_(recipe.backward[pass.options != nullptr]),
+      : Base(recipe, pass, team), b_(pass), steps_(recipe.backward[pass.options != nullptr]),
         leaf_(recipe.leaf_backward[pass.options != nullptr]) {
     const Index H = b_.shape.hidden, P = b_.shape.output, emitted = at_.emits() ? rows_ : 0;
     const bool apart = masked() || this->forest(); // gradients of recurrent inputs from those of h

@@ -18,7 +18,7 @@ class ForwardPass : public Pass<T, W> {
 
 public:
   ForwardPass(const Recipe<T>& recipe, const Forward<T, W>& pass, const Team& team)
-      : Base(recipe.plan, pass, team), f_(pass), steps_(recipe.forward[pass.options != nullptr]),
+      : Base(recipe, pass, team), f_(pass), steps_(recipe.forward[pass.options != nullptr]),
         leaf_(recipe.leaf_forward[pass.options != nullptr]) {
     take(work_tape_, f_.tape ? 0 : rows_ * at_.tape());
   }

@@ -17,8 +17,9 @@ public:
 protected:
   static constexpr Index L = lanes<T>;
 
-  Pass(const Plan& plan, const Call<T, W>& call, const Team& team)
-      : call_(call), plan_(plan), at_(plan, call.shape), team_(team), mine_(at_, team), arena_(call.work),
+  Pass(const Recipe<T>& recipe, const Call<T, W>& call, const Team& team)
+      : call_(call), plan_(recipe.plan), options_(call.options ? *call.options : recipe.paper),
+        at_(recipe.plan, call.shape), team_(team), mine_(at_, team), arena_(call.work),
         rows_(chunk_rows(at_, call.schedule)), edges_(chunk_edges(at_, call.schedule)) {
     const Index depth = call.shape.depth, masks = call.options ? rows_ : 0;
     const Index inputs = makes_inputs() ? rows_ * at_.matrices() : 0;
@@ -172,7 +173,7 @@ protected:
     span.each_h = h_prev_;
     span.offer = offer_prev_;
     span.keep_gates = call_.tape != nullptr;
-    span.options = call_.options;
+    span.options = &options_;
     if (call_.masks.update.base) span.update = masks_[0];
     if (call_.masks.keep_h.base) span.keep_h = masks_[1];
     if (call_.masks.keep_c.base) span.keep_c = masks_[2];
@@ -189,6 +190,7 @@ protected:
 
   const Call<T, W>& call_;
   const Plan& plan_;
+  const CellOptions& options_;
   const Layout<T> at_;
   const Team team_;
   const Columns<T> mine_;

@@ -50,6 +50,7 @@ using StepFunction = void (*)(const Layout<T>&, const Span<T>&, const Extent&);
 template <class T>
 struct Recipe {
   const Plan& plan;
+  const CellOptions& paper; // what a call without options computes
   StepFunction<T> forward[2][2], backward[2][2];
   StepFunction<T> leaf_forward[2] = {},
                   leaf_backward[2] = {}; // of what continues nothing, if it has its own
