@@ -163,6 +163,7 @@ struct Backward : Call<T, W> {
   Rows<T> d_offer;       // (rows, H)  added to
   Rows<T> dx;            // (rows, I) or null: not wanted
   bool add_dx;           // add to dx instead of writing it
+  bool wants_gradients;  // else what is below is scratch
   T* gradients;          // (Sizes.gradients())  out: of numbers and weights, in packed order
 };
 

@@ -215,7 +215,7 @@ void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record, Index step
   if (record) {
     r.tape = take_spare(std::size_t(reserve(r.parts, steps)) * sizeof(T));
     if (cell_.has_cell_state && !a.forest) {
-      r.c = take_spare(std::size_t(a.grid.time * a.grid.batch * directions() * shape_.hidden) * sizeof(T));
+      r.c = take_spare(std::size_t(a.grid.rows() * directions() * shape_.hidden) * sizeof(T));
       arrays.c = r.c.template as<T>();
     }
   }
@@ -307,17 +307,22 @@ void Passes<T>::backward(const BackwardArrays<T>& a, Grid grid, Record<T>& r) {
   share(ways, grid.batch / parts, grid.time, bytes, [&](Walk walk, const Team& team, void* work) {
     walk_back(a, grid, used, walk, sums.template as<T>() + walk.part * packed, team, work);
   });
-  const double moved = double(packed) * double(used.parts.size());
+  if (a.weights) add_gradients(a, sums.template as<T>(), parts, packed);
+  give_spare(std::move(sums));
+  give_spare(std::move(used.tape));
+  give_spare(std::move(used.c));
+}
+
+/// The sums of each direction's parts, `packed` numbers each, added to the weights' gradients.
+template <class T>
+void Passes<T>::add_gradients(const BackwardArrays<T>& a, T* sums, Index parts, Index packed) {
+  const double moved = double(packed) * double(parts * directions());
   const std::lock_guard lock(adding_);
   on_team(moved < least_step_work ? 1 : std::min(cell_.shares(shape_), num_threads()),
           [&](const Team& team) {
             for (Index d = 0; d < directions(); ++d)
-              cell_.add_gradients(shape_, sums.template as<T>() + d * parts * packed, parts, packed,
-                                  a.weights[d], team);
+              cell_.add_gradients(shape_, sums + d * parts * packed, parts, packed, a.weights[d], team);
           });
-  give_spare(std::move(sums));
-  give_spare(std::move(used.tape));
-  give_spare(std::move(used.c));
 }
 
 template <class T>
@@ -344,6 +349,7 @@ Backward<T> Passes<T>::backward_call(const BackwardArrays<T>& a, Grid grid, cons
   call.offer = {a.offer, H};
   call.d_offer = {a.d_offer, H};
   call.add_dx = d > 0;
+  call.wants_gradients = a.weights != nullptr;
   return call;
 }
 

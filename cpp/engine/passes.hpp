@@ -36,7 +36,7 @@ struct BackwardArrays {
                                     // ones. Of a forest (rows, H), zero at first
   T* dx;                            // (rows, I) or null: not wanted
   T *offer, *d_offer;               // (rows, H), or null: of a forest; the gradients zero at first
-  const Weights<T>* const* weights; // the gradients of each direction's transitions: added to
+  const Weights<T>* const* weights; // the gradients of each direction's transitions: added to. Or null
   MaskArrays<T> masks;
 };
 
@@ -105,6 +105,7 @@ private:
   void share(const std::vector<Way>& ways, Index rows, Index time, Index bytes, F f) const;
   Forward<T> replay(const BackwardArrays<T>& arrays, Grid grid, const Record<T>& record,
                     const Part& part) const;
+  void add_gradients(const BackwardArrays<T>& arrays, T* sums, Index parts, Index packed);
   void walk_back(const BackwardArrays<T>& arrays, Grid grid, const Record<T>& record, Walk walk,
                  T* gradients, const Team& team, void* work) const;
   Buffer take_spare(std::size_t bytes);

@@ -7,12 +7,17 @@
 
 namespace rnncore {
 
-/// How the rows of a (time, batch) array lie.
+/// How the rows of a batch lie: as (time, batch) or (batch, time); or packed, those of each step that there
+/// are, one step after the other and the longest sequences first.
 struct Grid {
   Index time, batch;
   bool batch_first;
+  const int64_t* offsets = nullptr; // (time + 1) or null: the packed rows before each step
 
-  Index row(Index t, Index b) const { return batch_first ? b * time + t : t * batch + b; }
+  Index rows() const { return offsets ? offsets[time] : time * batch; }
+  Index row(Index t, Index b) const {
+    return offsets ? offsets[t] + b : batch_first ? b * time + t : t * batch + b;
+  }
 };
 
 /// Trees one after the other, or other graphs without cycles: each node stands at a row, after the rows

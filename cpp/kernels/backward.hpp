@@ -61,7 +61,7 @@ public:
         wave(s.begin[w] - chunk_.node, s.begin[w + 1] - s.begin[w]);
       wait(); // until all gates are gradients
       if (b_.dx.base && this->readers()) input_gradients();
-      weight_gradients();
+      if (b_.wants_gradients) weight_gradients();
     }
   }
 

@@ -72,12 +72,17 @@ inline std::string text_of(const std::vector<Index>& shape) {
 }
 
 template <class T>
-Array<T> of_shape(const char* name, const py::object& object, Extents shape) {
+Array<T> of_shape(const char* name, const py::object& object, const Index* begin, const Index* end) {
   Array<T> array = contiguous<T>(object);
-  if (array.ndim() != Index(shape.size()) || !std::equal(shape.begin(), shape.end(), array.shape()))
-    throw py::value_error(std::string(name) + " must have shape " + text_of(shape) + ", got " +
+  if (!std::equal(begin, end, array.shape(), array.shape() + array.ndim()))
+    throw py::value_error(std::string(name) + " must have shape " + text_of({begin, end}) + ", got " +
                           text_of({array.shape(), array.shape() + array.ndim()}));
   return array;
+}
+
+template <class T>
+Array<T> of_shape(const char* name, const py::object& object, Extents shape) {
+  return of_shape<T>(name, object, shape.begin(), shape.end());
 }
 
 /// Schedules number rows in 32 bits.

@@ -1,5 +1,8 @@
 #include "layer.hpp"
 
+#include <functional>
+#include <numeric>
+
 #include "../engine/dispatch.hpp"
 #include "pointwise.hpp"
 
@@ -62,11 +65,64 @@ void check_unused(const Record<T>& record) {
   if (record.parts.empty()) throw std::runtime_error("this pullback has run already, or was interrupted");
 }
 
-template <class T>
-void zero_padding(const Grid& grid, const int64_t* lengths, T* rows, Index width) {
-  for (Index b = 0; b < grid.batch; ++b)
-    for (Index t = lengths[b]; t < grid.time; ++t) std::fill_n(rows + grid.row(t, b) * width, width, T(0));
-}
+/// The sequences of a call, and where their rows lie.
+struct Sequences {
+  Grid grid;
+  const int64_t* lengths = nullptr; // (B), or null if all have as many steps
+  bool padded = false;              // there are rows beyond them
+
+  Sequences(const py::array& x, bool batch_first, const py::object& lengths_object)
+      : grid{x.shape(batch_first ? 1 : 0), x.shape(batch_first ? 0 : 1), batch_first} {
+    if (lengths_object.is_none()) return;
+    given_ = of_shape<int64_t>("lengths", lengths_object, {grid.batch});
+    lengths = given_.data();
+    padded = true;
+  }
+  /// Packed: `batch_sizes` of them have each step.
+  Sequences(const py::array& x, const py::object& batch_sizes) : grid{} {
+    const auto sizes = contiguous<int64_t>(batch_sizes);
+    const int64_t *begin = sizes.data(), *end = begin + sizes.size();
+    const bool falls = sizes.ndim() == 1 && sizes.size() && std::is_sorted(begin, end, std::greater<>());
+    if (!falls || end[-1] < 1 || std::accumulate(begin, end, int64_t(0)) != x.shape(0))
+      throw py::value_error("batch_sizes must be positive, never grow, and add up to the " +
+                            std::to_string(x.shape(0)) + " rows of x");
+    grid = {sizes.size(), Index(*begin), false};
+    if (*begin == end[-1]) return; // the rows of a batch of one length
+    offsets_.assign(grid.time + 1, 0);
+    std::partial_sum(begin, end, offsets_.begin() + 1);
+    own_.assign(grid.batch, 0);
+    for (Index t = 0; t < grid.time; ++t) std::fill_n(own_.begin(), begin[t], t + 1);
+    grid.offsets = offsets_.data();
+    lengths = own_.data();
+  }
+  Sequences(const Sequences&) = delete;
+
+  template <class T>
+  void zero_padding(T* rows, Index width) const {
+    for (Index b = 0; padded && b < grid.batch; ++b)
+      for (Index t = lengths[b]; t < grid.time; ++t)
+        std::fill_n(rows + grid.row(t, b) * width, width, T(0));
+  }
+
+private:
+  Array<int64_t> given_ = no_array<int64_t>();
+  std::vector<int64_t> offsets_, own_;
+};
+
+/// The extents of an array like x, of rows of another width.
+class Wide {
+public:
+  Wide(const py::array& x, Index width) : axes_(x.ndim()) {
+    std::copy_n(x.shape(), axes_, extents_);
+    extents_[axes_ - 1] = width;
+  }
+  const Index* begin() const { return extents_; }
+  const Index* end() const { return extents_ + axes_; }
+
+private:
+  const Index axes_;
+  Index extents_[3];
+};
 
 } // namespace
 
@@ -126,31 +182,33 @@ MaskArrays<T> Layer<T>::mask_arrays(const py::object& masks, Index rows, Index c
 
 template <class T>
 py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, const py::object& c0,
-                            const py::object& lengths_object, const py::object& record, bool cell_states,
-                            const py::object& masks) {
+                            const py::object& lengths, const py::object& record, bool cell_states,
+                            const py::object& masks, const py::object& batch_sizes, const py::object& out) {
   check_parameters();
-  const Array<T> x = rows_of<T>(x_object, 3, shape_.input);
-  const bool batch_first = settings_.batch_first;
-  const Grid grid{x.shape(batch_first ? 1 : 0), x.shape(batch_first ? 0 : 1), batch_first};
-  Array<int64_t> lengths = no_array<int64_t>();
-  if (!lengths_object.is_none()) lengths = of_shape<int64_t>("lengths", lengths_object, {grid.batch});
+  const bool packed = !batch_sizes.is_none();
+  const Array<T> x = rows_of<T>(x_object, packed ? 2 : 3, shape_.input);
+  const Sequences sequences =
+      packed ? Sequences(x, batch_sizes) : Sequences(x, settings_.batch_first, lengths);
+  const Grid& grid = sequences.grid;
 
   const Index D = directions_, H = shape_.hidden, P = shape_.output;
   const bool has_c = cell_.has_cell_state, keeps_c = has_c && cell_states, records = !record.is_none();
-  Array<T> y = new_array<T>({x.shape(0), x.shape(1), D * P}), running_c = no_array<T>();
-  Array<T> c = no_array<T>();
+  const Wide outputs(x, D * P), states(x, D * H);
+  Array<T> y = results<T>(out, outputs.begin(), outputs.end());
+  Array<T> running_c = no_array<T>(), c = no_array<T>();
   Array<T> h = copy_or_zeros<T>("h0", h0, {D, grid.batch, P});
   if (has_c) running_c = copy_or_zeros<T>("c0", c0, {D, grid.batch, H});
-  if (keeps_c) c = new_array<T>({x.shape(0), x.shape(1), D * H});
+  if (keeps_c) c = new_array<T>(states.begin(), states.end());
   std::unique_ptr<Tape<T>> tape;
   if (records) {
-    tape.reset(new Tape<T>{grid, !lengths_object.is_none(), x, y, {}, {}, masks, {}});
+    tape.reset(new Tape<T>{grid, sequences.padded, x, y, {}, {}, masks, {}});
+    tape->grid.offsets = nullptr; // the schedules know
     tape->first_h = copy_or_zeros<T>("h0", h0, {D, grid.batch, P});
     if (has_c) tape->first_c = copy_or_zeros<T>("c0", c0, {D, grid.batch, H});
   }
 
   const ForwardArrays<T> arrays{grid,
-                                lengths_object.is_none() ? nullptr : lengths.data(),
+                                sequences.lengths,
                                 x.data(),
                                 y.mutable_data(),
                                 h.mutable_data(),
@@ -162,29 +220,30 @@ py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, co
   const Index steps = records ? record.cast<Index>() : 0;
   {
     const ReleaseGil release(y.size() * (shape_.input + H) * cell_.packing.gates);
-    if (arrays.lengths) zero_padding(grid, arrays.lengths, arrays.y, D * P);
-    if (arrays.lengths && keeps_c) zero_padding(grid, arrays.lengths, arrays.c, D * H);
+    sequences.zero_padding(arrays.y, D * P);
+    if (keeps_c) sequences.zero_padding(arrays.c, D * H);
     passes_.forward(arrays, tape ? &tape->record : nullptr, steps);
   }
-  if (records) make_read_only(y); // backward reads it again
+  if (records && out.is_none()) make_read_only(y); // backward reads it again
   return py::make_tuple(y, h, or_none(running_c, has_c), or_none(c, keeps_c),
                         tape ? py::cast(std::move(tape)) : py::none());
 }
 
 template <class T>
 py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const py::object& dh_object,
-                             const py::object& dc_object, const Targets<T>& gradients, bool want_dx) {
+                             const py::object& dc_object, const Targets<T>* gradients, bool want_dx) {
   check_unused(tape.record);
-  gradients.arrays.check();
+  if (gradients) gradients->arrays.check();
   const bool has_c = cell_.has_cell_state;
   const Index D = directions_, B = tape.grid.batch, H = shape_.hidden, P = shape_.output;
+  const Wide outputs(tape.y, D * P), inputs(tape.x, shape_.input);
   Array<T> dy = no_array<T>(), dx = dy, dc = dy, dh = copy_or_zeros<T>("dh", dh_object, {D, B, P});
-  if (!dy_object.is_none()) dy = of_shape<T>("dy", dy_object, {tape.y.shape(0), tape.y.shape(1), D * P});
+  if (!dy_object.is_none()) dy = of_shape<T>("dy", dy_object, outputs.begin(), outputs.end());
   if (has_c) dc = copy_or_zeros<T>("dc", dc_object, {D, B, H});
-  if (want_dx) dx = new_array<T>({tape.x.shape(0), tape.x.shape(1), shape_.input});
+  if (want_dx) dx = new_array<T>(inputs.begin(), inputs.end());
 
   const BackwardArrays<T> arrays{tape.x.data(),
-                                 const_cast<T*>(tape.y.data()), // read-only for everybody else
+                                 const_cast<T*>(tape.y.data()), // nobody else may write to it
                                  nullptr,
                                  tape.first_h.mutable_data(),
                                  has_c ? tape.first_c.mutable_data() : nullptr,
@@ -194,11 +253,11 @@ py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const p
                                  want_dx ? dx.mutable_data() : nullptr,
                                  nullptr,
                                  nullptr,
-                                 gradients.transitions.data(),
+                                 gradients ? gradients->transitions.data() : nullptr,
                                  mask_arrays(tape.masks, tape.x.shape(0), tape.x.shape(1), B)};
   {
     const ReleaseGil release(tape.y.size() * (shape_.input + shape_.hidden) * cell_.packing.gates);
-    if (want_dx && tape.ragged) std::fill_n(arrays.dx, dx.size(), T(0));
+    if (want_dx && tape.padded) std::fill_n(arrays.dx, dx.size(), T(0));
     passes_.backward(arrays, tape.grid, tape.record);
   }
   return py::make_tuple(or_none(dx, want_dx), dh, or_none(dc, has_c));

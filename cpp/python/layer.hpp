@@ -48,7 +48,7 @@ struct Settings {
 template <class T>
 struct Tape {
   Grid grid;
-  bool ragged;
+  bool padded;               // some rows of x belong to no sequence
   Array<T> x, y;             // (rows, I), (rows, D * P)
   Array<T> first_h, first_c; // (D, B, P), (D, B, H)
   py::object masks;
@@ -73,14 +73,16 @@ public:
 
   /// (y, h_n, c_n or None, all cell states or None, tape or None). `masks`: None, or those of the state,
   /// the update, and the shares of h and c that stay, each of them or None. `record`: None, or 0 to
-  /// remember all gates, or the number of steps after which to forget them.
+  /// remember all gates, or the number of steps after which to forget them. `batch_sizes`: None, or of a
+  /// packed x (rows, I) how many sequences have each step. `out`: where y goes, which then nobody may
+  /// change before backward; None: a new array, read-only if there is a record.
   py::tuple forward(const py::object& x, const py::object& h0, const py::object& c0,
                     const py::object& lengths, const py::object& record, bool cell_states,
-                    const py::object& masks);
+                    const py::object& masks, const py::object& batch_sizes, const py::object& out);
 
-  /// (dx or None, dh0, dc0 or None); adds to `gradients`. A tape serves once.
+  /// (dx or None, dh0, dc0 or None); adds to `gradients`, which may be null. A tape serves once.
   py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dh, const py::object& dc,
-                     const Targets<T>& gradients, bool want_dx);
+                     const Targets<T>* gradients, bool want_dx);
 
   /// (h, c or None, tape or None) of all nodes. `order`: begin, wave, prev, edges or None, and whether x
   /// has rows for leaves alone; see `Forest`. `given`: None, or h and c (or None), arrays for all nodes

@@ -53,6 +53,8 @@ class LayerF32:
         record: int | None,
         cell_states: bool,
         masks: tuple[Array | None, ...] | None,
+        batch_sizes: Array | None = None,
+        out: Array | None = None,
     ) -> tuple[Array, Array, Array | None, Array | None, Any]: ...
     def backward(
         self,
@@ -60,7 +62,7 @@ class LayerF32:
         dy: Array | None,
         dh: Array | None,
         dc: Array | None,
-        gradients: TargetsF32,
+        gradients: TargetsF32 | None,
         want_dx: bool,
     ) -> tuple[Array, Array, Array | None]: ...
     def forward_forest(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.cases import CELLS, TOLERANCE, Case, each
-from tests.support.processes import run_python
+from tests.support.processes import not_sanitized, run_python
 
 #: Numbers remembered of a step of a row, in units of H, as the layers' docstrings have it.
 REMEMBERED = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 5, "gru": 4, "gru_reset_before": 4}
@@ -63,6 +63,7 @@ class TestTheTape:
         assert tape.nbytes <= (steps * batch * per_node + states) * 4 + 256
 
 
+@not_sanitized
 @linux
 class TestTheProcess:
     @pytest.mark.parametrize("cell", ["LSTM", "GRU", "RNN"])
