@@ -274,6 +274,23 @@ Targets<T> Layer<T>::targets(const ParameterGroups& gradients) const {
 }
 
 template <class T>
+std::pair<Targets<T>, py::list> Layer<T>::fresh(const ParameterGroups& parameters) const {
+  ParameterGroups gradients = parameters;
+  py::list arrays;
+  for (auto& transitions : gradients.groups)
+    for (auto& parameters : transitions)
+      for (auto& [name, array] : parameters) {
+        if (array.is_none()) continue;
+        const auto like = py::reinterpret_borrow<Array<T>>(array);
+        Array<T> zeros = new_array<T>(like.shape(), like.shape() + like.ndim());
+        std::fill_n(zeros.mutable_data(), zeros.size(), T(0));
+        array = zeros;
+        arrays.append(zeros);
+      }
+  return {targets(gradients), arrays};
+}
+
+template <class T>
 py::tuple Layer<T>::forward_forest(const py::object& x_object, const py::tuple& order,
                                    const py::object& given, const py::object& masks, bool record) {
   check_parameters();

@@ -98,6 +98,9 @@ public:
   /// Shapes of gradients are looked at once, not with every call.
   Targets<T> targets(const ParameterGroups& gradients) const;
 
+  /// Targets over new arrays of zeros, one for each of the parameters, and those arrays in their order.
+  std::pair<Targets<T>, py::list> fresh(const ParameterGroups& parameters) const;
+
   /// Says that somebody has been given the parameters.
   void lend() { parameters_.lend(); }
   /// At the start of every use: throws where a parameter is no longer where it was, and has the weights

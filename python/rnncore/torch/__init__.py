@@ -1,0 +1,11 @@
+"""rnncore inside PyTorch: its layers, cells, and torch's own layers replaced in place."""
+
+from .cells import GRUCell as GRUCell
+from .cells import LSTMCell as LSTMCell
+from .cells import RNNCell as RNNCell
+from .layers import GRU as GRU
+from .layers import LSTM as LSTM
+from .layers import RNN as RNN
+from .replacing import replace as replace
+from .replacing import restore as restore
+from .replacing import survey as survey
