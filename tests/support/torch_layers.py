@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,7 @@ class Case:
         return first, second
 
     def given(self) -> tuple[Any, Any]:
-        """Input and state as leaves that ask for gradients, and what makes of them what is given."""
+        """Input and state."""
         torch.manual_seed(5)
         options = dict(self.options)
         layers = options["num_layers"] * (1 + options["bidirectional"])
@@ -84,10 +84,7 @@ class Case:
         leaves += [part.clone().requires_grad_() for part in state or ()]
         hx = None if state is None else leaves[1] if len(leaves) == 2 else tuple(leaves[1:])
         y, final = layer(self.packed(leaves[0]), hx)
-        if isinstance(y, PackedSequence):
-            results = [y.data]
-        else:
-            results = [y]
+        results = [y.data] if isinstance(y, PackedSequence) else [y]
         results += final if isinstance(final, tuple) else [final]
         torch.manual_seed(7)
         loss = sum((part * torch.randn(part.shape, dtype=self.dtype)).sum() for part in results)
@@ -103,12 +100,3 @@ def table() -> Iterator[Case]:
             if bias or (layers == 1 and state):  # the rest says nothing new
                 for dtype in TOLERANCE:
                     yield Case(pair, tuple(options.items()), form, state, dtype)
-
-
-def module_pairs() -> Iterator[tuple[str, Callable[..., Any], Callable[..., Any]]]:
-    for name, (theirs, ours, own) in PAIRS.items():
-        yield (
-            name,
-            lambda *a, theirs=theirs, own=own, **k: theirs(*a, **own, **k),
-            lambda *a, ours=ours, own=own, **k: ours(*a, **own, **k),
-        )

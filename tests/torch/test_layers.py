@@ -24,7 +24,6 @@ from tests.support.torch_layers import (  # noqa: E402
     table,
 )
 
-
 # torch's own, of its layers.
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported")
 
