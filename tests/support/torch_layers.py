@@ -11,8 +11,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-import rnncore.torch as inside  # noqa: E402  (needs torch)
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence  # noqa: E402
+import rnncore.torch as inside
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 PAIRS = {
     "LSTM": (torch.nn.LSTM, inside.LSTM, {}),
@@ -100,3 +100,12 @@ def table() -> Iterator[Case]:
             if bias or (layers == 1 and state):  # the rest says nothing new
                 for dtype in TOLERANCE:
                     yield Case(pair, tuple(options.items()), form, state, dtype)
+
+
+def close(got: Any, want: Any, dtype: Any) -> None:
+    """Within the project's bound, of the largest magnitude."""
+    for a, b in zip(got, want, strict=True):
+        assert a.shape == b.shape
+        assert a.dtype == b.dtype
+        largest = max(1.0, float(b.detach().abs().max()) if b.numel() else 0.0)
+        assert float((a - b).detach().abs().max()) <= TOLERANCE[dtype] * largest

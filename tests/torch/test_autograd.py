@@ -10,12 +10,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-import rnncore.torch as inside  # noqa: E402  (needs torch)
-from torch.func import functional_call, grad, stack_module_state, vmap  # noqa: E402
-from torch.nn.utils.rnn import PackedSequence  # noqa: E402
-from torch.utils.checkpoint import checkpoint  # noqa: E402
+import rnncore.torch as inside
+from torch.func import functional_call, grad, stack_module_state, vmap
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils.checkpoint import checkpoint
 
-from tests.support.torch_layers import HIDDEN, INPUT, PAIRS  # noqa: E402
+from tests.support.torch_layers import HIDDEN, INPUT, PAIRS
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported")
 

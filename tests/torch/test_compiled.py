@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-import rnncore.torch as inside  # noqa: E402  (needs torch)
+import rnncore.torch as inside
 
 # Of torch's compiler.
 pytestmark = [

@@ -12,28 +12,21 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-import rnncore.torch as inside  # noqa: E402  (needs torch)
-from torch.nn.utils.rnn import pack_sequence  # noqa: E402
+import rnncore.torch as inside
+from torch.nn.utils.rnn import pack_sequence
 
-from tests.support.torch_layers import (  # noqa: E402
+from tests.support.torch_layers import (
     HIDDEN,
     INPUT,
     PAIRS,
     TOLERANCE,
     Case,
+    close,
     table,
 )
 
 # torch's own, of its layers.
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported")
-
-
-def close(got: Any, want: Any, dtype: Any) -> None:
-    for a, b in zip(got, want, strict=True):
-        assert a.shape == b.shape
-        assert a.dtype == b.dtype
-        largest = max(1.0, float(b.detach().abs().max()) if b.numel() else 0.0)
-        assert float((a - b).detach().abs().max()) <= TOLERANCE[dtype] * largest
 
 
 @pytest.mark.parametrize("case", list(table()), ids=str)

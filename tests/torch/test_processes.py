@@ -11,10 +11,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-import rnncore  # noqa: E402
-import rnncore.torch as inside  # noqa: E402  (needs torch)
-import torch.distributed as dist  # noqa: E402
-import torch.multiprocessing as mp  # noqa: E402
+import rnncore
+import rnncore.torch as inside
+import torch.distributed as dist
+import torch.multiprocessing as mp
 
 needs_gloo = pytest.mark.skipif(
     not (dist.is_available() and dist.is_gloo_available()), reason="torch has no gloo"

@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-import rnncore.torch as inside  # noqa: E402  (needs torch)
+import rnncore.torch as inside
 
 
 class Tagger(torch.nn.Module):
