@@ -12,7 +12,7 @@ CODE = {
     page.name: re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 }
-EXTRAS = {"plot": "matplotlib", "rnncore.estimators": "sklearn"}
+EXTRAS = {"plot": "matplotlib", "rnncore.estimators": "sklearn", "rnncore.torch": "torch"}
 
 
 @pytest.mark.parametrize("page", [name for name, blocks in CODE.items() if blocks])

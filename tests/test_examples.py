@@ -31,6 +31,13 @@ def test_long_memory(tmp_path):
     assert all(picture.stat().st_size > 0 for picture in pictures)
 
 
+def test_pytorch_training():
+    pytest.importorskip("torch", reason="torch is not installed")
+    found = results("pytorch_training.py")
+    assert list(found) == ["loss_before", "seconds_before", "loss_after", "seconds_after"]
+    assert abs(found["loss_before"] - found["loss_after"]) <= 2e-4
+
+
 def test_polyphonic_music(tmp_path):
     pytest.importorskip("scipy", reason="reading MATLAB files needs SciPy")
     pytest.importorskip("matplotlib")
