@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .kernels import Call, Compiled, Kind, backward, forward
+from .kernels import Call, Compiled, Kernels, Kind, backward, forward
+
+#: The gradients of what is no tensor: a layer, its kind, and batch sizes.
+_NONE = (None, None, None)
 
 
 def apply_layer(
@@ -37,45 +40,60 @@ def apply_layer(
 
 
 def gradients_of(
-    compiled: Compiled,
+    kernels: Kernels,
     call: Call,
     tape: Any,
     wanted: Sequence[bool],
     gradients: Sequence[Tensor | None],
-    weights: Sequence[Tensor],
 ) -> tuple[Tensor | None, ...]:
     """The gradients of x, h0, c0 and the weights, None where they are not wanted.
 
     tape: None to run forward again. gradients: those of y, h and c, None for zero.
     """
-    layer, parameters = compiled.kernels(call.kind, weights)
+    layer, parameters = kernels
     if tape is None:
         *_, tape = forward(call, layer, True)
-    targets, own = layer.fresh(parameters) if any(wanted[3:]) else (None, [])
-    of_weights = map(torch.from_numpy, own) if own else [None] * len(weights)
-    found = (*backward(layer, tape, gradients, targets, wanted[0]), *of_weights)
-    return tuple(d if want else None for d, want in zip(found, wanted, strict=True))
+    found: list[Any] = list(wanted)
+    targets = None
+    if True in wanted[3:]:
+        targets, own = layer.fresh(parameters)
+        found[3:] = map(torch.from_numpy, own)
+    found[:3] = backward(layer, tape, gradients, targets, wanted[0])
+    return tuple([d if want else None for d, want in zip(found, wanted, strict=True)])
 
 
 class _Layer(Function):
     """x, h0, c0 and weights to y, h and c."""
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Any:
-        *outputs, tape = _recorded(*inputs)
-        _remember(ctx, inputs, outputs[0], [tape])
-        return tuple(outputs)
+    def forward(
+        ctx: Any,
+        compiled: Compiled,
+        kind: Kind,
+        batch_sizes: Tensor | None,
+        x: Tensor,
+        h0: Tensor | None,
+        c0: Tensor | None,
+        *weights: Tensor,
+    ) -> Any:
+        kernels, call = compiled.kernels(kind, weights), Call(kind, batch_sizes, x, h0, c0)
+        y, h, c, tape = forward(call, kernels.layer, True)
+        # The tape refers to x and y. Saved, they are watched: what is changed, torch refuses.
+        ctx.save_for_backward(batch_sizes, x, h0, c0, y, *weights)
+        ctx.set_materialize_grads(False)
+        ctx.kept = [kind, kernels, tape]
+        return y, h, c
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        _, batch_sizes, *tensors = ctx.saved_tensors
-        # A tape serves once. A graph that is kept has forward run again, to the same bits.
-        tape = ctx.tapes.pop() if ctx.tapes else None
-        wanted = ctx.needs_input_grad[3:]
-        given = (ctx.compiled, ctx.kind, tape, wanted, batch_sizes, *gradients, *tensors)
-        if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
-            return None, None, None, *_Gradient.apply(*given)
-        return None, None, None, *_Gradient.forward(*given)
+        batch_sizes, x, h0, c0, _, *weights = ctx.saved_tensors
+        (kind, kernels, tape), wanted = ctx.kept, ctx.needs_input_grad[3:]
+        ctx.kept[2] = None  # a tape serves once; of a graph that is kept, forward runs again
+        if torch.is_grad_enabled():
+            given = (*gradients, x, h0, c0, *weights)
+            return *_NONE, *_Gradient.apply(kernels, kind, tape, wanted, batch_sizes, *given)
+        call = Call(kind, batch_sizes, x, h0, c0)
+        return *_NONE, *gradients_of(kernels, call, tape, wanted, gradients)
 
 
 class _TransformedLayer(Function):
@@ -91,13 +109,20 @@ class _TransformedLayer(Function):
         c0: Tensor | None,
         *weights: Tensor,
     ) -> Any:
-        return _recorded(compiled, kind, batch_sizes, x, h0, c0, *weights)[:3]
+        layer, _ = compiled.kernels(kind, weights)
+        return forward(Call(kind, batch_sizes, x, h0, c0), layer, False)[:3]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        _remember(ctx, inputs, output[0], [])
+        _, ctx.kind, *tensors = inputs
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors)
 
-    backward = _Layer.backward
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        batch_sizes, *tensors = ctx.saved_tensors
+        given = (batch_sizes, *gradients, *tensors)
+        return *_NONE, *_Gradient.apply(None, ctx.kind, None, ctx.needs_input_grad[3:], *given)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
@@ -109,26 +134,12 @@ class _TransformedLayer(Function):
         return _stacked(results)
 
 
-def _recorded(compiled: Compiled, kind: Kind, *tensors: Any) -> tuple[Any, ...]:
-    batch_sizes, x, h0, c0, *weights = tensors
-    layer, _ = compiled.kernels(kind, weights)
-    return forward(Call(kind, batch_sizes, x, h0, c0), layer, True)
-
-
-def _remember(ctx: Any, inputs: Any, y: Tensor, tapes: list[Any]) -> None:
-    compiled, kind, batch_sizes, *tensors = inputs
-    ctx.set_materialize_grads(False)
-    # The tape refers to x and y. Saved, they are watched: what is changed meanwhile, torch refuses.
-    ctx.save_for_backward(y, batch_sizes, *tensors)
-    ctx.compiled, ctx.kind, ctx.tapes = compiled, kind, tapes
-
-
 class _Gradient(Function):
     """The gradients of x, h0, c0 and the weights; they have no derivatives of their own."""
 
     @staticmethod
     def forward(
-        compiled: Compiled,
+        kernels: Kernels | None,
         kind: Kind,
         tape: Any,
         wanted: Sequence[bool],
@@ -141,8 +152,9 @@ class _Gradient(Function):
         c0: Tensor | None,
         *weights: Tensor,
     ) -> Any:
+        kernels = kernels or Compiled().kernels(kind, weights)
         call = Call(kind, batch_sizes, x, h0, c0)
-        return gradients_of(compiled, call, tape, wanted, (dy, dh, dc), weights)
+        return gradients_of(kernels, call, tape, wanted, (dy, dh, dc))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -156,11 +168,8 @@ class _Gradient(Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
-        results = [
-            _Gradient.apply(Compiled(), one[1], None, *one[3:])
-            for one in _split(info.batch_size, in_dims, args)
-        ]
-        return _stacked(results)
+        calls = _split(info.batch_size, in_dims, args)
+        return _stacked([_Gradient.apply(None, one[1], None, *one[3:]) for one in calls])
 
 
 def _split(count: int, in_dims: Any, args: Any) -> list[list[Any]]:

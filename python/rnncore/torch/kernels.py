@@ -175,7 +175,7 @@ def refusal(dtype: torch.dtype, tensors: Iterable[Tensor]) -> str:
 
 def array_of(tensor: Tensor) -> Array:
     """A view of a tensor's memory."""
-    array: Array = tensor.detach().numpy()
+    array: Array = (tensor.detach() if tensor.requires_grad else tensor).numpy()
     return array
 
 

@@ -83,7 +83,8 @@ class Recurrent(InPlaceOf, torch.nn.RNNBase):
         """Run the layers one after the other, dropout between them."""
         kind, count = self._kind(batch_sizes is not None), len(weights) // self.num_layers
         h0, c0 = hx if kind.has_cell_state and hx is not None else (hx, None)
-        compiling, finals = torch.compiler.is_compiling(), []
+        compiling = torch.compiler.is_compiling()
+        finals: list[Any] = []
         for n in range(self.num_layers):
             if n and self.dropout and self.training:
                 x = torch.nn.functional.dropout(x, self.dropout, True)
