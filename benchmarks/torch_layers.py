@@ -18,29 +18,13 @@ from multiprocessing.connection import Connection
 from statistics import median
 from typing import Any
 
+from grid import GRID
 from rnncore.commands.measure.cases import Shape
 from rnncore.commands.measure.report import table
 from rnncore.commands.measure.timing import geometric_mean, ratio, time_call
 
-GRID = [
-    "1,1,32,32",
-    "128,1,32,32",
-    "128,1,128,128",
-    "128,1,256,256",
-    "128,1,512,512",
-    "128,8,128,128",
-    "128,32,64,64",
-    "128,32,256,256",
-    "128,32,512,512",
-    "64,64,1024,1024",
-    "1000,16,128,128",
-    "50,20,39,200",
-    "20,100,650,650",
-    "10..200,64,128,128",
-    "10..100,32,64,64",
-    "5..50,100,200,200",
-    "20..300,16,128,128",
-]
+#: Beside the grid, which has one: lengths as they are met.
+PACKED = ["10..100,32,64,64", "5..50,100,200,200", "20..300,16,128,128"]
 CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 SIDES = ("rnncore", "torch")
 
@@ -134,7 +118,7 @@ class Side:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--shapes", nargs="+", default=GRID, metavar="T,B,I,H")
+    parser.add_argument("--shapes", nargs="+", default=[*GRID, *PACKED], metavar="T,B,I,H")
     parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=CELLS)
     parser.add_argument("--rounds", type=int, default=5, help="the median of so many")
     parser.add_argument("--threads", type=int, default=1, help="of each side (default: 1)")

@@ -1,6 +1,7 @@
 """The site: sphinx-build -W docs build/site."""
 
 import re
+from importlib.util import find_spec
 
 import rnncore
 
@@ -11,6 +12,7 @@ html_theme = "furo"
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_heading_anchors = 3
 default_role = "code"
+autodoc_mock_imports = [] if find_spec("torch") else ["torch"]
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False
