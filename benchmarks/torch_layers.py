@@ -115,6 +115,11 @@ class Side:
         seconds: float = self.connection.recv()
         return seconds
 
+    def end(self) -> None:
+        """Let the process go."""
+        self.connection.send(None)
+        self.process.join()
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -148,6 +153,8 @@ def main() -> None:
     result = {f"{k}_mean": geometric_mean(v) for k, v in ratios.items() if v}
     result |= {f"{k}_least": min(v) for k, v in ratios.items() if v}
     result |= {f"{cell}_to_bare": cost for cell, cost in zip(args.cells, costs, strict=True)}
+    for side in sides.values():
+        side.end()
     print("result:", " ".join(f"{name}={value:.2f}" for name, value in result.items()))
 
 
