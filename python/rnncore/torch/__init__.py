@@ -9,3 +9,4 @@ from .layers import RNN as RNN
 from .replacing import replace as replace
 from .replacing import restore as restore
 from .replacing import survey as survey
+from .wrapping import wrap as wrap
