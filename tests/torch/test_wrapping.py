@@ -126,7 +126,7 @@ class TestParameters:
             assert not copied.get_parameter("1.0.bias").requires_grad
             assert torch.equal(copied(X)[0], expected)
             self.check(copied)
-            assert torch.equal(wrapped(X)[0], expected)
+        assert torch.equal(wrapped(X)[0], expected)
 
     def test_load_state_dict_reaches_the_module(self):
         wrapped, other = self.wrapped(), self.wrapped()
@@ -418,8 +418,7 @@ class TestArguments:
         assert dh.shape == H.shape
 
     def test_an_array_is_handed_on(self):
-        y = wrap(rnncore.Linear(3, 4, **F64))(X.detach().numpy())
-        assert y.requires_grad
+        assert wrap(rnncore.Linear(3, 4, **F64))(X.detach().numpy()).requires_grad
 
     @pytest.mark.parametrize(
         "view",
