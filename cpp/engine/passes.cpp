@@ -150,17 +150,16 @@ void Passes<T>::share(const std::vector<Way>& ways, Index rows, Index time, Inde
   const Index tasks = Index(ways.size());
   const Index threads = step * double(tasks * time) < least_work ? 1 : num_threads();
   const Index by_units = step < least_step_work ? 1 : std::min(cell_.shares(shape_), threads);
-  std::size_t rounds = 0;
-  for (const Way& way : ways) rounds = std::max(rounds, way.rounds().size());
-  for (std::size_t round = 0; round < rounds; ++round) {
+  Index rounds = 0;
+  for (const Way& way : ways) rounds = std::max(rounds, way.rounds());
+  for (Index round = 0; round < rounds; ++round) {
     if (round > 0) Watch::pause();
     const auto walk = [&](Index i, const Team& team, void* work) {
-      if (round >= ways[i].rounds().size()) return;
-      const std::vector<Walk>& walks = ways[i].rounds()[round];
-      for (std::size_t n = 0; n < walks.size(); ++n) {
-        if (n > 0) team.wait(team.barrier); // until nobody needs the work space
-        f(walks[n], team, work);
-      }
+      bool first = true;
+      ways[i].for_each(round, [&](const Walk& walk) {
+        if (!std::exchange(first, false)) team.wait(team.barrier); // until nobody needs the work space
+        f(walk, team, work);
+      });
     };
     if (tasks >= threads || tasks >= by_units)
       side_by_side(tasks, std::min(tasks, threads), rounded(bytes, 64), walk);

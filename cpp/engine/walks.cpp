@@ -14,12 +14,10 @@ Index Part::cut_before(Index wave) const {
 }
 
 void Way::add(Walk walk, Index nodes, Index most) {
-  if (rounds_.empty() || (nodes_ > 0 && nodes_ + nodes > most)) {
-    rounds_.emplace_back();
-    nodes_ = 0;
-  }
-  rounds_.back().push_back(walk);
-  nodes_ += nodes;
+  const bool next = nodes_ > 0 && nodes_ + nodes > most;
+  walk.round = walks_.empty() ? 0 : walks_.back().round + next;
+  nodes_ = next ? nodes : nodes_ + nodes;
+  walks_.push_back(walk);
 }
 
 void Part::cut(Index steps, Index chunk) {
@@ -33,15 +31,15 @@ void Part::cut(Index steps, Index chunk) {
 /// Pauses come where chunks begin.
 void Part::plan_pauses(Index most, Index chunk) {
   const Schedule s = schedule.view();
+  pauses = cuts;
+  if (s.nodes <= most && cuts.size() == 2) return;
   pauses = {0};
-  if (s.nodes > most || cuts.size() > 2) {
-    for (Index w = 1; w < s.waves; ++w) {
-      if (s.begin[w] / chunk == s.begin[w - 1] / chunk) continue;
-      const Index last = (s.begin[w] / chunk + 1) * chunk - 1; // where a wave of this chunk may begin
-      const Index next = *std::upper_bound(s.begin + w, s.begin + s.waves, last);
-      const bool full = next - s.begin[pauses.back()] > most;
-      if (full || cut_before(w) == w) pauses.push_back(w);
-    }
+  for (Index w = 1; w < s.waves; ++w) {
+    if (s.begin[w] / chunk == s.begin[w - 1] / chunk) continue;
+    const Index last = (s.begin[w] / chunk + 1) * chunk - 1; // where a wave of this chunk may begin
+    const Index next = *std::upper_bound(s.begin + w, s.begin + s.waves, last);
+    const bool full = next - s.begin[pauses.back()] > most;
+    if (full || cut_before(w) == w) pauses.push_back(w);
   }
   pauses.push_back(s.waves);
 }

@@ -11,6 +11,7 @@ namespace rnncore {
 struct Walk {
   enum Kind { unrecorded, recorded, back } kind;
   Index part, wave, end;
+  Index round = 0; // of its way
 };
 
 /// The walks of one thread, or team, in rounds with a pause after each.
@@ -18,10 +19,16 @@ class Way {
 public:
   /// The next walk, through so many nodes; a round has at most `most`, or one walk.
   void add(Walk walk, Index nodes, Index most);
-  const std::vector<std::vector<Walk>>& rounds() const { return rounds_; }
+  Index rounds() const { return walks_.empty() ? 0 : walks_.back().round + 1; }
+  /// f(walk) for those of a round.
+  template <class F>
+  void for_each(Index round, F f) const {
+    for (const Walk& walk : walks_)
+      if (walk.round == round) f(walk);
+  }
 
 private:
-  std::vector<std::vector<Walk>> rounds_;
+  std::vector<Walk> walks_;
   Index nodes_ = 0; // of the last round
 };
 
