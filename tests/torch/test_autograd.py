@@ -136,6 +136,17 @@ class TestGradients:
         for name, gradient in zip(params, want, strict=True):
             torch.testing.assert_close(got[name], gradient)
 
+    @pytest.mark.filterwarnings("ignore:.*jit.script:DeprecationWarning")  # torch's own use
+    def test_forward_mode_is_refused(self, pair: str) -> None:
+        layer, x = make(pair).requires_grad_(False), torch.randn(3, 2, INPUT)
+        with pytest.raises(NotImplementedError, match="forward mode AD"):
+            torch.func.jvp(lambda x: layer(x)[0], (x,), (x,))
+        with (
+            torch.autograd.forward_ad.dual_level(),
+            pytest.raises((NotImplementedError, RuntimeError), match="forward mode AD"),
+        ):
+            layer(torch.autograd.forward_ad.make_dual(x, x))
+
     def test_vmap_over_models(self, pair: str) -> None:
         layers = [make(pair) for _ in range(3)]
         for layer in layers:

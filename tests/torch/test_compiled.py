@@ -14,6 +14,7 @@ import rnncore.torch as inside
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*:UserWarning:torch"),
+    pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
 ]
 
 MODELS = {
@@ -63,6 +64,13 @@ def test_cells() -> None:
     compiled = torch.compile(cell, fullgraph=True, backend="aot_eager")
     for a, b in zip(compiled(x), cell(x), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_a_trace_holds_no_constants() -> None:
+    for layer, shape in ((inside.GRU(5, 7), (4, 3, 5)), (inside.GRUCell(5, 7), (3, 5))):
+        traced = torch.jit.trace(layer, (torch.randn(shape),))
+        x = torch.randn(shape)
+        torch.testing.assert_close(traced(x), layer(x))
 
 
 def test_an_exported_model_takes_any_number_of_steps() -> None:

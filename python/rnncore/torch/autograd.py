@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 
 from .kernels import Call, Compiled, Kernels, Kind, backward, forward
 
@@ -32,7 +32,10 @@ def apply_layer(
     if torch._C._are_functorch_transforms_active():
         y, h, c = _TransformedLayer.apply(compiled, kind, batch_sizes, *tensors)
         return y, h, c
-    if torch.is_grad_enabled() and True in [t is not None and t.requires_grad for t in tensors]:
+    recorded = torch.is_grad_enabled() and True in [
+        t is not None and t.requires_grad for t in tensors
+    ]
+    if recorded or forward_ad._current_level >= 0:  # which the function refuses
         y, h, c = _Layer.apply(compiled, kind, batch_sizes, *tensors)
         return y, h, c
     layer, _ = compiled.kernels(kind, weights)

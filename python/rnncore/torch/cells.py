@@ -30,7 +30,7 @@ class _Step(torch.nn.RNNCellBase):
         reason = refusal(weights[0].dtype, (input, *parts_of(hx), *weights))
         if reason:
             fall_back(self, reason)
-        if reason or not self._fits(input, hx):
+        if reason or torch.jit.is_tracing() or not self._fits(input, hx):
             return None
         kind = Kind(self._mode(), self.hidden_size, bias=bool(self.bias))
         axes, pair = (0,) if input.dim() == 2 else (0, 0), kind.has_cell_state

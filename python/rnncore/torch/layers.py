@@ -55,8 +55,8 @@ class Recurrent(InPlaceOf, torch.nn.RNNBase):
         reason = refusal(weights[0].dtype, (data, *parts_of(hx), *weights))
         if reason:
             fall_back(self, reason)
-        if reason or not self._fits(data, hx, packed):
-            # torch's own errors, too, come from where users know them.
+        if reason or torch.jit.is_tracing() or not self._fits(data, hx, packed):
+            # A trace would hold our results as constants; and what torch refuses, it says itself.
             return self.original.forward(self, input, hx)
         if packed:
             return self._packed(input, data, hx, weights)
