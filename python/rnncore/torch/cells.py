@@ -79,7 +79,7 @@ class RNNCell(_Step, torch.nn.RNNCell):
     """`torch.nn.RNNCell` with the same arguments, results and parameters, computed by rnncore."""
 
     def _mode(self) -> str:
-        return "RNN_" + self.nonlinearity.upper()
+        return "RNN_" + str(self.nonlinearity).upper()
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """h after one step: input `(B, I)` or `(I,)`, hx `(B, H)` or `(H,)` or None."""
