@@ -54,9 +54,11 @@ constexpr std::chrono::milliseconds long_wait{1};
 class Barrier {
 public:
   explicit Barrier(Index size) : size_(size) {}
+  /// Before the first wait; all who take part say the same.
+  void set_size(Index size) { size_.store(size, std::memory_order_relaxed); }
   void wait() {
     const unsigned phase = phase_.load(std::memory_order_relaxed);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_.load(std::memory_order_relaxed)) {
       arrived_.store(0, std::memory_order_relaxed);
       phase_.store(phase + 1, std::memory_order_release);
       return;
@@ -72,7 +74,7 @@ public:
   Index long_waits() const { return long_waits_.load(); }
 
 private:
-  const Index size_;
+  std::atomic<Index> size_;
   std::atomic<Index> long_waits_{0};
   alignas(64) std::atomic<Index> arrived_{0};
   alignas(64) std::atomic<unsigned> phase_{0};
@@ -89,6 +91,21 @@ void take_part(const Job& job, Index rank) {
   const Team team{rank, job.size, [](void* barrier) { static_cast<Barrier*>(barrier)->wait(); },
                   job.barrier};
   job.work(team, job.argument);
+}
+
+/// The job on threads of somebody else, which may be fewer than asked for.
+void run_on(const OtherThreads& threads, const Job& job) {
+  struct Region {
+    const OtherThreads& threads;
+    const Job& job;
+  } region{threads, job};
+  const auto part = [](void* data) {
+    const auto& [threads, job] = *static_cast<const Region*>(data);
+    const Index size = threads.count();
+    job.barrier->set_size(size);
+    take_part({job.work, job.argument, size, job.barrier}, threads.rank());
+  };
+  threads.parallel(part, &region, unsigned(job.size), 0);
 }
 
 /// While one exists, threads that this one starts get no signals: those belong to the program's own.
@@ -184,6 +201,7 @@ struct Shared {
   std::shared_mutex calls; // held by calls, and alone by fork
   std::mutex busy;         // held by the call that has the pool, as is all that follows
   std::unique_ptr<Pool> pool;
+  OtherThreads others; // or none
   Index rest = 0, next_rest = 1;
 
   /// Where other processes want the processors, threads that wait for each other at every step are slower
@@ -248,12 +266,23 @@ Index num_threads() {
 
 void set_num_threads(Index n) { requested.store(n < 1 ? 1 : n, std::memory_order_relaxed); }
 
+void use_threads(const OtherThreads& threads) {
+  const std::lock_guard lock(shared->busy);
+  shared->pool.reset();
+  shared->others = threads;
+}
+
 NoFork::NoFork() { shared->calls.lock_shared(); }
 NoFork::~NoFork() { shared->calls.unlock_shared(); }
 
 void run_team(Index size, TeamWork work, void* argument) {
   std::unique_lock lock(shared->busy, std::defer_lock);
   if (size > 1 && lock.try_lock() && !shared->rests()) {
+    if (shared->others.parallel) {
+      Barrier barrier(size);
+      run_on(shared->others, {work, argument, size, &barrier});
+      return shared->learn(barrier.long_waits());
+    }
     if (!shared->pool) shared->pool = std::make_unique<Pool>();
     size = shared->pool->grow(size);
     Barrier barrier(size);

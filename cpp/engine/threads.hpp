@@ -14,6 +14,18 @@ void start_threads();
 Index num_threads();
 void set_num_threads(Index n);
 
+/// Threads of somebody else, as GCC's OpenMP has them: what runs a function on so many of them and waits,
+/// and what says within it which thread this is, and of how many.
+struct OtherThreads {
+  void (*parallel)(void (*function)(void*), void* data, unsigned threads, unsigned flags) = nullptr;
+  int (*rank)() = nullptr;
+  int (*count)() = nullptr;
+};
+
+/// From now on teams are made of these threads, and of none of ours: two pools that wait by spinning slow
+/// each other down by far. A forked child has its own again.
+void use_threads(const OtherThreads& threads);
+
 /// While one exists fork waits, so that a child never finds a lock that somebody held. Its holder must not
 /// fork, nor wait for the GIL: the thread that forks may have it.
 class NoFork {

@@ -174,6 +174,16 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("cells", &cells);
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads);
+  m.def(
+      "use_threads",
+      [](std::uintptr_t parallel, std::uintptr_t rank, std::uintptr_t count) {
+        OtherThreads threads;
+        threads.parallel = reinterpret_cast<decltype(threads.parallel)>(parallel);
+        threads.rank = reinterpret_cast<decltype(threads.rank)>(rank);
+        threads.count = reinterpret_cast<decltype(threads.count)>(count);
+        use_threads(threads);
+      },
+      py::arg("parallel"), py::arg("rank"), py::arg("count"));
   m.def("processors", &processors, py::arg("root"));
   m.def("set_piece_work", &set_piece_work, py::arg("operations"));
 }

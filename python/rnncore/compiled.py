@@ -20,6 +20,7 @@ from ._core import cells as cells
 from ._core import info as info
 from ._core import num_threads as num_threads
 from ._core import set_num_threads as set_num_threads
+from ._core import use_threads as use_threads
 
 __all__ = [
     "Activation",
@@ -38,6 +39,7 @@ __all__ = [
     "info",
     "num_threads",
     "set_num_threads",
+    "use_threads",
 ]
 
 

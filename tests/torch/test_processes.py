@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -15,6 +17,8 @@ import rnncore
 import rnncore.torch as inside
 import torch.distributed as dist
 import torch.multiprocessing as mp
+
+from tests.support.processes import run_python
 
 needs_gloo = pytest.mark.skipif(
     not (dist.is_available() and dist.is_gloo_available()), reason="torch has no gloo"
@@ -58,6 +62,55 @@ def test_threads_are_those_of_torch() -> None:
         torch.set_num_threads(before[0])
         model(x)
         rnncore.set_num_threads(before[1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torch has GCC's OpenMP on Linux alone")
+class TestSharedThreads:
+    """rnncore's calls run on torch's threads."""
+
+    def test_any_number_computes_the_same(self) -> None:
+        assert inside.share_threads()
+        before, found = torch.get_num_threads(), []
+        try:
+            for count in (1, 2, 3):
+                torch.set_num_threads(count)
+                for model, x in ((layer(), sequences()), (inside.LSTM(6, 300), sequences()[:, :1])):
+                    torch.manual_seed(0)
+                    model.reset_parameters()
+                    y, _ = model(x)
+                    y.square().sum().backward()
+                    found.append([y.detach(), *(p.grad for p in model.parameters())])
+        finally:
+            torch.set_num_threads(before)
+        for other in (2, 4):
+            for got, want in zip(found[other] + found[other + 1], found[0] + found[1], strict=True):
+                assert torch.equal(got, want)
+
+    def test_no_threads_of_our_own_are_started(self) -> None:
+        code = """
+            import os, torch, rnncore.torch
+            torch.set_num_threads(3)
+            layer, x = rnncore.torch.GRU(64, 256), torch.randn(50, 32, 64)
+            torch.randn(600, 600) @ torch.randn(600, 600)  # torch's start
+            torch.randn(2000, 2000).exp()
+            before = len(os.listdir("/proc/self/task"))
+            layer(x)
+            assert len(os.listdir("/proc/self/task")) <= before
+        """
+        run_python(code, OPENBLAS_NUM_THREADS="1")
+
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+    def test_a_forked_child_computes_on(self) -> None:
+        model, x = layer(), sequences()
+        with torch.no_grad():
+            want = model(x)[0]
+        child = os.fork()
+        if not child:
+            with torch.no_grad():
+                # By NumPy: torch's own parallel loops wait for threads that a child has not.
+                same = np.array_equal(model(x)[0].numpy(), want.numpy())
+            os._exit(0 if same else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])

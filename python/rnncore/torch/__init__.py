@@ -9,4 +9,7 @@ from .layers import RNN as RNN
 from .replacing import replace as replace
 from .replacing import restore as restore
 from .replacing import survey as survey
+from .threads import share_threads
 from .wrapping import wrap as wrap
+
+share_threads()

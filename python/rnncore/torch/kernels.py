@@ -12,7 +12,7 @@ from torch import Tensor
 from ..arrays import Array
 from ..compiled import Layer, Parameters, Settings, Targets, core
 from ..recurrent.cell import Cell, compiled_activations
-from ..threads import get_num_threads, set_num_threads
+from .threads import follow_threads
 
 #: By what torch calls a layer's mode: the kernel, and the gates in the order of the weights' rows.
 KERNELS = {
@@ -177,16 +177,3 @@ def array_of(tensor: Tensor) -> Array:
     """A view of a tensor's memory."""
     array: Array = (tensor.detach() if tensor.requires_grad else tensor).numpy()
     return array
-
-
-_threads = 0
-
-
-def follow_threads() -> None:
-    """Compute on as many threads as torch does, at first and when it is told another number."""
-    global _threads
-    count = torch.get_num_threads()
-    if count != _threads:
-        # Whoever has asked for fewer of ours, before the first call, has them.
-        set_num_threads(count if _threads else min(count, get_num_threads()))
-        _threads = count
