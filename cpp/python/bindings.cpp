@@ -28,7 +28,7 @@ void bind_layer(py::module_& m, const std::string& suffix) {
       .def(py::init<const Settings&, const ParameterGroups&>(), py::arg("settings"), py::arg("params"))
       .def("lend", &Layer<T>::lend)
       .def("targets", &Layer<T>::targets, py::arg("gradients"))
-      .def("fresh", &Layer<T>::fresh, py::arg("parameters"))
+      .def("targets_in", &Layer<T>::targets_in, py::arg("parameters"), py::arg("arrays"))
       .def("forward", &Layer<T>::forward, py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"),
            py::arg("record"), py::arg("cell_states"), py::arg("masks"), py::arg("batch_sizes") = py::none(),
            py::arg("out") = py::none())

@@ -274,20 +274,17 @@ Targets<T> Layer<T>::targets(const ParameterGroups& gradients) const {
 }
 
 template <class T>
-std::pair<Targets<T>, py::list> Layer<T>::fresh(const ParameterGroups& parameters) const {
+Targets<T> Layer<T>::targets_in(const ParameterGroups& parameters, const py::list& arrays) const {
   ParameterGroups gradients = parameters;
-  py::list arrays;
+  std::size_t next = 0;
   for (auto& transitions : gradients.groups)
-    for (auto& parameters : transitions)
-      for (auto& [name, array] : parameters) {
-        if (array.is_none()) continue;
-        const auto like = py::reinterpret_borrow<Array<T>>(array);
-        Array<T> zeros = new_array<T>(like.shape(), like.shape() + like.ndim());
-        std::fill_n(zeros.mutable_data(), zeros.size(), T(0));
-        array = zeros;
-        arrays.append(zeros);
-      }
-  return {targets(gradients), arrays};
+    for (auto& of_transition : transitions)
+      for (auto& [name, array] : of_transition)
+        if (!array.is_none()) {
+          if (next == arrays.size()) throw py::value_error("arrays: one for each of the parameters");
+          array = arrays[next++];
+        }
+  return targets(gradients);
 }
 
 template <class T>

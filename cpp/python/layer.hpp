@@ -98,8 +98,8 @@ public:
   /// Shapes of gradients are looked at once, not with every call.
   Targets<T> targets(const ParameterGroups& gradients) const;
 
-  /// Targets over new arrays of zeros, one for each of the parameters, and those arrays in their order.
-  std::pair<Targets<T>, py::list> fresh(const ParameterGroups& parameters) const;
+  /// The same over arrays in the order of these parameters.
+  Targets<T> targets_in(const ParameterGroups& parameters, const py::list& arrays) const;
 
   /// Says that somebody has been given the parameters.
   void lend() { parameters_.lend(); }

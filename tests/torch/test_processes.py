@@ -131,7 +131,11 @@ def _train(rank: int, count: int, port: int, folder: str) -> None:
     x = sequences().chunk(count, dim=1)[rank]
     model(x)[0].square().mean().backward()
     torch.save([p.grad for p in model.parameters()], Path(folder, f"{rank}.pt"))
+    dist.barrier()
     dist.destroy_process_group()
+    # About one process in thirty ended with "terminate called" on a thread that knows no Python,
+    # when the interpreter was gone already; why is not known. What is tested here is over.
+    os._exit(0)
 
 
 @needs_gloo

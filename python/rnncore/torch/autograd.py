@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function, forward_ad
 
-from .kernels import Call, Compiled, Kernels, Kind, backward, forward
+from .kernels import Call, Compiled, Kernels, Kind, array_of, backward, forward
 
 #: The gradients of what is no tensor: a layer, its kind, and batch sizes.
 _NONE = (None, None, None)
@@ -48,6 +48,7 @@ def gradients_of(
     tape: Any,
     wanted: Sequence[bool],
     gradients: Sequence[Tensor | None],
+    weights: Sequence[Tensor],
 ) -> tuple[Tensor | None, ...]:
     """The gradients of x, h0, c0 and the weights, None where they are not wanted.
 
@@ -59,8 +60,9 @@ def gradients_of(
     found: list[Any] = list(wanted)
     targets = None
     if True in wanted[3:]:
-        targets, own = layer.fresh(parameters)
-        found[3:] = map(torch.from_numpy, own)
+        # Memory of torch's own: an array's is freed by Python, which some of torch's threads outlive.
+        found[3:] = [torch.zeros(w.shape, dtype=w.dtype) for w in weights]
+        targets = layer.targets_in(parameters, [array_of(gradient) for gradient in found[3:]])
     found[:3] = backward(layer, tape, gradients, targets, wanted[0])
     return tuple([d if want else None for d, want in zip(found, wanted, strict=True)])
 
@@ -96,7 +98,7 @@ class _Layer(Function):
             given = (*gradients, x, h0, c0, *weights)
             return *_NONE, *_Gradient.apply(kernels, kind, tape, wanted, batch_sizes, *given)
         call = Call(kind, batch_sizes, x, h0, c0)
-        return *_NONE, *gradients_of(kernels, call, tape, wanted, gradients)
+        return *_NONE, *gradients_of(kernels, call, tape, wanted, gradients, weights)
 
 
 class _TransformedLayer(Function):
@@ -157,7 +159,7 @@ class _Gradient(Function):
     ) -> Any:
         kernels = kernels or Compiled().kernels(kind, weights)
         call = Call(kind, batch_sizes, x, h0, c0)
-        return gradients_of(kernels, call, tape, wanted, (dy, dh, dc))
+        return gradients_of(kernels, call, tape, wanted, (dy, dh, dc), weights)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:

@@ -59,7 +59,8 @@ def _layer_backward(*given: Any) -> list[Tensor]:
     kind, (batch_sizes, x, h0, c0, weights) = Kind(*given[:6]), given[6:11]
     wanted, *gradients = given[11:]
     call = Call(kind, batch_sizes, x, h0, c0)
-    found = gradients_of(Compiled().kernels(kind, weights), call, None, wanted, gradients)
+    kernels = Compiled().kernels(kind, weights)
+    found = gradients_of(kernels, call, None, wanted, gradients, weights)
     return [x.new_empty(0) if gradient is None else gradient for gradient in found]
 
 
