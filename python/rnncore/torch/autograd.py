@@ -60,7 +60,7 @@ def gradients_of(
     found: list[Any] = list(wanted)
     targets = None
     if True in wanted[3:]:
-        # Memory of torch's own: an array's is freed by Python, which some of torch's threads outlive.
+        # Memory of torch's own: Python frees an array's, and some of torch's threads outlive it.
         found[3:] = [torch.zeros(w.shape, dtype=w.dtype) for w in weights]
         targets = layer.targets_in(parameters, [array_of(gradient) for gradient in found[3:]])
     found[:3] = backward(layer, tape, gradients, targets, wanted[0])
