@@ -18,7 +18,7 @@
 namespace rnncore::RNNCORE_LEVEL {
 
 /// Whether a cell is compiled for what its paper says alone, too. Trees of three children and more are not:
-/// they would take a fifth of the compiler's time, and gain a few per cent.
+/// they would take much of the compiler's time, and are rarely met.
 template <class C>
 constexpr bool has_paper_instance = C::plan.branches <= 2;
 

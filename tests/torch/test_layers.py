@@ -158,6 +158,9 @@ class TestAsTorch:
         with torch.autocast("cpu"):
             y, _ = ours(x.bfloat16())
         assert torch.equal(y, ours(x.bfloat16().float())[0])
+        ours.double()
+        with torch.autocast("cpu"):  # which leaves float64 as it is
+            assert ours(x.double())[0].dtype == torch.float64
 
 
 def test_packed_results_are_packed_alike() -> None:
@@ -204,6 +207,30 @@ class TestCells:
                     found.append((results, torch.autograd.grad(loss, wanted)))
                 for got, want in zip(*found, strict=True):
                     close(got, want, dtype)
+
+    def test_refuses_other_states_as_torch(self, name: str, bias: bool, dtype: Any) -> None:
+        theirs, ours, own = CELLS[name]
+        x, h = torch.zeros(2, INPUT, dtype=dtype), torch.zeros(2, HIDDEN, dtype=dtype)
+        for state in (h, (h, h)):
+            if isinstance(state, tuple) == ("LSTM" in name):
+                continue
+            said = []
+            for kind in (theirs, ours):
+                with pytest.raises(Exception) as error:  # noqa: PT011  (torch has several)
+                    kind(INPUT, HIDDEN, bias, dtype=dtype, **own)(x, state)
+                said.append((type(error.value), str(error.value)))
+            assert said[0] == said[1]
+
+    def test_weights_that_are_computed(self, name: str, bias: bool, dtype: Any) -> None:
+        theirs, ours, own = CELLS[name]
+        pair = [kind(INPUT, HIDDEN, bias, dtype=dtype, **own) for kind in (theirs, ours)]
+        pair[1].load_state_dict(pair[0].state_dict())
+        norm, x = torch.nn.utils.parametrizations.weight_norm, torch.randn(2, INPUT, dtype=dtype)
+        found = []
+        for cell in pair:
+            result = norm(cell, "weight_hh")(x)
+            found.append(result if isinstance(result, tuple) else (result,))
+        close(*found, dtype)
 
     def test_refuses_what_torch_refuses(self, name: str, bias: bool, dtype: Any) -> None:
         theirs, ours, own = CELLS[name]

@@ -60,7 +60,7 @@ def gradients_of(
     found: list[Any] = list(wanted)
     targets = None
     if True in wanted[3:]:
-        # Memory of torch's own: Python frees an array's, and some of torch's threads outlive it.
+        # Memory of torch's own: to free an array's, a thread of torch's would need the GIL.
         found[3:] = [torch.zeros(w.shape, dtype=w.dtype) for w in weights]
         targets = layer.targets_in(parameters, [array_of(gradient) for gradient in found[3:]])
     found[:3] = backward(layer, tape, gradients, targets, wanted[0])
@@ -68,54 +68,36 @@ def gradients_of(
 
 
 class _Layer(Function):
-    """x, h0, c0 and weights to y, h and c."""
+    """Batch sizes, x, h0, c0 and weights to y, h and c."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        compiled: Compiled,
-        kind: Kind,
-        batch_sizes: Tensor | None,
-        x: Tensor,
-        h0: Tensor | None,
-        c0: Tensor | None,
-        *weights: Tensor,
-    ) -> Any:
-        kernels, call = compiled.kernels(kind, weights), Call(kind, batch_sizes, x, h0, c0)
-        y, h, c, tape = forward(call, kernels.layer, True)
+    def forward(ctx: Any, compiled: Compiled, kind: Kind, *tensors: Any) -> Any:
+        kernels = compiled.kernels(kind, tensors[4:])
+        y, h, c, tape = forward(Call(kind, *tensors[:4]), kernels.layer, True)
         # The tape refers to x and y. Saved, they are watched: what is changed, torch refuses.
-        ctx.save_for_backward(batch_sizes, x, h0, c0, y, *weights)
+        ctx.save_for_backward(y, *tensors)
         ctx.set_materialize_grads(False)
         ctx.kept = [kind, kernels, tape]
         return y, h, c
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        batch_sizes, x, h0, c0, _, *weights = ctx.saved_tensors
+        _, *tensors = ctx.saved_tensors
         (kind, kernels, tape), wanted = ctx.kept, ctx.needs_input_grad[3:]
         ctx.kept[2] = None  # a tape serves once; of a graph that is kept, forward runs again
         if torch.is_grad_enabled():
-            given = (*gradients, x, h0, c0, *weights)
-            return *_NONE, *_Gradient.apply(kernels, kind, tape, wanted, batch_sizes, *given)
-        call = Call(kind, batch_sizes, x, h0, c0)
-        return *_NONE, *gradients_of(kernels, call, tape, wanted, gradients, weights)
+            return *_NONE, *_Gradient.apply(kernels, kind, tape, wanted, *gradients, *tensors)
+        call = Call(kind, *tensors[:4])
+        return *_NONE, *gradients_of(kernels, call, tape, wanted, gradients, tensors[4:])
 
 
 class _TransformedLayer(Function):
     """The same for torch.func: what binds arguments there costs more than a small layer."""
 
     @staticmethod
-    def forward(
-        compiled: Compiled,
-        kind: Kind,
-        batch_sizes: Tensor | None,
-        x: Tensor,
-        h0: Tensor | None,
-        c0: Tensor | None,
-        *weights: Tensor,
-    ) -> Any:
-        layer, _ = compiled.kernels(kind, weights)
-        return forward(Call(kind, batch_sizes, x, h0, c0), layer, False)[:3]
+    def forward(compiled: Compiled, kind: Kind, *tensors: Any) -> Any:
+        layer, _ = compiled.kernels(kind, tensors[4:])
+        return forward(Call(kind, *tensors[:4]), layer, False)[:3]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -125,18 +107,14 @@ class _TransformedLayer(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        batch_sizes, *tensors = ctx.saved_tensors
-        given = (batch_sizes, *gradients, *tensors)
-        return *_NONE, *_Gradient.apply(None, ctx.kind, None, ctx.needs_input_grad[3:], *given)
+        given = (ctx.needs_input_grad[3:], *gradients, *ctx.saved_tensors)
+        return *_NONE, *_Gradient.apply(None, ctx.kind, None, *given)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
         """Layers one after the other: each has weights of its own."""
-        results = [
-            _TransformedLayer.apply(Compiled(), *one[1:])
-            for one in _split(info.batch_size, in_dims, args)
-        ]
-        return _stacked(results)
+        calls = _split(info.batch_size, in_dims, args)
+        return _stacked([_TransformedLayer.apply(Compiled(), *one[1:]) for one in calls])
 
 
 class _Gradient(Function):
@@ -144,22 +122,11 @@ class _Gradient(Function):
 
     @staticmethod
     def forward(
-        kernels: Kernels | None,
-        kind: Kind,
-        tape: Any,
-        wanted: Sequence[bool],
-        batch_sizes: Tensor | None,
-        dy: Tensor | None,
-        dh: Tensor | None,
-        dc: Tensor | None,
-        x: Tensor,
-        h0: Tensor | None,
-        c0: Tensor | None,
-        *weights: Tensor,
+        kernels: Kernels | None, kind: Kind, tape: Any, wanted: Sequence[bool], *tensors: Any
     ) -> Any:
+        gradients, given, weights = tensors[:3], tensors[3:7], tensors[7:]
         kernels = kernels or Compiled().kernels(kind, weights)
-        call = Call(kind, batch_sizes, x, h0, c0)
-        return gradients_of(kernels, call, tape, wanted, (dy, dh, dc), weights)
+        return gradients_of(kernels, Call(kind, *given), tape, wanted, gradients, weights)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .autograd import apply_layer
 from .kernels import Compiled, Kind, refusal
-from .layers import fall_back, mapped, parts_of
+from .layers import fall_back, is_state, mapped, parts_of, weights_of, widened
 from .operator import call_operator
 
 
@@ -24,30 +24,32 @@ class _Step(torch.nn.RNNCellBase):
 
     def _step(self, input: Tensor, hx: Any) -> Any:
         """The state after input, or None for what torch's own cell is to compute or to refuse."""
-        weights = [w for w in self._parameters.values() if w is not None]
-        if torch.is_autocast_enabled("cpu") and input.is_cpu:
-            input, hx = input.float(), mapped(hx, Tensor.float)
+        kind = Kind(self._mode(), self.hidden_size, bias=bool(self.bias))
+        weights = weights_of(self, kind.names)
+        if torch.is_autocast_enabled("cpu"):
+            input, hx = widened(input), mapped(widened, hx)
         reason = refusal(weights[0].dtype, (input, *parts_of(hx), *weights))
         if reason:
             fall_back(self, reason)
         if reason or torch.jit.is_tracing() or not self._fits(input, hx):
             return None
-        kind = Kind(self._mode(), self.hidden_size, bias=bool(self.bias))
-        axes, pair = (0,) if input.dim() == 2 else (0, 0), kind.has_cell_state
-        state = mapped(hx, lambda part: part[(None,) * len(axes)])
+        new, pair = (None,) * (3 - input.dim()), kind.has_cell_state
+        state = mapped(lambda part: part[new], hx)
         states = state if pair and hx is not None else (state, None)
-        x = input[(None,) * len(axes)]
+        x = input[new]
         if torch.compiler.is_compiling():
             _, h, c = call_operator(kind, x, states, weights)
         else:
             compiled = self.__dict__.setdefault("_compiled", Compiled())
             _, h, c = apply_layer(compiled, kind, x, states, weights)
-        return mapped((h, c) if pair else h, lambda part: part[(0,) * len(axes)])
+        return mapped(lambda part: part[(0,) * len(new)], (h, c) if pair else h)
 
     def _fits(self, input: Tensor, hx: Any) -> bool:
         """Whether shapes are what they ought to be."""
         if input.dim() not in (1, 2) or input.shape[-1] != self.input_size or not input.numel():
             return False
+        if hx is None or not is_state(hx, self._mode() == "LSTM"):
+            return hx is None
         shape = (*input.shape[:-1], self.hidden_size)
         return all(tuple(part.shape) == shape for part in parts_of(hx))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -13,8 +13,6 @@ from torch.nn.utils.rnn import PackedSequence
 from .autograd import apply_layer
 from .kernels import Compiled, Kind, refusal
 from .operator import call_operator
-
-_STATE = ("_compiled", "_warned")
 
 
 class InPlaceOf:
@@ -49,9 +47,9 @@ class Recurrent(InPlaceOf, torch.nn.RNNBase):
         """As torch's own: `(output, h_n)`, or `(output, (h_n, c_n))` of an LSTM."""
         packed = isinstance(input, PackedSequence)
         data = input.data if packed else input
-        weights: list[Any] = self._weights()
-        if torch.is_autocast_enabled("cpu") and data.is_cpu:
-            data, hx = data.float(), mapped(hx, Tensor.float)
+        weights = weights_of(self, self._flat_weights_names)
+        if torch.is_autocast_enabled("cpu"):
+            data, hx = widened(data), mapped(widened, hx)
         reason = refusal(weights[0].dtype, (data, *parts_of(hx), *weights))
         if reason:
             fall_back(self, reason)
@@ -64,17 +62,17 @@ class Recurrent(InPlaceOf, torch.nn.RNNBase):
             y, state = self._layers(data, hx, weights, None)
             return y, state
         axis = 0 if self.batch_first else 1
-        hx = mapped(hx, lambda part: part.unsqueeze(1))
+        hx = mapped(lambda part: part.unsqueeze(1), hx)
         y, state = self._layers(data.unsqueeze(axis), hx, weights, None)
-        return y.squeeze(axis), mapped(state, lambda part: part.squeeze(1))
+        return y.squeeze(axis), mapped(lambda part: part.squeeze(1), state)
 
     def _packed(self, input: Any, data: Tensor, hx: Any, weights: Sequence[Tensor]) -> Any:
         _, batch_sizes, order, back = input
         if order is not None:
-            hx = mapped(hx, lambda part: part.index_select(1, order))
+            hx = mapped(lambda part: part.index_select(1, order), hx)
         y, state = self._layers(data, hx, weights, batch_sizes)
         if back is not None:
-            state = mapped(state, lambda part: part.index_select(1, back))
+            state = mapped(lambda part: part.index_select(1, back), state)
         return PackedSequence(y, batch_sizes, order, back), state
 
     def _layers(
@@ -117,19 +115,10 @@ class Recurrent(InPlaceOf, torch.nn.RNNBase):
         directions = 2 if self.bidirectional else 1
         return state[n * directions : (n + 1) * directions]
 
-    def _weights(self) -> list[Any]:
-        """The weights as they are now; parametrisations compute theirs when they are asked for."""
-        own = self._parameters
-        return [
-            own[name] if name in own else getattr(self, name) for name in self._flat_weights_names
-        ]
-
     def _kernels(self, n: int) -> Compiled:
-        found = self.__dict__.get("_compiled")
-        if found is None or len(found) != self.num_layers:
-            found = [Compiled() for _ in range(self.num_layers)]
-            self.__dict__["_compiled"] = found
-        compiled: Compiled = found[n]
+        if "_compiled" not in self.__dict__:  # it was torch's until it was replaced
+            self.__dict__["_compiled"] = [Compiled() for _ in range(self.num_layers)]
+        compiled: Compiled = self.__dict__["_compiled"][n]
         return compiled
 
     def _fits(self, data: Tensor, hx: Any, packed: bool) -> bool:
@@ -140,11 +129,8 @@ class Recurrent(InPlaceOf, torch.nn.RNNBase):
         batched = packed or axes == 3
         if not packed and data.shape[1 if batched and self.batch_first else 0] == 0:
             return False
-        if hx is None:
-            return True
-        pair = self.mode == "LSTM"
-        if pair != isinstance(hx, (tuple, list)) or (pair and len(hx) != 2):
-            return False
+        if hx is None or not is_state(hx, self.mode == "LSTM"):
+            return hx is None
         widths = (self.proj_size or self.hidden_size, self.hidden_size)
         layers = self.num_layers * (2 if self.bidirectional else 1)
         batch: tuple[Any, ...] = ()
@@ -159,8 +145,7 @@ class Recurrent(InPlaceOf, torch.nn.RNNBase):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # object's own writes down what `__class__` says.
-        state = {n: v for n, v in self.__dict__.items() if n not in _STATE}
-        state.pop("_flat_weight_refs", None)
+        state = {n: v for n, v in self.__dict__.items() if n != "_flat_weight_refs"}
         return torch.nn.RNNBase.__new__, (type(self),), state
 
 
@@ -294,13 +279,29 @@ def fall_back(module: Any, reason: str) -> None:
         warnings.warn(f"{message}: torch's own layer is used", stacklevel=5)
 
 
-def parts_of(state: Any) -> tuple[Tensor, ...]:
+def weights_of(module: torch.nn.Module, names: Iterable[str]) -> list[Any]:
+    """The weights as they are now; parametrisations compute theirs when they are asked for."""
+    own = module._parameters
+    return [own[name] if name in own else getattr(module, name) for name in names]
+
+
+def parts_of(hx: Any) -> tuple[Tensor, ...]:
     """The tensors of a state."""
-    return () if state is None else tuple(state) if isinstance(state, (tuple, list)) else (state,)
+    return () if hx is None else tuple(hx) if isinstance(hx, (tuple, list)) else (hx,)
 
 
-def mapped(state: Any, change: Any) -> Any:
+def mapped(change: Callable[[Tensor], Tensor], hx: Any) -> Any:
     """A state with each of its tensors changed."""
-    if isinstance(state, (tuple, list)):
-        return tuple(change(part) for part in state)
-    return None if state is None else change(state)
+    if isinstance(hx, (tuple, list)):
+        return tuple(change(part) for part in hx)
+    return None if hx is None else change(hx)
+
+
+def is_state(hx: Any, pair: bool) -> bool:
+    """Whether hx is a tensor or, if that is wanted, a pair of them."""
+    return isinstance(hx, (tuple, list)) == pair and (not pair or len(hx) == 2)
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """The same in float32, if it has half the bits."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 
 import torch
@@ -26,11 +27,14 @@ def follow_threads() -> None:
 def share_threads() -> bool:
     """Have rnncore compute on the threads of torch's OpenMP; return whether that could be done.
 
-    Both pools wait by spinning for a while. Beside each other, on the same cores, a call of half a
-    millisecond took eight.
+    Both pools wait by spinning for a while: beside each other, on the same cores, each keeps the
+    other from working.
     """
     for path in sorted(Path(torch.__file__).parent.glob("lib/libgomp*.so*")):
-        library = ctypes.CDLL(str(path))  # the one that torch has loaded
+        try:
+            library = ctypes.CDLL(str(path), mode=os.RTLD_NOLOAD)  # what torch uses, and no other
+        except OSError:
+            continue
         functions = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
         addresses = [ctypes.cast(getattr(library, f), ctypes.c_void_p).value for f in functions]
         use_threads(*(address or 0 for address in addresses))
