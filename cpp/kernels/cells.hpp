@@ -10,6 +10,7 @@
 #include "cells/tree.hpp"
 #include "cells/vanilla.hpp"
 #include "forward.hpp"
+#include "level.hpp"
 #include "linear.hpp"
 #include "normalised.hpp"
 #include "pack.hpp"
@@ -17,10 +18,24 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
-/// Whether a cell is compiled for what its paper says alone, too. Trees of three children and more are not:
-/// they would take much of the compiler's time, and are rarely met.
+/// Whether a cell is compiled for what its paper says alone, too. Trees of three children and more, trees that
+/// normalise, and all cells for processors that have no AVX2 are not: they would take much of the compiler's
+/// time, and are rarely met.
 template <class C>
-constexpr bool has_paper_instance = C::plan.branches <= 2;
+constexpr bool has_paper_instance =
+    vector_bytes != 16 && C::plan.branches <= 2 &&
+    (C::plan.norms == 0 || (C::plan.branches == 0 && C::plan.offer.count == 0));
+
+/// The cell whose time steps a cell shares: its own, or those of one that differs in its plan alone.
+template <class C>
+struct SharedSteps {
+  using Cell = C;
+};
+template <class C>
+  requires requires { typename C::Steps; }
+struct SharedSteps<C> {
+  using Cell = typename C::Steps;
+};
 
 /// Whether a phase of a cell is compiled with these rules.
 template <class C, bool has_options, Index S>
@@ -28,22 +43,24 @@ constexpr bool exists = S < C::plan.phases && (has_options || has_paper_instance
 
 template <class C, class T, bool has_options, Index S>
 constexpr StepFunction<T> forward_of() {
+  using Cell = typename SharedSteps<C>::Cell;
   if constexpr (!exists<C, has_options, S>)
     return nullptr;
   else if constexpr (C::plan.norms > 0)
-    return normalised_forward<C, T, has_options, S>;
+    return normalised_forward<Cell, T, has_options, S>;
   else
-    return forward_steps<C, T, has_options, S>;
+    return forward_steps<Cell, T, has_options, S>;
 }
 
 template <class C, class T, bool has_options, Index S>
 constexpr StepFunction<T> backward_of() {
+  using Cell = typename SharedSteps<C>::Cell;
   if constexpr (!exists<C, has_options, S>)
     return nullptr;
   else if constexpr (C::plan.norms > 0)
-    return normalised_backward<C, T, has_options, S>;
+    return normalised_backward<Cell, T, has_options, S>;
   else
-    return backward_steps<C, T, has_options, S>;
+    return backward_steps<Cell, T, has_options, S>;
 }
 
 /// The rules of a cell's paper as a user would choose them.

@@ -123,17 +123,19 @@ RNNCORE_INLINE void for_each_place(const Layout<T>& at, Share panels, T* gates, 
 /// f(spot or two of them) for all vectors of some panels and rows.
 template <class T, class F>
 RNNCORE_INLINE void for_each_pair(const Layout<T>& at, T* gates, const Extent& extent, F f) {
-  const Index end = extent.first + extent.rows;
-  Spot<T> single; // left over from the last place
+  Spot<T> first; // of a pair
   bool waits = false;
   for_each_place(at, extent.panels, gates, extent.chunk_rows, [&](const Place<T>& place) RNNCORE_HOT {
-    Index r = extent.first;
-    if (waits) f(Spots<T>{single, {place, r++}});
-    for (; r + 1 < end; r += 2) f(Spots<T>{{place, r}, {place, r + 1}});
-    waits = r < end;
-    if (waits) single = {place, r};
+    for (Index r = extent.first; r < extent.first + extent.rows; ++r) {
+      const Spot<T> spot{place, r};
+      if (waits)
+        f(Spots<T>{first, spot});
+      else
+        first = spot;
+      waits = !waits;
+    }
   });
-  if (waits) f(single);
+  if (waits) f(first);
 }
 
 /// The rules by which a time step goes.

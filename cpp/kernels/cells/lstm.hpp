@@ -105,6 +105,7 @@ struct NormalisedLstm {
   static constexpr Index gain_x = 0, gain_h = 4, bias = gain_h + matrix_rows, gain_c = bias + 4,
                          bias_c = gain_c + 1;
   using Rules = Fixed<Sigmoid, Tanh>;
+  using Steps = NormalisedLstm<false, children>; // what shares a mean is read from the plan
   static constexpr Plan plan = [] {
     Plan plan{.slots = slots,
               .gates = 4,
