@@ -18,9 +18,9 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
-/// Whether a cell is compiled for what its paper says alone, too. Trees of three children and more, trees that
-/// normalise, and all cells for processors that have no AVX2 are not: they would take much of the compiler's
-/// time, and are rarely met.
+/// Whether a cell is compiled for what its paper says alone, too. Trees of three children and more, trees
+/// that normalise, and all cells for processors that have no AVX2 are not: they would take much of the
+/// compiler's time, and are rarely met.
 template <class C>
 constexpr bool has_paper_instance =
     vector_bytes != 16 && C::plan.branches <= 2 &&

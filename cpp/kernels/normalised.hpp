@@ -33,8 +33,8 @@ constexpr bool is_normalised(const Plan& plan, Index phase, Index slot) {
   return false;
 }
 
-/// What the gradients of a row's slots have in common: sums over all hidden units of dy and of dy y, slot by
-/// slot; then the means of all that were normalised together, and one over their deviation.
+/// What the gradients of a row's slots have in common: sums over all hidden units of dy and of dy y, slot
+/// by slot; then the means of all that were normalised together, and one over their deviation.
 template <class C, class T, Index S>
 struct NormGradients {
   Vec<T> dy[C::slots], along[C::slots], scale[C::slots];
@@ -73,29 +73,29 @@ void normalised_backward(const Layout<T>& at, const Span<T>& span, const Extent&
   for (Index r = extent.first; r < extent.first + extent.rows; ++r) {
     NormGradients<C, T, S> norms;
     for (const bool for_good : {false, true}) {
-      for_each_place(
-          at, Share(at.hidden.count()), span.gates, extent.chunk_rows, [&](const Place<T>& place) {
-            TimeStep<Vec<T>> t;
-            Gradient<Vec<T>> d;
-            load_units<C>(span.units + place.column, padded, t.unit);
-            for (Index k = 0; k < C::plan.units; ++k) d.unit[k] = Vec<T>(T(0));
-            Vec<T> y[C::slots], s[C::slots];
-            const Spot<T> spot{place, r};
-            load_slots<C>(spot, y);
-            gradient_of<C, T, has_options, S>(span, spot, t, s, d, for_good);
-            norms.for_each([&](Index j) {
-              if (for_good) {
-                s[j] = (s[j] - fma(y[j], norms.along[j], norms.dy[j])) * norms.scale[j];
-              } else {
-                const Vec<T> own = first_lanes(s[j], place.valid);
-                norms.dy[j] = norms.dy[j] + own;
-                norms.along[j] = fma(own, y[j], norms.along[j]);
-              }
-            });
-            if (!for_good) return;
-            store_gradients<C, T, has_options, S>(span, spot, s, d);
-            add_units<C>(d, padded, span.d_units + place.column);
-          });
+      for_each_place(at, Share(at.hidden.count()), span.gates, extent.chunk_rows,
+                     [&](const Place<T>& place) {
+                       TimeStep<Vec<T>> t;
+                       Gradient<Vec<T>> d;
+                       load_units<C>(span.units + place.column, padded, t.unit);
+                       for (Index k = 0; k < C::plan.units; ++k) d.unit[k] = Vec<T>(T(0));
+                       Vec<T> y[C::slots], s[C::slots];
+                       const Spot<T> spot{place, r};
+                       load_slots<C>(spot, y);
+                       gradient_of<C, T, has_options, S>(span, spot, t, s, d, for_good);
+                       norms.for_each([&](Index j) {
+                         if (for_good) {
+                           s[j] = (s[j] - fma(y[j], norms.along[j], norms.dy[j])) * norms.scale[j];
+                         } else {
+                           const Vec<T> own = first_lanes(s[j], place.valid);
+                           norms.dy[j] = norms.dy[j] + own;
+                           norms.along[j] = fma(own, y[j], norms.along[j]);
+                         }
+                       });
+                       if (!for_good) return;
+                       store_gradients<C, T, has_options, S>(span, spot, s, d);
+                       add_units<C>(d, padded, span.d_units + place.column);
+                     });
       if (!for_good) norms.take_means(at.plan, span.scales + r * scales, at.shape.hidden);
     }
   }
