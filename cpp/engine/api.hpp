@@ -102,22 +102,22 @@ struct Team {
 /// The team of one thread. Each file has its own, so that no two levels share it.
 constexpr Team alone{0, 1, [](void*) {}, nullptr};
 
-/// Numbers of elements, for the caller to allocate (64-byte aligned).
+/// For the caller to allocate (64-byte aligned), in numbers of T where nothing else is said.
 struct Sizes {
-  Index numbers;                     // biases, and numbers of each hidden unit's own
-  Index weights;                     // of the products of forward
-  Index transposed;                  // and of those of backward
-  Index tape;                        // remembered for one node
-  Index matrices, recurrent_columns; // of the recurrent weights
-  Index gradients() const { return numbers + weights; }
+  Index numbers;          // biases, and numbers of each hidden unit's own
+  Index gradients;        // those of numbers and weights
+  Index weight_bytes;     // of the weights of the products of forward, whatever their type
+  Index transposed_bytes; // and of backward; 0: there is none
+  Index tape = 0;         // remembered for one node
+  Index matrices = 0, recurrent_columns = 0; // of the recurrent weights
 };
 
 /// What the kernels read of the weights, in their own order. T is the type of states and sums here and
-/// below, W that of the weights in products.
-template <class T, class W = T>
+/// below; what the weights of products are only the kernels know.
+template <class T>
 struct Packed {
   const T* numbers;
-  const W* weights;
+  const void* weights;
   bool operator==(const Packed&) const = default;
 };
 
@@ -130,14 +130,14 @@ struct Masks {
 };
 
 /// What forward and backward are given of a schedule.
-template <class T, class W = T>
+template <class T>
 struct Call {
   Shape shape;
   Schedule schedule;
   Index wave, end;            // the waves that this call is about: whole chunks
   const CellOptions* options; // or null
   Masks<T> masks;             // only with options
-  Packed<T, W> packed;
+  Packed<T> packed;
   Rows<const T> x;     // (rows, I)
   Rows<T> y;           // (rows, P)  written by forward
   Rows<const T> first; // (sequences, P)  initial hidden states
@@ -148,14 +148,14 @@ struct Call {
 };
 
 /// `c` may be null: then the cell states are updated in place. `tape` may be: then nothing is recorded.
-template <class T, class W = T>
-struct Forward : Call<T, W> {
+template <class T>
+struct Forward : Call<T> {
   Rows<T> running_c; // (sequences, H)  in: the initial ones
 };
 
-template <class T, class W = T>
-struct Backward : Call<T, W> {
-  const W* transposed;
+template <class T>
+struct Backward : Call<T> {
+  const void* transposed;
   Rows<const T> first_c; // (sequences, H)
   Rows<const T> dy;      // (rows, P) or null: zero
   Rows<T> dh, dc;        // (sequences, P or H)  in: of the final states; out: of the initial ones. In a
@@ -164,70 +164,73 @@ struct Backward : Call<T, W> {
   Rows<T> dx;            // (rows, I) or null: not wanted
   bool add_dx;           // add to dx instead of writing it
   bool wants_gradients;  // else what is below is scratch
-  T* gradients;          // (Sizes.gradients())  out: of numbers and weights, in packed order
+  T* gradients;          // (Sizes.gradients)  out: of numbers and weights, in packed order
 };
 
 /// How the weights of all transitions become what the kernels read.
-template <class T, class W = T>
+template <class T>
 struct Packing {
   Index gates, recurrent_gates, units; // H rows for each gate; numbers of each hidden unit's own
   Sizes (*sizes)(Shape);
-  void (*pack)(Shape, const Weights<const T>*, T* numbers, W* weights);
-  void (*pack_transposed)(Shape, const Weights<const T>*, W* transposed);
+  void (*pack)(Shape, const Weights<const T>*, T* numbers, void* weights);
+  void (*pack_transposed)(Shape, const Weights<const T>*, void* transposed);
 };
 
-/// The kernels of one cell in one precision, and what the cell is.
-template <class T, class W = T>
+/// The kernels of one cell with one type of weights, and what the cell is. Backward may be null.
+template <class T>
 struct CellKernels {
   const char* name;
   bool has_cell_state, has_recurrent_weights, any_arity;
   bool multiplies_pairs; // recurrent weights see the products of any two entries of the states, too
   bool normalises;       // sums go through layer normalisation
   ActivationKind gate, candidate; // of the papers; the cell state's is the candidate's
-  Packing<T, W> packing;
+  Packing<T> packing;
   void (*add_gradients)(Shape, T* gradients, Index passes, Index stride, const Weights<T>*, Team);
-  Index (*forward_work)(const Forward<T, W>&); // bytes of `work`
-  Index (*backward_work)(const Backward<T, W>&);
+  Index (*forward_work)(const Forward<T>&); // bytes of `work`
+  Index (*backward_work)(const Backward<T>&);
   Index (*chunk_nodes)(Shape); // chunks end where so many nodes lie before them, or a multiple of it
   Index (*shares)(Shape);      // the most threads one call can use
-  void (*forward)(const Forward<T, W>&, Team);
-  void (*backward)(const Backward<T, W>&, Team);
+  void (*forward)(const Forward<T>&, Team);
+  void (*backward)(const Backward<T>&, Team);
   // Forward of one chunk for one thread, prepared once in `pass_bytes` of memory and run again and again.
   // The call stays where it is; between runs only the places of its arrays may change.
   Index pass_bytes;
-  void (*make_pass)(const Forward<T, W>&, void* pass);
+  void (*make_pass)(const Forward<T>&, void* pass);
   void (*run_pass)(void* pass);
 };
 
 /// y = x W^T + b for rows; H is the width of y. `index`: which rows, of x and y alike, or null for the
 /// first.
-template <class T, class W = T>
+template <class T>
 struct LinearForward {
   Shape shape;
   Index rows;
-  Packed<T, W> packed;
+  Packed<T> packed;
   Rows<const T> x; // (rows, I)
   Rows<T> y;       // (rows, H)  out
+  void* work;      // this thread's `Linear.work` bytes
   const int32_t* index = nullptr;
 };
 
 /// With an index only for dx.
-template <class T, class W = T>
+template <class T>
 struct LinearBackward {
   Shape shape;
   Index rows;
-  const W* transposed;
+  const void* transposed;
   Rows<const T> x, dy;
   Rows<T> dx;       // base null: not wanted
   T *weight, *bias; // their gradients, added to; either may be null
   const int32_t* index = nullptr;
 };
 
-template <class T, class W = T>
+/// Backward may be null.
+template <class T>
 struct Linear {
-  Packing<T, W> packing;
-  void (*forward)(const LinearForward<T, W>&, Team);
-  void (*backward)(const LinearBackward<T, W>&, Team);
+  Packing<T> packing;
+  Index (*work)(Shape, Index rows);
+  void (*forward)(const LinearForward<T>&, Team);
+  void (*backward)(const LinearBackward<T>&, Team);
 };
 
 /// Rows that attend to a source each, at several steps: the query of row r at step t is row t * R + r of
@@ -289,12 +292,12 @@ struct Pointwise {
   void (*layer_norm)(const LayerNorm<T>&, const T* x, T* y, Index rows);
 };
 
-/// The kernels of one precision.
-template <class T, class W = T>
+/// The kernels of one type of numbers and one of weights.
+template <class T>
 struct Kernels {
   Index count;
-  const CellKernels<T, W>* cells;
-  Linear<T, W> linear;
+  const CellKernels<T>* cells;
+  Linear<T> linear;
   Pointwise<T> pointwise;
 };
 
@@ -310,6 +313,8 @@ struct KernelTable {
   Index vector_bytes;
   const Kernels<float>* float32;
   const Kernels<double>* float64;
+  const Kernels<float>* bfloat16; // the weights; forward only
+  const Kernels<float>* int8;
   const Attention<float>* attention32;
   const Attention<double>* attention64;
   uint64_t (*fingerprint)(const Bytes* blocks, Index count); // changes when one of the blocks does

@@ -12,6 +12,9 @@
 RNNCORE_DECLARE(v2)
 RNNCORE_DECLARE(v3)
 RNNCORE_DECLARE(v4)
+namespace rnncore::v4 {
+extern const KernelTable table_vnni;
+}
 RNNCORE_DECLARE(native)
 RNNCORE_DECLARE(generic)
 
@@ -35,7 +38,7 @@ const Candidate candidates[] = {
     {&v3::table, runs_v3},
 #endif
 #if defined(RNNCORE_HAS_v4)
-    {&v4::table, runs_v4},
+    {&v4::table, runs_v4},           {&v4::table_vnni, runs_v4_vnni},
 #endif
 #if defined(RNNCORE_HAS_native)
     {&native::table, runs_native},
@@ -71,6 +74,20 @@ std::vector<std::string> levels() {
   std::vector<std::string> names;
   for (const Candidate& c : candidates) names.push_back(c.table->level);
   return names;
+}
+
+template <>
+const Kernels<double>& kernels_of<double>(const std::string& weights) {
+  if (weights == "float64") return kernels_of<double>();
+  throw std::invalid_argument("no kernels compute in float64 with weights in " + weights);
+}
+
+template <>
+const Kernels<float>& kernels_of<float>(const std::string& weights) {
+  if (weights == "float32") return kernels_of<float>();
+  if (weights == "bfloat16") return *kernels().bfloat16;
+  if (weights == "int8") return *kernels().int8;
+  throw std::invalid_argument("no kernels compute in float32 with weights in " + weights);
 }
 
 } // namespace rnncore

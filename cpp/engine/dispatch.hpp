@@ -15,6 +15,7 @@ const KernelTable& kernels();
 /// The levels compiled in, lowest first.
 std::vector<std::string> levels();
 
+/// The kernels that compute in T with weights as they are.
 template <class T>
 const Kernels<T>& kernels_of();
 template <>
@@ -25,6 +26,11 @@ template <>
 inline const Kernels<double>& kernels_of<double>() {
   return *kernels().float64;
 }
+
+/// With weights of a type by its name: T's own, or "bfloat16" or "int8" where T is float. Throws
+/// std::invalid_argument for others.
+template <class T>
+const Kernels<T>& kernels_of(const std::string& weights);
 
 template <class T>
 const Attention<T>& attention_of();

@@ -60,6 +60,12 @@ private:
   std::size_t bytes_ = 0;
 };
 
+/// Memory of the calling thread, until it asks again.
+inline void* scratch(std::size_t bytes) {
+  static thread_local Buffer buffer;
+  return bytes ? buffer.reserve(bytes) : nullptr;
+}
+
 /// Buffers of arrays that are no longer used, for the arrays of the next calls: memory fresh from the
 /// system is cleared page by page first. A few of them, and not more than `most` bytes in all.
 class BufferPool {

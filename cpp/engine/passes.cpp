@@ -107,8 +107,7 @@ std::vector<Part> Passes<T>::cut_forest(const Forest& f) const {
 /// Operations of a node: every weight serves once, and an activation takes about so many.
 template <class T>
 double Passes<T>::node_work() const {
-  return 2.0 * double(sizes_.gradients()) +
-         64.0 * double(cell_.packing.gates * shape_.hidden * shape_.depth);
+  return 2.0 * double(sizes_.gradients) + 64.0 * double(cell_.packing.gates * shape_.hidden * shape_.depth);
 }
 
 /// Nodes of one of the parts that may be gone through without a pause.
@@ -181,6 +180,11 @@ void Passes<T>::look_again() {
 }
 
 /// Whether a call is a single step, one not worth a second thread and with nothing to remember.
+template <class T>
+void Passes<T>::freeze() {
+  for (const auto& weights : weights_) weights->freeze();
+}
+
 template <class T>
 bool Passes<T>::is_step(const ForwardArrays<T>& a) const {
   return a.grid.time == 1 && a.grid.batch > 0 && directions() == 1 && !a.lengths && !a.c && !a.forest &&
@@ -294,7 +298,7 @@ void Passes<T>::backward(const BackwardArrays<T>& a, Grid grid, Record<T>& r) {
     bytes = std::max(bytes, cell_.backward_work(backward_call(a, grid, r, part)));
     if (part.cuts.size() > 2) bytes = std::max(bytes, cell_.forward_work(replay(a, grid, r, part)));
   }
-  const Index packed = rounded(sizes_.gradients(), 16);
+  const Index packed = rounded(sizes_.gradients, 16);
   Buffer sums = take_spare(std::size_t(packed) * r.parts.size() * sizeof(T));
 
   // Both directions of a part add to the same rows of dx: they stay together, and in order.
@@ -332,7 +336,7 @@ Backward<T> Passes<T>::backward_call(const BackwardArrays<T>& a, Grid grid, cons
   Backward<T> call{};
   static_cast<Call<T>&>(call) = call_of(grid, a.masks, part);
   call.packed = r.weights[d]->packed();
-  call.transposed = r.weights[d]->transposed.template as<T>();
+  call.transposed = r.weights[d]->transposed.template as<void>();
   call.x = {a.x, shape_.input};
   call.y = {a.y + d * P, D * P};
   call.first = {a.first_h + state, P};

@@ -76,6 +76,8 @@ public:
   Pinned<T> weights(bool transposed = false);
   /// Says that the weights may have changed.
   void look_again();
+  /// Takes the weights as they are now for good.
+  void freeze();
 
   /// EqualParts that a batch is cut into. In training they depend on sizes alone: the parts' weight
   /// gradients are added up one by one, and must be the same ones for any number of threads. Without them

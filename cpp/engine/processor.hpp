@@ -20,6 +20,7 @@ inline bool runs_v4() {
          __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vl");
 }
+inline bool runs_v4_vnni() { return runs_v4() && __builtin_cpu_supports("avx512vnni"); }
 #endif
 
 } // namespace rnncore

@@ -77,6 +77,7 @@ std::shared_ptr<const Snapshot<T>> WatchedWeights<T>::snapshot(bool transposed) 
 template <class T>
 std::shared_ptr<const Snapshot<T>> WatchedWeights<T>::look(bool transposed) {
   const std::lock_guard lock(mutex_);
+  if (frozen_) return current_;
   const bool unseen = unseen_.exchange(false, std::memory_order_acquire);
   try {
     const uint64_t now = unseen || !current_ ? fingerprint() : current_->fingerprint;
@@ -90,6 +91,14 @@ std::shared_ptr<const Snapshot<T>> WatchedWeights<T>::look(bool transposed) {
 }
 
 template <class T>
+void WatchedWeights<T>::freeze() {
+  look(false);
+  const std::lock_guard lock(mutex_);
+  frozen_ = true;
+  weights_.clear();
+}
+
+template <class T>
 void WatchedWeights<T>::pack(uint64_t now, bool transposed) {
   // A snapshot that somebody still uses is left alone; otherwise its memory serves again.
   const bool mine = current_ && current_.use_count() == 1;
@@ -97,11 +106,11 @@ void WatchedWeights<T>::pack(uint64_t now, bool transposed) {
   auto next = mine ? std::move(current_) : std::make_shared<Snapshot<T>>();
   next->fingerprint = now;
   next->numbers.reserve(sizes_.numbers * sizeof(T));
-  next->weights.reserve(sizes_.weights * sizeof(T));
-  packing_.pack(shape_, weights_.data(), next->numbers.template as<T>(), next->weights.template as<T>());
+  next->weights.reserve(sizes_.weight_bytes);
+  packing_.pack(shape_, weights_.data(), next->numbers.template as<T>(), next->weights.template as<void>());
   if (transposed) {
-    next->transposed.reserve(sizes_.transposed * sizeof(T));
-    packing_.pack_transposed(shape_, weights_.data(), next->transposed.template as<T>());
+    next->transposed.reserve(sizes_.transposed_bytes);
+    packing_.pack_transposed(shape_, weights_.data(), next->transposed.template as<void>());
   } else {
     next->transposed = Buffer();
   }

@@ -18,7 +18,7 @@ struct Snapshot {
   uint64_t fingerprint = 0;
   Buffer numbers, weights, transposed;
 
-  Packed<T> packed() const { return {numbers.template as<T>(), weights.template as<T>()}; }
+  Packed<T> packed() const { return {numbers.template as<T>(), weights.template as<void>()}; }
 };
 
 /// A thread under a hold looks at each layer's weights once and goes on with what it saw. A search would
@@ -59,6 +59,9 @@ public:
   /// backward needs if asked for.
   std::shared_ptr<const Snapshot<T>> snapshot(bool transposed);
 
+  /// Packs the weights as they are now and forgets where they came from: they will not change.
+  void freeze();
+
   /// Says that the weights may have changed.
   void look_again() { unseen_.store(true, std::memory_order_release); }
 
@@ -70,10 +73,11 @@ private:
   const uint64_t watch_; // unlike an address never given again
   const Packing<T>& packing_;
   const Shape shape_;
-  const std::vector<Weights<const T>> weights_;
+  std::vector<Weights<const T>> weights_;
   const Sizes sizes_;
   std::mutex mutex_;
   std::shared_ptr<Snapshot<T>> current_;
+  bool frozen_ = false;
   std::atomic<bool> unseen_{true}; // changes, if there were any
 };
 

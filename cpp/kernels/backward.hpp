@@ -12,19 +12,19 @@ namespace rnncore::RNNCORE_LEVEL {
 // What makes copying tiles worth while: vectors of gates, and bytes of rows that no near cache would keep.
 constexpr Index least_vectors = 8, least_bytes = 64 * 1024;
 
-template <class T, class W>
-class BackwardPass : public Pass<T, W> {
-  using Base = Pass<T, W>;
+template <class T>
+class BackwardPass : public Pass<T> {
+  using Base = Pass<T>;
   using Base::L, Base::at_, Base::c_prev_, Base::chunk_, Base::gates, Base::h_, Base::masked, Base::mine_,
       Base::plan_, Base::rows_, Base::tape_, Base::take, Base::team_, Base::wait, Base::x_;
 
   static constexpr Index tiles_numbers = 256 * 1024 / Index(sizeof(T)); // of a block of copied tiles
 
   /// Columns of gates whose weights to a panel make 128 KB.
-  static constexpr Index block_columns = 128 * 1024 / (widest * L * Index(sizeof(W)));
+  static constexpr Index block_columns = 128 * 1024 / (widest * L * Index(sizeof(T)));
 
 public:
-  BackwardPass(const Recipe<T>& recipe, const Backward<T, W>& pass, const Team& team)
+  BackwardPass(const Recipe<T>& recipe, const Backward<T>& pass, const Team& team)
       : Base(recipe, pass, team), b_(pass), steps_(recipe.backward[pass.options != nullptr]),
         leaf_(recipe.leaf_backward[pass.options != nullptr]) {
     const Index H = b_.shape.hidden, P = b_.shape.output, emitted = at_.emits() ? rows_ : 0;
@@ -86,7 +86,7 @@ private:
   /// sum.
   void start_sums() {
     const bool all = b_.schedule.waves == 0;
-    for (Index i = 0; all && i < at_.gradients(); ++i) b_.gradients[i] = T(0);
+    for (Index i = 0; all && i < at_.numbers() + sums_.all(); ++i) b_.gradients[i] = T(0);
     for (Index level = 0; level < b_.shape.depth; ++level)
       for (Index u = 0; u < plan_.units; ++u)
         for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) {
@@ -139,7 +139,7 @@ private:
     Index phase, matrix;
     const Window* window;
     T* gates;
-    const W* weights;
+    const T* weights;
   };
 
   /// Makes a transition the one at hand, once the rows of a chunk are gathered.
@@ -150,11 +150,11 @@ private:
     count_ = 0;
     for_each_recurrence(at_, [&](const Window& window, Index k, Index i, Index) {
       terms_[count_++] = {plan_.recurrent[i].phase, k, &window, span_.gates,
-                          b_.transposed + at_.recurrent_transposed(level, k, i)};
+                          transposed() + at_.recurrent_transposed(level, k, i)};
     });
     const Index last = b_.shape.depth - 1; // which sees h(t-1), too
     if (level == 0 && b_.shape.shortcut)
-      terms_[count_++] = {0, 0, plan_.input, gates(last), b_.transposed + at_.input_transposed(last)};
+      terms_[count_++] = {0, 0, plan_.input, gates(last), transposed() + at_.input_transposed(last)};
   }
 
   void step(Index level, Index phase, Index first, Index rows) {
@@ -270,17 +270,17 @@ private:
     if (plan_.normalises_offer) unnormalise_offers(Share::of(first, first + rows).part(team_));
     at_.units.for_each_run(mine_.units.begin, mine_.units.end, [&](Index q, Index run_end) {
       const Index column = at_.units.first(q) * L, width = at_.units.width(q) * L;
-      multiply(Product<T, Gathered<T>, W>{{d_emitted_rows_ + first, P},
-                                          rows,
-                                          b_.transposed + at_.emission_transposed() + P * column,
-                                          at_.units.width(q),
-                                          run_end - q,
-                                          at_.units.vectors.n,
-                                          P * width,
-                                          made.from_column(column),
-                                          width,
-                                          at_.units.valid(at_.units.first(run_end) - 1),
-                                          at_.projects() ? Start::zero : Start::keep});
+      multiply(Product<T, Gathered<T>>{{d_emitted_rows_ + first, P},
+                                       rows,
+                                       transposed() + at_.emission_transposed() + P * column,
+                                       at_.units.width(q),
+                                       run_end - q,
+                                       at_.units.vectors.n,
+                                       P * width,
+                                       made.from_column(column),
+                                       width,
+                                       at_.units.valid(at_.units.first(run_end) - 1),
+                                       at_.projects() ? Start::zero : Start::keep});
     });
   }
 
@@ -293,7 +293,7 @@ private:
   void input_gradients() {
     Start start = b_.add_dx ? Start::keep : Start::zero;
     for_each_input(at_, 0, [&](const Window& window, Index i) {
-      const Term term{0, 0, &window, gates(0), b_.transposed + at_.input_transposed(0, i)};
+      const Term term{0, 0, &window, gates(0), transposed() + at_.input_transposed(0, i)};
       const Share rows = this->readers(i);
       if (rows.begin < rows.end)
         multiply_back(term, rows.begin, rows.end - rows.begin, at_.inputs, Share(team_, at_.inputs.count()),
@@ -313,7 +313,7 @@ private:
       const Target<T> c = target.from_column(column);
       for (Index p = 0; p < at_.hidden.count(); p += block) {
         const Index p_end = min(p + block, at_.hidden.count());
-        multiply(Product<T, GateRows<T>, W>{
+        multiply(Product<T, GateRows<T>>{
             {at_.hidden, window, plan_.slots, term.gates, chunk_.rows, first, p, p_end},
             rows,
             term.weights + column * all + at_.before(window, p) * width * L,
@@ -338,12 +338,12 @@ private:
     for (Index level = 0; level < b_.shape.depth; ++level) {
       for_each_input(at_, level, [&](const Window& window, Index i) {
         outer_of(level, window, level == 0 ? x_ : this->recurrent_inputs(),
-                 level == 0 ? this->readers(i) : all, at_.input_columns(level), at_.input(level, i));
+                 level == 0 ? this->readers(i) : all, at_.input_columns(level), sums_.input(level, i));
       });
       for_each_recurrence(at_, [&](const Window& window, Index k, Index i, Index) {
         const T* const* rows =
             plan_.recurrent[i].phase > 0 ? this->middle(level) : this->before(level) + k * rows_;
-        outer_of(level, window, rows, followers, at_.recurrent_columns(), at_.recurrent(level, k, i));
+        outer_of(level, window, rows, followers, at_.recurrent_columns(), sums_.recurrent(level, k, i));
       });
       bias_gradient(level);
     }
@@ -408,13 +408,16 @@ private:
                                   P,
                                   width,
                                   at_.states.valid(at_.states.first(q) + width - 1),
-                                  b_.gradients + at_.numbers() + at_.emission() + H * column,
+                                  b_.gradients + at_.numbers() + sums_.emission() + H * column,
                                   width * L,
                                   !first_chunk()});
     }
   }
 
-  const Backward<T, W>& b_;
+  const T* transposed() const { return static_cast<const T*>(b_.transposed); }
+
+  const Backward<T>& b_;
+  const GradientOffsets<T> sums_{at_};
   const StepFunction<T>* const steps_; // by phase
   const StepFunction<T> leaf_;         // or null: the same
   Index at_level_ = -1;                // the transition at hand,

@@ -92,10 +92,16 @@ constexpr Recipe<T> recipe = [] {
 
 // The engine's functions, compiled once for all cells.
 
-template <class T>
+template <class T, class W>
 [[gnu::noinline]] Sizes sizes_of(const Plan& plan, Shape shape) {
   const Layout<T> at(plan, shape);
-  return {at.numbers(), at.weights(), at.transposed(), at.tape(), at.matrices(), at.recurrent_columns()};
+  return {at.numbers(),
+          at.numbers() + GradientOffsets<T>{at}.all(),
+          OffsetsOf<T, W>{at}.all() * Index(sizeof(W)),
+          trains<T, W> ? at.transposed() * Index(sizeof(T)) : 0,
+          at.tape(),
+          at.matrices(),
+          at.recurrent_columns()};
 }
 
 template <class T>
@@ -129,34 +135,32 @@ template <class C, class T, class W>
 struct Line {
   static constexpr const Recipe<T>& cell = recipe<C, T>;
 
-  static Sizes sizes(Shape shape) { return sizes_of<T>(C::plan, shape); }
-  static void pack(Shape shape, const Weights<const T>* from, T* numbers, W* weights) {
-    RNNCORE_LEVEL::pack(C::plan, shape, from, numbers, weights);
+  static Sizes sizes(Shape shape) { return sizes_of<T, W>(C::plan, shape); }
+  static void pack(Shape shape, const Weights<const T>* from, T* numbers, void* weights) {
+    RNNCORE_LEVEL::pack(C::plan, shape, from, numbers, static_cast<W*>(weights));
   }
-  static void pack_transposed(Shape shape, const Weights<const T>* from, W* transposed) {
-    RNNCORE_LEVEL::pack_transposed(C::plan, shape, from, transposed);
+  static void pack_transposed(Shape shape, const Weights<const T>* from, void* transposed) {
+    RNNCORE_LEVEL::pack_transposed(C::plan, shape, from, static_cast<T*>(transposed));
   }
   static void add_gradients(Shape shape, T* gradients, Index passes, Index stride,
                             const Weights<T>* weights, Team team) {
     RNNCORE_LEVEL::add_gradients(C::plan, shape, gradients, passes, stride, weights, team);
   }
-  static Index forward_work(const Forward<T, W>& call) { return work_of<ForwardPass<T, W>>(cell, call); }
-  static Index backward_work(const Backward<T, W>& call) { return work_of<BackwardPass<T, W>>(cell, call); }
+  static Index forward_work(const Forward<T>& call) { return work_of<ForwardPass<T, W>>(cell, call); }
+  static Index backward_work(const Backward<T>& call) { return work_of<BackwardPass<T>>(cell, call); }
   static Index chunk_nodes(Shape shape) { return nodes_of_chunk<T>(C::plan, shape); }
   static Index shares(Shape shape) { return shares_of<T>(C::plan, shape); }
-  static void forward(const Forward<T, W>& call, Team team) { run<ForwardPass<T, W>>(cell, call, team); }
-  static void backward(const Backward<T, W>& call, Team team) { run<BackwardPass<T, W>>(cell, call, team); }
+  static void forward(const Forward<T>& call, Team team) { run<ForwardPass<T, W>>(cell, call, team); }
+  static void backward(const Backward<T>& call, Team team) { run<BackwardPass<T>>(cell, call, team); }
 
-  static void make_pass(const Forward<T, W>& call, void* pass) {
-    make<ForwardPass<T, W>>(pass, cell, call);
-  }
+  static void make_pass(const Forward<T>& call, void* pass) { make<ForwardPass<T, W>>(pass, cell, call); }
   static void run_pass(void* pass) { static_cast<ForwardPass<T, W>*>(pass)->walk(); }
 };
 
 template <class C, class T, class W>
-constexpr CellKernels<T, W> line(const char* name) {
+constexpr CellKernels<T> line(const char* name) {
   using Own = Line<C, T, W>;
-  return {
+  CellKernels<T> kernels{
       name,
       C::plan.has_cell_state,
       C::plan.recurrent[0].window.count > 0,
@@ -165,21 +169,28 @@ constexpr CellKernels<T, W> line(const char* name) {
       C::plan.norms > 0,
       C::Rules::gate_kind,
       C::Rules::candidate_kind,
-      {C::plan.gates, C::plan.recurrent_gates, C::plan.units, Own::sizes, Own::pack, Own::pack_transposed},
-      Own::add_gradients,
+      {C::plan.gates, C::plan.recurrent_gates, C::plan.units, Own::sizes, Own::pack, nullptr},
+      nullptr,
       Own::forward_work,
-      Own::backward_work,
+      nullptr,
       Own::chunk_nodes,
       Own::shares,
       Own::forward,
-      Own::backward,
+      nullptr,
       sizeof(ForwardPass<T, W>),
       Own::make_pass,
       Own::run_pass};
+  if constexpr (trains<T, W>) {
+    kernels.packing.pack_transposed = Own::pack_transposed;
+    kernels.add_gradients = Own::add_gradients;
+    kernels.backward_work = Own::backward_work;
+    kernels.backward = Own::backward;
+  }
+  return kernels;
 }
 
 template <class T, class W>
-constexpr CellKernels<T, W> cells[] = {
+constexpr CellKernels<T> cells[] = {
     line<Vanilla<Tanh>, T, W>("rnn_tanh"),
     line<Vanilla<Relu>, T, W>("rnn_relu"),
     line<Independent<Relu>, T, W>("indrnn"),
@@ -218,15 +229,22 @@ constexpr CellKernels<T, W> cells[] = {
 };
 
 template <class T, class W>
-constexpr Linear<T, W> linear = {
-    {1, 1, 0, linear_sizes<T>, linear_pack<T, W>, linear_pack_transposed<T, W>},
-    linear_forward<T, W>,
-    linear_backward<T, W>};
+constexpr Linear<T> linear_of() {
+  Linear<T> linear{{1, 1, 0, linear_sizes<T, W>, linear_pack<T, W>, nullptr},
+                   linear_work<T, W>,
+                   linear_forward<T, W>,
+                   nullptr};
+  if constexpr (trains<T, W>) {
+    linear.packing.pack_transposed = linear_pack_transposed<T>;
+    linear.backward = linear_backward<T>;
+  }
+  return linear;
+}
 
 template <class T, class W = T>
-constexpr Kernels<T, W> kernels = {sizeof(cells<T, W>) / sizeof(CellKernels<T, W>),
-                                   cells<T, W>,
-                                   linear<T, W>,
-                                   {activate<T>, activate_backward<T>, softmax<T>, layer_norm<T>}};
+constexpr Kernels<T> kernels = {sizeof(cells<T, W>) / sizeof(CellKernels<T>),
+                                cells<T, W>,
+                                linear_of<T, W>(),
+                                {activate<T>, activate_backward<T>, softmax<T>, layer_norm<T>}};
 
 } // namespace rnncore::RNNCORE_LEVEL

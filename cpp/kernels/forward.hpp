@@ -10,17 +10,21 @@ namespace rnncore::RNNCORE_LEVEL {
 
 constexpr Index group_bytes = 8 * 1024;
 
+/// W: the type of the weights.
 template <class T, class W>
-class ForwardPass : public Pass<T, W> {
-  using Base = Pass<T, W>;
+class ForwardPass : public Pass<T> {
+  using Base = Pass<T>;
+  using Own = Arithmetic<T, W>;
+  using Factors = typename Own::Rows;
   using Base::L, Base::at_, Base::c_prev_, Base::chunk_, Base::h_, Base::mine_, Base::plan_, Base::rows_,
       Base::tape_, Base::take, Base::team_, Base::wait, Base::x_, Base::zeros_;
 
 public:
-  ForwardPass(const Recipe<T>& recipe, const Forward<T, W>& pass, const Team& team)
+  ForwardPass(const Recipe<T>& recipe, const Forward<T>& pass, const Team& team)
       : Base(recipe, pass, team), f_(pass), steps_(recipe.forward[pass.options != nullptr]),
         leaf_(recipe.leaf_forward[pass.options != nullptr]) {
     take(work_tape_, f_.tape ? 0 : rows_ * at_.tape());
+    for (Index i = 0; i < terms() + 2; ++i) take(space_[i], Factors::bytes(rows_, columns_of(i)));
   }
 
   void run() {
@@ -77,10 +81,34 @@ private:
   struct Term {
     Index phase;
     const Window* window;
-    const T* const* rows;
-    Index columns;
+    Factors factors;
     const W* weights;
   };
+
+  /// The most terms of a transition; after them come the product with x, and the one that is emitted.
+  Index terms() const { return 1 + 2 * at_.matrices(); }
+  /// Columns of what is multiplied in each of them.
+  Index columns_of(Index i) const {
+    return i == 0         ? f_.shape.hidden
+           : i < terms()  ? at_.recurrent_columns()
+           : i == terms() ? f_.shape.input
+           : at_.emits()  ? f_.shape.hidden
+                          : 0;
+  }
+  /// Rows of the chunk as products want them, once they are `prepared`.
+  Factors factors_of(const T* const* rows, Index i) const {
+    return Factors::of(rows, columns_of(i), space_[i], rows_);
+  }
+  void prepare(const Factors& factors, Share rows) const {
+    if constexpr (Factors::prepares) {
+      const Share mine = rows.part(team_);
+      for (Index r = mine.begin; r < mine.end; ++r) factors.prepare(r);
+    }
+  }
+  void wait_for_prepared() {
+    if constexpr (Factors::prepares) wait();
+  }
+  const W* weights() const { return static_cast<const W*>(f_.packed.weights); }
 
   /// Makes a transition the one at hand, once the rows of a chunk are gathered.
   void enter(Index level) {
@@ -89,15 +117,15 @@ private:
     span_ = this->span_of(level);
     count_ = 0;
     if (level > 0 && at_.input_columns(level))
-      terms_[count_++] = {0, plan_.input, this->recurrent_inputs(), f_.shape.hidden,
-                          f_.packed.weights + at_.input(level)};
+      terms_[count_++] = {0, plan_.input, factors_of(this->recurrent_inputs(), 0),
+                          weights() + offsets_.input(level)};
     for (Index k = 0; k < at_.matrices(); ++k)
       for (Index i = 0; i < 2; ++i) {
         const Recurrence& product = plan_.recurrent[i];
         if (!product.window.count) continue;
         const T* const* rows = product.phase > 0 ? this->middle(level) : this->before(level) + k * rows_;
-        terms_[count_++] = {product.phase, &product.window, rows, at_.recurrent_columns(),
-                            f_.packed.weights + at_.recurrent(level, k, i)};
+        terms_[count_++] = {product.phase, &product.window, factors_of(rows, 1 + 2 * k + i),
+                            weights() + offsets_.recurrent(level, k, i)};
       }
   }
 
@@ -107,10 +135,15 @@ private:
     Window filled = plan_.input[0];
     filled.count = level == 0 ? plan_.input[0].count + plan_.input[1].count : 0; // one after the other
     const Index readers = this->readers();
+    const Factors inputs = factors_of(x_, terms());
+    if (level == 0 && readers) {
+      prepare(inputs, Share(readers));
+      wait_for_prepared();
+    }
     for (Index i = 0; level == 0 && readers && i < 2; ++i) {
       const Share rows = this->readers(i);
       const Extent all{chunk_.rows, rows.begin, rows.end - rows.begin, mine_.panels};
-      const Term term{0, plan_.input + i, x_, f_.shape.input, f_.packed.weights + at_.input(level, i)};
+      const Term term{0, plan_.input + i, inputs, weights() + offsets_.input(level, i)};
       at_.hidden.for_each_run(mine_.panels.begin, mine_.panels.end, [&](Index p, Index end) {
         auto product = product_of(term, p, end, all);
         product.start = Start::bias;
@@ -153,6 +186,11 @@ private:
           plan_.norms ? at_.hidden.count() : max(1, group_bytes / (rows * at_.row(0) * Index(sizeof(T))));
     }
     Extent extent{chunk_.rows, first, rows, mine_.panels};
+    if (continues && plan_.multiplies(phase)) {
+      for (Index i = 0; i < count_; ++i)
+        if (terms_[i].phase == phase) prepare(terms_[i].factors, Share::of(first, first + rows));
+      wait_for_prepared();
+    }
     for (Index g = mine_.panels.begin; g < mine_.panels.end; g += group_) {
       extent.panels.begin = g;
       extent.panels.end = min(g + group_, mine_.panels.end);
@@ -170,17 +208,18 @@ private:
   }
 
   /// Rows times packed weights, added to a window of the gates of some panels of equal width.
-  Product<T, Gathered<T>, W> product_of(const Term& term, Index p, Index end, const Extent& extent) const {
+  Product<T, Factors, W> product_of(const Term& term, Index p, Index end, const Extent& extent) const {
     const Window& window = *term.window;
     const Index row = at_.row(p), width = at_.columns(window, p), first = at_.hidden.first(p) * L;
     T* gates = span_.gates + plan_.slots * chunk_.rows * first + extent.first * row;
-    return {{term.rows + extent.first, term.columns},
+    const Index depth = Own::depth(term.factors.columns);
+    return {term.factors.from(extent.first),
             extent.rows,
-            term.weights + term.columns * window.count * first,
+            term.weights + depth * window.count * first,
             width / L,
             end - p,
             window.count * at_.hidden.vectors.n,
-            term.columns * width,
+            depth * width,
             {gates + at_.window(window, p), row, nullptr, 0},
             chunk_.rows * row,
             L};
@@ -188,20 +227,23 @@ private:
 
   /// h of a cell that projects, or what nodes offer to those that continue them.
   void emit(Index first, Index rows) {
-    const Index H = f_.shape.hidden;
+    const Index H = f_.shape.hidden, depth = Own::depth(H);
+    const Factors states = factors_of(h_, terms() + 1);
+    prepare(states, Share::of(first, first + rows));
+    wait_for_prepared();
     at_.states.for_each_run(mine_.states.begin, mine_.states.end, [&](Index q, Index end) {
       const Index column = at_.states.first(q) * L, width = at_.states.width(q) * L;
-      multiply(Product<T, Gathered<T>, W>{{h_ + first, H},
-                                          rows,
-                                          f_.packed.weights + at_.emission() + H * column,
-                                          at_.states.width(q),
-                                          end - q,
-                                          at_.states.vectors.n,
-                                          H * width,
-                                          {nullptr, 0, this->emitted_ + first, column},
-                                          width,
-                                          at_.states.valid(at_.states.first(end) - 1),
-                                          Start::zero});
+      multiply(Product<T, Factors, W>{states.from(first),
+                                      rows,
+                                      weights() + offsets_.emission() + depth * column,
+                                      at_.states.width(q),
+                                      end - q,
+                                      at_.states.vectors.n,
+                                      depth * width,
+                                      {nullptr, 0, this->emitted_ + first, column},
+                                      width,
+                                      at_.states.valid(at_.states.first(end) - 1),
+                                      Start::zero});
     });
     wait();
     if (!plan_.normalises_offer) return;
@@ -211,7 +253,8 @@ private:
     wait();
   }
 
-  const Forward<T, W>& f_;
+  const Forward<T>& f_;
+  const OffsetsOf<T, W> offsets_{at_};
   const StepFunction<T>* const steps_; // by phase
   const StepFunction<T> leaf_;         // or null: the same
   Index at_level_ = -1;                // the transition at hand,
@@ -220,6 +263,7 @@ private:
   Index count_ = 0;
   Index group_ = 0, group_rows_ = -1; // panels of a group, for so many rows
   T* work_tape_;
+  char* space_[2 * most_arity + 3]; // for rows as products want them
 };
 
 } // namespace rnncore::RNNCORE_LEVEL

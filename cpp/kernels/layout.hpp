@@ -195,26 +195,8 @@ struct Layout {
   RNNCORE_INLINE Index unit(Index level) const { return bias(level) + node(); }
   RNNCORE_INLINE Index numbers() const { return bias(shape.depth); }
 
-  // Weights of the products of forward, transition by transition: of the input by window, of the states by
-  // matrix and product; at the end those of what is emitted, [panel of outputs][hidden unit][output].
-  RNNCORE_INLINE Index input(Index level) const {
-    return level == 0 ? 0 : inner(shape.input) + (level - 1) * inner(0);
-  }
-  RNNCORE_INLINE Index input(Index level, Index window) const {
-    return input(level) + (window ? input_columns(level) * all(plan.input[0]) : 0);
-  }
-  RNNCORE_INLINE Index recurrent(Index level, Index k, Index product) const {
-    return input(level) + input_columns(level) * all_inputs() + k * recurrent_size(recurrent_columns()) +
-           (product ? recurrent_columns() * all(plan.recurrent[0].window) : 0);
-  }
-  RNNCORE_INLINE Index emission() const { return recurrent(shape.depth - 1, matrices(), 0); }
-  RNNCORE_INLINE Index weights() const {
-    return emission() + (emits() ? shape.hidden * states.padded() : 0);
-  }
-  /// Gradients of all numbers lie before those of the weights.
-  RNNCORE_INLINE Index gradients() const { return numbers() + weights(); }
-
-  // Of those of backward: the same matrices transposed, [panel of outputs][gate column][vector][lane].
+  // Weights of the products of backward: those of forward (`WeightOffsets`) transposed, [panel of
+  // outputs][gate column][vector][lane].
   RNNCORE_INLINE Index input_transposed(Index level) const {
     return level == 0 ? 0 : inner_transposed(inputs.padded()) + (level - 1) * inner_transposed(0);
   }
@@ -248,14 +230,13 @@ struct Layout {
   RNNCORE_INLINE Index tape() const { return tape_unprojected() + (projects() ? shape.hidden : 0); }
   RNNCORE_INLINE bool has_middle() const { return plan.recurrent[1].phase > 0; }
 
-private:
+  /// Columns of gates that x is multiplied into.
   RNNCORE_INLINE Index all_inputs() const { return all(plan.input[0]) + all(plan.input[1]); }
+
+private:
   /// Of one predecessor's weights with rows of this many columns.
   RNNCORE_INLINE Index recurrent_size(Index columns) const {
     return columns * (all(plan.recurrent[0].window) + all(plan.recurrent[1].window));
-  }
-  RNNCORE_INLINE Index inner(Index inputs) const {
-    return inputs * all_inputs() + matrices() * recurrent_size(recurrent_columns());
   }
   RNNCORE_INLINE Index inner_transposed(Index inputs) const {
     return inputs * all_inputs() + matrices() * recurrent_size(recurrent_inputs.padded());
@@ -263,6 +244,39 @@ private:
   RNNCORE_INLINE Index tape_level() const {
     return node() + (has_middle() ? shape.hidden : 0) + plan.scales() +
            shape.hidden * (plan.has_cell_state ? 2 : 1);
+  }
+};
+
+/// Where the weights of the products of forward lie, transition by transition: of the input by window, of
+/// the states by matrix and product; at the end those of what is emitted, [panel of outputs][hidden
+/// unit][output]. `depth(K)`: how many W the weights of a column are, to which K numbers come.
+template <class T, Index (*depth)(Index)>
+struct WeightOffsets {
+  const Layout<T>& at;
+
+  RNNCORE_INLINE Index input(Index level) const {
+    return level == 0 ? 0 : inner(at.shape.input) + (level - 1) * inner(0);
+  }
+  RNNCORE_INLINE Index input(Index level, Index window) const {
+    return input(level) + (window ? depth(at.input_columns(level)) * at.all(at.plan.input[0]) : 0);
+  }
+  RNNCORE_INLINE Index recurrent(Index level, Index k, Index product) const {
+    return input(level) + depth(at.input_columns(level)) * at.all_inputs() + k * matrix() +
+           (product ? depth(at.recurrent_columns()) * at.all(at.plan.recurrent[0].window) : 0);
+  }
+  RNNCORE_INLINE Index emission() const { return recurrent(at.shape.depth - 1, at.matrices(), 0); }
+  RNNCORE_INLINE Index all() const {
+    return emission() + (at.emits() ? depth(at.shape.hidden) * at.states.padded() : 0);
+  }
+
+private:
+  /// Of one predecessor.
+  RNNCORE_INLINE Index matrix() const {
+    return depth(at.recurrent_columns()) *
+           (at.all(at.plan.recurrent[0].window) + at.all(at.plan.recurrent[1].window));
+  }
+  RNNCORE_INLINE Index inner(Index inputs) const {
+    return depth(inputs) * at.all_inputs() + at.matrices() * matrix();
   }
 };
 

@@ -26,6 +26,12 @@ constexpr char macros[] = "generic";
 constexpr Index vector_bytes = 0; // whatever Eigen has
 #endif
 
+// Where this is compiled for AVX-512 without VNNI, products that use it are as well: a level of their own,
+// which shares all else.
+#if defined(__AVX512F__) && !defined(__AVX512VNNI__)
+#define RNNCORE_ALSO_VNNI
+#endif
+
 constexpr bool same(const char* a, const char* b) { return *a == *b && (!*a || same(a + 1, b + 1)); }
 
 static_assert(same(level, macros) || same(level, "native"), "compiled without the flags of its level");

@@ -6,7 +6,7 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
-/// Numbers: the bias. Weights of forward: [panel of outputs][input][output]; of backward:
+/// Numbers: the bias. Weights of forward: [panel of outputs][input][output], if they are of T; of backward:
 /// [panel of inputs][output][input].
 template <class T>
 struct LinearLayout {
@@ -14,27 +14,27 @@ struct LinearLayout {
 
   explicit LinearLayout(Shape s) : inputs(s.input, widest), outputs(s.hidden, widest) {}
   Index numbers() const { return outputs.padded(); }
-  Index weights() const { return inputs.columns * outputs.padded(); }
   Index transposed() const { return outputs.columns * inputs.padded(); }
 };
 
-template <class T>
+template <class T, class W>
 Sizes linear_sizes(Shape shape) {
   const LinearLayout<T> at(shape);
-  return {at.numbers(), at.weights(), at.transposed(), 0, 0, 0};
+  const Index weights = Arithmetic<T, W>::depth(shape.input) * at.outputs.padded() * Index(sizeof(W));
+  return {at.numbers(), 0, weights, trains<T, W> ? at.transposed() * Index(sizeof(T)) : 0};
 }
 
 template <class T, class W>
-void linear_pack(Shape shape, const Weights<const T>* from, T* numbers, W* weights) {
+void linear_pack(Shape shape, const Weights<const T>* from, T* numbers, void* weights) {
   const LinearLayout<T> at(shape);
   const T* bias = from->input_bias;
   for (Index o = 0; o < at.numbers(); ++o) numbers[o] = bias && o < shape.hidden ? bias[o] : T(0);
-  pack_window(at.outputs, plain, from->input, shape.input, weights);
+  pack_window(at.outputs, plain, from->input, shape.input, static_cast<W*>(weights));
 }
 
-template <class T, class W>
-void linear_pack_transposed(Shape shape, const Weights<const T>* from, W* transposed) {
-  pack_rows(from->input, shape.hidden, LinearLayout<T>(shape).inputs, transposed);
+template <class T>
+void linear_pack_transposed(Shape shape, const Weights<const T>* from, void* transposed) {
+  pack_rows(from->input, shape.hidden, LinearLayout<T>(shape).inputs, static_cast<T*>(transposed));
 }
 
 constexpr Index row_block = 128;
@@ -51,41 +51,52 @@ struct RowBlock {
 };
 
 /// to (rows, columns of `panels`) = from (rows, K) times packed [panel][k][column], plus a bias or nothing.
+/// `work`: for a block of rows as the products want them.
 template <class T, class W>
 void multiply_all(Share rows, Rows<const T> from, Index K, const Panels<T>& panels, const W* packed,
-                  const T* bias, Rows<T> to, const int32_t* index) {
+                  const T* bias, Rows<T> to, const int32_t* index, void* work) {
+  using Own = Arithmetic<T, W>;
+  const Index most = min(row_block, rows.end - rows.begin);
   for (Index r = rows.begin; r < rows.end; r += row_block) {
     const Index n = min(row_block, rows.end - r);
     const RowBlock<const T> a(from, index, r, n);
     const RowBlock<T> c(to, index, r, n);
+    const auto factors = Own::Rows::of(a.rows, K, work, most);
+    for (Index i = 0; i < n; ++i) factors.prepare(i);
     panels.for_each_run(0, panels.count(), [&](Index p, Index end) {
       const Index column = panels.first(p) * lanes<T>, width = panels.width(p) * lanes<T>;
-      multiply(Product<T, Gathered<T>, W>{{a.rows, K},
-                                          n,
-                                          packed + column * K,
-                                          panels.width(p),
-                                          end - p,
-                                          panels.vectors.n,
-                                          width * K,
-                                          {nullptr, 0, c.rows, column},
-                                          width,
-                                          panels.valid(panels.first(end) - 1),
-                                          bias ? Start::bias : Start::zero,
-                                          bias ? bias + column : nullptr,
-                                          width});
+      multiply(Product<T, typename Own::Rows, W>{factors,
+                                                 n,
+                                                 packed + Own::depth(K) * column,
+                                                 panels.width(p),
+                                                 end - p,
+                                                 panels.vectors.n,
+                                                 Own::depth(K) * width,
+                                                 {nullptr, 0, c.rows, column},
+                                                 width,
+                                                 panels.valid(panels.first(end) - 1),
+                                                 bias ? Start::bias : Start::zero,
+                                                 bias ? bias + column : nullptr,
+                                                 width});
     });
   }
 }
 
+/// Bytes that each thread of forward works in.
 template <class T, class W>
-void linear_forward(const LinearForward<T, W>& f, Team team) {
-  const LinearLayout<T> at(f.shape);
-  multiply_all(Share(team, f.rows), f.x, f.shape.input, at.outputs, f.packed.weights, f.packed.numbers, f.y,
-               f.index);
+Index linear_work(Shape shape, Index rows) {
+  return ceil_div(Arithmetic<T, W>::Rows::bytes(min(row_block, rows), shape.input), 64) * 64;
 }
 
 template <class T, class W>
-void linear_weights(const LinearBackward<T, W>& b, Team team) {
+void linear_forward(const LinearForward<T>& f, Team team) {
+  const LinearLayout<T> at(f.shape);
+  multiply_all(Share(team, f.rows), f.x, f.shape.input, at.outputs, static_cast<const W*>(f.packed.weights),
+               f.packed.numbers, f.y, f.index, f.work);
+}
+
+template <class T>
+void linear_weights(const LinearBackward<T>& b, Team team) {
   const LinearLayout<T> at(b.shape);
   const Index I = b.shape.input, O = b.shape.hidden;
   const Share panels(team, at.inputs.count()), vectors(team, at.outputs.vectors.n);
@@ -116,12 +127,12 @@ void linear_weights(const LinearBackward<T, W>& b, Team team) {
   }
 }
 
-template <class T, class W>
-void linear_backward(const LinearBackward<T, W>& b, Team team) {
+template <class T>
+void linear_backward(const LinearBackward<T>& b, Team team) {
   const LinearLayout<T> at(b.shape);
   if (b.dx.base)
-    multiply_all<T, W>(Share(team, b.rows), b.dy, b.shape.hidden, at.inputs, b.transposed, nullptr, b.dx,
-                       b.index);
+    multiply_all<T, T>(Share(team, b.rows), b.dy, b.shape.hidden, at.inputs,
+                       static_cast<const T*>(b.transposed), nullptr, b.dx, b.index, nullptr);
   if (b.weight) linear_weights(b, team);
 }
 

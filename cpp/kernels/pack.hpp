@@ -1,7 +1,7 @@
 // Weights from torch's layout into the order in which the products read them, and gradients back.
 #pragma once
 
-#include "layout.hpp"
+#include "arithmetic.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
@@ -14,22 +14,6 @@ RNNCORE_INLINE void for_each_vector(const Panels<T>& hidden, Index panel, Window
       const Index v = hidden.first(panel) + u;
       f(w.gate[slot] * hidden.columns + v * lanes<T>, hidden.valid(v));
     }
-}
-
-/// to[k][lane] = from[lane][k], or zero from `valid` lanes on
-template <class T, class W>
-void transpose_rows(const T* from, Index K, Index valid, W* to, Index to_stride) {
-  constexpr Index L = lanes<T>;
-  Index k = 0;
-  if (valid >= L)
-    for (; k + L <= K; k += L) {
-      Square<T> square = load_square(from + k, K);
-      transpose<T>(square);
-      for (Index i = 0; i < L; ++i) store_weights(to + (k + i) * to_stride, Vec<T>(square.packet[i]));
-    }
-  for (; k < K; ++k)
-    for (Index lane = 0; lane < L; ++lane)
-      to[k * to_stride + lane] = W(lane < valid ? from[lane * K + k] : T(0));
 }
 
 /// to[lane][k] += from[k][lane] for `valid` lanes
@@ -48,17 +32,18 @@ void add_transposed(const T* from, Index from_stride, Index K, Index valid, T* t
     for (Index lane = 0; lane < min(L, valid); ++lane) to[lane * K + k] += from[k * from_stride + lane];
 }
 
-/// matrix (G * H, K) -> [panel][k][column of the window]
+/// matrix (G * H, K) -> [panel][column of the window], as products with such weights read them
 template <class T, class W>
 void pack_window(const Panels<T>& hidden, Window w, const T* matrix, Index K, W* packed) {
+  using Own = Arithmetic<T, W>;
   for (Index panel = 0; panel < hidden.count(); ++panel) {
     const Index columns = w.count * hidden.width(panel) * lanes<T>;
-    W* to = packed;
+    Index column = 0;
     for_each_vector(hidden, panel, w, [&](Index row, Index valid) {
-      transpose_rows(matrix + row * K, K, valid, to, columns);
-      to += lanes<T>;
+      Own::pack(matrix + row * K, K, valid, packed, column, columns);
+      column += lanes<T>;
     });
-    packed += K * columns;
+    packed += Own::depth(K) * columns;
   }
 }
 
@@ -78,9 +63,9 @@ void add_window(const Panels<T>& hidden, Share panels, Window w, const T* packed
 }
 
 /// matrix (G * H, O) -> [panel of outputs][gate column][output of the panel]
-template <class T, class W>
+template <class T>
 void pack_window_transposed(const Panels<T>& hidden, Window w, const T* matrix, const Panels<T>& outputs,
-                            W* packed) {
+                            T* packed) {
   constexpr Index L = lanes<T>;
   for (Index out = 0; out < outputs.count(); ++out) {
     const Index o0 = outputs.first(out) * L, width = outputs.width(out) * L;
@@ -89,20 +74,20 @@ void pack_window_transposed(const Panels<T>& hidden, Window w, const T* matrix, 
       for_each_vector(hidden, panel, w, [&](Index row, Index valid) {
         for (Index lane = 0; lane < L; ++lane, packed += width)
           for (Index o = 0; o < width; ++o)
-            packed[o] = W(
-                lane < valid && o < valid_outputs ? matrix[(row + lane) * outputs.columns + o0 + o] : T(0));
+            packed[o] =
+                lane < valid && o < valid_outputs ? matrix[(row + lane) * outputs.columns + o0 + o] : T(0);
       });
   }
 }
 
 /// matrix (R, K) -> [panel of K][r][k of the panel]: for the product back from its rows to its columns
-template <class T, class W>
-void pack_rows(const T* matrix, Index rows, const Panels<T>& columns, W* packed) {
+template <class T>
+void pack_rows(const T* matrix, Index rows, const Panels<T>& columns, T* packed) {
   for (Index p = 0; p < columns.count(); ++p) {
     const Index begin = columns.first(p) * lanes<T>, width = columns.width(p) * lanes<T>;
     for (Index r = 0; r < rows; ++r, packed += width)
       for (Index k = 0; k < width; ++k)
-        packed[k] = W(begin + k < columns.columns ? matrix[r * columns.columns + begin + k] : T(0));
+        packed[k] = begin + k < columns.columns ? matrix[r * columns.columns + begin + k] : T(0);
   }
 }
 
@@ -144,6 +129,7 @@ void for_each_recurrence(const Layout<T>& at, F f) {
 /// Each slot starts from the sum of the biases that end in it. Units: [unit][vector][lane].
 template <class T, class W>
 void pack_level(const Layout<T>& at, Index level, const Weights<const T>& w, T* numbers, W* weights) {
+  const OffsetsOf<T, W> offsets{at};
   const Plan& plan = at.plan;
   const Index H = at.shape.hidden, padded = at.hidden.padded();
   T *bias = numbers + at.bias(level), *units = numbers + at.unit(level);
@@ -152,11 +138,11 @@ void pack_level(const Layout<T>& at, Index level, const Weights<const T>& w, T* 
   for (Index u = 0; u < plan.units; ++u)
     for (Index j = 0; j < H; ++j) units[u * padded + j] = w.units[u * H + j];
   for_each_input(at, level, [&](const Window& window, Index i) {
-    pack_window(at.hidden, window, w.input, at.input_columns(level), weights + at.input(level, i));
+    pack_window(at.hidden, window, w.input, at.input_columns(level), weights + offsets.input(level, i));
   });
   for_each_recurrence(at, [&](const Window& window, Index k, Index i, Index matrix) {
     pack_window(at.hidden, window, w.recurrent + matrix, at.recurrent_columns(),
-                weights + at.recurrent(level, k, i));
+                weights + offsets.recurrent(level, k, i));
   });
 }
 
@@ -172,11 +158,12 @@ void pack(const Plan& plan, Shape shape, const Weights<const T>* from, T* number
   const Layout<T> at(plan, shape);
   for (Index level = 0; level < shape.depth; ++level) pack_level(at, level, from[level], numbers, weights);
   if (at.emits())
-    pack_window(at.states, plain, emission_of(at, from[0]), shape.hidden, weights + at.emission());
+    pack_window(at.states, plain, emission_of(at, from[0]), shape.hidden,
+                weights + OffsetsOf<T, W>{at}.emission());
 }
 
-template <class T, class W>
-void pack_transposed(const Plan& plan, Shape shape, const Weights<const T>* from, W* packed) {
+template <class T>
+void pack_transposed(const Plan& plan, Shape shape, const Weights<const T>* from, T* packed) {
   const Layout<T> at(plan, shape);
   for (Index level = 0; level < shape.depth; ++level) {
     const Weights<const T>& w = from[level];
@@ -196,6 +183,7 @@ void pack_transposed(const Plan& plan, Shape shape, const Weights<const T>* from
 /// The gradients of some panels of one transition, in the order of `pack_level`, added to torch's layout.
 template <class T>
 void add_level(const Layout<T>& at, Share panels, Index level, const T* gradients, const Weights<T>& w) {
+  const GradientOffsets<T> offsets{at};
   const Plan& plan = at.plan;
   const T *numbers = gradients, *weights = gradients + at.numbers();
   const Index H = at.shape.hidden, padded = at.hidden.padded();
@@ -204,10 +192,11 @@ void add_level(const Layout<T>& at, Share panels, Index level, const T* gradient
   for (Index u = 0; u < plan.units; ++u)
     for (Index j = begin; j < end; ++j) w.units[u * H + j] += numbers[at.unit(level) + u * padded + j];
   for_each_input(at, level, [&](const Window& window, Index i) {
-    add_window(at.hidden, panels, window, weights + at.input(level, i), at.input_columns(level), w.input);
+    add_window(at.hidden, panels, window, weights + offsets.input(level, i), at.input_columns(level),
+               w.input);
   });
   for_each_recurrence(at, [&](const Window& window, Index k, Index i, Index matrix) {
-    add_window(at.hidden, panels, window, weights + at.recurrent(level, k, i), at.recurrent_columns(),
+    add_window(at.hidden, panels, window, weights + offsets.recurrent(level, k, i), at.recurrent_columns(),
                w.recurrent + matrix);
   });
 }
@@ -218,7 +207,8 @@ template <class T>
 void add_gradients(const Plan& plan, Shape shape, T* gradients, Index passes, Index stride,
                    const Weights<T>* weights, Team team) {
   const Layout<T> at(plan, shape);
-  const Share sums(team, at.gradients() / lanes<T>);
+  const GradientOffsets<T> offsets{at};
+  const Share sums(team, (at.numbers() + offsets.all()) / lanes<T>);
   for (Index i = sums.begin * lanes<T>; passes > 1 && i < sums.end * lanes<T>; i += lanes<T>) {
     Vec<T> sum = load(gradients + i);
     for (Index pass = 1; pass < passes; ++pass) sum = sum + load(gradients + pass * stride + i);
@@ -229,7 +219,7 @@ void add_gradients(const Plan& plan, Shape shape, T* gradients, Index passes, In
   for (Index level = 0; level < shape.depth; ++level)
     add_level(at, panels, level, gradients, weights[level]);
   if (at.emits())
-    add_window(at.states, outputs, plain, gradients + at.numbers() + at.emission(), shape.hidden,
+    add_window(at.states, outputs, plain, gradients + at.numbers() + offsets.emission(), shape.hidden,
                emission_of(at, weights[0]));
 }
 

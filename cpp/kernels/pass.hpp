@@ -9,7 +9,7 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
-template <class T, class W>
+template <class T>
 class Pass {
 public:
   Index work() const { return arena_.used(); }
@@ -17,7 +17,7 @@ public:
 protected:
   static constexpr Index L = lanes<T>;
 
-  Pass(const Recipe<T>& recipe, const Call<T, W>& call, const Team& team)
+  Pass(const Recipe<T>& recipe, const Call<T>& call, const Team& team)
       : call_(call), plan_(recipe.plan), options_(call.options ? *call.options : recipe.paper),
         at_(recipe.plan, call.shape), team_(team), mine_(at_, team), arena_(call.work),
         rows_(chunk_rows(at_, call.schedule)), edges_(chunk_edges(at_, call.schedule)) {
@@ -188,7 +188,7 @@ protected:
     return {at_.states.columns_before(mine_.states.begin), at_.states.columns_before(mine_.states.end)};
   }
 
-  const Call<T, W>& call_;
+  const Call<T>& call_;
   const Plan& plan_;
   const CellOptions& options_;
   const Layout<T> at_;

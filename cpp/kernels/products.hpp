@@ -8,7 +8,7 @@
 // rows around it. Where a matrix is narrow, a sum is that of a few strands that run side by side.
 #pragma once
 
-#include "layout.hpp"
+#include "arithmetic.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
@@ -24,18 +24,6 @@ constexpr int tile_rows(int n) {
 /// Strands of a sum: two where the whole matrix has too few vectors beside each other to hide the time that
 /// one addition takes.
 constexpr int strands(Index vectors) { return vectors < 3 ? 2 : 1; }
-
-/// Rows found through pointers.
-template <class T>
-struct Gathered {
-  const T* const* rows;
-  Index columns;
-
-  RNNCORE_INLINE Index segments() const { return 1; }
-  RNNCORE_INLINE Index length(Index) const { return columns; }
-  RNNCORE_INLINE Index all_columns() const { return columns; }
-  RNNCORE_INLINE const T* at(Index, Index row) const { return rows[row]; }
-};
 
 /// A window of the gates of some nodes, one segment a panel, of some panels.
 template <class T>
@@ -100,48 +88,55 @@ struct Product {
 /// registers to spare.
 template <class T, class A, class W, int S, int P, int M, int N>
 void multiply_tile(const Product<T, A, W>& p, Index panel, Index row, const W* ahead) {
+  using Own = Arithmetic<T, W>;
   constexpr Index L = lanes<T>;
   const Index tail = panel + P == p.panels ? p.tail : L;
-  Vec<T> sum[S][P][M][N];
+  typename Own::Sum sum[S][P][M][N];
   T* c[M];
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m) c[m] = p.c.at(row + m) + panel * p.c_step;
+  const auto start = [&](int q, int m, int n) RNNCORE_HOT {
+    return p.start == Start::zero   ? Vec<T>(T(0))
+           : p.start == Start::bias ? load(p.bias + (panel + q) * p.bias_step + n * L)
+           : q + 1 < P || n + 1 < N ? load(c[m] + q * p.c_step + n * L)
+                                    : load(c[m] + q * p.c_step + n * L, tail);
+  };
+  const W* b[P];
+#pragma GCC unroll 8
+  for (int q = 0; q < P; ++q) b[q] = Own::weights(p.b + (panel + q) * p.b_step, N);
 #pragma GCC unroll 8
   for (int q = 0; q < P; ++q)
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m)
 #pragma GCC unroll 8
       for (int n = 0; n < N; ++n) {
-        sum[0][q][m][n] = p.start == Start::zero   ? Vec<T>(T(0))
-                          : p.start == Start::bias ? load(p.bias + (panel + q) * p.bias_step + n * L)
-                          : q + 1 < P || n + 1 < N ? load(c[m] + q * p.c_step + n * L)
-                                                   : load(c[m] + q * p.c_step + n * L, tail);
+        if constexpr (Own::starts_late)
+          sum[0][q][m][n] = Own::zero();
+        else
+          sum[0][q][m][n] = start(q, m, n);
 #pragma GCC unroll 8
-        for (int s = 1; s < S; ++s) sum[s][q][m][n] = Vec<T>(T(0));
+        for (int s = 1; s < S; ++s) sum[s][q][m][n] = Own::zero();
       }
-  const W* b[P];
-#pragma GCC unroll 8
-  for (int q = 0; q < P; ++q) b[q] = p.b + (panel + q) * p.b_step;
   for (Index segment = 0; segment < p.a.segments(); ++segment) {
-    const T* a[M];
+    decltype(p.a.at(0, 0)) a[M];
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) a[m] = p.a.at(segment, row + m);
     const auto add = [&](int s, Index k) RNNCORE_HOT {
       if constexpr (registers > 16 && P * M * N >= 12) {
         __builtin_prefetch(ahead, 0, 2);
-        ahead += L;
+        ahead += Own::vector;
       }
 #pragma GCC unroll 8
       for (int q = 0; q < P; ++q) {
-        Vec<T> v[N];
+        decltype(Own::load(b[q])) v[N];
 #pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) v[n] = load_weights<T>(b[q] + n * L);
-        b[q] += N * L;
+        for (int n = 0; n < N; ++n) v[n] = Own::load(b[q] + n * Own::vector);
+        b[q] += N * Own::vector;
 #pragma GCC unroll 8
         for (int m = 0; m < M; ++m) {
-          const Vec<T> factor(a[m][k]);
+          const auto factor = Own::factor(a[m], k);
 #pragma GCC unroll 8
-          for (int n = 0; n < N; ++n) sum[s][q][m][n] = fma(factor, v[n], sum[s][q][m][n]);
+          for (int n = 0; n < N; ++n) sum[s][q][m][n] = Own::add(factor, v[n], sum[s][q][m][n]);
         }
       }
     };
@@ -152,6 +147,14 @@ void multiply_tile(const Product<T, A, W>& p, Index panel, Index row, const W* a
 #pragma GCC unroll 8
     for (int s = 0; s + 1 < S; ++s)
       if (even + s < length) add(s, even + s);
+    if constexpr (requires { &Own::add_rest; })
+#pragma GCC unroll 8
+      for (int q = 0; q < P; ++q)
+#pragma GCC unroll 8
+        for (int m = 0; m < M; ++m)
+#pragma GCC unroll 8
+          for (int n = 0; n < N; ++n)
+            sum[0][q][m][n] = Own::add_rest(p.a, a[m], b[q] + n * Own::vector, sum[0][q][m][n]);
   }
 #pragma GCC unroll 8
   for (int q = 0; q < P; ++q)
@@ -160,10 +163,15 @@ void multiply_tile(const Product<T, A, W>& p, Index panel, Index row, const W* a
       T* to = c[m] + q * p.c_step;
 #pragma GCC unroll 8
       for (int n = 0; n < N; ++n) {
-        Vec<T> all = sum[0][q][m][n];
+        auto all = sum[0][q][m][n];
 #pragma GCC unroll 8
         for (int s = 1; s < S; ++s) all = all + sum[s][q][m][n];
-        n + 1 < N ? store(to + n * L, all) : store(to + n * L, all, q + 1 < P ? L : tail);
+        Vec<T> value;
+        if constexpr (Own::starts_late)
+          value = Own::finish(all, p.a.scales[row + m], p.b + (panel + q) * p.b_step, n, start(q, m, n));
+        else
+          value = all;
+        n + 1 < N ? store(to + n * L, value) : store(to + n * L, value, q + 1 < P ? L : tail);
       }
     }
 }
@@ -192,7 +200,7 @@ RNNCORE_INLINE void multiply_panels(const Product<T, A, W>& p) {
     const W* next = p.b + (panel + 1) * p.b_step;
     for (Index i = 0; i < tiles.count; ++i)
       multiply_rows<T, A, W, S, N, tall>(p, panel, tiles.begin(i), tiles.size(i),
-                                         next + i % N * columns * lanes<T>);
+                                         next + i % N * columns * Arithmetic<T, W>::vector);
   }
 }
 
@@ -350,7 +358,8 @@ void add_rows(const T* b, Index rows, Index stride, Index columns, T* c, bool ad
   }
 }
 
-// In products.cpp, apart from the cells: two processors then share the compiling evenly.
+// In products.cpp and light_products.cpp, apart from the cells: two processors then share the compiling
+// evenly.
 extern template void multiply(const Product<float, Gathered<float>>&);
 extern template void multiply(const Product<float, GateRows<float>>&);
 extern template void outer(const Outer<float, GatheredTiles<float>>&);

@@ -52,15 +52,6 @@ template <class T>
 RNNCORE_INLINE void store(T* to, Vec<T> v) {
   Eigen::internal::pstoreu(to, v.p);
 }
-/// Weights of a product as the numbers that it sums, and back. A type of weights is what these know.
-template <class T>
-RNNCORE_INLINE Vec<T> load_weights(const T* from) {
-  return load(from);
-}
-template <class T>
-RNNCORE_INLINE void store_weights(T* to, Vec<T> v) {
-  store(to, v);
-}
 
 // The first n lanes of a vector at the edge of a row; the others read as zero. Going through memory a
 // number at a time costs more than the rest of a small tile, so AVX-512 uses its masks.

@@ -5,7 +5,7 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
-extern const Kernels<float> float32;
+extern const Kernels<float> float32, bfloat16, int8;
 extern const Kernels<double> float64;
 extern const Attention<float> attention32;
 extern const Attention<double> attention64;
@@ -21,7 +21,14 @@ uint64_t fingerprint(const Bytes* blocks, Index count) {
 } // namespace
 
 extern const KernelTable table;
-const KernelTable table = {level,    macros,       sizeof(Vec<float>), &float32,
-                           &float64, &attention32, &attention64,       fingerprint};
+const KernelTable table = {level,     macros, sizeof(Vec<float>), &float32,     &float64,
+                           &bfloat16, &int8,  &attention32,       &attention64, fingerprint};
+
+#if defined(RNNCORE_ALSO_VNNI)
+extern const Kernels<float> int8_vnni;
+extern const KernelTable table_vnni;
+const KernelTable table_vnni = {"v4_vnni", macros,     sizeof(Vec<float>), &float32,     &float64,
+                                &bfloat16, &int8_vnni, &attention32,       &attention64, fingerprint};
+#endif
 
 } // namespace rnncore::RNNCORE_LEVEL

@@ -43,8 +43,9 @@ void bind_layer(py::module_& m, const std::string& suffix) {
 template <class T>
 void bind_linear(py::module_& m, const std::string& suffix) {
   py::class_<LinearLayer<T>>(m, ("Linear" + suffix).c_str())
-      .def(py::init<Index, Index, const py::object&, const py::object&, bool>(), py::arg("inputs"),
-           py::arg("outputs"), py::arg("weight"), py::arg("bias"), py::arg("owned") = false)
+      .def(py::init<Index, Index, const py::object&, const py::object&, bool, const std::string&>(),
+           py::arg("inputs"), py::arg("outputs"), py::arg("weight"), py::arg("bias"), py::arg("owned"),
+           py::arg("weights"))
       .def("lend", &LinearLayer<T>::lend)
       .def("forward", &LinearLayer<T>::forward, py::arg("x"))
       .def("backward", &LinearLayer<T>::backward, py::arg("x"), py::arg("dy"), py::arg("weight_gradient"),
@@ -153,10 +154,10 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   py::class_<ParameterGroups>(m, "Parameters").def(py::init<Groups>(), py::arg("groups"));
   py::class_<Settings>(m, "Settings")
       .def(py::init<std::string, Index, Index, Index, Index, bool, const Settings::Activations&, double,
-                    double, bool>(),
+                    double, bool, std::string>(),
            py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("output_size"),
            py::arg("arity"), py::arg("batch_first"), py::arg("activations"), py::arg("cell_clip"),
-           py::arg("gate_clip"), py::arg("plain"));
+           py::arg("gate_clip"), py::arg("plain"), py::arg("weights"));
   py::class_<Hold>(m, "Hold").def(py::init<>()).def("__call__", &call_under, py::arg("function"));
   bind_layer<float>(m, "F32");
   bind_layer<double>(m, "F64");

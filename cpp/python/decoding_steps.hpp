@@ -44,20 +44,22 @@ class Map {
 public:
   Map(LinearLayer<T>* layer, bool transposed) {
     if (!layer) return;
+    if (transposed) check_trains(layer->kernels().backward);
+    kernels_ = &layer->kernels();
     shape_ = layer->shape();
     weights_ = layer->snapshot(transposed);
   }
   explicit operator bool() const { return weights_ != nullptr; }
   void forward(const Wave& wave, Rows<const T> x, Rows<T> y) const {
-    kernels_of<T>().linear.forward({shape_, wave.n, weights_->packed(), x, y, wave.rows}, alone);
+    multiply_on(*kernels_, {shape_, wave.n, weights_->packed(), x, y, nullptr, wave.rows}, alone);
   }
   void backward(const Wave& wave, Rows<const T> dy, Rows<T> dx) const {
-    const T* packed = weights_->transposed.template as<T>();
-    kernels_of<T>().linear.backward(
-        {shape_, wave.n, packed, {nullptr, 0}, dy, dx, nullptr, nullptr, wave.rows}, alone);
+    const void* packed = weights_->transposed.template as<void>();
+    kernels_->backward({shape_, wave.n, packed, {nullptr, 0}, dy, dx, nullptr, nullptr, wave.rows}, alone);
   }
 
 private:
+  const Linear<T>* kernels_ = nullptr;
   Shape shape_{};
   std::shared_ptr<const Snapshot<T>> weights_;
 };

@@ -10,8 +10,8 @@ namespace rnncore {
 namespace {
 
 template <class T>
-const CellKernels<T>& find_cell(const std::string& name) {
-  const Kernels<T>& all = kernels_of<T>();
+const CellKernels<T>& find_cell(const std::string& name, const std::string& weights) {
+  const Kernels<T>& all = kernels_of<T>(weights);
   for (Index i = 0; i < all.count; ++i)
     if (name == all.cells[i].name) return all.cells[i];
   throw std::invalid_argument("no cell named '" + name + "'");
@@ -134,8 +134,9 @@ std::size_t Tape<T>::bytes() const {
 
 Settings::Settings(std::string name, Index input, Index hidden, Index output, Index arity,
                    bool batch_first_, const Activations& activations, double cell_clip, double gate_clip,
-                   bool plain_)
-    : cell(std::move(name)), shape{input, hidden, output}, batch_first(batch_first_), plain(plain_) {
+                   bool plain_, std::string weights_)
+    : cell(std::move(name)), weights(std::move(weights_)), shape{input, hidden, output},
+      batch_first(batch_first_), plain(plain_) {
   if (arity > 0) shape.arity = arity;
   const auto of = [&](std::size_t i) { return std::apply(activation_of, activations[i]); };
   options = {of(0), of(1), of(2), cell_clip, gate_clip};
@@ -143,11 +144,15 @@ Settings::Settings(std::string name, Index input, Index hidden, Index output, In
 
 template <class T>
 Layer<T>::Layer(const Settings& settings, const ParameterGroups& parameters)
-    : cell_(find_cell<T>(settings.cell)), settings_(settings),
+    : cell_(find_cell<T>(settings.cell, settings.weights)), settings_(settings),
       shape_(with_transitions(settings.shape, parameters.groups)),
       directions_(Index(parameters.groups.size())),
       passes_(cell_, shape_, settings.options, settings.plain,
-              pointers<const T>(parameters_, parameters.groups, cell_, shape_)) {}
+              pointers<const T>(parameters_, parameters.groups, cell_, shape_)) {
+  if (cell_.backward) return;
+  passes_.freeze();
+  parameters_.clear();
+}
 
 template <class T>
 void Layer<T>::check_parameters() {
@@ -185,6 +190,7 @@ py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, co
                             const py::object& lengths, const py::object& record, bool cell_states,
                             const py::object& masks, const py::object& batch_sizes, const py::object& out) {
   check_parameters();
+  if (!record.is_none()) check_trains(cell_.backward);
   const bool packed = !batch_sizes.is_none();
   const Array<T> x = rows_of<T>(x_object, packed ? 2 : 3, shape_.input);
   const Sequences sequences =
@@ -291,6 +297,7 @@ template <class T>
 py::tuple Layer<T>::forward_forest(const py::object& x_object, const py::tuple& order,
                                    const py::object& given, const py::object& masks, bool record) {
   check_parameters();
+  if (record) check_trains(cell_.backward);
   const Array<T> x = rows_of<T>(x_object, 2, shape_.input);
   const auto begin = contiguous<int64_t>(order[0]);
   const auto wave = contiguous<int32_t>(order[1]);

@@ -31,7 +31,7 @@ struct Targets {
 
 /// What the layer's cell is told to do.
 struct Settings {
-  std::string cell;
+  std::string cell, weights; // its name, and the type of the weights of its products
   Shape shape;
   bool batch_first;
   CellOptions options;
@@ -41,7 +41,8 @@ struct Settings {
   using Activations = std::array<std::tuple<std::string, double, double>, 3>;
   /// `arity`: of the nodes of a forest; 0 for sequences.
   Settings(std::string cell, Index input, Index hidden, Index output, Index arity, bool batch_first,
-           const Activations& activations, double cell_clip, double gate_clip, bool plain);
+           const Activations& activations, double cell_clip, double gate_clip, bool plain,
+           std::string weights);
 };
 
 /// What backward needs of one call of forward. Keeps the arrays it refers to alive.
@@ -68,7 +69,8 @@ struct ForestTape {
 template <class T>
 class Layer {
 public:
-  /// The parameters are not copied: writing to them changes the layer.
+  /// The parameters are not copied: writing to them changes the layer, unless its weights are of another
+  /// type than T.
   Layer(const Settings& settings, const ParameterGroups& parameters);
 
   /// (y, h_n, c_n or None, all cell states or None, tape or None). `masks`: None, or those of the state,

@@ -29,10 +29,13 @@ double row_work(Shape shape) { return 2.0 * double(shape.input) * double(shape.h
 
 template <class T>
 LinearLayer<T>::LinearLayer(Index inputs, Index outputs, const py::object& weight, const py::object& bias,
-                            bool owned)
-    : shape_{inputs, outputs}, parameters_(owned),
-      weights_(kernels_of<T>().linear.packing, shape_,
-               {pointers<const T>(parameters_, shape_, weight, bias)}) {}
+                            bool owned, const std::string& weights)
+    : kernels_(kernels_of<T>(weights).linear), shape_{inputs, outputs}, parameters_(owned),
+      weights_(kernels_.packing, shape_, {pointers<const T>(parameters_, shape_, weight, bias)}) {
+  if (kernels_.backward) return;
+  weights_.freeze();
+  parameters_.clear();
+}
 
 template <class T>
 void LinearLayer<T>::check_parameters() {
@@ -58,8 +61,9 @@ template <class T>
 void LinearLayer<T>::multiply(const Snapshot<T>& weights, Index rows, const T* x, T* y) const {
   const Index I = shape_.input, H = shape_.hidden, threads = threads_for(rows * I * H);
   in_pieces(rows, row_work(shape_), unit, [&](Index begin, Index end) {
-    const LinearForward<T> f{shape_, end - begin, weights.packed(), {x + begin * I, I}, {y + begin * H, H}};
-    on_team(threads, [&](const Team& team) { kernels_of<T>().linear.forward(f, team); });
+    const LinearForward<T> f{shape_, end - begin, weights.packed(), {x + begin * I, I}, {y + begin * H, H},
+                             nullptr};
+    on_team(threads, [&](const Team& team) { multiply_on(kernels_, f, team); });
   });
 }
 
@@ -67,6 +71,7 @@ template <class T>
 py::object LinearLayer<T>::backward(const py::object& x_object, const py::object& dy_object,
                                     const py::object& weight_gradient, const py::object& bias_gradient,
                                     bool want_dx) {
+  check_trains(kernels_.backward);
   check_parameters();
   const Index I = shape_.input, H = shape_.hidden;
   const Array<T> x = contiguous<T>(x_object);
@@ -92,9 +97,9 @@ template <class T>
 void LinearLayer<T>::go_back(LinearBackward<T> all) {
   const Index I = shape_.input, H = shape_.hidden, threads = threads_for(all.rows * I * H);
   const auto snapshot = weights_.snapshot(true);
-  all.transposed = snapshot->transposed.template as<T>();
+  all.transposed = snapshot->transposed.template as<void>();
   const auto piece = [&](const LinearBackward<T>& b) {
-    on_team(threads, [&](const Team& team) { kernels_of<T>().linear.backward(b, team); });
+    on_team(threads, [&](const Team& team) { kernels_.backward(b, team); });
   };
   if (double(all.rows) * row_work(shape_) <= piece_work()) {
     const std::lock_guard lock(adding_);

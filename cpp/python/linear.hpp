@@ -6,12 +6,20 @@
 
 namespace rnncore {
 
+/// Rows times weights, on this thread of a team.
+template <class T>
+void multiply_on(const Linear<T>& kernels, LinearForward<T> call, const Team& team) {
+  call.work = scratch(std::size_t(kernels.work(call.shape, call.rows)));
+  kernels.forward(call, team);
+}
+
 template <class T>
 class LinearLayer {
 public:
   /// weight (outputs, inputs) and, or None, bias (outputs) are not copied: writing to them counts. `owned`:
-  /// see `KeptArrays`.
-  LinearLayer(Index inputs, Index outputs, const py::object& weight, const py::object& bias, bool owned);
+  /// see `KeptArrays`. `weights`: the type of those of the products; if it is not T, they are taken now.
+  LinearLayer(Index inputs, Index outputs, const py::object& weight, const py::object& bias, bool owned,
+              const std::string& weights);
 
   /// (rows, inputs) -> (rows, outputs)
   py::object forward(const py::object& x);
@@ -21,6 +29,7 @@ public:
                       const py::object& bias_gradient, bool want_dx);
 
   const Shape& shape() const { return shape_; }
+  const Linear<T>& kernels() const { return kernels_; }
 
   /// Says that somebody has been given the parameters.
   void lend() { parameters_.lend(); }
@@ -35,6 +44,7 @@ public:
 private:
   void go_back(LinearBackward<T> all);
 
+  const Linear<T>& kernels_;
   const Shape shape_;
   KeptArrays parameters_;
   WatchedWeights<T> weights_;

@@ -9,6 +9,13 @@
 
 namespace rnncore {
 
+/// Refuses gradients where the kernels have no pass `backward`.
+template <class F>
+void check_trains(F backward) {
+  if (!backward)
+    throw py::type_error("weights of fewer bits have no gradients: train the module they are from");
+}
+
 /// Parameters or gradients at the addresses that they had when a layer was made. All of it needs the GIL.
 class KeptArrays {
 public:
@@ -16,6 +23,8 @@ public:
   explicit KeptArrays(bool owned = false) : owned_(owned) {}
   KeptArrays(KeptArrays&& other) noexcept
       : owned_(other.owned_), arrays_(std::move(other.arrays_)), lent_(other.lent_.load()) {}
+  /// Lets go of all arrays: nothing is watched any more.
+  void clear() { arrays_.clear(); }
 
   /// Where the elements of an array of this shape lie, null for None. Only that of gradients is written to.
   template <class T>

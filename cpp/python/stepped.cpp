@@ -71,7 +71,7 @@ void SteppedPasses<T>::forward(Index part, Index wave, void* work) const {
 template <class T>
 void SteppedPasses<T>::turn(const BackwardArrays<T>& arrays) {
   back_ = arrays;
-  const Index packed = rounded(passes_.sizes_.gradients());
+  const Index packed = rounded(passes_.sizes_.gradients);
   sums_ = passes_.take_spare(std::size_t(packed * count()) * sizeof(T));
   for (Index part = 0; part < count(); ++part) // a part without waves is never gone through
     if (schedule(part).waves == 0) std::fill_n(sums_.template as<T>() + part * packed, packed, T(0));
@@ -84,13 +84,13 @@ void SteppedPasses<T>::backward(Index part, Index wave, void* work) const {
   call.end = wave + 1;
   call.work = work;
   call.tape = tape(part, wave);
-  call.gradients = sums_.template as<T>() + part * rounded(passes_.sizes_.gradients());
+  call.gradients = sums_.template as<T>() + part * rounded(passes_.sizes_.gradients);
   passes_.cell_.backward(call, alone);
 }
 
 template <class T>
 void SteppedPasses<T>::add_gradients() {
-  const Index packed = rounded(passes_.sizes_.gradients());
+  const Index packed = rounded(passes_.sizes_.gradients);
   const std::lock_guard lock(passes_.adding_);
   on_team(1, [&](const Team& team) {
     passes_.cell_.add_gradients(passes_.shape_, sums_.template as<T>(), count(), packed, back_.weights[0],

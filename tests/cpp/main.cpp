@@ -10,6 +10,7 @@ namespace rnncore::RNNCORE_LEVEL {
 void test_activations();
 void test_fingerprint();
 void test_layout();
+void test_light_products();
 void test_pack();
 void test_pointwise();
 void test_products();
@@ -28,6 +29,7 @@ int main() {
   test_layout();
   test_pack();
   test_products();
+  test_light_products();
   test_activations();
   test_pointwise();
   test_walk();

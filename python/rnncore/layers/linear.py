@@ -46,7 +46,7 @@ class Linear(HoldsCompiled, Module):
 
     def _build(self) -> None:
         sizes = self.in_features, self.out_features
-        self.kernels = core(self.dtype).Linear(*sizes, *self._arrays(), owned=True)
+        self.kernels = core(self.dtype).Linear(*sizes, *self._arrays(), owned=True, weights=self.dtype.name)
 
     def _lend(self) -> None:
         self.kernels.lend()

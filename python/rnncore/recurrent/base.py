@@ -86,7 +86,7 @@ class RecurrentBase(HoldsCompiled, Module):
         layer = core(self.dtype).Layer
         widths = (params[layer[0][0][0]].shape[1] for layer in self._names)
         return [
-            layer(self.cell.settings(width, self.hidden_size, self.batch_first), group)
+            layer(self.cell.settings(width, self.hidden_size, self.batch_first, self.dtype.name), group)
             for width, group in zip(widths, self._groups(params), strict=True)
         ]
 

@@ -103,8 +103,10 @@ class Cell:
         """The width of h."""
         return self.proj_size or hidden_size
 
-    def settings(self, input_size: int, hidden_size: int, batch_first: bool) -> Settings:
-        """What a compiled layer is made from, beside the parameters."""
+    def settings(
+        self, input_size: int, hidden_size: int, batch_first: bool, weights: str
+    ) -> Settings:
+        """What a compiled layer is made from, beside the parameters; `weights`: their dtype."""
         return Settings(
             cell=self.kernel,
             input_size=input_size,
@@ -116,6 +118,7 @@ class Cell:
             cell_clip=self.cell_clip,
             gate_clip=self.gate_clip,
             plain=self.standard and not (self.cell_clip or self.gate_clip),
+            weights=weights,
         )
 
     def shapes(self, suffix: str, input_size: int, hidden_size: int, bias: bool) -> Shapes:

@@ -93,7 +93,7 @@ class Recursive(HoldsCompiled, Module):
     def _build(self) -> None:
         """Make the compiled layer; it watches the parameters, which never change identity."""
         width = self.input_size if "weight_ih" in self._params else 0
-        settings = self.cell.settings(width, self.hidden_size, False)
+        settings = self.cell.settings(width, self.hidden_size, False, self.dtype.name)
         self.kernels = core(self.dtype).Layer(settings, self._groups(self._params))
 
     def _lend(self) -> None:

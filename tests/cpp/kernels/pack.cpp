@@ -15,7 +15,7 @@ void transposes(Index K, Index valid) {
   constexpr Index L = lanes<T>, stride = L + 1;
   const std::vector<T> from = counted<T>(valid * K); // not a number more
   std::vector<T> to(K * stride, T(-1));
-  transpose_rows(from.data(), K, valid, to.data(), stride);
+  Arithmetic<T, T>::pack(from.data(), K, valid, to.data(), 0, stride);
   for (Index k = 0; k < K; ++k)
     for (Index lane = 0; lane < stride; ++lane) {
       const T want = lane == L ? T(-1) : lane < valid ? from[lane * K + k] : T(0);
@@ -174,7 +174,8 @@ void whole_layers(const Plan& plan, const Shape& shape) {
   const Index n = Index(own.numbers.size());
   for (const std::size_t b : own.biases) own.numbers[b] = 0;
   // Numbers and weights in the order of their gradients.
-  std::vector<T> packed(at.gradients(), T(-1)), transposed(at.transposed(), T(-1));
+  std::vector<T> packed(at.numbers() + GradientOffsets<T>{at}.all(), T(-1)),
+      transposed(at.transposed(), T(-1));
   T *numbers = packed.data(), *weights = numbers + at.numbers();
   pack(plan, shape, own.read().data(), numbers, weights);
   pack_transposed(plan, shape, own.read().data(), transposed.data());

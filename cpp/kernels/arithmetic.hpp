@@ -1,0 +1,81 @@
+// What a product computes with, by the type of its weights: how they lie, what rows are multiplied by them,
+// and what their products are summed in. One tile (products.hpp) serves all of them.
+#pragma once
+
+#include "layout.hpp"
+#include "level.hpp"
+
+namespace rnncore::RNNCORE_LEVEL {
+
+/// Rows found through pointers, as they are.
+template <class T>
+struct Gathered {
+  const T* const* rows;
+  Index columns;
+
+  static constexpr bool prepares = false;
+  static constexpr Index bytes(Index, Index) { return 0; }
+  static RNNCORE_INLINE Gathered of(const T* const* rows, Index columns, void*, Index) {
+    return {rows, columns};
+  }
+  RNNCORE_INLINE Gathered from(Index row) const { return {rows + row, columns}; }
+  RNNCORE_INLINE void prepare(Index) const {}
+
+  RNNCORE_INLINE Index segments() const { return 1; }
+  RNNCORE_INLINE Index length(Index) const { return columns; }
+  RNNCORE_INLINE Index all_columns() const { return columns; }
+  RNNCORE_INLINE const T* at(Index, Index row) const { return rows[row]; }
+};
+
+template <class T, class W>
+struct Arithmetic;
+
+/// Weights of the type of the sums: [panel][k][vector][lane].
+template <class T>
+struct Arithmetic<T, T> {
+  using Rows = Gathered<T>;
+  using Sum = Vec<T>;
+  static constexpr Index vector = lanes<T>;  // so many weights are loaded at once
+  static constexpr bool starts_late = false; // what a sum starts from is added when it is through
+
+  /// Of the weights of a column, to which so many numbers of a row come.
+  static constexpr Index depth(Index columns) { return columns; }
+  /// The first weights of a panel of `width` vectors.
+  static RNNCORE_INLINE const T* weights(const T* panel, Index) { return panel; }
+  static RNNCORE_INLINE Sum zero() { return Vec<T>(T(0)); }
+  static RNNCORE_INLINE Vec<T> load(const T* from) { return rnncore::RNNCORE_LEVEL::load(from); }
+  static RNNCORE_INLINE Vec<T> factor(const T* row, Index k) { return Vec<T>(row[k]); }
+  static RNNCORE_INLINE Sum add(Vec<T> factor, Vec<T> weights, Sum sum) {
+    return fma(factor, weights, sum);
+  }
+
+  /// to[k][lane] = rows[lane][k], or zero from `valid` lanes on, in a panel of so many columns.
+  static void pack(const T* rows, Index K, Index valid, T* panel, Index column, Index columns) {
+    constexpr Index L = lanes<T>;
+    T* const to = panel + column;
+    Index k = 0;
+    if (valid >= L)
+      for (; k + L <= K; k += L) {
+        Square<T> square = load_square(rows + k, K);
+        transpose<T>(square);
+        for (Index i = 0; i < L; ++i) store(to + (k + i) * columns, Vec<T>(square.packet[i]));
+      }
+    for (; k < K; ++k)
+      for (Index lane = 0; lane < L; ++lane)
+        to[k * columns + lane] = lane < valid ? rows[lane * K + k] : T(0);
+  }
+};
+
+/// Whether there is a backward pass: of weights as they are, which nothing has been taken from.
+template <class T, class W>
+constexpr bool trains = false;
+template <class T>
+constexpr bool trains<T, T> = true;
+
+/// Where weights of type W lie, and, after those of all numbers, their gradients.
+template <class T, class W>
+using OffsetsOf = WeightOffsets<T, Arithmetic<T, W>::depth>;
+template <class T>
+using GradientOffsets = OffsetsOf<T, T>;
+
+} // namespace rnncore::RNNCORE_LEVEL
