@@ -78,13 +78,13 @@ std::vector<std::string> levels() {
 
 template <>
 const Kernels<double>& kernels_of<double>(const std::string& weights) {
-  if (weights == "float64") return kernels_of<double>();
+  if (weights.empty() || weights == "float64") return kernels_of<double>();
   throw std::invalid_argument("no kernels compute in float64 with weights in " + weights);
 }
 
 template <>
 const Kernels<float>& kernels_of<float>(const std::string& weights) {
-  if (weights == "float32") return kernels_of<float>();
+  if (weights.empty() || weights == "float32") return kernels_of<float>();
   if (weights == "bfloat16") return *kernels().bfloat16;
   if (weights == "int8") return *kernels().int8;
   throw std::invalid_argument("no kernels compute in float32 with weights in " + weights);

@@ -44,8 +44,8 @@ template <class T>
 void bind_linear(py::module_& m, const std::string& suffix) {
   py::class_<LinearLayer<T>>(m, ("Linear" + suffix).c_str())
       .def(py::init<Index, Index, const py::object&, const py::object&, bool, const std::string&>(),
-           py::arg("inputs"), py::arg("outputs"), py::arg("weight"), py::arg("bias"), py::arg("owned"),
-           py::arg("weights"))
+           py::arg("inputs"), py::arg("outputs"), py::arg("weight"), py::arg("bias"),
+           py::arg("owned") = false, py::arg("weights") = "")
       .def("lend", &LinearLayer<T>::lend)
       .def("forward", &LinearLayer<T>::forward, py::arg("x"))
       .def("backward", &LinearLayer<T>::backward, py::arg("x"), py::arg("dy"), py::arg("weight_gradient"),
@@ -66,8 +66,8 @@ void bind_pointwise(py::module_& m, const std::string& suffix) {
            py::arg("epsilon"));
 
   py::class_<EmbeddingLayer<T>>(m, ("Embedding" + suffix).c_str())
-      .def(py::init<Index, Index, const py::object&>(), py::arg("count"), py::arg("width"),
-           py::arg("weight"))
+      .def(py::init<Index, Index, const py::object&, const py::object&>(), py::arg("count"),
+           py::arg("width"), py::arg("weight"), py::arg("scale") = py::none())
       .def_property_readonly("count", &EmbeddingLayer<T>::count);
 }
 
@@ -157,7 +157,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
                     double, bool, std::string>(),
            py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("output_size"),
            py::arg("arity"), py::arg("batch_first"), py::arg("activations"), py::arg("cell_clip"),
-           py::arg("gate_clip"), py::arg("plain"), py::arg("weights"));
+           py::arg("gate_clip"), py::arg("plain"), py::arg("weights") = "");
   py::class_<Hold>(m, "Hold").def(py::init<>()).def("__call__", &call_under, py::arg("function"));
   bind_layer<float>(m, "F32");
   bind_layer<double>(m, "F64");

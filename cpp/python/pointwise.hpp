@@ -1,6 +1,8 @@
 // Layers that see one row at a time over NumPy arrays. Their parameters are read as they are, not packed.
 #pragma once
 
+#include <algorithm>
+#include <bit>
 #include <tuple>
 
 #include "parameters.hpp"
@@ -66,9 +68,19 @@ private:
 template <class T>
 class EmbeddingLayer {
 public:
-  /// weight (count, width)
-  EmbeddingLayer(Index count, Index width, const py::object& weight)
-      : count_(count), width_(width), rows_(parameters_.keep<T>("weight", weight, {count, width})) {}
+  /// weight (count, width) of T, or of whole numbers of 8 bits with a scale (count) for each row, or the
+  /// bits of bfloat16.
+  EmbeddingLayer(Index count, Index width, const py::object& weight, const py::object& scale)
+      : count_(count), width_(width) {
+    if (!scale.is_none()) {
+      whole_ = parameters_.keep<int8_t>("weight", weight, {count, width});
+      scales_ = parameters_.keep<T>("scale", scale, {count});
+    } else if (py::isinstance<py::array_t<uint16_t>>(weight)) {
+      halves_ = parameters_.keep<uint16_t>("weight", weight, {count, width});
+    } else {
+      rows_ = parameters_.keep<T>("weight", weight, {count, width});
+    }
+  }
 
   Index count() const { return count_; }
   Index width() const { return width_; }
@@ -77,13 +89,26 @@ public:
     return std::all_of(numbers, numbers + n, [&](int64_t i) { return 0 <= i && i < count_; });
   }
   void look_up(const int64_t* numbers, Index n, T* y) const {
-    for (Index r = 0; r < n; ++r) std::copy_n(rows_ + numbers[r] * width_, width_, y + r * width_);
+    for (Index r = 0; r < n; ++r, y += width_) {
+      const Index at = numbers[r] * width_;
+      if (rows_) {
+        std::copy_n(rows_ + at, width_, y);
+      } else if (whole_) {
+        const T scale = scales_[numbers[r]];
+        std::transform(whole_ + at, whole_ + at + width_, y, [=](int8_t q) { return T(q) * scale; });
+      } else {
+        std::transform(halves_ + at, halves_ + at + width_, y,
+                       [](uint16_t bits) { return T(std::bit_cast<float>(uint32_t(bits) << 16)); });
+      }
+    }
   }
 
 private:
   const Index count_, width_;
   KeptArrays parameters_;
-  const T* const rows_;
+  const T *rows_ = nullptr, *scales_ = nullptr; // the rows: one of these,
+  const int8_t* whole_ = nullptr;               // these,
+  const uint16_t* halves_ = nullptr;            // or these
 };
 
 } // namespace rnncore

@@ -36,6 +36,7 @@ from .optim import Adam as Adam
 from .optim import AdamW as AdamW
 from .optim import RMSprop as RMSprop
 from .optim import clip_grad_norm as clip_grad_norm
+from .precision import quantize as quantize
 from .recurrent.gru import GRU as GRU
 from .recurrent.gru import MGU as MGU
 from .recurrent.gru import UGRNN as UGRNN

@@ -36,6 +36,7 @@ class Settings:
         cell_clip: float,
         gate_clip: float,
         plain: bool,
+        weights: str = "",
     ) -> None: ...
 
 class TargetsF32: ...
@@ -82,7 +83,13 @@ class LayerF64(LayerF32): ...
 
 class LinearF32:
     def __init__(
-        self, inputs: int, outputs: int, weight: Array, bias: Array | None, owned: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        weight: Array,
+        bias: Array | None,
+        owned: bool = False,
+        weights: str = "",
     ) -> None: ...
     def lend(self) -> None: ...
     def forward(self, x: Array) -> Array: ...
@@ -116,7 +123,9 @@ class NormF32(PointwiseF32):
 class NormF64(NormF32): ...
 
 class EmbeddingF32:
-    def __init__(self, count: int, width: int, weight: Array) -> None: ...
+    def __init__(
+        self, count: int, width: int, weight: Array, scale: Array | None = None
+    ) -> None: ...
     @property
     def count(self) -> int: ...
 

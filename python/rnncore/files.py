@@ -8,7 +8,7 @@ import math
 import os
 import stat
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
 from typing import Any, BinaryIO, NamedTuple
@@ -206,10 +206,12 @@ def save_arrays(
     path: str | os.PathLike[str],
     arrays: Mapping[str, npt.NDArray[Any]],
     metadata: Mapping[str, Any] | None = None,
+    bfloat16: Collection[str] = (),
 ) -> None:
     """Write named arrays to a safetensors file, replacing it atomically (`write_atomic`).
 
-    `metadata` is stored beside them, each value as JSON. Raises `TypeError` for a dtype other than
+    `metadata` is stored beside them, each value as JSON. `bfloat16`: names of arrays in uint16 that
+    hold the bits of that type, which NumPy lacks. Raises `TypeError` for a dtype other than
     bool, integers and float16 to float64, `ValueError` for an array named `__metadata__` and for
     more names and metadata than the format allows.
     """
@@ -231,7 +233,18 @@ def save_arrays(
         data = save(ordered, text or None)
     except SafetensorError as error:
         raise ValueError(f"this does not fit into a safetensors file: {error}") from error
-    write_atomic(path, data)
+    write_atomic(path, _said_to_be(data, "BF16", bfloat16) if bfloat16 else data)
+
+
+def _said_to_be(data: bytes, dtype: str, names: Iterable[str]) -> bytes:
+    """A file's bytes, with another dtype said of some arrays; safetensors takes NumPy's alone."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    for name in names:
+        header[name]["dtype"] = dtype
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def load_arrays(

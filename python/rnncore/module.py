@@ -72,6 +72,8 @@ class Module(Configured):
     looks_ahead: bool = False
     #: Whether x holds indices, and no features.
     takes_indices: bool = False
+    #: "int8" or "bfloat16" if `quantize` has made the weights so; None where they are of `dtype`.
+    weight_type: str | None = None
 
     #: Attributes in which no parts are looked for.
     _no_parts: frozenset[str] = frozenset(("_given", "_params", "_grads"))
@@ -175,6 +177,13 @@ class Module(Configured):
     def _lend(self) -> None:
         """Say that somebody is given the arrays: compiled layers have to look at them again."""
 
+    def _hold(self, weights: str) -> None:
+        """Hold the matrices in fewer bits from now on."""
+        raise ValueError(f"a {type(self).__name__} has no weights to quantize")
+
+    def _settle(self) -> None:
+        """Take note that parameters have been loaded which the kernels do not watch."""
+
     def zero_grad(self) -> None:
         """Set every gradient to zero, in place."""
         for grad in self.grads.values():
@@ -186,7 +195,7 @@ class Module(Configured):
 
     def load_state_dict(self, state: Mapping[str, npt.ArrayLike]) -> None:
         """Copy parameters in, e.g. from torch. Raises `ValueError` naming all that does not fit."""
-        load_into(self.params, state)
+        self._load(state)
 
     def save(self, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None) -> None:
         """Write the module to a safetensors file, replaced atomically; `rnncore.load` reads it.
@@ -197,7 +206,12 @@ class Module(Configured):
         if metadata and KEY in metadata:
             raise ValueError(f"metadata must not have an entry {KEY!r}: the module's own is there")
         own = {"version": info()["version"], "module": describe(self)}
-        save_arrays(path, self.params, {**(metadata or {}), KEY: own})
+        types = {n: part.weight_type for n, part in named_modules(self) if part.weight_type}
+        if types:
+            own["weights"] = types
+        params = self.params
+        halves = {n for n, array in params.items() if array.dtype == np.uint16}
+        save_arrays(path, params, {**(metadata or {}), KEY: own}, bfloat16=halves)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Read the parameters from a safetensors file written by `save`.
@@ -207,7 +221,12 @@ class Module(Configured):
         """
         arrays, _ = load_arrays(path)
         with reading(path):
-            load_into(self.params, arrays)
+            self._load(arrays)
+
+    def _load(self, state: Mapping[str, npt.ArrayLike]) -> None:
+        load_into(self.params, state)
+        for part in modules(self):
+            part._settle()
 
 
 #: Modules, and where they may lie.
@@ -311,8 +330,21 @@ def load(
             module = Builder(classes, seed).build(own["module"])
         if not isinstance(module, Module):
             raise ValueError(f"it describes no module, but {module!r:.80}")
-        load_into(module.params, arrays)
+        _hold_all(module, own.get("weights", {}))
+        module._load(arrays)
     return module
+
+
+def _hold_all(module: Module, types: Any) -> None:
+    """Hold weights as a file says of parts by their names."""
+    parts = dict(named_modules(module))
+    if not isinstance(types, dict):
+        raise ValueError(f"it says of the weights {types!r:.80}")
+    for name, weights in types.items():
+        if name not in parts or weights not in ("int8", "bfloat16"):
+            raise ValueError(f"it says that the weights of {name!r:.80} are {weights!r:.80}")
+        if parts[name].weight_type is None:
+            parts[name]._hold(weights)
 
 
 def once(pullback: Callable[..., Any]) -> Callable[..., Any]:

@@ -64,7 +64,7 @@ def fitting(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) ->
     found = {}
     for name in target:
         if name in source:
-            array = as_array(name, source[name], target[name].dtype)
+            array = as_array(name, _as_bits(source[name], target[name]), target[name].dtype)
             if array.shape != target[name].shape:
                 faults.append(f"{name!r} must have shape {target[name].shape}, got {array.shape}")
             found[name] = array
@@ -72,6 +72,14 @@ def fitting(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) ->
     if faults:
         raise ValueError("these entries do not fit: " + "; ".join(faults))
     return found
+
+
+def _as_bits(value: Any, target: Array) -> Any:
+    """The bits of bfloat16 where those are held, and what was read from a file is float32."""
+    if target.dtype != np.uint16 or getattr(value, "dtype", None) != np.float32:
+        return value
+    bits = np.ascontiguousarray(value).view(np.uint32)
+    return value if (bits & 0xFFFF).any() else (bits >> 16).astype(np.uint16)
 
 
 def _torn(target: Mapping[str, Array], found: Mapping[str, Array]) -> list[str]:
@@ -86,8 +94,19 @@ def _torn(target: Mapping[str, Array], found: Mapping[str, Array]) -> list[str]:
 
 
 def load_into(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) -> None:
-    """Copy `source` into `target`, or raise what `fitting` raises, and nothing is copied."""
-    copy_into(target, fitting(target, source))
+    """Copy `source` into `target`, read-only or not, or raise what `fitting` raises.
+
+    If it raises, nothing is copied.
+    """
+    found = fitting(target, source)
+    locked = [target[name] for name in found if not target[name].flags.writeable]
+    try:
+        for array in locked:
+            array.flags.writeable = True
+        copy_into(target, found)
+    finally:
+        for array in locked:
+            array.flags.writeable = False
 
 
 def copy_into(target: Mapping[str, Array], source: Mapping[str, Array]) -> None:

@@ -9,13 +9,14 @@ import numpy.typing as npt
 
 from .. import init
 from ..arrays import Array, as_indices, as_shape, check_size, float_dtype
-from ..compiled import HoldsCompiled, core
+from ..compiled import core
 from ..init import Seed
-from ..module import Module, Pullback, check_width, once
+from ..module import Pullback, check_width, once
+from ..precision import SCALE, HoldsWeights, widened
 from ..stream.stages import Stage, Stages
 
 
-class Embedding(HoldsCompiled, Module):
+class Embedding(HoldsWeights):
     """Rows of a table: integers of any shape `(...)` to `(..., embedding_dim)`.
 
     Parameter: `weight (num_embeddings, embedding_dim)`, at first standard normal, torch's default.
@@ -43,7 +44,8 @@ class Embedding(HoldsCompiled, Module):
 
     def _build(self) -> None:
         sizes = self.num_embeddings, self.embedding_dim
-        self.kernels = core(self.dtype).Embedding(*sizes, self._params["weight"])
+        weight, scale = self._params["weight"], self._params.get("weight" + SCALE)
+        self.kernels = core(self.dtype).Embedding(*sizes, weight, scale)
 
     def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
         """Return the compiled table."""
@@ -56,7 +58,7 @@ class Embedding(HoldsCompiled, Module):
 
     def weights(self) -> Array:
         """Return the table."""
-        return self._params["weight"]
+        return self.float_params()["weight"]
 
     def gradients(self) -> Array:
         """Return the gradient of the table, to add to."""
@@ -64,17 +66,23 @@ class Embedding(HoldsCompiled, Module):
 
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Return the rows that x names."""
-        return self.vjp(x)[0]
+        return self._rows(as_indices("x", x, self.num_embeddings))
 
     def vjp(self, x: npt.ArrayLike) -> tuple[Array, Pullback]:
         """Return the rows and the pullback from dy to None; keeps x."""
+        self._check_trains()
         x = as_indices("x", x, self.num_embeddings)
 
         def pullback(dy: npt.ArrayLike) -> None:
             dy = as_shape("dy", dy, self.dtype, (*x.shape, self.embedding_dim))
             add_rows(self.gradients(), x.reshape(-1), dy.reshape(-1, self.embedding_dim))
 
-        return self._params["weight"].take(x, axis=0), once(pullback)
+        return self._rows(x), once(pullback)
+
+    def _rows(self, x: Array) -> Array:
+        scale = self._params.get("weight" + SCALE)
+        rows = self._params["weight"].take(x, axis=0)
+        return widened(rows, None if scale is None else scale.take(x))
 
 
 def add_rows(table: Array, index: Array, rows: Array) -> None:

@@ -10,13 +10,14 @@ import numpy.typing as npt
 
 from .. import init
 from ..arrays import Array, as_array, as_shape, check_size, float_dtype
-from ..compiled import HoldsCompiled, core
+from ..compiled import core
 from ..init import Seed
-from ..module import Module, Pullback, check_width, once
+from ..module import Pullback, check_width, once
+from ..precision import HoldsWeights
 from ..stream.stages import Stage, Stages
 
 
-class Linear(HoldsCompiled, Module):
+class Linear(HoldsWeights):
     """y = x W^T + b over the last axis: `(..., in_features)` to `(..., out_features)`.
 
     Parameters: `weight (out_features, in_features)` and, with `bias`, `bias (out_features,)`; at
@@ -46,7 +47,9 @@ class Linear(HoldsCompiled, Module):
 
     def _build(self) -> None:
         sizes = self.in_features, self.out_features
-        self.kernels = core(self.dtype).Linear(*sizes, *self._arrays(), owned=True, weights=self.dtype.name)
+        self.kernels = core(self.dtype).Linear(
+            *sizes, *self._arrays(), owned=True, weights=self._weights_in()
+        )
 
     def _lend(self) -> None:
         self.kernels.lend()
@@ -66,7 +69,8 @@ class Linear(HoldsCompiled, Module):
         return self._arrays()
 
     def _arrays(self) -> tuple[Array, Array | None]:
-        return self._params["weight"], self._params.get("bias")
+        params = self.float_params()
+        return params["weight"], params.get("bias")
 
     def gradients(self) -> tuple[Array, Array | None]:
         """Return the gradients of weight and bias, to add to."""
@@ -81,6 +85,7 @@ class Linear(HoldsCompiled, Module):
 
     def vjp(self, x: npt.ArrayLike) -> tuple[Array, Pullback]:
         """Return y and the pullback from dy to dx; keeps x, and reads the weights again."""
+        self._check_trains()
         rows, shape = self._rows(x)
 
         def pullback(dy: npt.ArrayLike) -> Array:

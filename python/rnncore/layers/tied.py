@@ -28,6 +28,16 @@ class TiedLinear(Linear):
         Module.__init__(self, own)
         self._build()
 
+    def _weights_in(self) -> str:
+        return self.embedding._weights_in()
+
+    def _check_trains(self) -> None:
+        self.embedding._check_trains()
+
+    def _settle(self) -> None:
+        if self.embedding.weight_type is not None:
+            self._build()
+
     def _arrays(self) -> tuple[Array, Array | None]:
         return self.embedding.weights(), self._params.get("bias")
 

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array, as_shape, check_flag, float_dtype
-from ..compiled import HoldsCompiled, Layer, Parameters, Targets, core
+from ..compiled import Layer, Parameters, Targets, core
 from ..init import RecurrentInit, recurrent_params
 from ..module import Module
+from ..precision import HoldsWeights
 from ..states import State
 from .cell import Cell, of_transition
 
@@ -30,14 +31,14 @@ class Initial:
     init: str | RecurrentInit
 
 
-class RecurrentBase(HoldsCompiled, Module):
+class RecurrentBase(HoldsWeights):
     """A module whose parameters are those of recurrent kernels."""
 
     recurrent = True
     #: Whether the state is `(h, c)`.
     has_cell_state: ClassVar[bool] = False
     _no_parts = Module._no_parts | {"_names", "kernels", "_targets"}
-    _built = HoldsCompiled._built | {"_targets"}
+    _built = HoldsWeights._built | {"_targets"}
 
     def __init__(
         self,
@@ -79,14 +80,14 @@ class RecurrentBase(HoldsCompiled, Module):
 
     def _build(self) -> None:
         """Make the compiled layers; they watch the parameters, which never change identity."""
-        self.kernels = self._compiled(self._params)
+        self.kernels = self._compiled(self.float_params())
         self._targets: list[Targets] | None = None
 
     def _compiled(self, params: Mapping[str, Array]) -> list[Layer]:
-        layer = core(self.dtype).Layer
+        layer, weights = core(self.dtype).Layer, self._weights_in()
         widths = (params[layer[0][0][0]].shape[1] for layer in self._names)
         return [
-            layer(self.cell.settings(width, self.hidden_size, self.batch_first, self.dtype.name), group)
+            layer(self.cell.settings(width, self.hidden_size, self.batch_first, weights), group)
             for width, group in zip(widths, self._groups(params), strict=True)
         ]
 

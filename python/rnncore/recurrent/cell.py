@@ -104,9 +104,9 @@ class Cell:
         return self.proj_size or hidden_size
 
     def settings(
-        self, input_size: int, hidden_size: int, batch_first: bool, weights: str
+        self, input_size: int, hidden_size: int, batch_first: bool, weights: str = ""
     ) -> Settings:
-        """What a compiled layer is made from, beside the parameters; `weights`: their dtype."""
+        """What a compiled layer is made from, beside the parameters; `weights`: see `quantize`."""
         return Settings(
             cell=self.kernel,
             input_size=input_size,

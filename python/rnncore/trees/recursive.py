@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array, as_array, as_shape, check_size, float_dtype
-from ..compiled import HoldsCompiled, Parameters, core
+from ..compiled import Parameters, core
 from ..init import uniform
 from ..layers.activations import sigmoid
 from ..layers.linear import Linear
 from ..module import Module, once
 from ..nonlinearities import Activation
+from ..precision import HoldsWeights
 from ..recurrent.cell import Cell, compiled_activations, norm_of, one_activation
 from ..recurrent.regularisers import Masks, Regularisers
 from .forest import Forest
@@ -24,7 +25,7 @@ from .order import Order
 States: TypeAlias = Any
 
 
-class Recursive(HoldsCompiled, Module):
+class Recursive(HoldsWeights):
     """A layer whose nodes continue several others: `states = layer(x, forest)`.
 
     x `(N, input_size)`: a row for each node, or with inputs="leaves" `(leaves, input_size)` in the
@@ -93,8 +94,8 @@ class Recursive(HoldsCompiled, Module):
     def _build(self) -> None:
         """Make the compiled layer; it watches the parameters, which never change identity."""
         width = self.input_size if "weight_ih" in self._params else 0
-        settings = self.cell.settings(width, self.hidden_size, False, self.dtype.name)
-        self.kernels = core(self.dtype).Layer(settings, self._groups(self._params))
+        settings = self.cell.settings(width, self.hidden_size, False, self._weights_in())
+        self.kernels = core(self.dtype).Layer(settings, self._groups(self.float_params()))
 
     def _lend(self) -> None:
         self.kernels.lend()

@@ -1,0 +1,179 @@
+"""Weights in fewer bits, for inference: how they are held, and modules made to hold them.
+
+int8: the weights of a row, one of a gate or an output, are whole numbers within +-127 times a scale
+of the row's own, `max |w| / 127`. What they are multiplied by is rounded likewise row by row at
+every time step, the sums between are exact, and all else is computed in float32. bfloat16: the
+upper half of a float32, seven bits of mantissa; only the weights are rounded.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from .arrays import Array, check_choice
+from .compiled import HoldsCompiled
+from .files import listed
+from .module import Module, named_modules
+from .parameters import Arrays
+
+WeightType = Literal["int8", "bfloat16"]
+_TYPES = ("int8", "bfloat16")
+#: The ending of the name under which the scales of a matrix in int8 stand.
+SCALE = "_scale"
+
+Model = TypeVar("Model", bound=Module)
+
+
+class HoldsWeights(HoldsCompiled, Module):
+    """A layer over compiled kernels whose weights may be held in fewer bits."""
+
+    def weight_names(self) -> Iterator[str]:
+        """Yield the names of the matrices of products, as they are while weights are float32."""
+        for name, array in self._params.items():
+            if name.startswith("weight") and array.ndim > 1:
+                yield name
+
+    def float_params(self) -> Mapping[str, Array]:
+        """Return the parameters in `dtype`, by their names in a module that is not quantized."""
+        if self.weight_type is None:
+            return self._params
+        return {
+            name: widened(array, self._params.get(name + SCALE))
+            for name, array in self._params.items()
+            if not name.endswith(SCALE)
+        }
+
+    def _weights_in(self) -> str:
+        """The type of the weights that the kernels multiply by; empty: that of all numbers."""
+        return self.weight_type or ""
+
+    def _hold(self, weights: str) -> None:
+        if self.weight_type is not None:
+            raise ValueError(f"the weights of this {type(self).__name__} are {self.weight_type}")
+        if self.dtype != np.float32:
+            raise ValueError(f"this {type(self).__name__} computes in {self.dtype}, not in float32")
+        encode = {"int8": _in_int8, "bfloat16": _in_bfloat16}[weights]
+        names, held = set(self.weight_names()), {}
+        for name, array in self._params.items():
+            held.update(encode(name, array) if name in names else {name: array})
+        self._params, self.weight_type = Arrays(held), weights
+        self._settle()
+
+    def _settle(self) -> None:
+        if self.weight_type is not None:
+            self._lock(False)
+            self._build()
+            self._lock(True)
+
+    def _lock(self, locked: bool) -> None:
+        """Make the parameters read-only: the kernels do not watch them."""
+        for array in self._params.values():
+            array.flags.writeable = not locked
+
+    def _own_grads(self) -> Arrays:
+        self._check_trains()
+        return super()._own_grads()
+
+    def _check_trains(self) -> None:
+        """Refuse gradients where the weights are rounded ones."""
+        if self.weight_type is not None:
+            raise TypeError(
+                f"a {type(self).__name__} with {self.weight_type} weights is for inference and has "
+                "no gradients: train the module that it was made from"
+            )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._lock(self.weight_type is not None)
+
+
+def quantize(model: Model, weights: WeightType = "int8", exclude: Iterable[str] = ()) -> Model:
+    """Return a copy of a model for inference whose weights take fewer bits.
+
+    Every recurrent layer and cell, `Linear` and `Embedding` in it holds its matrices in `weights`,
+    `"int8"` or `"bfloat16"`; biases, peepholes, gains and states stay float32. The copy is called,
+    streamed, saved, loaded and pickled as the model is; it has no gradients, and its parameters are
+    read-only. A row's results do not depend on other rows, on chunks or on threads.
+
+    exclude: dotted names of parts that stay as they are, as `named_modules` has them (`"head"`,
+    `"layers.0"`), with all that is in them. Raises `ValueError` for a name that is no part, for
+    weights that are not finite, for a model in float64, and where no part has weights to quantize.
+    """
+    check_choice("weights", weights, _TYPES)
+    left = [exclude] if isinstance(exclude, str) else list(exclude)
+    names = [name for name, _ in named_modules(model)]
+    for name in left:
+        if name not in names:
+            raise ValueError(
+                f"exclude: there is no part {name!r:.80}; there are {listed(names[1:])}"
+            )
+    made = copy.deepcopy(model)
+    done: dict[int, Module] = {}
+    for name, part in named_modules(made):
+        if any(name == one or name.startswith(f"{one}.") for one in left):
+            done[id(part)] = part  # wherever else it is
+    count = len(done)
+    for name, part in named_modules(made):
+        if isinstance(part, HoldsWeights) and id(part) not in done and any(part.weight_names()):
+            done[id(part)] = part
+            try:
+                part._hold(weights)
+            except ValueError as error:
+                raise ValueError(f"{name or type(part).__name__}: {error}") from None
+    if len(done) == count:
+        raise ValueError(f"this {type(model).__name__} has no weights to quantize")
+    for _, part in named_modules(made):
+        part._settle()  # some read another's weights
+    return made
+
+
+def dequantized(model: Model) -> Model:
+    """Return a model that computes in float32 with the weights that a quantized one has.
+
+    A model with none that are quantized is returned itself.
+    """
+    if all(part.weight_type is None for _, part in named_modules(model)):
+        return model
+    made = copy.deepcopy(model)
+    for _, part in named_modules(made):
+        if isinstance(part, HoldsWeights) and part.weight_type is not None:
+            held = {name: np.array(array) for name, array in part.float_params().items()}
+            part._params, part.weight_type = Arrays(held), None
+    for _, part in named_modules(made):
+        if isinstance(part, HoldsWeights):
+            part._build()
+    return made
+
+
+def widened(array: Array, scale: Array | None) -> Array:
+    """Return weights as float32, if they are held in fewer bits."""
+    if array.dtype == np.int8 and scale is not None:
+        return array.astype(np.float32) * scale[..., None]
+    if array.dtype == np.uint16:
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array
+
+
+def _in_int8(name: str, array: Array) -> dict[str, Array]:
+    largest = np.abs(array).max(axis=-1)
+    _check_finite(name, largest)
+    inverse = np.divide(127, largest, out=np.zeros_like(largest), where=largest > 1e-30)
+    whole = np.rint(array * inverse[..., None]).astype(np.int8)
+    scale = np.where(largest > 1e-30, largest / np.float32(127), 0).astype(np.float32)
+    return {name: whole, name + SCALE: scale}
+
+
+def _in_bfloat16(name: str, array: Array) -> dict[str, Array]:
+    _check_finite(name, array)
+    bits = np.ascontiguousarray(array).view(np.uint32)
+    rounded = (bits + (0x7FFF + (bits >> 16 & 1))) >> 16  # to the nearest, of two the even one
+    return {name: rounded.astype(np.uint16)}
+
+
+def _check_finite(name: str, array: Array) -> None:
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds numbers that are not finite")
