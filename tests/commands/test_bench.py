@@ -1,15 +1,18 @@
 """Measuring: what the numbers mean, and the command `bench` on a tiny grid."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rnncore import cli
 from rnncore.cli import main
+from rnncore.commands import bench
 from rnncore.commands.measure import machine
 from rnncore.commands.measure.cases import GATES, Case, Shape
 from rnncore.commands.measure.contest import Contestant, Entry, contest
-from rnncore.commands.measure.engines import ENGINES, Unsupported
+from rnncore.commands.measure.engines import ENGINES, Unsupported, available
 from rnncore.commands.measure.report import Record, Results, duration, table
 from rnncore.commands.measure.timing import geometric_mean, ratio, time_call
 
@@ -47,9 +50,36 @@ class TestBench:
         assert main([*TINY, *QUICK, "--plot", str(tmp_path / "roofline.svg")]) == 0
         assert "roof" not in capsys.readouterr().out
 
+    @pytest.mark.parametrize("weights", ["int8", "bfloat16"])
+    def test_quantized_layers_stand_beside_their_own(
+        self, weights: str, tmp_path: Path, capsys: Capture
+    ) -> None:
+        saved = tmp_path / "times.json"
+        asked = ["--weights", weights, "--against", "numpy", "--json", str(saved)]
+        assert main(["bench", *TINY[1:-3], *asked, *QUICK]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split(" (")[0] for line in lines if line.startswith("**")] == [
+            "**gru, inference**"
+        ]
+        results = Results.from_json(json.loads(saved.read_text()))
+        assert list(results.about) == [f"rnncore:{weights}", "rnncore", "numpy"]
+        assert len(results.records) == 2
+
+    def test_others_with_such_weights_are_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(bench, "available", lambda: list(ENGINES))
+        asked = cli.parser().parse_args(["bench", "--weights", "int8"])
+        assert list(map(str, bench.chosen_entries(asked))) == [
+            "rnncore:int8",
+            "rnncore",
+            "torch:int8",
+            "onnxruntime:int8",
+        ]
+
     @pytest.mark.parametrize(
         ("options", "complaint"),
         [
+            (["--weights", "int8", "--modes", "training"], "for inference only"),
+            (["--weights", "int8", "--dtype", "float64"], "for --dtype float32, got float64"),
             (["--shapes", "3,2"], "a shape is T,B,I,H"),
             (["--shapes", "9..3,2,2,2"], "lengths"),
             (["--against", "cudnn"], "not here: cudnn"),
@@ -76,6 +106,29 @@ class TestEngines:
         assert numpys.keys() >= {"y", "dx", "dh", *case.params()}
         assert_close(ours, numpys, 1e-12)
 
+    @pytest.mark.parametrize("cell", GATES)
+    @pytest.mark.parametrize(
+        ("engine", "weights"),
+        [(name, kind) for name, engine in ENGINES.items() for kind in engine.weights],
+    )
+    def test_weights_of_fewer_bits(self, engine: str, weights: str, cell: str) -> None:
+        if engine not in available():
+            pytest.skip(f"{engine} is not installed")
+        case = Case(cell, "inference", Shape(4, 3, 5, 8))
+        want = ENGINES["rnncore"]().prepare(case).results()["y"]
+        try:
+            work = ENGINES[engine]().prepare(replace(case, weights=weights))
+        except Unsupported as error:
+            pytest.skip(str(error))
+        got = work.results()["y"]
+        assert 0 < np.abs(got - want).max() < 0.05
+
+    def test_weights_that_an_engine_does_not_hold(self) -> None:
+        for engine, mode in (("numpy", "inference"), ("rnncore", "training")):
+            case = Case("gru", mode, Shape(2, 1, 1, 1), weights="int8")
+            with pytest.raises(Unsupported, match="int8 weights"):
+                ENGINES[engine]().prepare(case)
+
     @compiled
     def test_roof_is_above_the_reference(self) -> None:
         case = Case("lstm", "inference", Shape(16, 8, 64, 64))
@@ -101,7 +154,8 @@ class TestContest:
         contestant.close()
 
     @pytest.mark.parametrize(
-        "text", ["rnncore", "rnncore:2:float64", "onednn:v3", "numpy:Haswell", "torch:2"]
+        "text",
+        ["rnncore", "rnncore:2:float64", "rnncore:int8", "onednn:v3", "numpy:Haswell", "torch:2"],
     )
     def test_entries_are_written_as_read(self, text: str) -> None:
         assert str(Entry.parse(text)) == text
@@ -124,6 +178,10 @@ class TestCases:
         assert shape.lengths.min() >= 10
         assert shape.lengths.max() == 200
         assert shape.rows == shape.lengths.sum()
+
+    def test_cases_are_written_as_read(self) -> None:
+        for text in ("gru inference 1,2,3,4 float32", "lstm inference 1,2,3,4 float32 int8"):
+            assert str(Case.parse(text)) == text
 
     def test_work(self) -> None:
         shape = Shape(steps=7, batch=3, inputs=2, hidden=5)

@@ -4,10 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rnncore import GRU, RNN, Chain, Linear, Tanh
+from rnncore import GRU, RNN, Chain, Embedding, Linear, Tanh, TreeLSTM, load, quantize
 from rnncore.arrays import save_arrays
 from rnncore.cli import main
-from rnncore.convert import from_onnx, from_rtneural, from_torch, to_rtneural
+from rnncore.convert import (
+    from_onnx,
+    from_rtneural,
+    from_torch,
+    to_rtneural,
+    to_torch_state_dict,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "keras"
 
@@ -83,6 +89,74 @@ def test_failures_are_one_line(tmp_path, model, capsys, source, out, what):
     assert said.count("\n") == 1
     assert what in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.json"]
+
+
+class TestWeights:
+    @pytest.mark.parametrize("weights", ["int8", "bfloat16"])
+    def test_a_quantized_model_is_written(self, tmp_path, model, capsys, rng, weights):
+        source, out, data = (tmp_path / n for n in ("m.json", "q.safetensors", "x.npz"))
+        to_rtneural(model, source)
+        x = rng.standard_normal((5, 2, 2))
+        np.savez(data, x=x, other=[1])
+        asked = ["convert", str(source), str(out), "--weights", weights]
+        assert main([*asked, "--data", str(data)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 3
+        assert lines[0].startswith(f"{weights} weights: largest difference ")
+        assert lines[0].endswith(" on random input")
+        got, want = load(out)(x.astype("f"))[0], model(x.astype("f"))[0]
+        assert f"difference {np.abs(got - want).max():.2g}, the largest output " in lines[1]
+        assert lines[1].endswith(f"being {np.abs(want).max():.2g}, on {data}")
+        np.testing.assert_array_equal(got, quantize(model, weights)(x.astype("f"))[0])
+        # 8 + 36 + 27 numbers in 26 rows of matrices, and 22 biases
+        size = {"int8": 71 + 4 * (22 + 22), "bfloat16": 2 * 71 + 4 * 22}[weights]
+        assert lines[2] == f"{out}: Linear, Tanh, GRU; 93 parameters in {size} bytes, 372 before"
+
+    def test_indices_and_models_without_random_input(self, tmp_path, capsys):
+        source, out, data = (str(tmp_path / n) for n in ("m.safetensors", "q.safetensors", "x.npy"))
+        Chain(Embedding(9, 4, seed=1), GRU(4, 3, seed=2)).save(source)
+        np.save(data, np.arange(8).reshape(4, 2))
+        assert main(["convert", source, out, "--weights", "int8", "--data", data]) == 0
+        assert capsys.readouterr().out.count("largest difference") == 2
+        TreeLSTM(4, 3, seed=1).save(source)
+        assert main(["convert", source, out, "--weights", "int8"]) == 0
+        assert "no random input is known for a TreeLSTM" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("options", "what"),
+        [
+            ("--data x.npy", "--data is for --weights"),
+            ("--weights int8 --data none.npy", "none.npy: No such file"),
+            ("--weights int8 --data text.npy", "text.npy"),
+            ("--weights int8 --data objects.npy", "objects.npy: "),
+            ("--weights int8 --data y.npz", "y.npz: there is no array x, only y"),
+            ("--weights int8 --data x.npy", "x.npy: x must have"),
+            ("--weights int8 --data words.npy", "words.npy: "),
+        ],
+    )
+    def test_bad_data_is_one_line(self, tmp_path, model, capsys, monkeypatch, options, what):
+        monkeypatch.chdir(tmp_path)
+        to_rtneural(model, "m.json")
+        np.save("x.npy", np.zeros((5, 2, 7)))
+        np.save("words.npy", np.array(["a"]))
+        np.save("objects.npy", np.array([{}]), allow_pickle=True)
+        np.savez("y.npz", y=[1])
+        Path("text.npy").write_text("none")
+        assert main(["convert", "m.json", "q.safetensors", *options.split()]) == 2
+        said = capsys.readouterr()
+        assert said.err.count("\n") == 1
+        assert what in said.err
+        assert not Path("q.safetensors").exists()
+
+    def test_other_formats_cannot_say_them(self, tmp_path, model, capsys):
+        source, out = str(tmp_path / "m.safetensors"), str(tmp_path / "m.json")
+        quantize(model, "int8").save(source)
+        assert main(["convert", source, out]) == 2
+        assert "RTNeural cannot represent int8 weights, which 0 has" in capsys.readouterr().err
+        with pytest.raises(ValueError, match=r"torch.nn cannot represent int8 weights"):
+            to_torch_state_dict(load(source))
+        assert main(["convert", source, source, "--weights", "int8"]) == 2
+        assert "are int8" in capsys.readouterr().err
 
 
 def test_numbers_of_another_kind_are_a_line_too(tmp_path, capsys):

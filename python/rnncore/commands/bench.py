@@ -2,7 +2,9 @@
 
 Each engine works in a process of its own, and they take turns. Shapes are T,B,I,H: steps, batch,
 inputs, hidden units; "10..200,64,128,128" is a ragged batch. With a C++ compiler the machine's own
-limit is measured too. The full comparison is in the repository, in benchmarks/.
+limit is measured too. With --weights, quantized layers (`rnncore.quantize`) stand beside those in
+float32, and beside whoever else has such weights. The full comparison is in the repository, in
+benchmarks/.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from . import options
 from .measure import machine, picture
 from .measure.cases import GATES, MODES, Case, Shape
 from .measure.contest import Entry, contest
-from .measure.engines import available
+from .measure.engines import ENGINES, Engine, available
 from .measure.report import measure, tables
 from .measure.timing import SECONDS
 
@@ -55,13 +57,18 @@ def add_entry_arguments(parser: argparse.ArgumentParser, peers: list[str]) -> No
     parser.add_argument(
         "--against",
         nargs="*",
-        default=peers,
         metavar="ENGINE",
-        help=f"others to measure, also with settings of their own, as numpy:Haswell, torch:2 "
-        f"(two threads) or rnncore:v3 (without AVX-512): {' '.join(peers)}",
+        help=f"others to measure, also with settings of their own, as numpy:Haswell, torch:2 (two "
+        f"threads), torch:int8 or rnncore:v3 (without AVX-512): {' '.join(peers)}",
     )
+    parser.set_defaults(peers=peers)
     parser.add_argument("--threads", type=options.count, default=1, help="for each (%(default)s)")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument(
+        "--weights",
+        choices=("int8", "bfloat16"),
+        help="that our layers hold, quantized, and the others that can; inference only",
+    )
 
 
 def add_effort_arguments(parser: argparse.ArgumentParser, rounds: int) -> None:
@@ -86,14 +93,28 @@ def _argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 
 def chosen_cases(args: argparse.Namespace) -> list[Case]:
     """Return the cases that the options ask for."""
-    return [Case(*choice) for choice in product(args.cells, args.modes, args.shapes)]
+    modes = ["inference"] if args.weights else args.modes
+    if modes[0] not in args.modes:
+        raise ValueError("--weights is for inference only, got --modes training")
+    return [Case(*choice) for choice in product(args.cells, modes, args.shapes)]
 
 
 def chosen_entries(args: argparse.Namespace) -> list[Entry]:
-    """Return rnncore and those it is measured against, each once, and the machine's limit."""
+    """Return rnncore and those it is measured against, each once, and the machine's limit.
+
+    With --weights: rnncore with those weights, then with its own; of the others, if nobody is
+    named, who has such weights too; no limit, which would be that of float32.
+    """
+    if args.weights and args.dtype != "float32":
+        raise ValueError(f"--weights is for --dtype float32, got {args.dtype}")
     rated = machine.compiler() and args.threads == 1
+    ours, peers = ["rnncore", *(["roof"] if rated else [])], args.peers
+    if args.weights:
+        ours = [f"rnncore:{args.weights}", "rnncore"]
+        with_such = (name for name in peers if args.weights in ENGINES.get(name, Engine).weights)
+        peers = [f"{name}:{args.weights}" for name in with_such]
     entries = []
-    for text in ["rnncore", *(["roof"] if rated else []), *args.against]:
+    for text in [*ours, *(peers if args.against is None else args.against)]:
         engine, *own = text.split(":")
         entries.append(Entry.parse(":".join([engine, str(args.threads), args.dtype, *own])))
     return list(dict.fromkeys(entries))
@@ -105,11 +126,11 @@ def run(args: argparse.Namespace) -> None:
         options.check_writable(path)
     if args.plot:
         require_matplotlib()
-    entries = chosen_entries(args)
+    entries, cases = chosen_entries(args), chosen_cases(args)
     if missing := {entry.engine for entry in entries} - set(available()):
         raise ValueError(f"not here: {', '.join(missing)}; there are {', '.join(available())}")
     with contest(entries) as contestants:
-        results = measure(chosen_cases(args), contestants, args.rounds, args.seconds)
+        results = measure(cases, contestants, args.rounds, args.seconds)
     print(tables(results))
     if args.json:
         results.save(args.json)

@@ -2,7 +2,8 @@
 
 From .safetensors (a model of ours, or a PyTorch state_dict), .keras, .h5, .onnx and .json
 (RTNeural); to .safetensors (ours; plain layers have torch's names), .onnx and .json. What cannot be
-said is refused by name.
+said is refused by name. With --weights the model is quantized (`rnncore.quantize`), and how far its
+outputs are from those in float32 is said.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from ..arrays import load_arrays
 from ..compositions.chain import Chain
 from ..module import KEY, load
+from ..precision import quantize
 from . import options
 
 _PREFIX = "name of the layer, as encoder.lstm, in a .safetensors; several make a chain"
@@ -33,6 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--verify", action="store_true", help="compare with a reference on random input, both ways"
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("int8", "bfloat16"),
+        help="quantize: the type that weights are held in",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE",
+        help="with --weights: inputs to compare on too, .npy, or .npz with an array x",
     )
 
 
@@ -56,15 +69,19 @@ def run(args: argparse.Namespace) -> None:
         if path.suffix.lower() not in known:
             raise ValueError(f"{name} must end in {', '.join(known)}, got {path}")
     options.check_writable(args.out)
+    data = _inputs(args)
     try:
         module = readers[args.source.suffix.lower()]()
     except TypeError as error:  # arrays of a dtype that no model has: the file's fault, not ours
         raise ValueError(f"{args.source}: {error}") from error
-    writers[args.out.suffix.lower()](module)
     numbers = sum(array.size for array in module.params.values())
+    held = ""
+    if args.weights:
+        module, held = _quantized(args, module, data)
+    writers[args.out.suffix.lower()](module)
     layers = module.layers if isinstance(module, Chain) else [module]
     kinds = ", ".join(type(layer).__name__ for layer in layers)
-    print(f"{args.out}: {kinds}; {numbers:,} parameters")
+    print(f"{args.out}: {kinds}; {numbers:,} parameters{held}")
 
 
 def _read(args: argparse.Namespace) -> Any:
@@ -78,3 +95,23 @@ def _read(args: argparse.Namespace) -> Any:
     return convert.from_torch(
         args.source, args.prefix, batch_first=args.batch_first, verify=args.verify
     )
+
+
+def _inputs(args: argparse.Namespace) -> Any:
+    """Return what is in the file of data, if there is one."""
+    from . import rounding
+
+    if args.data and not args.weights:
+        raise ValueError("--data is for --weights")
+    return rounding.inputs(args.data) if args.data else None
+
+
+def _quantized(args: argparse.Namespace, module: Any, data: Any) -> tuple[Any, str]:
+    """Quantize, and say what that changes; return also how much the parameters take."""
+    from . import rounding
+
+    made = quantize(module, args.weights)
+    for line in rounding.differences(module, made, args.data, data):
+        print(f"{args.weights} weights: {line}")
+    before, after = (sum(array.nbytes for array in m.params.values()) for m in (module, made))
+    return made, f" in {after:,} bytes, {before:,} before"

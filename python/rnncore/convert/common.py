@@ -17,7 +17,7 @@ from ..layers.activations import Elementwise, ReLU, Sigmoid, Softmax, Tanh
 from ..layers.embedding import Embedding
 from ..layers.layer_norm import LayerNorm
 from ..layers.linear import Linear
-from ..module import Module, modules
+from ..module import Module, modules, named_modules
 from ..recurrent.base import RecurrentBase
 from ..recurrent.registry import LAYERS
 from ..recurrent.stack import Stacked
@@ -216,6 +216,13 @@ def activation_layer(activation: Any) -> Module | None:
     own: dict[str, type[Module]] = {"tanh": Tanh, "sigmoid": Sigmoid, "relu": ReLU}
     own["softmax"] = Softmax
     return own[name]() if name in own else Elementwise(activation)
+
+
+def check_float(where: str, module: Module) -> None:
+    """Raise `ValueError` for weights of fewer bits, which cannot be said there."""
+    for name, part in named_modules(module):
+        if part.weight_type is not None:
+            raise refusal(where, f"{part.weight_type} weights, which {name or 'the module'} has")
 
 
 def features(layer: RecurrentBase) -> dict[str, Any]:

@@ -96,6 +96,7 @@ def to_torch_state_dict(
     torch.nn lacks raises `ValueError` naming it. verify: as `from_torch`; the reference reads
     these very arrays.
     """
+    common.check_float("torch.nn", module)
     state = dict(_entries(module, f"{prefix}." if prefix else ""))
     _verify(module, verify, report)
     return state

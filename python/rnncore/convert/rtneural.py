@@ -60,6 +60,7 @@ def to_rtneural(
     activations tanh, relu, sigmoid, softmax, elu and leaky_relu; anything else raises `ValueError`
     naming it. verify: read the file back and compare, in Keras's letters.
     """
+    common.check_float("RTNeural", module)
     layers: list[dict[str, Any]] = []
     for part in _flat(module):
         if type(part) in (LAYERS["lstm"], LAYERS["gru"]):

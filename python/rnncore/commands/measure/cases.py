@@ -16,6 +16,8 @@ KERNELS = {"lstm": "lstm", "gru": "gru", "rnn": "rnn_tanh"}
 #: Gates of each cell: the weights have so many times H rows.
 GATES = {cell: FACTS[kernel].gates for cell, kernel in KERNELS.items()}
 MODES = ("inference", "training")
+#: What weights may be held in; per channel: a scale for each row, where that is a choice.
+WEIGHTS = ("int8", "int8_per_channel", "bfloat16")
 
 _SHAPE = re.compile(r"(?:(\d+)\.\.)?(\d+),(\d+),(\d+),(\d+)")
 
@@ -71,21 +73,25 @@ class Shape:
 
 @dataclass(frozen=True)
 class Case:
-    """A layer to run: forward only, or forward and backward with all gradients."""
+    """A layer to run: forward only, or forward and backward with all gradients.
+
+    weights: one of `WEIGHTS`, in which an engine holds them; empty: those of `dtype`.
+    """
 
     cell: str
     mode: str
     shape: Shape
     dtype: str = "float32"
+    weights: str = ""
 
     def __str__(self) -> str:
-        return f"{self.cell} {self.mode} {self.shape} {self.dtype}"
+        return f"{self.cell} {self.mode} {self.shape} {self.dtype} {self.weights}".rstrip()
 
     @classmethod
     def parse(cls, text: str) -> Case:
         """Read a case as it is written."""
-        cell, mode, shape, dtype = text.split()
-        return cls(cell, mode, Shape.parse(shape), dtype)
+        cell, mode, shape, dtype, *weights = text.split()
+        return cls(cell, mode, Shape.parse(shape), dtype, *weights)
 
     @property
     def training(self) -> bool:

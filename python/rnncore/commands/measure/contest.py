@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ...arrays import Array
-from .cases import Case
+from .cases import WEIGHTS, Case
 from .engines import Unsupported
 from .timing import SECONDS
 
@@ -43,8 +43,9 @@ _LEVELS = {
 class Entry:
     """An engine and how it is run, written with colons: "rnncore:2:float64", "numpy:Haswell".
 
-    A number is how many threads; v2 or v3 an instruction set to be held to; anything else the kind
-    of processor whose kernels OpenBLAS shall use.
+    A number is how many threads; v2 or v3 an instruction set to be held to; int8,
+    int8_per_channel or bfloat16 what weights are held in; anything else the kind of processor whose
+    kernels OpenBLAS shall use.
     """
 
     engine: str
@@ -52,6 +53,7 @@ class Entry:
     dtype: str = "float32"
     level: str | None = None
     blas: str | None = None
+    weights: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> Entry:
@@ -65,6 +67,8 @@ class Entry:
                 entry = replace(entry, dtype=option)
             elif option in _LEVELS:
                 entry = replace(entry, level=option)
+            elif option in WEIGHTS:
+                entry = replace(entry, weights=option)
             else:
                 entry = replace(entry, blas=option)
         return entry
@@ -72,7 +76,7 @@ class Entry:
     def __str__(self) -> str:
         threads = str(self.threads) if self.threads > 1 else None
         dtype = self.dtype if self.dtype != "float32" else None
-        options = (threads, dtype, self.level, self.blas)
+        options = (threads, dtype, self.weights, self.level, self.blas)
         return ":".join([self.engine, *(option for option in options if option)])
 
     def environment(self) -> dict[str, str]:
@@ -133,7 +137,7 @@ class Contestant:
 
     def load(self, case: Case) -> None:
         """Make a case ready; raises `Unsupported`."""
-        self.ask("case", replace(case, dtype=self.entry.dtype))
+        self.ask("case", replace(case, dtype=self.entry.dtype, weights=self.entry.weights or ""))
 
     def time(self, seconds: float = SECONDS) -> float:
         """Seconds that a call takes, measured for about so long."""

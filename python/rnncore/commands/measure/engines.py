@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import tempfile
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ... import compiled, reference
 from ...arrays import Array
+from ...precision import quantize
 from ...recurrent.registry import LAYERS
 from . import machine
 from .cases import GATES, KERNELS, Case
@@ -39,8 +44,23 @@ class Work:
         return time_call(self.run, seconds)
 
 
-class RnnCore:
+class Engine:
+    """What all have: the kinds of weights that it can hold, beside those of the numbers."""
+
+    weights: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, case: Case) -> None:
+        """Raise `Unsupported` for weights that it does not hold, and for training with others."""
+        if case.weights and case.weights not in self.weights:
+            raise Unsupported(f"no {case.weights} weights")
+        if case.weights and case.training:
+            raise Unsupported(f"no training with {case.weights} weights")
+
+
+class RnnCore(Engine):
     """This package."""
+
+    weights = ("int8", "bfloat16")
 
     def about(self) -> str:
         """Version and instruction set."""
@@ -49,8 +69,11 @@ class RnnCore:
 
     def prepare(self, case: Case) -> Work:
         """Through the public classes, as a user would."""
+        self.check(case)
         layer = LAYERS[case.cell](case.shape.inputs, case.shape.hidden, dtype=case.dtype)
         layer.load_state_dict(case.params())
+        if case.weights:
+            layer = quantize(layer, case.weights)  # type: ignore[arg-type]
         (x, dy), lengths = case.arrays(), case.shape.lengths
 
         def infer() -> Any:
@@ -71,7 +94,7 @@ class RnnCore:
         return Work(train if case.training else infer, results)
 
 
-class NumPy:
+class NumPy(Engine):
     """The reference in this package, written to be read: what plain NumPy does."""
 
     def about(self) -> str:
@@ -86,6 +109,7 @@ class NumPy:
 
     def prepare(self, case: Case) -> Work:
         """The textbook's loops."""
+        self.check(case)
         cell = reference.CELLS[KERNELS[case.cell]]
         params, (x, dy), lengths = case.params(), case.arrays(), case.shape.lengths
 
@@ -105,8 +129,13 @@ class NumPy:
         return Work(train if case.training else infer, results)
 
 
-class Torch:
-    """PyTorch: `torch.nn` under `inference_mode`, or with autograd; packed sequences if ragged."""
+class Torch(Engine):
+    """PyTorch: `torch.nn` under `inference_mode`, or with autograd; packed sequences if ragged.
+
+    int8 is its dynamic quantization; in bfloat16 all is, inputs and outputs too.
+    """
+
+    weights = ("int8", "bfloat16")
 
     def __init__(self) -> None:
         self.torch: Any = import_module("torch")
@@ -118,13 +147,18 @@ class Torch:
 
     def prepare(self, case: Case) -> Work:
         """Gradients by autograd, all in one call, none of them accumulated."""
+        self.check(case)
         torch = self.torch
         dtype = getattr(torch, case.dtype)
         layer = getattr(torch.nn, case.cell.upper())(case.shape.inputs, case.shape.hidden)
         layer.to(dtype).load_state_dict({k: torch.from_numpy(v) for k, v in case.params().items()})
         x, dy = (torch.from_numpy(array) for array in case.arrays())
         x.requires_grad_(case.training)
+        if case.weights == "bfloat16":
+            layer, x = layer.bfloat16(), x.bfloat16()
         sources = {"dx": x, **dict(layer.named_parameters())}
+        if case.weights == "int8":
+            layer = self._in_int8(layer)
         forward = self._forward(layer, x, case)
 
         def infer() -> Any:
@@ -143,6 +177,17 @@ class Torch:
 
         return Work(train if case.training else infer, results)
 
+    def _in_int8(self, layer: Any) -> Any:
+        """The layer with the weights in int8; PyTorch changes the parts of a module alone."""
+        whole = self.torch.nn.Sequential(layer)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it will move to another package
+            ao = self.torch.ao.quantization
+            made = ao.quantize_dynamic(whole, {type(layer)}, dtype=self.torch.qint8)[0]
+        if type(made) is type(layer):  # left as it was
+            raise Unsupported(f"no int8 weights for {type(layer).__name__}")
+        return made
+
     def _forward(self, layer: Any, x: Any, case: Case) -> Callable[[], Any]:
         if case.shape.lengths is None:
             return lambda: layer(x)
@@ -157,8 +202,10 @@ class Torch:
         return forward
 
 
-class OnnxRuntime:
-    """ONNX Runtime on a model of one node; inference only."""
+class OnnxRuntime(Engine):
+    """ONNX Runtime on a model of one node; inference only. It has int8 weights for the LSTM."""
+
+    weights = ("int8", "int8_per_channel")
 
     #: Of each cell: operator, its attributes, and torch's gates in ONNX's order.
     NODES: ClassVar[dict[str, tuple[str, dict[str, Any], list[int]]]] = {
@@ -177,14 +224,18 @@ class OnnxRuntime:
 
     def prepare(self, case: Case) -> Work:
         """A session with as many threads as the other engines."""
+        self.check(case)
         if case.training or case.dtype != "float32":
             raise Unsupported("inference in float32 only")
+        if case.weights and case.cell != "lstm":
+            raise Unsupported(f"no {case.weights} weights but for the LSTM")
         options = self.runtime.SessionOptions()
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
         options.inter_op_num_threads = 1
-        session = self.runtime.InferenceSession(
-            self._model(case), options, providers=["CPUExecutionProvider"]
-        )
+        model = self._model(case)
+        if case.weights:
+            model = self._in_int8(model, per_channel=case.weights == "int8_per_channel")
+        session = self.runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         feed, lengths = {"x": case.arrays()[0]}, case.shape.lengths
         if lengths is not None:
             feed["lengths"] = lengths.astype(np.int32)
@@ -197,6 +248,16 @@ class OnnxRuntime:
             return {"y": y[:, 0], **dict(zip("hc", states, strict=False))}
 
         return Work(run, results)
+
+    def _in_int8(self, model: bytes, per_channel: bool) -> bytes:
+        """What its own tool makes of the model."""
+        tool = import_module("onnxruntime.quantization")
+        logging.getLogger().setLevel(logging.ERROR)  # advice about models of many nodes
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "int8.onnx"
+            whole, kind = self.onnx.load_from_string(model), tool.QuantType.QInt8
+            tool.quantize_dynamic(whole, path, weight_type=kind, per_channel=per_channel)
+            return path.read_bytes()
 
     def _model(self, case: Case) -> bytes:
         helper, kinds = self.onnx.helper, self.onnx.TensorProto
@@ -238,7 +299,7 @@ class OnnxRuntime:
         return model
 
 
-class Roof:
+class Roof(Engine):
     """Nobody: the time that a core would take at its limit, by measuring the limit just then."""
 
     def __init__(self) -> None:
@@ -255,12 +316,13 @@ class Roof:
 
     def prepare(self, case: Case) -> Work:
         """Nothing to run, only to time."""
+        self.check(case)
         work = Work(lambda: None, dict)
         work.time = lambda seconds: self.machine.least_time(case, seconds)  # type: ignore[method-assign]
         return work
 
 
-ENGINES: dict[str, Callable[[], Any]] = {
+ENGINES: dict[str, Any] = {
     "roof": Roof,
     "rnncore": RnnCore,
     "numpy": NumPy,
@@ -287,7 +349,8 @@ def _named(y: Array, state: Any) -> Named:
 
 
 def _numpy(values: Any) -> Any:
-    """Torch's tensors as arrays, in the tuples they came in."""
+    """Torch's tensors as arrays, in the tuples they came in; NumPy has no bfloat16."""
     if isinstance(values, tuple):
         return tuple(map(_numpy, values))
-    return values.detach().numpy()
+    values = values.detach()
+    return (values.float() if values.element_size() == 2 else values).numpy()

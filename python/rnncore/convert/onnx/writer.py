@@ -61,6 +61,7 @@ def to_onnx(
     compare the file, run by our own reader, with y.
     """
     agreed("batch_first", {type(module).__name__: module})
+    common.check_float("ONNX", module)
     onnx, arrays = import_onnx(), list(module.params.values())
     if not arrays:
         raise refusal("ONNX", "a module without parameters: the width of its input is not known")
