@@ -19,6 +19,8 @@ PROGRAM = SOURCE.parent / "build" / "onednn_rnn"
 
 #: torch's gates in oneDNN's order.
 ORDER = {"lstm": [0, 1, 2, 3], "gru": [1, 0, 2], "rnn": [0]}
+#: Which cells it computes with weights of fewer bits; int8 not for the GRU that is torch's.
+HELD = {"int8": ("lstm",), "bfloat16": ("lstm", "gru", "rnn")}
 
 
 def installed() -> bool:
@@ -63,13 +65,16 @@ class OneDNN(Contestant):
         shape = case.shape
         if shape.lengths is not None or self.entry.dtype != "float32":
             raise Unsupported(f"{self.entry}: whole batches in float32 only")
+        weights = self.entry.weights or ""
+        if weights and (case.training or case.cell not in HELD.get(weights, ())):
+            raise Unsupported(f"{self.entry}: no {weights} weights for {case.cell} {case.mode}")
         self.case = case
         with tempfile.NamedTemporaryFile(suffix=".bin") as file:
             for array in (*case.arrays(), *_from_torch(case)):
                 array.tofile(file)
             file.flush()
             sizes = (shape.steps, shape.batch, shape.inputs, shape.hidden)
-            self.ask("case", case.cell, case.mode, *sizes, file.name)
+            self.ask("case", case.cell, case.mode, *sizes, file.name, weights)
 
     def results(self) -> dict[str, Array]:
         """Return what the case comes to, by name, in torch's layout."""

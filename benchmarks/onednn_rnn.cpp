@@ -2,12 +2,15 @@
 // rnncore.commands.measure.serve):
 //
 //   about                                    version and instruction set
-//   case CELL MODE T B I H FILE              make a layer ready and run it once; FILE holds the numbers
+//   case CELL MODE T B I H FILE [WEIGHTS]    make a layer ready and run it once; FILE holds the numbers
 //   time SECONDS                             the time a call takes
 //   save FILE                                write the results
 //
 // Everything is made once: primitives, memory, and the weights in the layout that oneDNN asks for. Training
 // is forward_training and backward with all gradients, added up over the calls as oneDNN does by default.
+//
+// WEIGHTS, for inference: bfloat16, then x, h and y are too; int8, with a scale for each gate row, then x is in
+// 8 bits before the clock runs, with one scale and shift for all of it and h, known from the numbers.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -34,19 +37,27 @@ using Args = std::unordered_map<int, memory>;
 struct Case {
   std::string cell, mode;
   long steps, batch, inputs, hidden;
+  std::string kind = {};
 
+  bool int8() const { return kind == "int8"; }
+  bool bfloat16() const { return kind == "bfloat16"; }
   bool lstm() const { return cell == "lstm"; }
   bool training() const { return mode == "training"; }
   long gates() const { return lstm() ? 4 : cell == "gru" ? 3 : 1; }
   long biases() const { return cell == "gru" ? 4 : gates(); }
 };
 
-Desc plain(const Dims& dims, Tag tag) { return {dims, memory::data_type::f32, tag}; }
+using Type = memory::data_type;
+
+Desc plain(const Dims& dims, Tag tag) { return {dims, Type::f32, tag}; }
+
+Desc in_type(const Desc& of, Type type, Tag tag) { return {of.get_dims(), type, tag}; }
 
 /// Descriptions of a layer's arrays: a layer and a direction stand before the rest of those of the cell.
 struct Shapes {
   Desc x, y, state, weights, recurrent, bias;
   Desc any_weights, any_recurrent;
+  Desc given, carried, out; ///< x, h and y as the layer takes and gives them
 
   explicit Shapes(const Case& c)
       : x(plain({c.steps, c.batch, c.inputs}, Tag::tnc)), y(plain({c.steps, c.batch, c.hidden}, Tag::tnc)),
@@ -54,8 +65,12 @@ struct Shapes {
         weights(plain({1, 1, c.inputs, c.gates(), c.hidden}, Tag::ldigo)),
         recurrent(plain({1, 1, c.hidden, c.gates(), c.hidden}, Tag::ldigo)),
         bias(plain({1, 1, c.biases(), c.hidden}, Tag::ldgo)),
-        any_weights(plain(weights.get_dims(), Tag::any)),
-        any_recurrent(plain(recurrent.get_dims(), Tag::any)) {}
+        any_weights(in_type(weights, c.int8() ? Type::s8 : numbers(c), Tag::any)),
+        any_recurrent(in_type(recurrent, c.int8() ? Type::s8 : numbers(c), Tag::any)),
+        given(in_type(x, c.int8() ? Type::u8 : numbers(c), Tag::tnc)),
+        carried(in_type(state, numbers(c), Tag::ldnc)), out(in_type(y, numbers(c), Tag::tnc)) {}
+
+  static Type numbers(const Case& c) { return c.bfloat16() ? Type::bf16 : Type::f32; }
 };
 
 /// A primitive of any cell, and the memory it works on.
@@ -71,17 +86,20 @@ class Layer {
 public:
   Layer(const engine& cpu, const Case& c, const std::string& file) : cpu_(cpu), stream_(cpu), case_(c) {
     const Shapes s(c);
-    make_passes(s);
     std::ifstream in(file, std::ios::binary);
-    give(DNNL_ARG_SRC_LAYER, read(in, s.x));
-    const memory dy = read(in, s.y);
-    give_in_its_layout(DNNL_ARG_WEIGHTS_LAYER, read(in, s.weights));
-    give_in_its_layout(DNNL_ARG_WEIGHTS_ITER, read(in, s.recurrent));
-    give(DNNL_ARG_BIAS, read(in, s.bias));
+    const memory x = read(in, s.x), dy = read(in, s.y);
+    const memory weights = read(in, s.weights), recurrent = read(in, s.recurrent);
+    const memory bias = read(in, s.bias);
     if (!in) throw std::runtime_error("the file of numbers is too short");
 
-    give(DNNL_ARG_DST_LAYER, zeros(s.y));
-    for (int argument : {DNNL_ARG_SRC_ITER, DNNL_ARG_DST_ITER}) give(argument, zeros(s.state));
+    if (c.int8()) choose_scales(x, weights, recurrent);
+    make_passes(s);
+    give(DNNL_ARG_SRC_LAYER, reordered(x, s.given, attributes_));
+    give_in_its_layout(DNNL_ARG_WEIGHTS_LAYER, weights);
+    give_in_its_layout(DNNL_ARG_WEIGHTS_ITER, recurrent);
+    give(DNNL_ARG_BIAS, bias);
+    give(DNNL_ARG_DST_LAYER, zeros(s.out));
+    for (int argument : {DNNL_ARG_SRC_ITER, DNNL_ARG_DST_ITER}) give(argument, zeros(s.carried));
     if (c.lstm())
       for (int argument : {DNNL_ARG_SRC_ITER_C, DNNL_ARG_DST_ITER_C}) give(argument, zeros(s.state));
     if (!c.training()) return;
@@ -127,6 +145,31 @@ private:
     return all;
   }
 
+  /// Scales for 8 bits: of x and h together, which oneDNN does not tell apart, and of each gate row.
+  void choose_scales(const memory& x, const memory& weights, const memory& recurrent) {
+    const auto numbers = [](const memory& of) { return static_cast<const float*>(of.get_data_handle()); };
+    float least = -1, most = 1;
+    for (long i = 0; i < case_.steps * case_.batch * case_.inputs; ++i) {
+      least = std::min(least, numbers(x)[i]);
+      most = std::max(most, numbers(x)[i]);
+    }
+    const float scale = 255 / (most - least);
+    attributes_.set_rnn_data_qparams(scale, std::round(-least * scale));
+
+    const long rows = case_.gates() * case_.hidden;
+    std::vector<float> scales(std::size_t(rows), 1e-9F);
+    const auto enlarge = [&](const float* of, long inputs) {
+      for (long i = 0; i < inputs * rows; ++i) {
+        float& largest = scales[std::size_t(i % rows)];
+        largest = std::max(largest, std::abs(of[i]));
+      }
+    };
+    enlarge(numbers(weights), case_.inputs);
+    enlarge(numbers(recurrent), case_.hidden);
+    for (float& value : scales) value = 127 / value;
+    attributes_.set_rnn_weights_qparams((1 << 3) + (1 << 4), scales); // gates and units
+  }
+
   void make_passes(const Shapes& s) {
     if (case_.lstm())
       make_lstm(s);
@@ -141,8 +184,9 @@ private:
   }
 
   void make_lstm(const Shapes& s) {
-    const lstm_forward::primitive_desc ahead(cpu_, kind(), direction, s.x, s.state, s.state, s.any_weights,
-                                             s.any_recurrent, s.bias, s.y, s.state, s.state);
+    const lstm_forward::primitive_desc ahead(cpu_, kind(), direction, s.given, s.carried, s.state,
+                                             s.any_weights, s.any_recurrent, s.bias, s.out, s.carried,
+                                             s.state, attributes_);
     forward_ = {ahead, lstm_forward(ahead), {}};
     if (!case_.training()) return;
     const lstm_backward::primitive_desc back(cpu_, prop_kind::backward, direction, s.x, s.state, s.state,
@@ -153,8 +197,8 @@ private:
   }
 
   void make_gru(const Shapes& s) {
-    const lbr_gru_forward::primitive_desc ahead(cpu_, kind(), direction, s.x, s.state, s.any_weights,
-                                                s.any_recurrent, s.bias, s.y, s.state);
+    const lbr_gru_forward::primitive_desc ahead(cpu_, kind(), direction, s.given, s.carried, s.any_weights,
+                                                s.any_recurrent, s.bias, s.out, s.carried);
     forward_ = {ahead, lbr_gru_forward(ahead), {}};
     if (!case_.training()) return;
     const lbr_gru_backward::primitive_desc back(
@@ -165,8 +209,9 @@ private:
 
   void make_vanilla(const Shapes& s) {
     const auto tanh = algorithm::eltwise_tanh;
-    const vanilla_rnn_forward::primitive_desc ahead(cpu_, kind(), tanh, direction, s.x, s.state,
-                                                    s.any_weights, s.any_recurrent, s.bias, s.y, s.state);
+    const vanilla_rnn_forward::primitive_desc ahead(cpu_, kind(), tanh, direction, s.given, s.carried,
+                                                    s.any_weights, s.any_recurrent, s.bias, s.out,
+                                                    s.carried);
     forward_ = {ahead, vanilla_rnn_forward(ahead), {}};
     if (!case_.training()) return;
     const vanilla_rnn_backward::primitive_desc back(
@@ -182,13 +227,14 @@ private:
 
   /// Hands weights to each pass in the layout it prefers.
   void give_in_its_layout(int argument, const memory& value) {
-    forward_.args[argument] = reordered(value, forward_.wanted(argument));
+    forward_.args[argument] = reordered(value, forward_.wanted(argument), attributes_);
     if (case_.training()) backward_.args[argument] = reordered(value, backward_.wanted(argument));
   }
 
-  memory reordered(memory from, const Desc& layout) {
+  memory reordered(memory from, const Desc& layout, const primitive_attr& attributes = {}) {
     memory to(layout, cpu_);
-    reorder(from, to).execute(stream_, from, to);
+    reorder(reorder::primitive_desc(cpu_, from.get_desc(), cpu_, layout, attributes))
+        .execute(stream_, from, to);
     stream_.wait();
     return to;
   }
@@ -218,6 +264,7 @@ private:
   engine cpu_;
   stream stream_;
   Case case_;
+  primitive_attr attributes_;
   Pass forward_, backward_;
 };
 
@@ -262,7 +309,7 @@ std::string answer(const std::string& line, const engine& cpu, std::unique_ptr<L
   if (verb == "about") return about();
   if (verb == "case") {
     Case c;
-    words >> c.cell >> c.mode >> c.steps >> c.batch >> c.inputs >> c.hidden >> file;
+    words >> c.cell >> c.mode >> c.steps >> c.batch >> c.inputs >> c.hidden >> file >> c.kind;
     layer.reset(); // before the next one is made
     layer = std::make_unique<Layer>(cpu, c, file);
     layer->run();
