@@ -141,15 +141,14 @@ class Found:
         """Compare the ratios of some rows with their goals."""
         values = [Value(row.case, gain(row)) for row in self.rows if suits(row)]
         values = [value for value in values if not math.isnan(value.number)]
+        if not values:
+            self.lines.append(f"unmeasured  {text}")
+            return
         self.lines.append(str(every(text, least, values)))
         if average is not None:
             self.lines.append(str(mean(text, average, values)))
-        if values:
-            numbers = [value.number for value in values]
-            self.numbers |= {
-                f"{name}_mean": geometric_mean(numbers),
-                f"{name}_least": min(numbers),
-            }
+        numbers = [value.number for value in values]
+        self.numbers |= {f"{name}_mean": geometric_mean(numbers), f"{name}_least": min(numbers)}
 
     def show(self) -> None:
         """Print all."""
