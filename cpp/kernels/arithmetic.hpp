@@ -7,6 +7,8 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
+constexpr int tallest = 8; // rows of a tile
+
 /// Rows found through pointers, as they are.
 template <class T>
 struct Gathered {
@@ -38,6 +40,7 @@ struct Arithmetic<T, T> {
   static constexpr Index vector = lanes<T>;  // so many weights are loaded at once
   static constexpr bool starts_late = false; // what a sum starts from is added when it is through
 
+  static constexpr int most_rows(int) { return tallest; } // of a tile so many vectors wide
   /// Of the weights of a column, to which so many numbers of a row come.
   static constexpr Index depth(Index columns) { return columns; }
   /// The first weights of a panel of `width` vectors.

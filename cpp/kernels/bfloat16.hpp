@@ -40,6 +40,13 @@ struct Arithmetic<float, BFloat16> {
   static constexpr Index vector = 2 * lanes<float>;
   static constexpr bool starts_late = false;
 
+  /// Rows of a tile of n vectors: each has two factors, and weights that are widened take two registers.
+  static constexpr int most_rows(int n) {
+    if (registers > 16) return tallest;
+    int m = 1;
+    while (m < tallest && (m + 1) * (n + 2) + 3 <= registers) ++m;
+    return m;
+  }
   static constexpr Index depth(Index columns) { return ceil_div(columns, 2) * 2; }
   static RNNCORE_INLINE const W* weights(const W* panel, Index) { return panel; }
   static RNNCORE_INLINE Sum zero() { return Vec<float>(0.f); }
@@ -56,8 +63,11 @@ struct Arithmetic<float, BFloat16> {
     return fma(factor.second, weights.second, fma(factor.first, weights.first, sum));
   }
   /// The last of an odd number of columns.
-  static RNNCORE_INLINE Sum add_rest(const PairedRows& rows, const float* row, const W* weights, Sum sum) {
-    return rows.columns % 2 ? fma(Vec<float>(row[rows.columns - 1]), load(weights).first, sum) : sum;
+  static RNNCORE_INLINE Sum add_rest(const PairedRows& rows, Index row, const W* weights, Index width,
+                                     Index n, Sum sum) {
+    if (rows.columns % 2 == 0) return sum;
+    const Vec<float> factor(rows.at(0, row)[rows.columns - 1]);
+    return fma(factor, load(weights + (rows.columns / 2 * width + n) * vector).first, sum);
   }
 
   static void pack(const float* rows, Index K, Index valid, W* panel, Index column, Index columns) {

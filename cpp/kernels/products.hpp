@@ -12,14 +12,17 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
-constexpr int tallest = 8;
-
 /// Rows of a tile whose sums are `n` vectors wide: as many as the registers hold.
 constexpr int tile_rows(int n) {
   int m = 1;
   while (m < tallest && (m + 1) * n + min(m + 1, n) + 1 <= registers) ++m;
   return m;
 }
+
+/// Whether weights take two registers each where there are few: a row of them would leave none for the
+/// sums, so they are loaded one by one.
+template <class Own, class T>
+constexpr bool one_by_one = registers <= 16 && Own::vector > lanes<T>;
 
 /// Strands of a sum: two where the whole matrix has too few vectors beside each other to hide the time that
 /// one addition takes.
@@ -128,16 +131,26 @@ void multiply_tile(const Product<T, A, W>& p, Index panel, Index row, const W* a
       }
 #pragma GCC unroll 8
       for (int q = 0; q < P; ++q) {
-        decltype(Own::load(b[q])) v[N];
+        if constexpr (one_by_one<Own, T>) {
 #pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) v[n] = Own::load(b[q] + n * Own::vector);
-        b[q] += N * Own::vector;
+          for (int n = 0; n < N; ++n) {
+            const auto weights = Own::load(b[q] + n * Own::vector);
 #pragma GCC unroll 8
-        for (int m = 0; m < M; ++m) {
-          const auto factor = Own::factor(a[m], k);
+            for (int m = 0; m < M; ++m)
+              sum[s][q][m][n] = Own::add(Own::factor(a[m], k), weights, sum[s][q][m][n]);
+          }
+        } else {
+          decltype(Own::load(b[q])) v[N];
 #pragma GCC unroll 8
-          for (int n = 0; n < N; ++n) sum[s][q][m][n] = Own::add(factor, v[n], sum[s][q][m][n]);
+          for (int n = 0; n < N; ++n) v[n] = Own::load(b[q] + n * Own::vector);
+#pragma GCC unroll 8
+          for (int m = 0; m < M; ++m) {
+            const auto factor = Own::factor(a[m], k);
+#pragma GCC unroll 8
+            for (int n = 0; n < N; ++n) sum[s][q][m][n] = Own::add(factor, v[n], sum[s][q][m][n]);
+          }
         }
+        b[q] += N * Own::vector;
       }
     };
     const Index length = p.a.length(segment), even = length - length % S;
@@ -147,15 +160,16 @@ void multiply_tile(const Product<T, A, W>& p, Index panel, Index row, const W* a
 #pragma GCC unroll 8
     for (int s = 0; s + 1 < S; ++s)
       if (even + s < length) add(s, even + s);
-    if constexpr (requires { &Own::add_rest; })
-#pragma GCC unroll 8
-      for (int q = 0; q < P; ++q)
-#pragma GCC unroll 8
-        for (int m = 0; m < M; ++m)
-#pragma GCC unroll 8
-          for (int n = 0; n < N; ++n)
-            sum[0][q][m][n] = Own::add_rest(p.a, a[m], b[q] + n * Own::vector, sum[0][q][m][n]);
   }
+  if constexpr (requires { &Own::add_rest; })
+#pragma GCC unroll 8
+    for (int q = 0; q < P; ++q)
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m)
+#pragma GCC unroll 8
+        for (int n = 0; n < N; ++n)
+          sum[0][q][m][n] = Own::add_rest(p.a, row + m, Own::weights(p.b + (panel + q) * p.b_step, N), N, n,
+                                          sum[0][q][m][n]);
 #pragma GCC unroll 8
   for (int q = 0; q < P; ++q)
 #pragma GCC unroll 8
@@ -193,7 +207,8 @@ RNNCORE_INLINE void multiply_row(const Product<T, A, W>& p, Index panel) {
 template <class T, class A, class W, int S, int N>
 RNNCORE_INLINE void multiply_panels(const Product<T, A, W>& p) {
   if (p.rows == 1) return multiply_row<T, A, W, S, N>(p, 0);
-  constexpr int tall = S > 1 ? min(4, tile_rows(N * S)) : tile_rows(N); // narrow ones are rarely tall
+  constexpr int most = min(tile_rows(N * S), Arithmetic<T, W>::most_rows(N * S));
+  constexpr int tall = S > 1 ? min(4, most) : most; // narrow ones are rarely tall
   const EqualParts tiles(p.rows, tall);
   const Index columns = p.a.all_columns();
   for (Index panel = 0; panel < p.panels; ++panel) {
