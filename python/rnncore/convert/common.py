@@ -34,6 +34,8 @@ Report: TypeAlias = Callable[["Check"], object]
 
 #: The project's bounds, relative to the largest magnitude.
 TOLERANCE = {np.dtype("float32"): 2e-5, np.dtype("float64"): 1e-12}
+#: The bound where two round activations to 8 bits, each in a way of its own.
+ROUNDED = 0.05
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,19 @@ class Check:
         )
 
 
-def check(reference: str, got: Iterable[Array], want: Iterable[Array], report: Report) -> None:
-    """Report the largest difference; raise `ValueError` if it is beyond the project's bounds."""
-    difference = largest = tolerance = 0.0
+def check(
+    reference: str,
+    got: Iterable[Array],
+    want: Iterable[Array],
+    report: Report,
+    rounded: bool = False,
+) -> None:
+    """Report the largest difference; raise `ValueError` if it is beyond the project's bounds.
+
+    rounded: whether activations are rounded to 8 bits.
+    """
+    difference = largest = 0.0
+    tolerance = ROUNDED if rounded else 0.0
     for mine, theirs in zip(got, want, strict=True):
         if mine.shape != np.shape(theirs):
             raise ValueError(f"{reference} gives shape {np.shape(theirs)}, the model {mine.shape}")
