@@ -31,6 +31,9 @@ Model = TypeVar("Model", bound=Module)
 class HoldsWeights(HoldsCompiled, Module):
     """A layer over compiled kernels whose weights may be held in fewer bits."""
 
+    #: Whether whole numbers count as they are held; else kernels find each row's scale themselves.
+    keeps_rows: bool = False
+
     def weight_names(self) -> Iterator[str]:
         """Yield the names of the matrices of products, as they are while weights are float32."""
         for name, array in self._params.items():
@@ -60,6 +63,10 @@ class HoldsWeights(HoldsCompiled, Module):
         names, held = set(self.weight_names()), {}
         for name, array in self._params.items():
             held.update(encode(name, array) if name in names else {name: array})
+        self._become(held, weights)
+
+    def _become(self, held: Mapping[str, Array], weights: str) -> None:
+        """Have these parameters from now on, the matrices among them in fewer bits."""
         self._params, self.weight_type = Arrays(held), weights
         self._settle()
 
@@ -149,6 +156,36 @@ def dequantized(model: Model) -> Model:
     return made
 
 
+def hold_int8(layer: Module, weights: Mapping[str, tuple[Array, Array]]) -> None:
+    """Give a layer in float32 its matrices as whole numbers within +-127 and a scale for each row.
+
+    weights: `(out, in)` and `(out,)` for each of `layer.weight_names()`; other parameters stay. The
+    kernels of products know a row by its largest number, which is 127 times the scale: a row
+    whose numbers do not reach +-127 is rounded once more, to steps that are finer than its own.
+    Others, and all rows of an `Embedding`, are held as they are. Raises `ValueError` for names,
+    shapes, numbers or scales that are not such.
+    """
+    if not isinstance(layer, HoldsWeights):
+        raise TypeError(f"a {type(layer).__name__} has no weights to quantize")
+    names = list(layer.weight_names())
+    if layer.weight_type is not None or weights.keys() != set(names):
+        raise ValueError(f"weights must be {listed(names)}, not yet held in fewer bits")
+    held: dict[str, Array] = {}
+    for name, array in layer._params.items():
+        if name in names:
+            held |= _given(name, array.shape, *weights[name], layer.keeps_rows)
+        else:
+            held[name] = array
+    layer._become(held, "int8")
+
+
+def copy_parameters(source: Module, target: Module) -> None:
+    """Give a layer in `dtype` the parameters of another one made alike, in as few bits."""
+    if source.weight_type is not None:
+        target._hold(source.weight_type)
+    target.load_state_dict(source.params)
+
+
 def widened(array: Array, scale: Array | None) -> Array:
     """Return weights as float32, if they are held in fewer bits."""
     if array.dtype == np.int8 and scale is not None:
@@ -165,6 +202,30 @@ def _in_int8(name: str, array: Array) -> dict[str, Array]:
     whole = np.rint(array * inverse[..., None]).astype(np.int8)
     scale = np.where(largest > 1e-30, largest / np.float32(127), 0).astype(np.float32)
     return {name: whole, name + SCALE: scale}
+
+
+def _given(
+    name: str, shape: tuple[int, ...], whole: Array, scale: Array, as_they_are: bool
+) -> dict[str, Array]:
+    """Whole numbers and scales that somebody else has found, as our kernels take them."""
+    if whole.shape != shape or scale.shape != shape[:-1]:
+        raise ValueError(
+            f"{name} must have shape {shape}, with scales {shape[:-1]}; got {whole.shape}, "
+            f"{scale.shape}"
+        )
+    most = np.abs(whole.astype(np.int32)).max(axis=-1, initial=0)
+    if whole.dtype.kind not in "iu" or most.max(initial=0) > 127:
+        raise ValueError(f"{name} must hold whole numbers within +-127")
+    scale = scale.astype(np.float32)
+    if not (np.isfinite(scale) & (scale >= 0)).all():
+        raise ValueError(f"{name} must have scales that are finite and not negative")
+    whole = np.array(whole, np.int8, order="C")
+    found = _in_int8(name, whole.astype(np.float32) * scale[..., None])
+    exact = np.full_like(most, as_they_are, bool) | (most == 127)
+    return {
+        name: np.where(exact[..., None], whole, found[name]),
+        name + SCALE: np.where(exact, scale, found[name + SCALE]),
+    }
 
 
 def _in_bfloat16(name: str, array: Array) -> dict[str, Array]:
