@@ -343,8 +343,11 @@ def _hold_all(module: Module, types: Any) -> None:
     for name, weights in types.items():
         if name not in parts or weights not in ("int8", "bfloat16"):
             raise ValueError(f"it says that the weights of {name!r:.80} are {weights!r:.80}")
-        if parts[name].weight_type is None:
-            parts[name]._hold(weights)
+        part = parts[name]
+        if part.weight_type is None:
+            part._hold(weights)
+        elif part.weight_type != weights:  # one part under two names
+            raise ValueError(f"it says that the weights of {name!r:.80} are of two types")
 
 
 def once(pullback: Callable[..., Any]) -> Callable[..., Any]:

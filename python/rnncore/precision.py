@@ -58,6 +58,8 @@ class HoldsWeights(HoldsCompiled, Module):
             raise ValueError(f"this {type(self).__name__} computes in {self.dtype}, not in float32")
         encode = {"int8": _in_int8, "bfloat16": _in_bfloat16}[weights]
         names, held = set(self.weight_names()), {}
+        if not names:
+            raise ValueError(f"this {type(self).__name__} has no weights to quantize")
         for name, array in self._params.items():
             held.update(encode(name, array) if name in names else {name: array})
         self._params, self.weight_type = Arrays(held), weights
@@ -171,6 +173,8 @@ def _in_bfloat16(name: str, array: Array) -> dict[str, Array]:
     _check_finite(name, array)
     bits = np.ascontiguousarray(array).view(np.uint32)
     rounded = (bits + (0x7FFF + (bits >> 16 & 1))) >> 16  # to the nearest, of two the even one
+    if (rounded & 0x7FFF == 0x7F80).any():
+        raise ValueError(f"{name} holds numbers too large for bfloat16")
     return {name: rounded.astype(np.uint16)}
 
 
