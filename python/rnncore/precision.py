@@ -24,6 +24,8 @@ WeightType = Literal["int8", "bfloat16"]
 _TYPES = ("int8", "bfloat16")
 #: The ending of the name under which the scales of a matrix in int8 stand.
 SCALE = "_scale"
+#: 127 times as much is finite.
+_LARGEST_SCALE = np.nextafter(np.finfo(np.float32).max / np.float32(127), np.float32(0))
 
 Model = TypeVar("Model", bound=Module)
 
@@ -165,7 +167,8 @@ def _in_int8(name: str, array: Array) -> dict[str, Array]:
     _check_finite(name, largest)
     inverse = np.divide(127, largest, out=np.zeros_like(largest), where=largest > 1e-30)
     whole = np.rint(array * inverse[..., None]).astype(np.int8)
-    scale = np.where(largest > 1e-30, largest / np.float32(127), 0).astype(np.float32)
+    scale = np.where(largest > 1e-30, np.minimum(largest / np.float32(127), _LARGEST_SCALE), 0)
+    scale = scale.astype(np.float32)
     return {name: whole, name + SCALE: scale}
 
 

@@ -35,7 +35,9 @@ class Merger:
     ) -> None:
         self.size, self._bias, self._phi = u.shape[-1], bias, phi
         linear = core(u.dtype).Linear
-        self._u = linear(self.size, 2 * self.size, u.reshape(-1, self.size), None, weights=weights[0])
+        self._u = linear(
+            self.size, 2 * self.size, u.reshape(-1, self.size), None, weights=weights[0]
+        )
         self._w = linear(self.size, 1, w, None, weights=weights[1])
 
     def halves(self, p: Array) -> Array:
