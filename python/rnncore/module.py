@@ -178,7 +178,7 @@ class Module(Configured):
         """Say that somebody is given the arrays: compiled layers have to look at them again."""
 
     def _hold(self, weights: str) -> None:
-        """Hold the matrices in fewer bits from now on."""
+        """Hold the matrices in fewer bits; `_settle` must follow."""
         raise ValueError(f"a {type(self).__name__} has no weights to quantize")
 
     def _settle(self) -> None:

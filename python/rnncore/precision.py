@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from .arrays import Array, check_choice
+from .arrays import Array, check_choice, check_kind
 from .compiled import HoldsCompiled
 from .files import listed
 from .module import Module, named_modules
@@ -65,18 +65,19 @@ class HoldsWeights(HoldsCompiled, Module):
         for name, array in self._params.items():
             held.update(encode(name, array) if name in names else {name: array})
         self._params, self.weight_type = Arrays(held), weights
-        self._settle()
+        vars(self).pop("_grads", None)  # a copy of the model's
 
     def _settle(self) -> None:
-        if self.weight_type is not None:
-            self._lock(False)
-            self._build()
-            self._lock(True)
+        if self._weights_in():
+            self._build_anew()
 
-    def _lock(self, locked: bool) -> None:
-        """Make the parameters read-only: the kernels do not watch them."""
+    def _build_anew(self) -> None:
+        """Make the compiled parts; parameters that they do not watch are read-only after it."""
         for array in self._params.values():
-            array.flags.writeable = not locked
+            array.flags.writeable = True
+        self._build()
+        for array in self._params.values():
+            array.flags.writeable = not self._weights_in()
 
     def _own_grads(self) -> Arrays:
         self._check_trains()
@@ -86,13 +87,13 @@ class HoldsWeights(HoldsCompiled, Module):
         """Refuse gradients where the weights are rounded ones."""
         if self.weight_type is not None:
             raise TypeError(
-                f"a {type(self).__name__} with {self.weight_type} weights is for inference and has "
-                "no gradients: train the module that it was made from"
+                f"the weights of this {type(self).__name__} are {self.weight_type}: it has no "
+                "gradients; train the module that it was made from"
             )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._lock(self.weight_type is not None)
+        vars(self).update(state)
+        self._build_anew()
 
 
 def quantize(model: Model, weights: WeightType = "int8", exclude: Iterable[str] = ()) -> Model:
@@ -107,14 +108,13 @@ def quantize(model: Model, weights: WeightType = "int8", exclude: Iterable[str] 
     `"layers.0"`), with all that is in them. Raises `ValueError` for a name that is no part, for
     weights that are not finite, for a model in float64, and where no part has weights to quantize.
     """
+    check_kind("model", model, Module)
     check_choice("weights", weights, _TYPES)
-    left = [exclude] if isinstance(exclude, str) else list(exclude)
-    names = [name for name, _ in named_modules(model)]
+    left = _names(exclude)
+    names = [name for name, _ in named_modules(model)][1:]
     for name in left:
         if name not in names:
-            raise ValueError(
-                f"exclude: there is no part {name!r:.80}; there are {listed(names[1:])}"
-            )
+            raise ValueError(f"exclude: there is no part {name!r:.80}; there are {listed(names)}")
     made = copy.deepcopy(model)
     done: dict[int, Module] = {}
     for name, part in named_modules(made):
@@ -129,10 +129,19 @@ def quantize(model: Model, weights: WeightType = "int8", exclude: Iterable[str] 
             except ValueError as error:
                 raise ValueError(f"{name or type(part).__name__}: {error}") from None
     if len(done) == count:
-        raise ValueError(f"this {type(model).__name__} has no weights to quantize")
+        but = ", but for what is excluded" if left else ""
+        raise ValueError(f"this {type(model).__name__} has no weights to quantize{but}")
     for _, part in named_modules(made):
-        part._settle()  # some read another's weights
+        part._settle()  # after all are held: some read another's weights
     return made
+
+
+def _names(exclude: Iterable[str]) -> list[str]:
+    if isinstance(exclude, str):
+        return [exclude]
+    if not isinstance(exclude, Iterable):
+        raise TypeError(f"exclude must be names of parts, got a {type(exclude).__name__}")
+    return list(exclude)
 
 
 def dequantized(model: Model) -> Model:
@@ -149,7 +158,7 @@ def dequantized(model: Model) -> Model:
             part._params, part.weight_type = Arrays(held), None
     for _, part in named_modules(made):
         if isinstance(part, HoldsWeights):
-            part._build()
+            part._build_anew()
     return made
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from rnncore.files import load_arrays
+from rnncore.module import Module, named_modules
+from rnncore.precision import HoldsWeights
 
 from tests.support.cases import VARIED, Case
 from tests.support.cells import CELLS, DEEP
@@ -47,18 +49,27 @@ def farthest(got: Any, want: Any) -> float:
     return max((e / s for e, s in zip(errors, sizes, strict=True)), default=0.0)
 
 
+def holding(model: Module) -> list[HoldsWeights]:
+    """The parts of a model that have matrices of products."""
+    parts = (part for _, part in named_modules(model) if isinstance(part, HoldsWeights))
+    return [part for part in parts if any(part.weight_names())]
+
+
+def each_model(models: Any, held: bool = False) -> Any:
+    """Models and how they are called, as `models.MODELS` has them; `held`: that quantize takes."""
+    return [
+        pytest.param(model, call, id=f"{name} {n}")
+        for name, (several, call) in models.items()
+        for n, model in enumerate(several)
+        if not held or ((parts := holding(model)) and all(p.dtype == np.float32 for p in parts))
+    ]
+
+
 def dtypes_in(path: Any) -> dict[str, str]:
     """What a file's header says of its arrays."""
-    import json
-
     data = path.read_bytes()
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     return {name: said["dtype"] for name, said in header.items() if name != "__metadata__"}
-
-
-def contents(path: Any) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The arrays and the metadata of a file."""
-    return load_arrays(path)
 
 
 # The oracle

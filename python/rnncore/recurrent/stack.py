@@ -162,6 +162,7 @@ class Stacked(RecurrentBase):
         parameters to `grads`. y is shared with the pullback and read-only; x must stay unchanged
         until the pullback has run.
         """
+        self._check_trains()
         x, batched = self._input(x)
         if lengths is not None:
             lengths = self._lengths(lengths, x)

@@ -120,6 +120,7 @@ class Recursive(HoldsWeights):
 
         For a Tree-LSTM `pullback(dh, dc=None)`.
         """
+        self._check_trains()
         order = self._order(forest)
         x = self._input(x, order)
         given = leaf_back = None
