@@ -14,6 +14,7 @@ import rnncore
 from rnncore import GRU, LSTM, Chain, Embedding, Linear, Module, Tanh, TiedLinear, quantize
 from rnncore.files import load_arrays, save_arrays
 from rnncore.module import KEY
+from rnncore.parameters import load_into
 
 from tests.support.models import MODELS
 from tests.support.quantized import assert_same_bits, dtypes_in, each_model, each_type
@@ -315,3 +316,10 @@ class TestRefusedLoads:
             assert_same_bits(held(X), other(X))
             states.append(json.dumps({n: a.tolist() for n, a in held.params.items()}))
         assert states[0] == states[2] != states[1]
+
+
+def test_arrays_that_are_read_only_stay_so() -> None:
+    """Also where nobody settles the module after it."""
+    held = quantize(model())
+    load_into(held.params, quantize(model(4)).state_dict())
+    assert_locked(held)
