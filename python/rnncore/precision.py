@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from .arrays import Array, check_choice
+from .arrays import Array, check_choice, check_kind
 from .compiled import HoldsCompiled
 from .files import listed
 from .module import Module, named_modules
@@ -24,6 +24,8 @@ WeightType = Literal["int8", "bfloat16"]
 _TYPES = ("int8", "bfloat16")
 #: The ending of the name under which the scales of a matrix in int8 stand.
 SCALE = "_scale"
+#: 127 times as much is finite.
+_LARGEST_SCALE = np.nextafter(np.finfo(np.float32).max / np.float32(127), np.float32(0))
 
 Model = TypeVar("Model", bound=Module)
 
@@ -61,6 +63,8 @@ class HoldsWeights(HoldsCompiled, Module):
             raise ValueError(f"this {type(self).__name__} computes in {self.dtype}, not in float32")
         encode = {"int8": _in_int8, "bfloat16": _in_bfloat16}[weights]
         names, held = set(self.weight_names()), {}
+        if not names:
+            raise ValueError(f"this {type(self).__name__} has no weights to quantize")
         for name, array in self._params.items():
             held.update(encode(name, array) if name in names else {name: array})
         self._become(held, weights)
@@ -68,18 +72,31 @@ class HoldsWeights(HoldsCompiled, Module):
     def _become(self, held: Mapping[str, Array], weights: str) -> None:
         """Have these parameters from now on, the matrices among them in fewer bits."""
         self._params, self.weight_type = Arrays(held), weights
-        self._settle()
+        vars(self).pop("_grads", None)  # a copy of the model's
+
+    def _check_held(self, prefix: str, found: Mapping[str, Array]) -> None:
+        for name in (prefix + own for own, array in self._params.items() if array.dtype == np.int8):
+            scale = found[name + SCALE]
+            if not (np.isfinite(scale) & (scale >= 0)).all():
+                raise ValueError(f"{name + SCALE!r} must be finite and not negative")
+            most = np.abs(found[name].astype(np.int16)).max(axis=-1)
+            if not self.keeps_rows and ((most != 0) & (most != 127)).any():
+                raise ValueError(
+                    f"{name!r} has rows whose largest number is not 127, as kernels expect: "
+                    "rnncore.precision.hold_int8 rounds them"
+                )
 
     def _settle(self) -> None:
-        if self.weight_type is not None:
-            self._lock(False)
-            self._build()
-            self._lock(True)
+        if self._weights_in():
+            self._build_anew()
 
-    def _lock(self, locked: bool) -> None:
-        """Make the parameters read-only: the kernels do not watch them."""
+    def _build_anew(self) -> None:
+        """Make the compiled parts; parameters that they do not watch are read-only after it."""
         for array in self._params.values():
-            array.flags.writeable = not locked
+            array.flags.writeable = True
+        self._build()
+        for array in self._params.values():
+            array.flags.writeable = not self._weights_in()
 
     def _own_grads(self) -> Arrays:
         self._check_trains()
@@ -89,13 +106,13 @@ class HoldsWeights(HoldsCompiled, Module):
         """Refuse gradients where the weights are rounded ones."""
         if self.weight_type is not None:
             raise TypeError(
-                f"a {type(self).__name__} with {self.weight_type} weights is for inference and has "
-                "no gradients: train the module that it was made from"
+                f"the weights of this {type(self).__name__} are {self.weight_type}: it has no "
+                "gradients; train the module that it was made from"
             )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._lock(self.weight_type is not None)
+        vars(self).update(state)
+        self._build_anew()
 
 
 def quantize(model: Model, weights: WeightType = "int8", exclude: Iterable[str] = ()) -> Model:
@@ -110,14 +127,13 @@ def quantize(model: Model, weights: WeightType = "int8", exclude: Iterable[str] 
     `"layers.0"`), with all that is in them. Raises `ValueError` for a name that is no part, for
     weights that are not finite, for a model in float64, and where no part has weights to quantize.
     """
+    check_kind("model", model, Module)
     check_choice("weights", weights, _TYPES)
-    left = [exclude] if isinstance(exclude, str) else list(exclude)
-    names = [name for name, _ in named_modules(model)]
+    left = _names(exclude)
+    names = [name for name, _ in named_modules(model)][1:]
     for name in left:
         if name not in names:
-            raise ValueError(
-                f"exclude: there is no part {name!r:.80}; there are {listed(names[1:])}"
-            )
+            raise ValueError(f"exclude: there is no part {name!r:.80}; there are {listed(names)}")
     made = copy.deepcopy(model)
     done: dict[int, Module] = {}
     for name, part in named_modules(made):
@@ -132,10 +148,19 @@ def quantize(model: Model, weights: WeightType = "int8", exclude: Iterable[str] 
             except ValueError as error:
                 raise ValueError(f"{name or type(part).__name__}: {error}") from None
     if len(done) == count:
-        raise ValueError(f"this {type(model).__name__} has no weights to quantize")
+        but = ", but for what is excluded" if left else ""
+        raise ValueError(f"this {type(model).__name__} has no weights to quantize{but}")
     for _, part in named_modules(made):
-        part._settle()  # some read another's weights
+        part._settle()  # after all are held: some read another's weights
     return made
+
+
+def _names(exclude: Iterable[str]) -> list[str]:
+    if isinstance(exclude, str):
+        return [exclude]
+    if not isinstance(exclude, Iterable):
+        raise TypeError(f"exclude must be names of parts, got a {type(exclude).__name__}")
+    return list(exclude)
 
 
 def dequantized(model: Model) -> Model:
@@ -152,7 +177,7 @@ def dequantized(model: Model) -> Model:
             part._params, part.weight_type = Arrays(held), None
     for _, part in named_modules(made):
         if isinstance(part, HoldsWeights):
-            part._build()
+            part._build_anew()
     return made
 
 
@@ -177,6 +202,7 @@ def hold_int8(layer: Module, weights: Mapping[str, tuple[Array, Array]]) -> None
         else:
             held[name] = array
     layer._become(held, "int8")
+    layer._settle()
 
 
 def copy_parameters(source: Module, target: Module) -> None:
@@ -200,7 +226,8 @@ def _in_int8(name: str, array: Array) -> dict[str, Array]:
     _check_finite(name, largest)
     inverse = np.divide(127, largest, out=np.zeros_like(largest), where=largest > 1e-30)
     whole = np.rint(array * inverse[..., None]).astype(np.int8)
-    scale = np.where(largest > 1e-30, largest / np.float32(127), 0).astype(np.float32)
+    scale = np.where(largest > 1e-30, np.minimum(largest / np.float32(127), _LARGEST_SCALE), 0)
+    scale = scale.astype(np.float32)
     return {name: whole, name + SCALE: scale}
 
 
@@ -232,6 +259,8 @@ def _in_bfloat16(name: str, array: Array) -> dict[str, Array]:
     _check_finite(name, array)
     bits = np.ascontiguousarray(array).view(np.uint32)
     rounded = (bits + (0x7FFF + (bits >> 16 & 1))) >> 16  # to the nearest, of two the even one
+    if (rounded & 0x7FFF == 0x7F80).any():
+        raise ValueError(f"{name} holds numbers too large for bfloat16")
     return {name: rounded.astype(np.uint16)}
 
 

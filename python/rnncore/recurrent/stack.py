@@ -33,7 +33,6 @@ Pullback: TypeAlias = Callable[..., tuple[Array, State]]
 _Gradients: TypeAlias = Callable[[], tuple[list[Targets], Callable[[], None]]]
 
 
-
 @dataclass(frozen=True)
 class Options:
     """Sizes and options that stacked layers share with torch's."""
@@ -146,6 +145,7 @@ class Stacked(RecurrentBase):
         parameters to `grads`. y is shared with the pullback and read-only; x must stay unchanged
         until the pullback has run.
         """
+        self._check_trains()
         x, batched = self._input(x)
         if lengths is not None:
             lengths = self._lengths(lengths, x)
