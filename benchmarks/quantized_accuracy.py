@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +24,7 @@ import listops
 import pronunciation
 import rnncore
 from rnncore.commands.measure.report import table
+from rnncore.commands.options import read_text
 from rnncore.text import CharModel, split
 
 WEIGHTS = ("int8", "bfloat16")
@@ -60,16 +60,15 @@ class Task(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """What models reach, the bytes of the file of the one that a metric is of, and the time."""
+    """What models reach, and the bytes of the file of the one that a metric is of."""
 
     values: dict[str, float]
     sizes: dict[str, int]
-    seconds: float
 
 
 def characters(text: Path, file: Path, quick: bool) -> Task:
     """The last tenth of a text, read in one go."""
-    _, held_out = split(text.read_text(encoding="utf-8"))
+    _, held_out = split(read_text(str(text)))
     some = held_out[: 2000 if quick else None]
     return Task(
         {"val_loss": CharModel.from_file(file)},
@@ -106,16 +105,14 @@ def operations(data: Path, folder: Path, quick: bool) -> Task:
 
 def reach(task: Task, models: dict[str, Any]) -> Reached:
     """Evaluate models, and save them to see how long the files are."""
-    started = time.perf_counter()
-    values = task.evaluate(models)
-    seconds, sizes = time.perf_counter() - started, {}
+    values, sizes = task.evaluate(models), dict[str, int]()
     with TemporaryDirectory() as folder:
         for name, model in models.items():
             file = Path(folder, name)
             model.save(file)
             sizes[name] = file.stat().st_size
     sizes |= {"wer_greedy": sizes.get("wer", 0), "parsed_tree_lstm": sizes.get("tree_lstm", 0)}
-    return Reached(values, sizes | {"parser_f1": sizes.get("parser", 0)}, seconds)
+    return Reached(values, sizes | {"parser_f1": sizes.get("parser", 0)})
 
 
 def rows(task: Task, numbers: dict[str, float]) -> Iterator[list[str]]:
@@ -131,7 +128,7 @@ def rows(task: Task, numbers: dict[str, float]) -> Iterator[list[str]]:
         yield [metric.name, "float32", shown(value, metric), "", "", f"{size:,}", ""]
         for kind, limit in zip(WEIGHTS, metric.limits, strict=True):
             other, smaller = others[kind].values[name], others[kind].sizes[name]
-            worse = metric.sign * (other - value)
+            worse = metric.sign * (other - value) + 0.0  # not -0
             numbers[f"{name}_{kind}_worse"] = worse
             holds = "" if worse <= limit else " (more)"
             yield [
