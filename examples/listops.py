@@ -1,7 +1,7 @@
 """ListOps (Nangia and Bowman 2018): a Tree-LSTM on trees given or parsed, a sequence LSTM.
 
     python examples/listops.py --test ../shared/data/listops/test_d20s.tsv
-    python examples/listops.py --test ... --models listops-models    # keep what was trained
+    python examples/listops.py --test ... --models FOLDER    # keep what was trained
 
 Nested operations on digits, "( ( ( [MAX 2 ) 9 ) ] )", are to be computed: MIN, MAX, MED and SM, the
 sum modulo 10. The test file is the published one; the training set is generated anew by the rules
