@@ -221,7 +221,7 @@ RNNCORE_INLINE void multiply_panels(const Product<T, A, W>& p) {
 
 template <class T, class A, class W, int N>
 RNNCORE_INLINE void multiply_width(const Product<T, A, W>& p) {
-  if constexpr (N < 3)
+  if constexpr (N < 3 && !Arithmetic<T, W>::starts_late)
     if (strands(p.vectors) == 2) return multiply_panels<T, A, W, 2, N>(p);
   multiply_panels<T, A, W, 1, N>(p);
 }

@@ -1,16 +1,18 @@
 // The table of one instruction set.
 #include "level.hpp"
 
+#include "attention.hpp"
 #include "fingerprint.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
 extern const Kernels<float> float32, bfloat16, int8;
 extern const Kernels<double> float64;
-extern const Attention<float> attention32;
-extern const Attention<double> attention64;
 
 namespace {
+
+const Attention<float> attention32 = attention<float>;
+const Attention<double> attention64 = attention<double>;
 
 uint64_t fingerprint(const Bytes* blocks, Index count) {
   Fingerprint all;

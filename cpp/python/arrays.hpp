@@ -163,6 +163,11 @@ inline bool apart(const void* a, std::size_t a_bytes, const void* b, std::size_t
   return first + a_bytes <= second || second + b_bytes <= first;
 }
 
+/// Whether this is NumPy's array itself, and no subclass.
+inline bool is_plain_array(const py::object& object) {
+  return Py_TYPE(object.ptr()) == py::detail::npy_api::get().PyArray_Type_;
+}
+
 /// A parameter, or the gradient of one. Nothing may be copied here.
 template <class T>
 Array<T> in_place(const char* name, const py::object& object) {

@@ -236,6 +236,28 @@ py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, co
 }
 
 template <class T>
+py::object Layer<T>::infer(const py::object& x, const py::object& state, const py::object& masks) {
+  const py::object none = py::none();
+  py::object h = state, c = none;
+  if (cell_.has_cell_state && !state.is_none()) {
+    if (!PyTuple_CheckExact(state.ptr()) || PyTuple_GET_SIZE(state.ptr()) != 2) return none;
+    h = py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(state.ptr(), 0));
+    c = py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(state.ptr(), 1));
+  }
+  // A masked array, say, is no plain one.
+  if (!is_plain_array(x) || py::detail::array_proxy(x.ptr())->nd != 3) return none;
+  if (!(h.is_none() || is_plain_array(h)) || !(c.is_none() || is_plain_array(c))) return none;
+  try {
+    const py::tuple found = forward(x, h, c, none, none, false, masks, none, none);
+    if (!cell_.has_cell_state) return py::make_tuple(found[0], found[1]);
+    return py::make_tuple(found[0], py::make_tuple(found[1], found[2]));
+  } catch (const py::type_error&) {
+  } catch (const py::value_error&) {
+  }
+  return none; // whoever asks again is told what is wrong
+}
+
+template <class T>
 py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const py::object& dh_object,
                              const py::object& dc_object, const Targets<T>* gradients, bool want_dx) {
   check_unused(tape.record);

@@ -82,6 +82,9 @@ public:
                     const py::object& lengths, const py::object& record, bool cell_states,
                     const py::object& masks, const py::object& batch_sizes, const py::object& out);
 
+  /// (y, state) of arrays that fit as they are, None of anything else: the shortest way, for single steps.
+  py::object infer(const py::object& x, const py::object& state, const py::object& masks);
+
   /// (dx or None, dh0, dc0 or None); adds to `gradients`, which may be null. A tape serves once.
   py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dh, const py::object& dc,
                      const Targets<T>* gradients, bool want_dx);

@@ -237,7 +237,7 @@ Stream<T>::Stream(const py::list& layers, Index batch, Index width, const py::ob
 template <class T>
 bool Stream<T>::fits(const py::object& x) const {
   // Subclasses go through Python, which refuses masked arrays.
-  if (Py_TYPE(x.ptr()) != py::detail::npy_api::get().PyArray_Type_) return false;
+  if (!is_plain_array(x)) return false;
   if (table_) {
     if (!Array<int64_t>::check_(x)) return false;
     const auto numbers = py::reinterpret_borrow<Array<int64_t>>(x);

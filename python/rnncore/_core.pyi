@@ -58,6 +58,9 @@ class LayerF32:
         batch_sizes: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array, Array | None, Array | None, Any]: ...
+    def infer(
+        self, x: Any, state: Any, masks: tuple[Array | None, ...] | None
+    ) -> tuple[Array, Any] | None: ...
     def backward(
         self,
         tape: Any,

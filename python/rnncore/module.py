@@ -24,7 +24,7 @@ from .arrays import Array, load_arrays, room_for, save_arrays
 from .compiled import info
 from .configuration import Builder, Configured, describe, is_own
 from .files import reading
-from .parameters import Arrays, load_into
+from .parameters import Arrays, fitting, load_into
 from .stream.base import Stream
 from .stream.chained import stream_of
 from .stream.stages import Stages
@@ -178,8 +178,11 @@ class Module(Configured):
         """Say that somebody is given the arrays: compiled layers have to look at them again."""
 
     def _hold(self, weights: str) -> None:
-        """Hold the matrices in fewer bits from now on."""
+        """Hold the matrices in fewer bits; `_settle` must follow."""
         raise ValueError(f"a {type(self).__name__} has no weights to quantize")
+
+    def _check_held(self, prefix: str, found: Mapping[str, Array]) -> None:
+        """Refuse parameters to be loaded that the kernels would take for others."""
 
     def _settle(self) -> None:
         """Take note that parameters have been loaded which the kernels do not watch."""
@@ -224,7 +227,11 @@ class Module(Configured):
             self._load(arrays)
 
     def _load(self, state: Mapping[str, npt.ArrayLike]) -> None:
-        load_into(self.params, state)
+        params = self.params
+        found = fitting(params, state)
+        for name, part in named_modules(self):
+            part._check_held(f"{name}." if name else "", found)
+        load_into(params, found)
         for part in modules(self):
             part._settle()
 
@@ -343,8 +350,11 @@ def _hold_all(module: Module, types: Any) -> None:
     for name, weights in types.items():
         if name not in parts or weights not in ("int8", "bfloat16"):
             raise ValueError(f"it says that the weights of {name!r:.80} are {weights!r:.80}")
-        if parts[name].weight_type is None:
-            parts[name]._hold(weights)
+        part = parts[name]
+        if part.weight_type is None:
+            part._hold(weights)
+        elif part.weight_type != weights:  # one part under two names
+            raise ValueError(f"it says that the weights of {name!r:.80} are of two types")
 
 
 def once(pullback: Callable[..., Any]) -> Callable[..., Any]:

@@ -64,6 +64,11 @@ def fitting(target: Mapping[str, Array], source: Mapping[str, npt.ArrayLike]) ->
     found = {}
     for name in target:
         if name in source:
+            if target[name].dtype.kind == "f" and getattr(source[name], "dtype", None) == np.uint16:
+                faults.append(
+                    f"{name!r} is uint16, as bits of bfloat16 are, not {target[name].dtype}"
+                )
+                continue
             array = as_array(name, _as_bits(source[name], target[name]), target[name].dtype)
             if array.shape != target[name].shape:
                 faults.append(f"{name!r} must have shape {target[name].shape}, got {array.shape}")

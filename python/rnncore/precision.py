@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from .arrays import Array, check_choice
+from .arrays import Array, check_choice, check_kind
 from .compiled import HoldsCompiled
 from .files import listed
 from .module import Module, named_modules
@@ -24,12 +24,17 @@ WeightType = Literal["int8", "bfloat16"]
 _TYPES = ("int8", "bfloat16")
 #: The ending of the name under which the scales of a matrix in int8 stand.
 SCALE = "_scale"
+#: 127 times as much is finite.
+_LARGEST_SCALE = np.nextafter(np.finfo(np.float32).max / np.float32(127), np.float32(0))
 
 Model = TypeVar("Model", bound=Module)
 
 
 class HoldsWeights(HoldsCompiled, Module):
     """A layer over compiled kernels whose weights may be held in fewer bits."""
+
+    #: Whether whole numbers count as they are held; else kernels find each row's scale themselves.
+    keeps_rows: bool = False
 
     def weight_names(self) -> Iterator[str]:
         """Yield the names of the matrices of products, as they are while weights are float32."""
@@ -58,21 +63,40 @@ class HoldsWeights(HoldsCompiled, Module):
             raise ValueError(f"this {type(self).__name__} computes in {self.dtype}, not in float32")
         encode = {"int8": _in_int8, "bfloat16": _in_bfloat16}[weights]
         names, held = set(self.weight_names()), {}
+        if not names:
+            raise ValueError(f"this {type(self).__name__} has no weights to quantize")
         for name, array in self._params.items():
             held.update(encode(name, array) if name in names else {name: array})
+        self._become(held, weights)
+
+    def _become(self, held: Mapping[str, Array], weights: str) -> None:
+        """Have these parameters from now on, the matrices among them in fewer bits."""
         self._params, self.weight_type = Arrays(held), weights
-        self._settle()
+        vars(self).pop("_grads", None)  # a copy of the model's
+
+    def _check_held(self, prefix: str, found: Mapping[str, Array]) -> None:
+        for name in (prefix + own for own, array in self._params.items() if array.dtype == np.int8):
+            scale = found[name + SCALE]
+            if not (np.isfinite(scale) & (scale >= 0)).all():
+                raise ValueError(f"{name + SCALE!r} must be finite and not negative")
+            most = np.abs(found[name].astype(np.int16)).max(axis=-1)
+            if not self.keeps_rows and ((most != 0) & (most != 127)).any():
+                raise ValueError(
+                    f"{name!r} has rows whose largest number is not 127, as kernels expect: "
+                    "rnncore.precision.hold_int8 rounds them"
+                )
 
     def _settle(self) -> None:
-        if self.weight_type is not None:
-            self._lock(False)
-            self._build()
-            self._lock(True)
+        if self._weights_in():
+            self._build_anew()
 
-    def _lock(self, locked: bool) -> None:
-        """Make the parameters read-only: the kernels do not watch them."""
+    def _build_anew(self) -> None:
+        """Make the compiled parts; parameters that they do not watch are read-only after it."""
         for array in self._params.values():
-            array.flags.writeable = not locked
+            array.flags.writeable = True
+        self._build()
+        for array in self._params.values():
+            array.flags.writeable = not self._weights_in()
 
     def _own_grads(self) -> Arrays:
         self._check_trains()
@@ -82,13 +106,13 @@ class HoldsWeights(HoldsCompiled, Module):
         """Refuse gradients where the weights are rounded ones."""
         if self.weight_type is not None:
             raise TypeError(
-                f"a {type(self).__name__} with {self.weight_type} weights is for inference and has "
-                "no gradients: train the module that it was made from"
+                f"the weights of this {type(self).__name__} are {self.weight_type}: it has no "
+                "gradients; train the module that it was made from"
             )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._lock(self.weight_type is not None)
+        vars(self).update(state)
+        self._build_anew()
 
 
 def quantize(model: Model, weights: WeightType = "int8", exclude: Iterable[str] = ()) -> Model:
@@ -103,14 +127,13 @@ def quantize(model: Model, weights: WeightType = "int8", exclude: Iterable[str] 
     `"layers.0"`), with all that is in them. Raises `ValueError` for a name that is no part, for
     weights that are not finite, for a model in float64, and where no part has weights to quantize.
     """
+    check_kind("model", model, Module)
     check_choice("weights", weights, _TYPES)
-    left = [exclude] if isinstance(exclude, str) else list(exclude)
-    names = [name for name, _ in named_modules(model)]
+    left = _names(exclude)
+    names = [name for name, _ in named_modules(model)][1:]
     for name in left:
         if name not in names:
-            raise ValueError(
-                f"exclude: there is no part {name!r:.80}; there are {listed(names[1:])}"
-            )
+            raise ValueError(f"exclude: there is no part {name!r:.80}; there are {listed(names)}")
     made = copy.deepcopy(model)
     done: dict[int, Module] = {}
     for name, part in named_modules(made):
@@ -125,10 +148,19 @@ def quantize(model: Model, weights: WeightType = "int8", exclude: Iterable[str] 
             except ValueError as error:
                 raise ValueError(f"{name or type(part).__name__}: {error}") from None
     if len(done) == count:
-        raise ValueError(f"this {type(model).__name__} has no weights to quantize")
+        but = ", but for what is excluded" if left else ""
+        raise ValueError(f"this {type(model).__name__} has no weights to quantize{but}")
     for _, part in named_modules(made):
-        part._settle()  # some read another's weights
+        part._settle()  # after all are held: some read another's weights
     return made
+
+
+def _names(exclude: Iterable[str]) -> list[str]:
+    if isinstance(exclude, str):
+        return [exclude]
+    if not isinstance(exclude, Iterable):
+        raise TypeError(f"exclude must be names of parts, got a {type(exclude).__name__}")
+    return list(exclude)
 
 
 def dequantized(model: Model) -> Model:
@@ -145,8 +177,39 @@ def dequantized(model: Model) -> Model:
             part._params, part.weight_type = Arrays(held), None
     for _, part in named_modules(made):
         if isinstance(part, HoldsWeights):
-            part._build()
+            part._build_anew()
     return made
+
+
+def hold_int8(layer: Module, weights: Mapping[str, tuple[Array, Array]]) -> None:
+    """Give a layer in float32 its matrices as whole numbers within +-127 and a scale for each row.
+
+    weights: `(out, in)` and `(out,)` for each of `layer.weight_names()`; other parameters stay. The
+    kernels of products know a row by its largest number, which is 127 times the scale: a row
+    whose numbers do not reach +-127 is rounded once more, to steps that are finer than its own.
+    Others, and all rows of an `Embedding`, are held as they are. Raises `ValueError` for names,
+    shapes, numbers or scales that are not such.
+    """
+    if not isinstance(layer, HoldsWeights):
+        raise TypeError(f"a {type(layer).__name__} has no weights to quantize")
+    names = list(layer.weight_names())
+    if layer.weight_type is not None or weights.keys() != set(names):
+        raise ValueError(f"weights must be {listed(names)}, not yet held in fewer bits")
+    held: dict[str, Array] = {}
+    for name, array in layer._params.items():
+        if name in names:
+            held |= _given(name, array.shape, *weights[name], layer.keeps_rows)
+        else:
+            held[name] = array
+    layer._become(held, "int8")
+    layer._settle()
+
+
+def copy_parameters(source: Module, target: Module) -> None:
+    """Give a layer in `dtype` the parameters of another one made alike, in as few bits."""
+    if source.weight_type is not None:
+        target._hold(source.weight_type)
+    target.load_state_dict(source.params)
 
 
 def widened(array: Array, scale: Array | None) -> Array:
@@ -163,14 +226,41 @@ def _in_int8(name: str, array: Array) -> dict[str, Array]:
     _check_finite(name, largest)
     inverse = np.divide(127, largest, out=np.zeros_like(largest), where=largest > 1e-30)
     whole = np.rint(array * inverse[..., None]).astype(np.int8)
-    scale = np.where(largest > 1e-30, largest / np.float32(127), 0).astype(np.float32)
+    scale = np.where(largest > 1e-30, np.minimum(largest / np.float32(127), _LARGEST_SCALE), 0)
+    scale = scale.astype(np.float32)
     return {name: whole, name + SCALE: scale}
+
+
+def _given(
+    name: str, shape: tuple[int, ...], whole: Array, scale: Array, as_they_are: bool
+) -> dict[str, Array]:
+    """Whole numbers and scales that somebody else has found, as our kernels take them."""
+    if whole.shape != shape or scale.shape != shape[:-1]:
+        raise ValueError(
+            f"{name} must have shape {shape}, with scales {shape[:-1]}; got {whole.shape}, "
+            f"{scale.shape}"
+        )
+    most = np.abs(whole.astype(np.int32)).max(axis=-1, initial=0)
+    if whole.dtype.kind not in "iu" or most.max(initial=0) > 127:
+        raise ValueError(f"{name} must hold whole numbers within +-127")
+    scale = scale.astype(np.float32)
+    if not (np.isfinite(scale) & (scale >= 0)).all():
+        raise ValueError(f"{name} must have scales that are finite and not negative")
+    whole = np.array(whole, np.int8, order="C")
+    found = _in_int8(name, whole.astype(np.float32) * scale[..., None])
+    exact = np.full_like(most, as_they_are, bool) | (most == 127)
+    return {
+        name: np.where(exact[..., None], whole, found[name]),
+        name + SCALE: np.where(exact, scale, found[name + SCALE]),
+    }
 
 
 def _in_bfloat16(name: str, array: Array) -> dict[str, Array]:
     _check_finite(name, array)
     bits = np.ascontiguousarray(array).view(np.uint32)
     rounded = (bits + (0x7FFF + (bits >> 16 & 1))) >> 16  # to the nearest, of two the even one
+    if (rounded & 0x7FFF == 0x7F80).any():
+        raise ValueError(f"{name} holds numbers too large for bfloat16")
     return {name: rounded.astype(np.uint16)}
 
 

@@ -18,5 +18,5 @@ def test_the_code_on_conversion_runs(
     for block in blocks:
         exec(block, names)
     said = capsys.readouterr().out
-    assert said.count("largest difference") == 3
+    assert said.count("largest difference") == 4
     assert "['x', 'lengths', '0.h0', '0.c0'] ('y', '0.h', '0.c')" in said

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 #: A file may ask for so many times its size, and for so many bytes whatever its size.
 RATIO, LEAST = 16, 1 << 24
+
+
+def bytes_as_floats(array: Any) -> int:
+    """Return the bytes of an array as float32, or as what it is if that is wider."""
+    return int(array.size) * max(4, int(array.itemsize))
 
 
 class Budget:

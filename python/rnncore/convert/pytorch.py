@@ -23,6 +23,7 @@ from ..layers.embedding import Embedding
 from ..layers.layer_norm import LayerNorm
 from ..layers.linear import Linear
 from ..module import Module
+from ..precision import dequantized
 from ..recurrent.registry import LAYERS, STEPS
 from ..recurrent.stack import Stacked
 from ..recurrent.step import Step
@@ -93,10 +94,10 @@ def to_torch_state_dict(
 
     Recurrent layers and their cells, Linear, Embedding, LayerNorm; a `Chain` as torch.nn.Sequential
     names its parts; `Bidirectional` of two plain layers as one with both directions. A variant that
-    torch.nn lacks raises `ValueError` naming it. verify: as `from_torch`; the reference reads
-    these very arrays.
+    torch.nn lacks raises `ValueError` naming it. Weights in fewer bits become float32, which is
+    exact. verify: as `from_torch`; the reference reads these very arrays.
     """
-    common.check_float("torch.nn", module)
+    module = dequantized(module)
     state = dict(_entries(module, f"{prefix}." if prefix else ""))
     _verify(module, verify, report)
     return state

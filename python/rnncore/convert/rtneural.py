@@ -18,6 +18,7 @@ from ..layers.activations import Elementwise, Identity, Softmax
 from ..layers.dropout import Dropout
 from ..layers.linear import Linear
 from ..module import Module
+from ..precision import dequantized
 from ..recurrent.registry import LAYERS
 from ..reference.keras import KerasLayer
 from . import common
@@ -58,9 +59,10 @@ def to_rtneural(
 
     A `Chain` of LSTM and GRU (in one direction, stacked or not, without variants), Linear and the
     activations tanh, relu, sigmoid, softmax, elu and leaky_relu; anything else raises `ValueError`
-    naming it. verify: read the file back and compare, in Keras's letters.
+    naming it. A model with weights in fewer bits is written as the float32 model with the same
+    weights. verify: read the file back and compare, in Keras's letters.
     """
-    common.check_float("RTNeural", module)
+    module = dequantized(module)
     layers: list[dict[str, Any]] = []
     for part in _flat(module):
         if type(part) in (LAYERS["lstm"], LAYERS["gru"]):

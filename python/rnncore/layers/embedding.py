@@ -25,6 +25,7 @@ class Embedding(HoldsWeights):
 
     pointwise = True
     takes_indices = True
+    keeps_rows = True
 
     def __init__(
         self,

@@ -34,10 +34,6 @@ class TiedLinear(Linear):
     def _check_trains(self) -> None:
         self.embedding._check_trains()
 
-    def _settle(self) -> None:
-        if self.embedding.weight_type is not None:
-            self._build()
-
     def _arrays(self) -> tuple[Array, Array | None]:
         return self.embedding.weights(), self._params.get("bias")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
@@ -77,6 +77,11 @@ class RecurrentBase(HoldsWeights):
             for suffixes in sizes
         ]
         self._build()
+
+    def weight_names(self) -> Iterator[str]:
+        """Yield the names of the matrices of products: not those of the units' own numbers."""
+        units = self.cell.units
+        return (n for n in super().weight_names() if not (units and n.startswith(units)))
 
     def _build(self) -> None:
         """Make the compiled layers; they watch the parameters, which never change identity."""

@@ -33,9 +33,6 @@ Pullback: TypeAlias = Callable[..., tuple[Array, State]]
 _Gradients: TypeAlias = Callable[[], tuple[list[Targets], Callable[[], None]]]
 
 
-_PLAIN = {np.ndarray, type(None)}
-
-
 @dataclass(frozen=True)
 class Options:
     """Sizes and options that stacked layers share with torch's."""
@@ -52,7 +49,7 @@ class Options:
 class Stacked(RecurrentBase):
     """Stacked layers, each in one direction or two."""
 
-    _built = RecurrentBase._built | {"_expected", "_masked"}
+    _built = RecurrentBase._built | {"_expected", "_masked", "_single"}
 
     def __init__(
         self,
@@ -113,26 +110,12 @@ class Stacked(RecurrentBase):
         Returns y `(T, B, D * H)`, in x's order of axes, and the state after each sequence's own
         last step.
         """
-        if lengths is None and self.num_layers == 1 and type(x) is np.ndarray and x.ndim == 3:
-            result = self._as_given(x, state)
-            if result is not None:
-                return result
+        if lengths is None and self._single is not None:
+            found = self._single(x, state, self._expected)  # for the sake of single steps
+            if found is not None:
+                return found
         y, state, _ = self._infer(x, state, lengths, False)
         return y, state
-
-    def _as_given(self, x: Array, state: State) -> tuple[Array, State] | None:
-        """The shortest way, for the sake of single steps; None for what the core does not take.
-
-        The core refuses whatever does not fit, but does not say what it is.
-        """
-        try:
-            h, c = state if self.has_cell_state and state is not None else (state, None)
-            if type(h) not in _PLAIN or type(c) not in _PLAIN:
-                return None  # a masked array, say, which the core takes for a plain one
-            y, h, c, _, _ = self.kernels[0].forward(x, h, c, None, None, False, self._expected)
-        except (TypeError, ValueError):
-            return None
-        return y, h if c is None else (h, c)
 
     def _infer(
         self, x: npt.ArrayLike, state: State, lengths: npt.ArrayLike | None, cell_states: bool
@@ -162,6 +145,7 @@ class Stacked(RecurrentBase):
         parameters to `grads`. y is shared with the pullback and read-only; x must stay unchanged
         until the pullback has run.
         """
+        self._check_trains()
         x, batched = self._input(x)
         if lengths is not None:
             lengths = self._lengths(lengths, x)
@@ -221,6 +205,7 @@ class Stacked(RecurrentBase):
         super()._build()
         self._expected = self.regularisers.expected(self.dtype, self.directions * self.hidden_size)
         self._masked = self.regularisers.masks
+        self._single = self.kernels[0].infer if self.num_layers == 1 else None
 
     def _remembered_steps(self, x: Array) -> int:
         """After how many steps a tape is cut, 0 for never."""

@@ -41,6 +41,7 @@ class Step(RecurrentBase):
         self, x: npt.ArrayLike, state: State = None
     ) -> tuple[State, Callable[..., tuple[Array, State]]]:
         """Return `(state, pullback)`; `pullback(dstate) -> (dx, dstate)` adds to `grads`."""
+        self._check_trains()
         x, shape = self._input(x)
         h0, c0 = self._rows(self.checked_state("state", state, shape))
         _, h, c, _, tape = self.kernels[0].forward(x, h0, c0, None, 0, False, None)

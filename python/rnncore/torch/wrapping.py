@@ -55,6 +55,8 @@ def wrap(module: Module | Objective) -> Wrapped:
     if not isinstance(module, Module):
         raise TypeError(f"module must be a Module or a loss, got a {type(module).__name__}")
     parts = list(modules(module))
+    if any(part.weight_type for part in parts):
+        raise TypeError("module must have weights in its own dtype: wrap it before `quantize`")
     if any(isinstance(part, TiedLinear) and part.embedding not in parts for part in parts):
         raise ValueError("a TiedLinear must be wrapped with its Embedding, for its gradient's sake")
     return Wrapped(module)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ..arrays import Array, as_integers, as_leaves, as_shape, check_flag, check_size, float_dtype
 from ..compositions.chain import Chain
+from ..compositions.composition import run
 from ..layers.activations import Elementwise
 from ..layers.embedding import add_rows
 from ..layers.linear import Linear
@@ -106,14 +107,14 @@ class RecursiveAutoencoder(Module):
     ) -> tuple[Array, Forest]:
         """Return the vectors of all nodes `(N, size)` in the forest's order, and the forest."""
         x, forest = self._inputs(x, lengths, forest)
-        return self._fold(x, forest)[0].states, forest
+        return self._fold(x, forest, False)[0].states, forest
 
     def errors(self, x: npt.ArrayLike, forest: Forest) -> Array:
         """Return the error of each node `(N,)`, zero at leaves."""
         x, forest = self._inputs(x, None, forest)
-        nodes, errors = self._fold(x, forest)[0], np.zeros(forest.nodes)
+        nodes, errors = self._fold(x, forest, False)[0], np.zeros(forest.nodes)
         inner = np.flatnonzero(forest.child_count)
-        errors[inner], _ = self._errors(nodes, nodes.states[inner], nodes.children[inner])
+        errors[inner], _ = self._errors(nodes, nodes.states[inner], nodes.children[inner], False)
         return errors
 
     def __call__(
@@ -125,7 +126,7 @@ class RecursiveAutoencoder(Module):
         targets: npt.ArrayLike | None = None,
     ) -> float:
         """Return the loss."""
-        return self.vjp(x, lengths, forest=forest, targets=targets)[0]
+        return self._loss(False, x, lengths, forest, targets)[0]
 
     def vjp(
         self,
@@ -140,12 +141,24 @@ class RecursiveAutoencoder(Module):
         targets: the classes, `(trees,)`, of all a tree's nodes with children and of its root, or
         `(N,)`, of each node; -1 where there is none. Trees that are found count as if given.
         """
+        loss, pullback = self._loss(True, x, lengths, forest, targets)
+        return loss, once(pullback)
+
+    def _loss(
+        self,
+        record: bool,
+        x: npt.ArrayLike,
+        lengths: npt.ArrayLike | None,
+        forest: Forest | None,
+        targets: npt.ArrayLike | None,
+    ) -> tuple[float, Callable[..., Array]]:
         x, forest = self._inputs(x, lengths, forest)
         labels = self._labels(targets, forest)
-        nodes, unfold = self._fold(x, forest)
+        nodes, unfold = self._fold(x, forest, record)
         inner = np.flatnonzero(forest.child_count)
-        errors, errors_back = self._errors(nodes, nodes.states[inner], nodes.children[inner])
-        wrong, wrong_back = self._classify(nodes.states, labels)
+        codes, pairs = nodes.states[inner], nodes.children[inner]
+        errors, errors_back = self._errors(nodes, codes, pairs, record)
+        wrong, wrong_back = self._classify(nodes.states, labels, record)
         share = self.alpha / max(len(forest), 1), (1 - self.alpha) / max(len(forest), 1)
 
         def pullback(dloss: float = 1.0) -> Array:
@@ -156,13 +169,16 @@ class RecursiveAutoencoder(Module):
             wrong_back(share[1] * float(dloss), dstates)
             return unfold(dstates)
 
-        return share[0] * float(errors.sum()) + share[1] * wrong, once(pullback)
+        return share[0] * float(errors.sum()) + share[1] * wrong, pullback
 
-    def _fold(self, x: Array, forest: Forest) -> tuple[Nodes, Callable[[Array], Array]]:
+    def _fold(
+        self, x: Array, forest: Forest, record: bool
+    ) -> tuple[Nodes, Callable[[Array], Array]]:
         """Compute the vectors of all nodes, a product for each level, and the pullback to x."""
         nodes, backs = Nodes.of(forest, x), []
         for rows in forest.waves[1:]:
-            nodes.states[rows], back = self.encoder.vjp(self._pairs(nodes, nodes.children[rows]))
+            pairs = self._pairs(nodes, nodes.children[rows])
+            nodes.states[rows], back = run(self.encoder, record, pairs)
             backs.append(back)
 
         def unfold(dstates: Array) -> Array:
@@ -179,14 +195,16 @@ class RecursiveAutoencoder(Module):
     def _propose(self, nodes: Nodes, pairs: Array) -> tuple[Array, Array]:
         """What pairs of nodes would be merged into, and the errors."""
         codes = self.encoder(self._pairs(nodes, pairs))
-        return codes, self._errors(nodes, codes, pairs)[0]
+        return codes, self._errors(nodes, codes, pairs, False)[0]
 
-    def _errors(self, nodes: Nodes, codes: Array, pairs: Array) -> tuple[Array, _ErrorsBack]:
+    def _errors(
+        self, nodes: Nodes, codes: Array, pairs: Array, record: bool
+    ) -> tuple[Array, _ErrorsBack]:
         """Return the error of each pair when restored from its code, and the pullback."""
         errors, steps, owner = np.zeros(len(codes)), [], np.arange(len(codes))
         count = len(codes)
         while len(codes):
-            restored, back = self.decoder.vjp(codes)
+            restored, back = run(self.decoder, record, codes)
             restored, at, owner = (
                 restored.reshape(-1, self.size),
                 pairs.reshape(-1),
@@ -220,12 +238,14 @@ class RecursiveAutoencoder(Module):
         weight = (leaves / leaves.sum(axis=1, keepdims=True)).astype(self.dtype)
         return np.ones(pairs.size, bool), weight.reshape(-1)
 
-    def _classify(self, states: Array, labels: Array) -> tuple[float, Callable[..., None]]:
+    def _classify(
+        self, states: Array, labels: Array, record: bool
+    ) -> tuple[float, Callable[..., None]]:
         """Return the sum of the labelled nodes' cross-entropies and the pullback."""
         rows = np.flatnonzero(labels >= 0)
         if not rows.size:
             return 0.0, lambda dwrong, dstates: None
-        logits, logits_back = self.classifier.vjp(states[rows])
+        logits, logits_back = run(self.classifier, record, states[rows])
         wrong, back = SoftmaxCrossEntropy(reduction="sum").vjp(logits, labels[rows])
 
         def pullback(dwrong: float, dstates: Array) -> None:

@@ -120,6 +120,7 @@ class Recursive(HoldsWeights):
 
         For a Tree-LSTM `pullback(dh, dc=None)`.
         """
+        self._check_trains()
         order = self._order(forest)
         x = self._input(x, order)
         given = leaf_back = None
@@ -218,13 +219,13 @@ class LeafModule(Module):
 
     def __call__(self, x: Array) -> tuple[Array, Array]:
         """x (leaves, I) -> h, c (leaves, H)."""
-        return self.vjp(x)[0]
+        c, o, m = self._parts(self.linear(x))
+        return o * m, c
 
     def vjp(self, x: Array) -> tuple[tuple[Array, Array], Callable[..., Array]]:
         """Return (h, c) and the pullback from (dh, dc) to dx."""
         sums, linear_back = self.linear.vjp(x)
-        c, a = np.split(sums, 2, axis=1)
-        o, m = sigmoid(a), np.tanh(c)
+        c, o, m = self._parts(sums)
 
         def pullback(dh: Array, dc: Array) -> Array:
             d_c = dc + dh * o * (1 - m * m)
@@ -232,6 +233,12 @@ class LeafModule(Module):
             return dx
 
         return (o * m, c), pullback
+
+    @staticmethod
+    def _parts(sums: Array) -> tuple[Array, Array, Array]:
+        """Return c, o and tanh(c)."""
+        c, a = np.split(sums, 2, axis=1)
+        return c, sigmoid(a), np.tanh(c)
 
 
 class RecursiveNet(Recursive):

@@ -6,6 +6,8 @@ reader.py      a graph: its inputs, outputs and nodes, run one after the other
 operators.py   what a node computes, in NumPy
 sizes.py       how much that will be, before
 recurrent.py   RNN, LSTM and GRU nodes on our layers, products on our kernels
+quantised.py   what quantised models are made of, in NumPy and on our kernels for int8
+fusing.py      groups of nodes that are one quantised product or table
 weights.py     gates, activations and options, there and back
 writer.py      modules as graphs
 """

@@ -39,6 +39,28 @@ class Graph:
         self.arrays.append(self.onnx.numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
+    def weights(self, name: str, value: Any, scale: Any = None) -> str:
+        """Add weights in float32, int8 with scales that broadcast, or the bits of bfloat16.
+
+        Returns the name of what holds them as numbers of the graph.
+        """
+        # Cast and Mul of constants are computed once, when the file is loaded. DequantizeLinear
+        # before MatMul is for ONNX Runtime a product that may round its activations to 8 bits.
+        kind = self.onnx.TensorProto.FLOAT
+        if value.dtype == np.int8:
+            whole = self.add("Cast", self.array(value, name), to=kind)
+            return str(self.add("Mul", whole, self.array(scale, f"{name}_scale")))
+        if value.dtype == np.uint16:
+            return str(self.add("Cast", self.bfloat16(value, name), to=kind))
+        return self.array(value, name)
+
+    def bfloat16(self, bits: Any, name: str) -> str:
+        """Add numbers in bfloat16, given as their bits, as a constant; return its name."""
+        kind = self.onnx.TensorProto.BFLOAT16
+        data = np.asarray(bits, "<u2", order="C").tobytes()
+        self.arrays.append(self.onnx.helper.make_tensor(name, kind, bits.shape, data, raw=True))
+        return name
+
     def indices(self, *values: int) -> str:
         """Add whole numbers as a constant."""
         return self.array(np.array(values, np.int64))

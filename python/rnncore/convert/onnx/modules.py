@@ -16,9 +16,12 @@ from ...layers.embedding import Embedding
 from ...layers.layer_norm import LayerNorm
 from ...layers.linear import Linear
 from ...module import Module
+from ...precision import SCALE, hold_int8
 from .. import common
-from ..budget import Budget
+from ..budget import Budget, bytes_as_floats
 from ..common import refusal
+from . import quantised
+from .quantised import Product, within
 from .recurrent import Recurrent
 from .weights import ACTIVATIONS
 
@@ -75,13 +78,18 @@ class Chained:
             "Softmax": self._softmax,
             "Squeeze": self._squeeze,
             "Transpose": self._transpose,
+            quantised.LSTM: self._recurrent,
+            quantised.PRODUCT: self._rounded_product,
+            quantised.ROWS: self._rows,
         }
         steps |= dict.fromkeys(_OURS, self._activation)
         steps |= dict.fromkeys(("RNN", "LSTM", "GRU"), self._recurrent)
         closing = ("Reshape", "Squeeze", "Transpose", "Identity")
         if node.op not in steps or (self.open is not None and node.op not in closing):
             raise refusal("a chain", node.where)
-        held = sum(self.constants[name].nbytes for name in node.inputs if name in self.constants)
+        held = sum(
+            bytes_as_floats(self.constants[name]) for name in node.inputs if name in self.constants
+        )
         self.budget.take(f"{node.where}: a copy of weights", (2 * held,))
         self.passed.add(node.outputs[0])
         self.at = node.outputs[0]
@@ -163,9 +171,29 @@ class Chained:
             weight = weight.T if node.attributes.get("transB") else weight
         self.modules.append(_linear(weight.T, self._third(node)))
 
-    def _third(self, node: Any) -> Array | None:
+    def _rounded_product(self, node: Any) -> None:
+        product = node.function
+        assert isinstance(product, Product)
+        self.modules.append(_with_bias(product.linear, self._third(node, 4)))
+
+    def _rows(self, node: Any) -> None:
+        """An embedding whose table is in few bits."""
+        table, scale, zero = (
+            self.constants.get(name) for name in (node.inputs[0], *(*node.inputs, "", "")[2:4])
+        )
+        assert table is not None
+        embedding = Embedding(*table.shape)
+        with np.errstate(all="ignore"):
+            every = quantised.rows(table, np.arange(len(table)), scale, zero)
+        self.modules.append(common.filled(embedding, {"weight": every}))
+        held = within(table - np.int16(0 if zero is None else zero.item()))
+        if scale is not None and held is not None:
+            scales = np.broadcast_to(scale.reshape(-1), len(table))
+            hold_int8(embedding, {"weight": (held, scales)})
+
+    def _third(self, node: Any, at: int = 2) -> Array | None:
         """The bias of a node, None without one; what is computed cannot be a parameter."""
-        name = (*node.inputs, "", "")[2]
+        name = (*node.inputs, *[""] * 5)[at]
         if name and name not in self.constants:
             raise refusal("a chain", f"{node.where}, whose bias is {name}")
         return self.constants.get(name)
@@ -176,7 +204,7 @@ class Chained:
         bias, last = self.constants.get(other), self.modules[-1] if self.modules else None
         if not isinstance(last, Linear) or last.bias or bias is None or bias.ndim != 1:
             raise refusal("a chain", node.where)
-        self.modules[-1] = _linear(last.params["weight"], bias)
+        self.modules[-1] = _with_bias(last, bias)
 
     def _layer_norm(self, node: Any) -> None:
         weight = self.constants.get(node.inputs[1])
@@ -206,6 +234,17 @@ def _linear(weight: Array, bias: Array | None) -> Any:
     linear = Linear(inputs, outputs, bias is not None, dtype=weight.dtype)
     params = {"weight": weight} | ({} if bias is None else {"bias": bias.reshape(-1)})
     return common.filled(linear, params)
+
+
+def _with_bias(linear: Linear, bias: Array | None) -> Any:
+    """A copy of a layer without one."""
+    params = linear.float_params()
+    made = _linear(params["weight"], bias)
+    if linear.weight_type is not None:
+        names = "weight", f"weight{SCALE}"
+        whole, scale = (linear.params[name] for name in names)
+        hold_int8(made, {"weight": (whole, scale)})
+    return made
 
 
 def _leading_to(nodes: Sequence[Any], y: str) -> list[Any]:

@@ -18,6 +18,7 @@ from ...arrays import Array
 from ...compositions.ragged import reverse as reverse_within
 from ...layers.activations import Elementwise, Softmax
 from ...layers.layer_norm import LayerNorm
+from . import quantised
 
 Operator = Callable[..., Any]
 
@@ -355,10 +356,12 @@ OPERATORS: dict[str, Operator] = {
     "Transpose": lambda x, *, perm=None: np.transpose(x, perm),
     "Unsqueeze": _unsqueeze,
     "Where": lambda condition, a, b: np.where(condition, a, b),
+    **quantised.OPERATORS,
 }
 
 #: Operators with several outputs, and how many we have of each.
 OUTPUTS = {"Dropout": 2, "GRU": 2, "LSTM": 3, "RNN": 2, "Split": 1 << 30, "TopK": 2}
+OUTPUTS |= {"DynamicQuantizeLinear": 3, quantised.LSTM: 3}
 
 #: What operators were in versions before the one given.
 EARLIER: dict[str, tuple[int, Operator]] = {

@@ -14,7 +14,7 @@ from ...arrays import Array
 from ...files import one_line
 from ...layers.linear import Linear
 from ...module import Module
-from ..budget import Budget
+from ..budget import Budget, bytes_as_floats
 from ..common import (
     TOLERANCE,
     Report,
@@ -29,8 +29,10 @@ from ..common import (
 )
 from .external import array_of
 from .files import Source, attributes_of, constant_of, described, import_onnx, load, name_of
+from .fusing import fused
 from .modules import Chained
 from .operators import EARLIER, OPERATORS, OUTPUTS
+from .quantised import LSTM, PRODUCT, Product, QuantisedLSTM
 from .recurrent import Recurrent, product
 from .reference import as_inputs, compare, random_inputs
 from .sizes import take
@@ -38,7 +40,8 @@ from .sizes import take
 Function = Callable[..., tuple[Array, ...]]
 
 _RECURRENT = frozenset(("RNN", "LSTM", "GRU"))
-_KNOWN = {*OPERATORS, *_RECURRENT, "Constant"}
+_QUANTISED = frozenset((LSTM, PRODUCT))
+_KNOWN = {*OPERATORS, *_RECURRENT, *_QUANTISED, "Constant"}
 #: The bytes that a node takes, and a layer beside its weights.
 _NODE, _LAYER = 1 << 11, 1 << 13
 #: So many times the usual may be made of a file while a module is compared with it.
@@ -60,7 +63,7 @@ def from_onnx(
     operators around them, those of `rnncore.convert.onnx.operators.OPERATORS`. Anything else raises
     `ValueError` naming it, and so does a file that asks for memory out of proportion to its size.
     float32 or float64; a sequence of length zero ends in zeros, as in ONNX Runtime, and `clip` acts
-    as it does there, on the sums of gates and candidate.
+    as it does there, on the sums of gates and candidate. Quantised models: see docs/conversion.md.
 
     verify: True, an input or a tuple of inputs: compare with ONNX Runtime, where it is installed;
     `report` gets the largest difference.
@@ -70,7 +73,8 @@ def from_onnx(
         model = OnnxModel(proto, budget)
     if verify is not None and verify is not False:
         inputs = random_inputs(model.inputs, budget) if verify is True else as_inputs(verify)
-        compare(model.run(*inputs), proto, dict(zip(model.inputs, inputs, strict=False)), report)
+        named = dict(zip(model.inputs, inputs, strict=False))
+        compare(model.run(*inputs), proto, named, report, rounded=model.rounds)
     return model
 
 
@@ -123,7 +127,8 @@ class OnnxModel:
         self._made = {*self._constants, *self.inputs}
         self.layers: dict[str, Module] = {}
         self._nodes: list[Node] = []
-        for at, node in enumerate(graph.node):
+        self.rounds = False  # activations to 8 bits
+        for at, node in fused(onnx, graph):
             self._add(onnx, node, one_line(f"{node.op_type} {node.name or at}", 120), opset)
         self._check_made("the graph", self.outputs)
 
@@ -180,7 +185,7 @@ class OnnxModel:
             _ROOM * (self._budget.size + sum(values[name].nbytes for name in self.inputs))
         )
         want = self._outputs(values, room)[0]
-        check("the graph itself", [output(module, example)], [want], lambda found: None)
+        check("the graph itself", [output(module, example)], [want], lambda _: None, self.rounds)
         return module
 
     def _sizes(self, batch_first: bool) -> tuple[int, int]:
@@ -211,20 +216,19 @@ class OnnxModel:
 
     def _add(self, onnx: Any, node: Any, where: str, opset: int) -> None:
         """Make a node ready; one that needs nothing but constants is run at once."""
-        if node.domain not in ("", "ai.onnx"):
-            raise refusal("rnncore", f"the operator {node.domain}.{node.op_type} ({where})")
-        if node.op_type not in _KNOWN:
-            raise refusal("rnncore", f"the operator {node.op_type} ({where})")
+        op = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+        if op not in _KNOWN:
+            raise refusal("rnncore", f"the operator {op} ({where})")
         self._budget.take(f"{where}: a node", (_NODE,))
         self._check_made(where, node.input)
         self._made.update(node.output)
         attributes = dict(attributes_of(onnx, where, node))
-        if node.op_type == "Constant":
+        if op == "Constant":
             self._constants[node.output[0]] = constant_of(where, attributes)
             return
-        function = self._function(node, where, opset, attributes)
+        function = self._function(op, node, where, opset, attributes)
         names = tuple(node.input), tuple(node.output)
-        ready = Node(node.op_type, where, function, *names, attributes)
+        ready = Node(op, where, function, *names, attributes)
         if all(not name or name in self._constants for name in ready.inputs):
             ready.run(self._constants, self._budget)
         else:
@@ -235,26 +239,29 @@ class OnnxModel:
             if name and name not in self._made:
                 raise ValueError(f"{where} reads {shown(name)}, which nothing before it makes")
 
-    def _function(self, node: Any, where: str, opset: int, attributes: dict[str, Any]) -> Function:
-        for name in list(node.output)[OUTPUTS.get(node.op_type, 1) :]:
+    def _function(
+        self, op: str, node: Any, where: str, opset: int, attributes: dict[str, Any]
+    ) -> Function:
+        for name in list(node.output)[OUTPUTS.get(op, 1) :]:
             if name:
                 raise refusal("rnncore", f"{where}: the output {name}")
-        if node.op_type in ("Gemm", "MatMul", *_RECURRENT):
-            held = sum(
-                self._constants[name].nbytes for name in node.input if name in self._constants
-            )
-            self._budget.take(f"{where}: a layer", (2 * held + _LAYER,))
-        if node.op_type in _RECURRENT:
-            return self._recurrent(node, where, attributes)
         constant = [self._constants.get(name) for name in node.input]
-        function = OPERATORS[node.op_type]
-        before, earlier = EARLIER.get(node.op_type, (0, function))
+        if op in ("Gemm", "MatMul", *_RECURRENT, *_QUANTISED):
+            held = sum(bytes_as_floats(array) for array in constant if array is not None)
+            self._budget.take(f"{where}: a layer", (2 * held + _LAYER,))
+        self.rounds |= op in ("DynamicQuantizeLinear", "QuantizeLinear")
+        if op in _RECURRENT:
+            return self._recurrent(node, where, attributes)
+        if op in _QUANTISED:
+            return self._quantised(op, node, where, attributes)
+        function = OPERATORS[op]
+        before, earlier = EARLIER.get(op, (0, function))
         function = earlier if opset < before else function
-        if node.op_type == "Split":
+        if op == "Split":
             attributes = attributes | {"outputs": len(node.output)}
             attributes.pop("num_outputs", None)
         _check_arguments(function, where, len(node.input), attributes)
-        kernel = _on_kernels(node.op_type, constant, attributes)
+        kernel = _on_kernels(op, constant, attributes)
         if kernel is not None:
             self.layers[where] = kernel
             return _with_kernel(kernel)
@@ -264,7 +271,37 @@ class OnnxModel:
         names = [node.input[at] if at < len(node.input) else "" for at in (1, 2, 3, 7)]
         known = all(not name or name in self._constants for name in names)
         weights = [self._constants.get(name) for name in names] if known else None
-        recurrent = Recurrent(where, node.op_type, attributes, weights)
+        return self._with_layers(where, Recurrent(where, node.op_type, attributes, weights))
+
+    def _quantised(self, op: str, node: Any, where: str, attributes: dict[str, Any]) -> Function:
+        """A node whose weights in 8 bits the file must hold."""
+        names = [*node.input, *[""] * 12]
+        places = (1, 2, 3, 7, 8, 9, 10, 11) if op == LSTM else (1, 2, 3)
+        if missing := [
+            names[at] for at in places if names[at] and names[at] not in self._constants
+        ]:
+            raise refusal("rnncore", f"{where}: {shown(missing[0])}, which the file does not hold")
+        given = [self._constants.get(names[at]) for at in places]
+        with np.errstate(all="ignore"):  # scales may be anything
+            return self._quantised_layer(op, node, where, attributes, given)
+
+    def _quantised_layer(
+        self, op: str, node: Any, where: str, attributes: dict[str, Any], given: list[Any]
+    ) -> Function:
+        if op == LSTM:
+            lstm = QuantisedLSTM(where, attributes, given)
+            self.rounds |= any(part.layer.weight_type is not None for part in lstm.parts)
+            return self._with_layers(where, lstm)
+        _check_arguments(Product.__call__, where, len(node.input) + 1, attributes)
+        b, scale, zero = given
+        if b is None or scale is None:
+            raise ValueError(f"{where}: B and its scale must be there")
+        made = Product(where, b, scale, zero)
+        self.layers[where] = made.linear
+        self.rounds |= made.linear.weight_type is not None
+        return made
+
+    def _with_layers(self, where: str, recurrent: Recurrent) -> Recurrent:
         for at, part in enumerate(recurrent.parts):
             self.layers[f"{where}.{at}" if len(recurrent.parts) > 1 else where] = part.layer
         return recurrent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from ...arrays import Array
 from ...compositions.composition import Part
 from ...compositions.ragged import reverse
 from ...layers.linear import Linear
+from ...precision import copy_parameters
 from ...recurrent.registry import LAYERS
 from .. import common
 from ..common import refusal
@@ -57,7 +58,7 @@ class Recurrent:
 
     def __call__(self, *given: Any) -> tuple[Array, ...]:
         """X, W, R, B, sequence_lens, initial_h, initial_c, P -> Y, Y_h, Y_c."""
-        x, w, r, b, lengths, h, c, p = given + (None,) * (8 - len(given))
+        x, w, r, b, lengths, h, c, p = (*given, *(None,) * 8)[:8]
         if self.fixed:
             return self._compute(x, lengths, h, c)
         with self.lock:
@@ -145,7 +146,7 @@ class Recurrent:
         """Return layers of their own with these weights, for sequences laid so."""
         made = self._new_layers(batch_first)
         for layer, part in zip(made, self.parts, strict=True):
-            layer.load_state_dict(part.layer.params)
+            copy_parameters(part.layer, layer)
         return made
 
     def _new_layers(self, batch_first: bool) -> list[Any]:
@@ -165,15 +166,20 @@ class Recurrent:
         return [shared | options for options in (self.options[:1] if alike else self.options)]
 
     def _fill(self, directions: list[dict[str, Array]]) -> None:
+        for part, params in zip(self.parts, self.by_part(directions), strict=True):
+            common.filled(part.layer, params)
+
+    def by_part(self, directions: list[dict[str, Array]]) -> Iterator[dict[str, Array]]:
+        """Yield what each layer has of the arrays of all directions, by their names in it."""
         each = len(directions) // len(self.parts)
-        for at, part in enumerate(self.parts):
-            own = directions[at * each : (at + 1) * each]
-            params = {
+        for at in range(0, len(directions), each):
+            yield {
                 name + suffix: array
-                for suffix, arrays in zip(("_l0", "_l0_reverse"), own, strict=False)
+                for suffix, arrays in zip(
+                    ("_l0", "_l0_reverse"), directions[at : at + each], strict=False
+                )
                 for name, array in arrays.items()
             }
-            common.filled(part.layer, params)
 
     def _run(self, x: Array, lengths: Array | None, h: Any, c: Any) -> tuple[Array, list[Array]]:
         """y `(T, B, D * H)` and the final states `(D, B, H)`."""

@@ -40,7 +40,13 @@ def random_inputs(inputs: Mapping[str, Input], budget: Budget) -> tuple[Array, .
     return tuple(drawn)
 
 
-def compare(got: tuple[Array, ...], proto: Any, inputs: dict[str, Array], report: Report) -> None:
+def compare(
+    got: tuple[Array, ...],
+    proto: Any,
+    inputs: dict[str, Array],
+    report: Report,
+    rounded: bool = False,
+) -> None:
     """Compare outputs with those of ONNX Runtime."""
     try:
         import onnxruntime
@@ -55,4 +61,4 @@ def compare(got: tuple[Array, ...], proto: Any, inputs: dict[str, Array], report
         want = session.run(None, inputs)
     except Exception as error:  # its errors share no base
         raise ValueError(f"ONNX Runtime cannot run this model: {error}") from error
-    check(f"ONNX Runtime {onnxruntime.__version__}", got, want, report)
+    check(f"ONNX Runtime {onnxruntime.__version__}", got, want, report, rounded)

@@ -32,6 +32,15 @@ def _product(a: Array, b: Array) -> Size:
     return (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), *rows, *columns)
 
 
+def _integer_product(a: Array, b: Array, *_: Any) -> Size:
+    """Both matrices and the sums as float64, in bytes."""
+    return (8 * (a.size + b.size + 2 * math.prod(_product(a, b))),)
+
+
+def _held_recurrence(x: Array, w: Any, r: Array, *_: Any, **__: Any) -> Size:
+    return (*x.shape[:2], *r.shape[:2])
+
+
 def _gemm(
     a: Array, b: Array, c: Any = None, *, transA: int = 0, transB: int = 0, **_: float
 ) -> Size:
@@ -63,12 +72,16 @@ def _recurrence(x: Array, w: Any, r: Any, *_: Any, **__: Any) -> Size:
 SHAPES: dict[str, Callable[..., Size]] = {
     **dict.fromkeys(_BROADCAST, _broadcast),
     **dict.fromkeys(("RNN", "LSTM", "GRU"), _recurrence),
+    **dict.fromkeys(("MatMulInteger", "com.microsoft.MatMulIntegerToFloat"), _integer_product),
+    "com.microsoft.DynamicQuantizeLSTM": _held_recurrence,
+    "com.microsoft.DynamicQuantizeMatMul": lambda x, b, *_: _product(x, b),
     "ConstantOfShape": lambda shape, **_: tuple(map(operator.index, shape)),
     "Expand": lambda x, shape: np.broadcast_shapes(x.shape, tuple(map(operator.index, shape))),
     "Gather": _gather,
     "Gemm": _gemm,
     "MatMul": _product,
     "Range": _range,
+    "rnncore.Rows": lambda table, indices, *_: (2, *_gather(table, indices)),
 }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...arrays import Array
 from ...nonlinearities import Activation, as_activation
+from ...precision import SCALE
 from ..common import GATES, refusal, regate
 
 #: The gates in the rows of a node's weights, in our letters.
@@ -92,11 +93,15 @@ def read_weights(
 
 
 def write_weights(kind: str, layer: Any, suffix: str) -> dict[str, Array]:
-    """W, R, B and P of one direction of a layer; a coupled gate's rows are zero."""
-    order, size = ORDER[kind], layer.hidden_size
+    """W, R, B and P of one direction of a layer; a coupled gate's rows are zero.
 
-    def rows(name: str, into: str, letters: str) -> Array:
-        array = layer.params[name + suffix]
+    W and R as the layer holds them; in int8 with W_scale and R_scale, one a row.
+    """
+    order, size = ORDER[kind], layer.hidden_size
+    params = layer.params
+
+    def rows(name: str, into: str, letters: str, ending: str = "") -> Array:
+        array = params[name + suffix + ending]
         blocks = dict(zip(letters, array.reshape(len(letters), size, -1), strict=True))
         absent = np.zeros_like(next(iter(blocks.values())))
         stacked = np.concatenate([blocks.get(gate, absent) for gate in into])
@@ -104,6 +109,9 @@ def write_weights(kind: str, layer: Any, suffix: str) -> dict[str, Array]:
 
     gates = layer.cell.gate_names
     arrays = {"W": rows("weight_ih", order, gates), "R": rows("weight_hh", order, gates)}
+    if layer.weight_type == "int8":
+        arrays["W_scale"] = rows("weight_ih", order, gates, SCALE)[:, None]
+        arrays["R_scale"] = rows("weight_hh", order, gates, SCALE)[:, None]
     if layer.bias:
         biases = [rows(name, order, gates) for name in ("bias_ih", "bias_hh")]
         arrays["B"] = np.concatenate(biases)

@@ -22,6 +22,7 @@ from ...layers.layer_norm import LayerNorm
 from ...layers.linear import Linear
 from ...layers.tied import TiedLinear
 from ...module import Module
+from ...precision import SCALE, dequantized
 from ...recurrent.registry import LAYERS
 from .. import common
 from ..common import Report, Verify, is_batch_first, refusal
@@ -56,22 +57,26 @@ def to_onnx(
     `lengths=False` and `state=False` leave them out; then they are full and zero. Lengths may be 0:
     the outputs, or the reading, of no steps are zero, and its state is kept.
 
+    A model that `rnncore.quantize` has made is written in as few bits, and its operators compute in
+    float32: what the file gives is what `rnncore.precision.dequantized` gives, not to the bit what
+    the model gives.
+
     verify: True, or an input x: compare with ONNX Runtime, or with our own reader where that is not
     installed or, as for float64, lacks a kernel. ONNX Runtime runs float32 only. A pair (x, y):
     compare the file, run by our own reader, with y.
     """
     agreed("batch_first", {type(module).__name__: module})
-    common.check_float("ONNX", module)
-    onnx, arrays = import_onnx(), list(module.params.values())
-    if not arrays:
+    onnx = import_onnx()
+    if not module.params:
         raise refusal("ONNX", "a module without parameters: the width of its input is not known")
-    graph = Writer(onnx, common.dtype_of(arrays, None), lengths and module.recurrent, state)
+    dtype = common.dtype_of([np.empty(0, kind) for kind in module.dtypes()], None)
+    graph = Writer(onnx, dtype, lengths and module.recurrent, state)
     name = graph.module(module, "x", "")
     graph.declare_ends(module)
     proto = graph.proto(name)
     if verify is not None and verify is not False:
         x, y = common.input_and_output(verify, lambda: common.random_input(module))
-        _verify(module, proto, x, y, report)
+        _verify(dequantized(module), proto, x, y, report)
     write_atomic(path, proto.SerializeToString())
 
 
@@ -226,9 +231,11 @@ class Writer(Graph):
         kind = type(layer).__name__
         suffixes = (f"_l{n}", f"_l{n}_reverse")[: layer.directions]
         stacks = [write_weights(kind.lower(), layer, suffix) for suffix in suffixes]
+        joined = {name: np.stack([stack[name] for stack in stacks]) for name in stacks[0]}
         arrays = {
-            name: self.array(np.stack([stack[name] for stack in stacks]), f"{path}{name}_l{n}")
+            name: self.weights(f"{path}{name}_l{n}", joined[name], joined.get(f"{name}_scale"))
             for name in stacks[0]
+            if not name.endswith("_scale")
         }
         inputs = [x, arrays["W"], arrays["R"], arrays.get("B", "")]
         inputs += ["lengths" if self.has_lengths else "", *states]
@@ -293,12 +300,23 @@ class Writer(Graph):
         return str(self.add("Div", total, self.add("Cast", steps, to=kind)))
 
     def _linear(self, module: Linear, x: str, path: str) -> str:
-        weight, bias = module.weights()
-        y = self.add("MatMul", x, self.array(weight.T, f"{path}weight"))
+        own = module.embedding.params if isinstance(module, TiedLinear) else module.params
+        held = self.weights(f"{path}weight", own["weight"].T, own.get(f"weight{SCALE}"))
+        y, bias = self.add("MatMul", x, held), module.params.get("bias")
         return str(y if bias is None else self.add("Add", y, self.array(bias, f"{path}bias")))
 
     def _embedding(self, module: Embedding, x: str, path: str) -> str:
-        return str(self.add("Gather", self.array(module.params["weight"], f"{path}weight"), x))
+        """Rows of the table, made float32 once they are found."""
+        table, scale = module.params["weight"], module.params.get(f"weight{SCALE}")
+        kind = self.onnx.TensorProto.FLOAT
+        if table.dtype == np.uint16:
+            rows = self.add("Gather", self.bfloat16(table, f"{path}weight"), x)
+            return str(self.add("Cast", rows, to=kind))
+        rows = self.add("Gather", self.array(table, f"{path}weight"), x)
+        if scale is None:
+            return str(rows)
+        scales = self.add("Gather", self.array(scale[:, None], f"{path}weight_scale"), x)
+        return str(self.add("Mul", self.add("Cast", rows, to=kind), scales))
 
     def _layer_norm(self, module: LayerNorm, x: str, path: str) -> str:
         arrays = [self.array(module.params[name], path + name) for name in ("weight", "bias")]

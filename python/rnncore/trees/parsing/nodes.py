@@ -21,14 +21,24 @@ _BLOCK = 1 << 18
 class Merger:
     """p = phi(U_1 a + U_2 b + bias) and its score s = w . p, for many pairs.
 
-    A candidate costs no product with U: `halves` takes both of each node, once.
+    A candidate costs no product with U: `halves` takes both of each node, once. weights: the types
+    of U and w where they are rounded ones.
     """
 
-    def __init__(self, u: Array, bias: Array, w: Array, phi: Callable[[Array], Array]) -> None:
+    def __init__(
+        self,
+        u: Array,
+        bias: Array,
+        w: Array,
+        phi: Callable[[Array], Array],
+        weights: tuple[str, str],
+    ) -> None:
         self.size, self._bias, self._phi = u.shape[-1], bias, phi
         linear = core(u.dtype).Linear
-        self._u = linear(self.size, 2 * self.size, u.reshape(-1, self.size), None)
-        self._w = linear(self.size, 1, w, None)
+        self._u = linear(
+            self.size, 2 * self.size, u.reshape(-1, self.size), None, weights=weights[0]
+        )
+        self._w = linear(self.size, 1, w, None, weights=weights[1])
 
     def halves(self, p: Array) -> Array:
         """Return U_1 p + bias and U_2 p: `(N, H)` to `(N, 2, H)`."""

@@ -207,8 +207,10 @@ class Parser(Module):
 
     def _search(self, x: Array, task: Task, guide: Guide | None) -> tuple[Nodes, Found]:
         """Find the best trees of each sentence, among the nodes that the search has made."""
-        params, phi = self.net.params, Elementwise(self.nonlinearity)
-        merger = Merger(params["weight_hh"], params["bias_ih"], self.scorer.params["weight"], phi)
+        params, phi = self.net.float_params(), Elementwise(self.nonlinearity)
+        weights = self.net.weight_type or "", self.scorer.weight_type or ""
+        w = self.scorer.float_params()["weight"]
+        merger = Merger(params["weight_hh"], params["bias_ih"], w, phi, weights)
         alone = Forest(np.full(len(x), -1), np.arange(len(x) + 1))
         nodes = Nodes(merger, self.net(x, alone), guide, int(task.room.sum()))
         return nodes, task.search(nodes)
