@@ -31,6 +31,7 @@ from rnncore.commands.measure.contest import Contestant, Entry, compete, contest
 from rnncore.commands.measure.machine import cache_sizes
 from rnncore.commands.measure.report import Record, Results, duration, table
 from rnncore.commands.measure.timing import geometric_mean
+from rnncore.training.plots import require_matplotlib, save_figure
 from tqdm import tqdm
 
 STEPS_AND_ROWS = ["1,1", "64,1", "64,4", "64,16", "32,64"]
@@ -215,6 +216,32 @@ def _add_errors(found: Found, rows: Sequence[Row]) -> None:
     }
 
 
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Draw error against time, a point for each case and kind of weights; needs matplotlib."""
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot(
+        xscale="log",
+        yscale="log",
+        xlabel="time, beside our float32 (less is better)",
+        ylabel="largest error of y (less is better)",
+    )
+    for name, entries in COLUMNS.items():
+        found = [(1 / row.best_gain(entries), row.least_error(entries)) for row in rows]
+        points = [point for point in found if not any(map(math.isnan, point))]
+        if points:
+            ours = name in ("int8", "bfloat16")
+            label = f"rnncore {name}" if ours else name
+            axes.plot(*zip(*points, strict=True), "o" if ours else "x", label=label, alpha=0.8)
+    axes.axvline(1, color="grey", lw=1)
+    axes.grid(alpha=0.3)
+    if rows:
+        axes.legend()
+    save_figure(figure, path)
+
+
 def chosen_entries() -> tuple[list[Entry], list[str]]:
     """Return who is here, and who is left out."""
     here = {"rnncore", *peers()}
@@ -242,6 +269,7 @@ def main() -> None:
     add_effort_arguments(parser, rounds=5)
     parser.add_argument("--quick", action="store_true", help="few cases, one round")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save all times")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw error against time")
     args = parser.parse_args()
     rounds, seconds = (1, 0.002) if args.quick else (args.rounds, args.seconds)
     entries, missing = chosen_entries()
@@ -262,6 +290,8 @@ def main() -> None:
     compare(rows).show()
     if args.json:
         Results(about, [row.record for row in rows]).save(args.json)
+    if args.picture:
+        draw(rows, args.picture)
 
 
 if __name__ == "__main__":

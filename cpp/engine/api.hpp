@@ -170,13 +170,15 @@ struct Backward : Call<T> {
 /// How the weights of all transitions become what the kernels read.
 template <class T>
 struct Packing {
+  const void* cell; // what its functions are to be told first: the cell's recipe, or nothing
   Index gates, recurrent_gates, units; // H rows for each gate; numbers of each hidden unit's own
-  Sizes (*sizes)(Shape);
-  void (*pack)(Shape, const Weights<const T>*, T* numbers, void* weights);
-  void (*pack_transposed)(Shape, const Weights<const T>*, void* transposed);
+  Sizes (*sizes)(const void* cell, Shape);
+  void (*pack)(const void* cell, Shape, const Weights<const T>*, T* numbers, void* weights);
+  void (*pack_transposed)(const void* cell, Shape, const Weights<const T>*, void* transposed);
 };
 
-/// The kernels of one cell with one type of weights, and what the cell is. Backward may be null.
+/// The kernels of one cell with one type of weights, and what the cell is. Backward may be null. The
+/// functions are the same for all cells, and told first which one it is: `packing.cell`.
 template <class T>
 struct CellKernels {
   const char* name;
@@ -185,17 +187,19 @@ struct CellKernels {
   bool normalises;       // sums go through layer normalisation
   ActivationKind gate, candidate; // of the papers; the cell state's is the candidate's
   Packing<T> packing;
-  void (*add_gradients)(Shape, T* gradients, Index passes, Index stride, const Weights<T>*, Team);
-  Index (*forward_work)(const Forward<T>&); // bytes of `work`
-  Index (*backward_work)(const Backward<T>&);
-  Index (*chunk_nodes)(Shape); // chunks end where so many nodes lie before them, or a multiple of it
-  Index (*shares)(Shape);      // the most threads one call can use
-  void (*forward)(const Forward<T>&, Team);
-  void (*backward)(const Backward<T>&, Team);
+  void (*add_gradients)(const void* cell, Shape, T* gradients, Index passes, Index stride,
+                        const Weights<T>*, Team);
+  Index (*forward_work)(const void* cell, const Forward<T>&); // bytes of `work`
+  Index (*backward_work)(const void* cell, const Backward<T>&);
+  Index (*chunk_nodes)(const void* cell,
+                       Shape); // chunks end where so many nodes lie before them, or a multiple of it
+  Index (*shares)(const void* cell, Shape); // the most threads one call can use
+  void (*forward)(const void* cell, const Forward<T>&, Team);
+  void (*backward)(const void* cell, const Backward<T>&, Team);
   // Forward of one chunk for one thread, prepared once in `pass_bytes` of memory and run again and again.
   // The call stays where it is; between runs only the places of its arrays may change.
   Index pass_bytes;
-  void (*make_pass)(const Forward<T>&, void* pass);
+  void (*make_pass)(const void* cell, const Forward<T>&, void* pass);
   void (*run_pass)(void* pass);
 };
 

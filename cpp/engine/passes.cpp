@@ -51,7 +51,8 @@ void one_by_one(Index tasks, Index threads, Index bytes, F f) {
 template <class T>
 Passes<T>::Passes(const CellKernels<T>& cell, Shape shape, const CellOptions& options, bool plain,
                   const std::vector<std::vector<Weights<const T>>>& weights)
-    : cell_(cell), shape_(shape), options_(options), plain_(plain), sizes_(cell.packing.sizes(shape)) {
+    : cell_(cell), shape_(shape), options_(options), plain_(plain),
+      sizes_(cell.packing.sizes(cell.packing.cell, shape)) {
   for (const auto& direction : weights)
     weights_.push_back(std::make_unique<WatchedWeights<T>>(cell_.packing, shape_, direction));
 }
@@ -92,7 +93,7 @@ std::vector<Part> Passes<T>::cut(const ForwardArrays<T>& a, Index parts) const {
 template <class T>
 std::vector<Part> Passes<T>::cut_forest(const Forest& f) const {
   const Index parts = std::clamp<Index>(std::min(f.rows / few_nodes, f.trees), 1, 8);
-  const Index most = cell_.chunk_nodes(shape_);
+  const Index most = cell_.chunk_nodes(cell_.packing.cell, shape_);
   std::vector<Part> cut;
   Index leaves = 0;
   for (Index p = 0, tree = 0; p < parts; ++p) {
@@ -122,7 +123,7 @@ Index Passes<T>::reserve(std::vector<Part>& parts, Index steps) const {
   Index tape = 0;
   for (Part& part : parts) {
     const Schedule s = part.schedule.view();
-    if (steps) part.cut(steps, cell_.chunk_nodes(shape_));
+    if (steps) part.cut(steps, cell_.chunk_nodes(cell_.packing.cell, shape_));
     Index nodes = 0;
     for (std::size_t i = 1; i < part.cuts.size(); ++i)
       nodes = std::max(nodes, s.begin[part.cuts[i]] - s.begin[part.cuts[i - 1]]);
@@ -148,7 +149,8 @@ void Passes<T>::share(const std::vector<Way>& ways, Index rows, Index time, Inde
   const double step = step_work(rows);
   const Index tasks = Index(ways.size());
   const Index threads = step * double(tasks * time) < least_work ? 1 : num_threads();
-  const Index by_units = step < least_step_work ? 1 : std::min(cell_.shares(shape_), threads);
+  const Index by_units =
+      step < least_step_work ? 1 : std::min(cell_.shares(cell_.packing.cell, shape_), threads);
   Index rounds = 0;
   for (const Way& way : ways) rounds = std::max(rounds, way.rounds());
   for (Index round = 0; round < rounds; ++round) {
@@ -232,8 +234,9 @@ void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record, Index step
   Index bytes = 0;
   std::vector<Way> ways(r.parts.size());
   for (Index i = 0; i < tasks; ++i) {
-    bytes = std::max(bytes, cell_.forward_work(call_for(r.parts[i], 0, record && !r.replays)));
-    r.parts[i].plan_pauses(most, cell_.chunk_nodes(shape_));
+    bytes = std::max(bytes,
+                     cell_.forward_work(cell_.packing.cell, call_for(r.parts[i], 0, record && !r.replays)));
+    r.parts[i].plan_pauses(most, cell_.chunk_nodes(cell_.packing.cell, shape_));
     r.parts[i].go(i, record != nullptr, r.replays, most, ways[i]);
   }
 
@@ -243,7 +246,7 @@ void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record, Index step
     call.work = work;
     call.wave = walk.wave;
     call.end = walk.end;
-    cell_.forward(call, team);
+    cell_.forward(cell_.packing.cell, call, team);
     if (team.rank != 0 || a.forest || walk.end < call.schedule.waves) return;
     const Index P = shape_.output, H = shape_.hidden, state = part.direction * a.grid.batch;
     part.schedule.for_each_last_row([&](Index b, Index row) {
@@ -295,8 +298,9 @@ void Passes<T>::backward(const BackwardArrays<T>& a, Grid grid, Record<T>& r) {
   const Index parts = Index(r.parts.size()) / directions();
   Index bytes = 0;
   for (const Part& part : r.parts) {
-    bytes = std::max(bytes, cell_.backward_work(backward_call(a, grid, r, part)));
-    if (part.cuts.size() > 2) bytes = std::max(bytes, cell_.forward_work(replay(a, grid, r, part)));
+    bytes = std::max(bytes, cell_.backward_work(cell_.packing.cell, backward_call(a, grid, r, part)));
+    if (part.cuts.size() > 2)
+      bytes = std::max(bytes, cell_.forward_work(cell_.packing.cell, replay(a, grid, r, part)));
   }
   const Index packed = rounded(sizes_.gradients, 16);
   Buffer sums = take_spare(std::size_t(packed) * r.parts.size() * sizeof(T));
@@ -321,10 +325,11 @@ template <class T>
 void Passes<T>::add_gradients(const BackwardArrays<T>& a, T* sums, Index parts, Index packed) {
   const double moved = double(packed) * double(parts * directions());
   const std::lock_guard lock(adding_);
-  on_team(moved < least_step_work ? 1 : std::min(cell_.shares(shape_), num_threads()),
+  on_team(moved < least_step_work ? 1 : std::min(cell_.shares(cell_.packing.cell, shape_), num_threads()),
           [&](const Team& team) {
             for (Index d = 0; d < directions(); ++d)
-              cell_.add_gradients(shape_, sums + d * parts * packed, parts, packed, a.weights[d], team);
+              cell_.add_gradients(cell_.packing.cell, shape_, sums + d * parts * packed, parts, packed,
+                                  a.weights[d], team);
           });
 }
 
@@ -384,10 +389,11 @@ void Passes<T>::walk_back(const BackwardArrays<T>& a, Grid grid, const Record<T>
     call.end = walk.end;
     return call;
   };
-  if (walk.kind == Walk::recorded) return cell_.forward(prepare(replay(a, grid, r, part)), team);
+  if (walk.kind == Walk::recorded)
+    return cell_.forward(cell_.packing.cell, prepare(replay(a, grid, r, part)), team);
   Backward<T> call = prepare(backward_call(a, grid, r, part));
   call.gradients = gradients;
-  cell_.backward(call, team);
+  cell_.backward(cell_.packing.cell, call, team);
 }
 
 template <class T>

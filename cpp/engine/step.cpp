@@ -12,7 +12,7 @@ Step<T>::Step(const CellKernels<T>& cell, OwnSchedule schedule, const Forward<T>
               const MaskArrays<T>& masks)
     : cell_(cell), schedule_(std::move(schedule)), call_(call), batch_(batch), masks_(masks) {
   const Index pass = (cell.pass_bytes + 63) / 64 * 64;
-  memory_ = Buffer(std::size_t(pass + cell.forward_work(call)));
+  memory_ = Buffer(std::size_t(pass + cell.forward_work(cell.packing.cell, call)));
   call_.work = memory_.template as<char>() + pass;
   call_.packed = {};
 }
@@ -25,7 +25,8 @@ void Step<T>::run(const T* x, T* y, T* h, T* c, const Snapshot<T>& weights) {
   call_.running_c.base = c;
   const FlushDenormals flush;
   const Packed<T> packed = weights.packed();
-  if (std::exchange(call_.packed, packed) != packed) cell_.make_pass(call_, memory_.template as<char>());
+  if (std::exchange(call_.packed, packed) != packed)
+    cell_.make_pass(cell_.packing.cell, call_, memory_.template as<char>());
   cell_.run_pass(memory_.template as<char>());
   std::copy_n(y, batch_ * call_.shape.output, h);
 }

@@ -40,7 +40,7 @@ template <class T>
 WatchedWeights<T>::WatchedWeights(const Packing<T>& packing, Shape shape,
                                   std::vector<Weights<const T>> weights)
     : watch_(next_watch()), packing_(packing), shape_(shape), weights_(std::move(weights)),
-      sizes_(packing.sizes(shape)) {}
+      sizes_(packing.sizes(packing.cell, shape)) {}
 
 template <class T>
 uint64_t WatchedWeights<T>::fingerprint() const {
@@ -107,10 +107,11 @@ void WatchedWeights<T>::pack(uint64_t now, bool transposed) {
   next->fingerprint = now;
   next->numbers.reserve(sizes_.numbers * sizeof(T));
   next->weights.reserve(sizes_.weight_bytes);
-  packing_.pack(shape_, weights_.data(), next->numbers.template as<T>(), next->weights.template as<void>());
+  packing_.pack(packing_.cell, shape_, weights_.data(), next->numbers.template as<T>(),
+                next->weights.template as<void>());
   if (transposed) {
     next->transposed.reserve(sizes_.transposed_bytes);
-    packing_.pack_transposed(shape_, weights_.data(), next->transposed.template as<void>());
+    packing_.pack_transposed(packing_.cell, shape_, weights_.data(), next->transposed.template as<void>());
   } else {
     next->transposed = Buffer();
   }

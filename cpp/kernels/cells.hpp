@@ -90,96 +90,82 @@ constexpr Recipe<T> recipe = [] {
   return recipe;
 }();
 
-// The engine's functions, compiled once for all cells.
-
+/// The engine's functions, compiled once for all cells, which are told by their recipes.
 template <class T, class W>
-[[gnu::noinline]] Sizes sizes_of(const Plan& plan, Shape shape) {
-  const Layout<T> at(plan, shape);
-  return {at.numbers(),
-          at.numbers() + GradientOffsets<T>{at}.all(),
-          OffsetsOf<T, W>{at}.all() * Index(sizeof(W)),
-          trains<T, W> ? at.transposed() * Index(sizeof(T)) : 0,
-          at.tape(),
-          at.matrices(),
-          at.recurrent_columns()};
-}
+struct Engine {
+  static const Recipe<T>& recipe_of(const void* cell) { return *static_cast<const Recipe<T>*>(cell); }
+  static const Plan& plan_of(const void* cell) { return recipe_of(cell).plan; }
 
-template <class T>
-[[gnu::noinline]] Index nodes_of_chunk(const Plan& plan, Shape shape) {
-  return chunk_nodes(Layout<T>(plan, shape));
-}
-
-template <class T>
-[[gnu::noinline]] Index shares_of(const Plan& plan, Shape shape) {
-  return plan.norms ? 1 : Layout<T>(plan, shape).units.count();
-}
-
-/// Bytes of work space.
-template <class Pass>
-[[gnu::noinline]] Index work_of(const auto& cell, const auto& call) {
-  return Pass(cell, call, alone).work();
-}
-
-template <class Pass>
-[[gnu::noinline]] void run(const auto& cell, const auto& call, const Team& team) {
-  Pass(cell, call, team).run();
-}
-
-template <class Pass>
-[[gnu::noinline]] void make(void* pass, const auto& cell, const auto& call) {
-  (new (pass) Pass(cell, call, alone))->open(call.wave);
-}
-
-/// The same, told which cell it is.
-template <class C, class T, class W>
-struct Line {
-  static constexpr const Recipe<T>& cell = recipe<C, T>;
-
-  static Sizes sizes(Shape shape) { return sizes_of<T, W>(C::plan, shape); }
-  static void pack(Shape shape, const Weights<const T>* from, T* numbers, void* weights) {
-    RNNCORE_LEVEL::pack(C::plan, shape, from, numbers, static_cast<W*>(weights));
+  static Sizes sizes(const void* cell, Shape shape) {
+    const Layout<T> at(plan_of(cell), shape);
+    return {at.numbers(),
+            at.numbers() + GradientOffsets<T>{at}.all(),
+            OffsetsOf<T, W>{at}.all() * Index(sizeof(W)),
+            trains<T, W> ? at.transposed() * Index(sizeof(T)) : 0,
+            at.tape(),
+            at.matrices(),
+            at.recurrent_columns()};
   }
-  static void pack_transposed(Shape shape, const Weights<const T>* from, void* transposed) {
-    RNNCORE_LEVEL::pack_transposed(C::plan, shape, from, static_cast<T*>(transposed));
+  static void pack(const void* cell, Shape shape, const Weights<const T>* from, T* numbers, void* weights) {
+    RNNCORE_LEVEL::pack(plan_of(cell), shape, from, numbers, static_cast<W*>(weights));
   }
-  static void add_gradients(Shape shape, T* gradients, Index passes, Index stride,
+  static void pack_transposed(const void* cell, Shape shape, const Weights<const T>* from,
+                              void* transposed) {
+    RNNCORE_LEVEL::pack_transposed(plan_of(cell), shape, from, static_cast<T*>(transposed));
+  }
+  static void add_gradients(const void* cell, Shape shape, T* gradients, Index passes, Index stride,
                             const Weights<T>* weights, Team team) {
-    RNNCORE_LEVEL::add_gradients(C::plan, shape, gradients, passes, stride, weights, team);
+    RNNCORE_LEVEL::add_gradients(plan_of(cell), shape, gradients, passes, stride, weights, team);
   }
-  static Index forward_work(const Forward<T>& call) { return work_of<ForwardPass<T, W>>(cell, call); }
-  static Index backward_work(const Backward<T>& call) { return work_of<BackwardPass<T>>(cell, call); }
-  static Index chunk_nodes(Shape shape) { return nodes_of_chunk<T>(C::plan, shape); }
-  static Index shares(Shape shape) { return shares_of<T>(C::plan, shape); }
-  static void forward(const Forward<T>& call, Team team) { run<ForwardPass<T, W>>(cell, call, team); }
-  static void backward(const Backward<T>& call, Team team) { run<BackwardPass<T>>(cell, call, team); }
 
-  static void make_pass(const Forward<T>& call, void* pass) { make<ForwardPass<T, W>>(pass, cell, call); }
+  static Index forward_work(const void* cell, const Forward<T>& call) {
+    return ForwardPass<T, W>(recipe_of(cell), call, alone).work();
+  }
+  static Index backward_work(const void* cell, const Backward<T>& call) {
+    return BackwardPass<T>(recipe_of(cell), call, alone).work();
+  }
+  static Index chunk_nodes(const void* cell, Shape shape) {
+    return RNNCORE_LEVEL::chunk_nodes(Layout<T>(plan_of(cell), shape));
+  }
+  static Index shares(const void* cell, Shape shape) {
+    return plan_of(cell).norms ? 1 : Layout<T>(plan_of(cell), shape).units.count();
+  }
+  static void forward(const void* cell, const Forward<T>& call, Team team) {
+    ForwardPass<T, W>(recipe_of(cell), call, team).run();
+  }
+  static void backward(const void* cell, const Backward<T>& call, Team team) {
+    BackwardPass<T>(recipe_of(cell), call, team).run();
+  }
+
+  static void make_pass(const void* cell, const Forward<T>& call, void* pass) {
+    (new (pass) ForwardPass<T, W>(recipe_of(cell), call, alone))->open(call.wave);
+  }
   static void run_pass(void* pass) { static_cast<ForwardPass<T, W>*>(pass)->walk(); }
 };
 
 template <class C, class T, class W>
 constexpr CellKernels<T> line(const char* name) {
-  using Own = Line<C, T, W>;
-  CellKernels<T> kernels{
-      name,
-      C::plan.has_cell_state,
-      C::plan.recurrent[0].window.count > 0,
-      C::plan.offer.count > 0,
-      C::plan.recurrent_input == RecurrentInput::pairs,
-      C::plan.norms > 0,
-      C::Rules::gate_kind,
-      C::Rules::candidate_kind,
-      {C::plan.gates, C::plan.recurrent_gates, C::plan.units, Own::sizes, Own::pack, nullptr},
-      nullptr,
-      Own::forward_work,
-      nullptr,
-      Own::chunk_nodes,
-      Own::shares,
-      Own::forward,
-      nullptr,
-      sizeof(ForwardPass<T, W>),
-      Own::make_pass,
-      Own::run_pass};
+  using Own = Engine<T, W>;
+  CellKernels<T> kernels{name,
+                         C::plan.has_cell_state,
+                         C::plan.recurrent[0].window.count > 0,
+                         C::plan.offer.count > 0,
+                         C::plan.recurrent_input == RecurrentInput::pairs,
+                         C::plan.norms > 0,
+                         C::Rules::gate_kind,
+                         C::Rules::candidate_kind,
+                         {&recipe<C, T>, C::plan.gates, C::plan.recurrent_gates, C::plan.units, Own::sizes,
+                          Own::pack, nullptr},
+                         nullptr,
+                         Own::forward_work,
+                         nullptr,
+                         Own::chunk_nodes,
+                         Own::shares,
+                         Own::forward,
+                         nullptr,
+                         sizeof(ForwardPass<T, W>),
+                         Own::make_pass,
+                         Own::run_pass};
   if constexpr (trains<T, W>) {
     kernels.packing.pack_transposed = Own::pack_transposed;
     kernels.add_gradients = Own::add_gradients;
@@ -230,7 +216,7 @@ constexpr CellKernels<T> cells[] = {
 
 template <class T, class W>
 constexpr Linear<T> linear_of() {
-  Linear<T> linear{{1, 1, 0, linear_sizes<T, W>, linear_pack<T, W>, nullptr},
+  Linear<T> linear{{nullptr, 1, 1, 0, linear_sizes<T, W>, linear_pack<T, W>, nullptr},
                    linear_work<T, W>,
                    linear_forward<T, W>,
                    nullptr};

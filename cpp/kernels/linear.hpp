@@ -18,14 +18,14 @@ struct LinearLayout {
 };
 
 template <class T, class W>
-Sizes linear_sizes(Shape shape) {
+Sizes linear_sizes(const void*, Shape shape) {
   const LinearLayout<T> at(shape);
   const Index weights = Arithmetic<T, W>::depth(shape.input) * at.outputs.padded() * Index(sizeof(W));
   return {at.numbers(), 0, weights, trains<T, W> ? at.transposed() * Index(sizeof(T)) : 0};
 }
 
 template <class T, class W>
-void linear_pack(Shape shape, const Weights<const T>* from, T* numbers, void* weights) {
+void linear_pack(const void*, Shape shape, const Weights<const T>* from, T* numbers, void* weights) {
   const LinearLayout<T> at(shape);
   const T* bias = from->input_bias;
   for (Index o = 0; o < at.numbers(); ++o) numbers[o] = bias && o < shape.hidden ? bias[o] : T(0);
@@ -33,7 +33,7 @@ void linear_pack(Shape shape, const Weights<const T>* from, T* numbers, void* we
 }
 
 template <class T>
-void linear_pack_transposed(Shape shape, const Weights<const T>* from, void* transposed) {
+void linear_pack_transposed(const void*, Shape shape, const Weights<const T>* from, void* transposed) {
   pack_rows(from->input, shape.hidden, LinearLayout<T>(shape).inputs, static_cast<T*>(transposed));
 }
 

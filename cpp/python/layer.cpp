@@ -33,7 +33,7 @@ template <class T>
 std::vector<std::vector<Weights<T>>> pointers(KeptArrays& kept, const Groups& groups,
                                               const CellKernels<std::remove_const_t<T>>& cell,
                                               Shape shape) {
-  const Sizes sizes = cell.packing.sizes(shape);
+  const Sizes sizes = cell.packing.sizes(cell.packing.cell, shape);
   const Index rows = cell.packing.gates * shape.hidden;
   const Index recurrent = cell.packing.recurrent_gates * shape.hidden;
   const auto keep = [&](const Parameters::value_type& of, Extents extents) {

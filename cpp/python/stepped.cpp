@@ -46,7 +46,7 @@ template <class T>
 Index SteppedPasses<T>::forward_work() const {
   Index bytes = 0;
   for (Index part = 0; part < count(); ++part)
-    bytes = std::max(bytes, passes_.cell_.forward_work(forward_call(part)));
+    bytes = std::max(bytes, passes_.cell_.forward_work(passes_.cell_.packing.cell, forward_call(part)));
   return bytes;
 }
 
@@ -54,7 +54,7 @@ template <class T>
 Index SteppedPasses<T>::backward_work() const {
   Index bytes = 0;
   for (Index part = 0; part < count(); ++part)
-    bytes = std::max(bytes, passes_.cell_.backward_work(backward_call(part)));
+    bytes = std::max(bytes, passes_.cell_.backward_work(passes_.cell_.packing.cell, backward_call(part)));
   return bytes;
 }
 
@@ -65,7 +65,7 @@ void SteppedPasses<T>::forward(Index part, Index wave, void* work) const {
   call.end = wave + 1;
   call.work = work;
   if (record_.tape.bytes()) call.tape = tape(part, wave);
-  passes_.cell_.forward(call, alone);
+  passes_.cell_.forward(passes_.cell_.packing.cell, call, alone);
 }
 
 template <class T>
@@ -85,7 +85,7 @@ void SteppedPasses<T>::backward(Index part, Index wave, void* work) const {
   call.work = work;
   call.tape = tape(part, wave);
   call.gradients = sums_.template as<T>() + part * rounded(passes_.sizes_.gradients);
-  passes_.cell_.backward(call, alone);
+  passes_.cell_.backward(passes_.cell_.packing.cell, call, alone);
 }
 
 template <class T>
@@ -93,8 +93,8 @@ void SteppedPasses<T>::add_gradients() {
   const Index packed = rounded(passes_.sizes_.gradients);
   const std::lock_guard lock(passes_.adding_);
   on_team(1, [&](const Team& team) {
-    passes_.cell_.add_gradients(passes_.shape_, sums_.template as<T>(), count(), packed, back_.weights[0],
-                                team);
+    passes_.cell_.add_gradients(passes_.cell_.packing.cell, passes_.shape_, sums_.template as<T>(), count(),
+                                packed, back_.weights[0], team);
   });
   passes_.give_spare(std::move(sums_));
   passes_.give_spare(std::move(record_.tape));

@@ -276,11 +276,11 @@ void run_linear(Index rows, Index inputs, Index outputs) {
       }
   const Linear<T>& linear = kernels_of<T>().linear;
   const Shape shape{inputs, outputs};
-  const Sizes sizes = linear.packing.sizes(shape);
+  const Sizes sizes = linear.packing.sizes(nullptr, shape);
   Buffer numbers(sizes.numbers * sizeof(T)), packed(sizes.weight_bytes), transposed(sizes.transposed_bytes);
   const Weights<const T> weights{w.data(), nullptr, bias.data(), nullptr, nullptr, nullptr};
-  linear.packing.pack(shape, &weights, numbers.as<T>(), packed.as<T>());
-  linear.packing.pack_transposed(shape, &weights, transposed.as<T>());
+  linear.packing.pack(nullptr, shape, &weights, numbers.as<T>(), packed.as<T>());
+  linear.packing.pack_transposed(nullptr, shape, &weights, transposed.as<T>());
   on_team(2, [&](const Team& team) {
     linear.forward(
         {shape, rows, {numbers.as<T>(), packed.as<T>()}, {x.data(), inputs}, {y.data(), outputs}, nullptr},
