@@ -36,14 +36,22 @@ from tqdm import tqdm
 
 STEPS_AND_ROWS = ["1,1", "64,1", "64,4", "64,16", "32,64"]
 SIZES = [32, 64, 128, 256, 512, 1024]
-OURS, INT8, BFLOAT16 = "rnncore", "rnncore:int8", "rnncore:bfloat16"
+OURS, INT8, BFLOAT16, DOT = (
+    "rnncore",
+    "rnncore:int8",
+    "rnncore:bfloat16",
+    "rnncore:bfloat16_dot",
+)
 ORT = ("onnxruntime:int8", "onnxruntime:int8_per_channel")
 TORCH = "torch:int8"
-ENTRIES = [*(OURS, INT8, BFLOAT16, *ORT, TORCH, "torch:bfloat16", "onednn:int8", "onednn:bfloat16")]
+ENTRIES = [
+    *(OURS, INT8, BFLOAT16, DOT, *ORT, TORCH, "torch:bfloat16", "onednn:int8", "onednn:bfloat16")
+]
 #: Columns of the tables, each with the entries of which the best counts.
 COLUMNS = {
     "int8": [INT8],
     "bfloat16": [BFLOAT16],
+    "bfloat16_dot": [DOT],
     "ONNX Runtime int8": list(ORT),
     "PyTorch int8": [TORCH],
     "PyTorch bfloat16": ["torch:bfloat16"],
@@ -190,6 +198,8 @@ def compare(rows: Sequence[Row]) -> Found:
         ("int8", INT8, "from H 32", from_size(32), 1),
         ("bfloat16", BFLOAT16, "beyond L2", lambda row: beyond_l2(row.case), 1.7),
         ("bfloat16", BFLOAT16, "from H 32", from_size(32), 1),
+        ("bfloat16_dot", DOT, "from H 256", from_size(256), 1.7),
+        ("bfloat16_dot", DOT, "from H 32", from_size(32), 1),
     ]
     for kind, entry, where, suits, least in parts:
         name = f"{kind}_{where.lower().replace(' ', '_')}"
@@ -232,7 +242,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         found = [(1 / row.best_gain(entries), row.least_error(entries)) for row in rows]
         points = [point for point in found if not any(map(math.isnan, point))]
         if points:
-            ours = name in ("int8", "bfloat16")
+            ours = name in ("int8", "bfloat16", "bfloat16_dot")
             label = f"rnncore {name}" if ours else name
             axes.plot(*zip(*points, strict=True), "o" if ours else "x", label=label, alpha=0.8)
     axes.axvline(1, color="grey", lw=1)

@@ -317,8 +317,8 @@ struct KernelTable {
   Index vector_bytes;
   const Kernels<float>* float32;
   const Kernels<double>* float64;
-  const Kernels<float>* bfloat16; // the weights; forward only
-  const Kernels<float>* int8;
+  // By the type of the weights; forward only.
+  const Kernels<float>*bfloat16, *bfloat16_dot, *int8;
   const Attention<float>* attention32;
   const Attention<double>* attention64;
   uint64_t (*fingerprint)(const Bytes* blocks, Index count); // changes when one of the blocks does

@@ -13,7 +13,7 @@ RNNCORE_DECLARE(v2)
 RNNCORE_DECLARE(v3)
 RNNCORE_DECLARE(v4)
 namespace rnncore::v4 {
-extern const KernelTable table_vnni;
+extern const KernelTable table_vnni, table_bf16;
 }
 RNNCORE_DECLARE(native)
 RNNCORE_DECLARE(generic)
@@ -38,7 +38,7 @@ const Candidate candidates[] = {
     {&v3::table, runs_v3},
 #endif
 #if defined(RNNCORE_HAS_v4)
-    {&v4::table, runs_v4},           {&v4::table_vnni, runs_v4_vnni},
+    {&v4::table, runs_v4},           {&v4::table_vnni, runs_v4_vnni}, {&v4::table_bf16, runs_v4_bf16},
 #endif
 #if defined(RNNCORE_HAS_native)
     {&native::table, runs_native},
@@ -86,6 +86,7 @@ template <>
 const Kernels<float>& kernels_of<float>(const std::string& weights) {
   if (weights.empty() || weights == "float32") return kernels_of<float>();
   if (weights == "bfloat16") return *kernels().bfloat16;
+  if (weights == "bfloat16_dot") return *kernels().bfloat16_dot;
   if (weights == "int8") return *kernels().int8;
   throw std::invalid_argument("no kernels compute in float32 with weights in " + weights);
 }

@@ -27,8 +27,8 @@ inline const Kernels<double>& kernels_of<double>() {
   return *kernels().float64;
 }
 
-/// With weights of a type by its name: "" or T's own, or "bfloat16" or "int8" where T is float. Throws
-/// std::invalid_argument for others.
+/// With weights of a type by its name: "" or T's own, or "bfloat16", "bfloat16_dot" or "int8" where T is
+/// float. Throws std::invalid_argument for others.
 template <class T>
 const Kernels<T>& kernels_of(const std::string& weights);
 

@@ -21,6 +21,7 @@ inline bool runs_v4() {
          __builtin_cpu_supports("avx512vl");
 }
 inline bool runs_v4_vnni() { return runs_v4() && __builtin_cpu_supports("avx512vnni"); }
+inline bool runs_v4_bf16() { return runs_v4_vnni() && __builtin_cpu_supports("avx512bf16"); }
 #endif
 
 } // namespace rnncore

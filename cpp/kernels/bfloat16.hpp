@@ -1,10 +1,12 @@
-// Weights in 16 bits, the upper half of a float32: products widen them and do all else as float32's do.
+// Weights in 16 bits, the upper half of a float32: products widen them and do all else as float32's do. Or,
+// as `BFloat16Dot`, rows are rounded likewise, and an instruction multiplies and adds two of them at once.
 #pragma once
 
 #include "arithmetic.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
+/// A weight that meets a row as it is.
 struct BFloat16 {
   uint16_t bits;
 
@@ -17,6 +19,15 @@ struct BFloat16 {
     bits = uint16_t(is_nan ? word >> 16 | 64 : (word + 0x7FFF + (word >> 16 & 1)) >> 16);
   }
 };
+
+/// to [k / 2][column][k % 2], some columns of it, from rows of a matrix with K columns
+template <class W>
+void pack_pairs(const float* rows, Index K, Index valid, W* to, Index column, Index columns) {
+  for (Index k = 0; k < ceil_div(K, 2) * 2; ++k)
+    for (Index lane = 0; lane < lanes<float>; ++lane)
+      to[(k / 2 * columns + column + lane) * 2 + k % 2] =
+          W(lane < valid && k < K ? rows[lane * K + k] : 0.f);
+}
 
 /// Rows found through pointers, read two numbers at a time.
 struct PairedRows : Gathered<float> {
@@ -71,11 +82,80 @@ struct Arithmetic<float, BFloat16> {
   }
 
   static void pack(const float* rows, Index K, Index valid, W* panel, Index column, Index columns) {
-    for (Index k = 0; k < depth(K); ++k)
-      for (Index lane = 0; lane < lanes<float>; ++lane)
-        panel[(k / 2 * columns + column + lane) * 2 + k % 2] =
-            BFloat16(lane < valid && k < K ? rows[lane * K + k] : 0.f);
+    pack_pairs(rows, K, valid, panel, column, columns);
   }
 };
+
+#if defined(RNNCORE_HAS_BF16_DOT)
+/// A weight that meets rounded rows.
+struct BFloat16Dot : BFloat16 {
+  using BFloat16::BFloat16;
+};
+
+/// Rows found through pointers, rounded before they are multiplied: `prepare`.
+struct RoundedRows {
+  const float* const* rows;
+  Index columns;
+  BFloat16* numbers;
+
+  static constexpr bool prepares = true;
+  static constexpr Index stride(Index columns) { return ceil_div(columns, 32) * 32; }
+  static constexpr Index bytes(Index rows, Index columns) {
+    return rows * stride(columns) * Index(sizeof(BFloat16));
+  }
+  /// In `space` of so many bytes.
+  static RNNCORE_INLINE RoundedRows of(const float* const* rows, Index columns, void* space, Index) {
+    return {rows, columns, static_cast<BFloat16*>(space)};
+  }
+  RNNCORE_INLINE RoundedRows from(Index row) const {
+    return {rows + row, columns, numbers + row * stride(columns)};
+  }
+  RNNCORE_INLINE void prepare(Index row) const {
+    const float* from = rows[row];
+    BFloat16* to = numbers + row * stride(columns);
+    for (Index k = 0; k < columns; ++k) to[k] = BFloat16(from[k]);
+    if (columns % 2) to[columns] = BFloat16(0.f);
+  }
+
+  RNNCORE_INLINE Index segments() const { return 1; }
+  RNNCORE_INLINE Index length(Index) const { return ceil_div(columns, 2); }
+  RNNCORE_INLINE Index all_columns() const { return ceil_div(columns, 2); }
+  RNNCORE_INLINE const BFloat16* at(Index, Index row) const { return numbers + row * stride(columns); }
+};
+
+/// Weights as `BFloat16`'s lie.
+template <>
+struct Arithmetic<float, BFloat16Dot> {
+  using W = BFloat16Dot;
+  using Rows = RoundedRows;
+  using Sum = Vec<float>;
+  static constexpr Index vector = 2 * lanes<float>;
+  static constexpr bool starts_late = false;
+
+  static constexpr int most_rows(int n) { return n < 3 ? 4 : tallest; } // narrow ones: to compile less
+  static constexpr Index depth(Index columns) { return ceil_div(columns, 2) * 2; }
+  static RNNCORE_INLINE const W* weights(const W* panel, Index) { return panel; }
+  static RNNCORE_INLINE Sum zero() { return Vec<float>(0.f); }
+  static RNNCORE_INLINE Words32 load(const W* from) {
+    Words32 words;
+    __builtin_memcpy(&words, from, sizeof words);
+    return words;
+  }
+  static RNNCORE_INLINE Words32 factor(const BFloat16* row, Index k) {
+    uint32_t two;
+    __builtin_memcpy(&two, row + 2 * k, sizeof two);
+    return Words32{} + two;
+  }
+  static RNNCORE_INLINE Sum add(Words32 factor, Words32 weights, Sum sum) {
+    // Written out, as the rest of the level is compiled for processors that do not have it.
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum.p) : "v"(weights), "v"(factor));
+    return sum;
+  }
+
+  static void pack(const float* rows, Index K, Index valid, W* panel, Index column, Index columns) {
+    pack_pairs(rows, K, valid, panel, column, columns);
+  }
+};
+#endif
 
 } // namespace rnncore::RNNCORE_LEVEL

@@ -26,10 +26,14 @@ constexpr char macros[] = "generic";
 constexpr Index vector_bytes = 0; // whatever Eigen has
 #endif
 
-// Where this is compiled for AVX-512 without VNNI, products that use it are as well: a level of their own,
-// which shares all else.
+// Where this is compiled for AVX-512 without VNNI, products that use it, or BF16, are as well: levels of
+// their own, which share all else.
 #if defined(__AVX512F__) && !defined(__AVX512VNNI__)
 #define RNNCORE_ALSO_VNNI
+#endif
+// Whether there are products of two bfloat16 at once, in this level or in one of those.
+#if defined(RNNCORE_ALSO_VNNI) || defined(__AVX512BF16__)
+#define RNNCORE_HAS_BF16_DOT
 #endif
 
 constexpr bool same(const char* a, const char* b) { return *a == *b && (!*a || same(a + 1, b + 1)); }

@@ -22,15 +22,29 @@ uint64_t fingerprint(const Bytes* blocks, Index count) {
 
 } // namespace
 
+/// `rows`: kernels for bfloat16 weights and rows.
+constexpr KernelTable table_of(const char* name, const Kernels<float>* rows,
+                               const Kernels<float>* int8_weights) {
+  return {name, macros,       sizeof(Vec<float>), &float32,     &float64,   &bfloat16,
+          rows, int8_weights, &attention32,       &attention64, fingerprint};
+}
+
+#if defined(RNNCORE_HAS_BF16_DOT)
+extern const Kernels<float> bfloat16_dot;
+#endif
+
 extern const KernelTable table;
-const KernelTable table = {level,     macros, sizeof(Vec<float>), &float32,     &float64,
-                           &bfloat16, &int8,  &attention32,       &attention64, fingerprint};
+#if defined(__AVX512BF16__)
+const KernelTable table = table_of(level, &bfloat16_dot, &int8);
+#else
+const KernelTable table = table_of(level, &bfloat16, &int8);
+#endif
 
 #if defined(RNNCORE_ALSO_VNNI)
 extern const Kernels<float> int8_vnni;
-extern const KernelTable table_vnni;
-const KernelTable table_vnni = {"v4_vnni", macros,     sizeof(Vec<float>), &float32,     &float64,
-                                &bfloat16, &int8_vnni, &attention32,       &attention64, fingerprint};
+extern const KernelTable table_vnni, table_bf16;
+const KernelTable table_vnni = table_of("v4_vnni", &bfloat16, &int8_vnni);
+const KernelTable table_bf16 = table_of("v4_bf16", &bfloat16_dot, &int8_vnni);
 #endif
 
 } // namespace rnncore::RNNCORE_LEVEL

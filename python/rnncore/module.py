@@ -32,6 +32,8 @@ from .stream.stages import Stages
 #: From the gradients of what a call returned to those of what it was given.
 Pullback: TypeAlias = Callable[..., Any]
 
+#: What weights may be held in, in fewer bits than those of `dtype`; see `quantize`.
+WEIGHT_TYPES = ("int8", "bfloat16", "bfloat16_dot")
 #: What the metadata of a file calls the description of its model.
 KEY = "rnncore"
 
@@ -72,7 +74,7 @@ class Module(Configured):
     looks_ahead: bool = False
     #: Whether x holds indices, and no features.
     takes_indices: bool = False
-    #: "int8" or "bfloat16" if `quantize` has made the weights so; None where they are of `dtype`.
+    #: One of `WEIGHT_TYPES` if `quantize` has made the weights so; None where they are of `dtype`.
     weight_type: str | None = None
 
     #: Attributes in which no parts are looked for.
@@ -348,7 +350,7 @@ def _hold_all(module: Module, types: Any) -> None:
     if not isinstance(types, dict):
         raise ValueError(f"it says of the weights {types!r:.80}")
     for name, weights in types.items():
-        if name not in parts or weights not in ("int8", "bfloat16"):
+        if name not in parts or weights not in WEIGHT_TYPES:
             raise ValueError(f"it says that the weights of {name!r:.80} are {weights!r:.80}")
         part = parts[name]
         if part.weight_type is None:

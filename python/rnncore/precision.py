@@ -3,7 +3,8 @@
 int8: the weights of a row, one of a gate or an output, are whole numbers within +-127 times a scale
 of the row's own, `max |w| / 127`. What they are multiplied by is rounded likewise row by row at
 every time step, the sums between are exact, and all else is computed in float32. bfloat16: the
-upper half of a float32, seven bits of mantissa; only the weights are rounded.
+upper half of a float32, seven bits of mantissa; only the weights are rounded. bfloat16_dot: what
+they are multiplied by is, too, where the processor multiplies two of them at once (AVX-512 BF16).
 """
 
 from __future__ import annotations
@@ -17,11 +18,10 @@ import numpy as np
 from .arrays import Array, check_choice, check_kind
 from .compiled import HoldsCompiled
 from .files import listed
-from .module import Module, named_modules
+from .module import WEIGHT_TYPES, Module, named_modules
 from .parameters import Arrays
 
-WeightType = Literal["int8", "bfloat16"]
-_TYPES = ("int8", "bfloat16")
+WeightType = Literal["int8", "bfloat16", "bfloat16_dot"]
 #: The ending of the name under which the scales of a matrix in int8 stand.
 SCALE = "_scale"
 #: 127 times as much is finite.
@@ -61,7 +61,7 @@ class HoldsWeights(HoldsCompiled, Module):
             raise ValueError(f"the weights of this {type(self).__name__} are {self.weight_type}")
         if self.dtype != np.float32:
             raise ValueError(f"this {type(self).__name__} computes in {self.dtype}, not in float32")
-        encode = {"int8": _in_int8, "bfloat16": _in_bfloat16}[weights]
+        encode = _in_int8 if weights == "int8" else _in_bfloat16
         names, held = set(self.weight_names()), {}
         if not names:
             raise ValueError(f"this {type(self).__name__} has no weights to quantize")
@@ -118,17 +118,20 @@ class HoldsWeights(HoldsCompiled, Module):
 def quantize(model: Model, weights: WeightType = "int8", exclude: Iterable[str] = ()) -> Model:
     """Return a copy of a model for inference whose weights take fewer bits.
 
-    Every recurrent layer and cell, `Linear` and `Embedding` in it holds its matrices in `weights`,
-    `"int8"` or `"bfloat16"`; biases, peepholes, gains and states stay float32. The copy is called,
-    streamed, saved, loaded and pickled as the model is; it has no gradients, and its parameters are
-    read-only. A row's results do not depend on other rows, on chunks or on threads.
+    Every recurrent layer and cell, `Linear` and `Embedding` in it holds its matrices in `weights`;
+    biases, peepholes, gains and states stay float32. `"int8"`: whole numbers with a scale for each
+    row, and what they are multiplied by rounded likewise at every step. `"bfloat16"`: the weights
+    alone are rounded. `"bfloat16_dot"`: what they are multiplied by is rounded to bfloat16 as well,
+    if the processor has AVX-512 BF16, which multiplies two at once; on others as `"bfloat16"`. The
+    copy is called, streamed, saved, loaded and pickled as the model is; it has no gradients, and
+    its parameters are read-only. A row's results do not depend on other rows, chunks or threads.
 
     exclude: dotted names of parts that stay as they are, as `named_modules` has them (`"head"`,
     `"layers.0"`), with all that is in them. Raises `ValueError` for a name that is no part, for
     weights that are not finite, for a model in float64, and where no part has weights to quantize.
     """
     check_kind("model", model, Module)
-    check_choice("weights", weights, _TYPES)
+    check_choice("weights", weights, WEIGHT_TYPES)
     left = _names(exclude)
     names = [name for name, _ in named_modules(model)][1:]
     for name in left:

@@ -121,6 +121,38 @@ class TestBfloat16:
         assert farthest(linear(x), dequantized(linear)(x)) <= 1e-6
 
 
+def in_bfloat16(rows: Any) -> Any:
+    """Numbers as float64, each rounded to bfloat16."""
+    linear = Linear(rows.shape[1], rows.shape[0], bias=False)
+    linear.params["weight"] = rows
+    return dequantized(quantize(linear, "bfloat16")).params["weight"].astype(float)
+
+
+class TestBfloat16Dot:
+    """What is multiplied is rounded as well, where the processor does both at once."""
+
+    @each(FLOAT32 + STACKED)
+    def test_a_layer_is_near(self, case: Case) -> None:
+        layer, numbers = quantised(case, "bfloat16_dot")
+        got = layer(numbers.x, numbers.state, lengths=numbers.lengths)
+        exact = built(case, numbers)(numbers.x, numbers.state, lengths=numbers.lengths)
+        assert 0 < farthest(got, exact) < 0.1
+
+    @pytest.mark.parametrize("outputs", [1, 16, 48, 65])
+    @pytest.mark.parametrize("inputs", [1, 2, 3, 4, 7, 16, 63, 64, 65, 200])
+    def test_linear(self, inputs: int, outputs: int, rng: np.random.Generator) -> None:
+        linear = Linear(inputs, outputs, bias=False, seed=1)
+        x = rng.standard_normal((ROWS, inputs)).astype("f4")
+        got = quantize(linear, "bfloat16_dot")(x)
+        weight = in_bfloat16(linear.params["weight"])
+        both, weights_alone = in_bfloat16(x) @ weight.T, x @ weight.T
+        rounds = farthest(got, both) < farthest(got, weights_alone)
+        want = both if rounds else weights_alone
+        assert farthest(got, want) <= 1e-6
+        if "bf16" in _core.info()["instruction_set"]:
+            assert rounds or np.abs(both - weights_alone).max() < 1e-6
+
+
 @each(FLOAT32 + STACKED)
 def test_int8_is_near(case: Case) -> None:
     layer, numbers = quantised(case, "int8")

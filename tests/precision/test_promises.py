@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import rnncore
 from rnncore import GRU, LSTM, RNN, Chain, Forest, Linear, quantize
+from rnncore.module import WEIGHT_TYPES
 from rnncore.states import leaves
 from rnncore.trees.order import Order
 
 from tests.support.cases import Case, built, each
-from tests.support.quantized import FLOAT32, STACKED, WEIGHTS, assert_same_bits, each_type
+from tests.support.quantized import FLOAT32, STACKED, assert_same_bits, each_kind
 from tests.support.recursive_layers import CELLS, SUMS, make, random_trees
 from tests.support.streams import DELAYED, PROMPT, WIDTH, called, frames
 
@@ -29,7 +30,7 @@ each_streamed = pytest.mark.parametrize("name", STREAMED)
 
 
 class TestChunks:
-    @each_type
+    @each_kind
     @each_streamed
     def test_steps_chunks_and_one_call(self, name: str, weights: Any) -> None:
         module = quantize(STREAMED[name], weights)
@@ -46,7 +47,7 @@ class TestChunks:
             stream = module.stream(1)
             assert_same_bits([np.stack([stream.step(frame[2:]) for frame in x])], [y[:, 2:]])
 
-    @each_type
+    @each_kind
     @each(FLOAT32)
     def test_calls_that_hand_the_state_on(self, case: Case, weights: Any) -> None:
         numbers = case.draw()
@@ -58,7 +59,7 @@ class TestChunks:
             own.append(part)
         assert_same_bits([np.concatenate(own), at], [y, state])
 
-    @each_type
+    @each_kind
     def test_large_layers(self, weights: Any) -> None:
         model = Chain(GRU(WIDTH, 200, 2, seed=0), LSTM(200, 70, seed=1), Linear(70, 50, seed=1))
         model = quantize(model, weights)
@@ -68,7 +69,7 @@ class TestChunks:
         parts = [stream.run(x[:4]), stream.step(x[4])[None], stream.run(x[5:])]
         assert_same_bits([np.concatenate(parts)], [y])
 
-    @each_type
+    @each_kind
     @pytest.mark.parametrize("cell", ["RNN", "IndRNN", "LSTM", "GRU", "MGU"])
     def test_a_cell_is_its_layer_step_by_step(self, cell: str, weights: Any) -> None:
         layer = getattr(rnncore, cell)(5, 9, seed=0)
@@ -82,7 +83,7 @@ class TestChunks:
             got.append(state[0] if isinstance(state, tuple) else state)
         assert_same_bits([np.stack(got)], [want])
 
-    @each_type
+    @each_kind
     def test_layers_in_a_chain_are_those_of_one_stack(self, weights: Any) -> None:
         stack = LSTM(5, 9, 3, seed=0)
         parts = [LSTM(9 if n else 5, 9) for n in range(3)]
@@ -103,7 +104,7 @@ def rows_of(case: Case, layer: Any, numbers: Any) -> list[Any]:
 
 
 class TestRows:
-    @each_type
+    @each_kind
     @each(FLOAT32 + STACKED)
     def test_a_row_alone_and_in_a_batch(self, case: Case, weights: Any) -> None:
         numbers = case.draw()
@@ -115,7 +116,7 @@ class TestRows:
             assert not y[length:, b].any()
             assert_same_bits(list(leaves(last)), [part[:, b : b + 1] for part in leaves(state)])
 
-    @each_type
+    @each_kind
     @pytest.mark.parametrize("hidden", [1, 8, 33, 100])
     @pytest.mark.parametrize("batch", [2, 3, 8, 9, 17, 64, 129])
     def test_any_batch(self, batch: int, hidden: int, weights: Any) -> None:
@@ -130,7 +131,7 @@ class TestRows:
         for b in {0, batch // 2, batch - 1}:
             assert_same_bits([model(x[:, b : b + 1])[0]], [y[:, b : b + 1]])
 
-    @each_type
+    @each_kind
     def test_rows_of_a_linear(self, weights: Any, rng: np.random.Generator) -> None:
         linear = quantize(Linear(33, 70, seed=0), weights)
         x = rng.standard_normal((300, 33)).astype("f4")
@@ -139,7 +140,7 @@ class TestRows:
         assert_same_bits([linear(x.reshape(3, 4, 25, 33))], [y.reshape(3, 4, 25, 70)])
 
 
-@each_type
+@each_kind
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize("cell", ["lstm", "lstm_projected", "gru_reset_before", "lstm_layer_norm"])
 def test_threads(cell: str, threads: int, weights: Any, set_threads: Callable[[int], None]) -> None:
@@ -155,7 +156,7 @@ def test_threads(cell: str, threads: int, weights: Any, set_threads: Callable[[i
 
 
 class TestTrees:
-    @each_type
+    @each_kind
     @pytest.mark.parametrize("cell", CELLS)
     @pytest.mark.parametrize("inputs", ["all", "leaves"])
     def test_a_tree_alone_and_in_a_forest(self, cell: str, inputs: str, weights: Any) -> None:
@@ -175,7 +176,7 @@ class TestTrees:
             assert_same_bits(list(leaves(own)), [part[begin:end] for part in whole])
             at += count
 
-    @each_type
+    @each_kind
     @pytest.mark.parametrize("cell", SUMS)
     def test_threads(self, cell: str, weights: Any, set_threads: Callable[[int], None]) -> None:
         layer = quantize(make(cell, 20, 150, 3, seed=0), weights)
@@ -191,7 +192,7 @@ class TestTrees:
 
 
 class TestOddShapes:
-    @each_type
+    @each_kind
     @pytest.mark.parametrize("hidden", [1, 2, 3, 4, 5, 15, 16, 17, 31, 32, 33, 47, 63, 65])
     @pytest.mark.parametrize("inputs", [1, 2, 3, 5, 64, 67])
     def test_sizes(self, inputs: int, hidden: int, weights: Any) -> None:
@@ -204,7 +205,7 @@ class TestOddShapes:
         assert np.abs(y - want).max() < 0.03
         assert_same_bits([held(x[:, 1:])[0]], [y[:, 1:]])
 
-    @each_type
+    @each_kind
     def test_no_steps_and_no_rows(self, weights: Any) -> None:
         layer = LSTM(3, 5, 2, bidirectional=True, seed=0)
         held, linear = quantize(layer, weights), quantize(Linear(3, 5, seed=0), weights)
@@ -216,7 +217,7 @@ class TestOddShapes:
             assert_same_bits(got, want)
         assert linear(np.zeros((0, 3), "f4")).shape == (0, 5)
 
-    @each_type
+    @each_kind
     @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
     def test_a_row_that_is_not_finite(self, odd: float, weights: Any) -> None:
         model = Chain(LSTM(5, 9, seed=0), RNN(9, 7, nonlinearity="relu", seed=1), Linear(7, 3))
@@ -237,7 +238,7 @@ class TestOddShapes:
             assert not np.isfinite(got[21]).any()
         assert_same_bits([model(x[:, 21:22])[0]], [y[:, 21:22]])
 
-    @each_type
+    @each_kind
     @pytest.mark.parametrize("place", range(0, 70, 3))
     def test_nan_anywhere_in_a_row(self, place: int, weights: Any) -> None:
         linear = quantize(Linear(70, 20, seed=0), weights)
@@ -254,7 +255,7 @@ class TestOddShapes:
         linear = Linear(37, 20, bias=False, seed=0)
         x = np.random.default_rng(0).uniform(-1, 1, (4, 37)).astype("f4")
         scaled = x * np.float32(size)
-        for weights in WEIGHTS:
+        for weights in WEIGHT_TYPES:
             held = quantize(linear, weights)
             assert_same_bits([held(scaled * 2)], [held(scaled) * 2])
             want = linear(scaled)
@@ -266,7 +267,7 @@ class TestOddShapes:
         assert_same_bits([linear(tiny)], [linear(0 * tiny)])
         assert_same_bits([linear(0 * tiny)[0]], [np.array(linear.params["bias"])])
 
-    @each_type
+    @each_kind
     def test_weights_of_any_size(self, weights: Any) -> None:
         linear = Linear(9, 7, bias=False, seed=0)
         sizes = np.array([1e-38, 1e-20, 1e-3, 1, 1e3, 1e20, 3e38], "f4")
@@ -286,7 +287,7 @@ class TestOddShapes:
         with pytest.raises(ValueError, match="weight holds numbers too large for bfloat16"):
             quantize(linear, "bfloat16")
 
-    @each_type
+    @each_kind
     def test_states_far_outside(self, weights: Any) -> None:
         """h has a scale of its own, too: it may be any number at first."""
         case = Case("lstm", "float32", 1, False, False, 3, 4, 3, 9)
@@ -300,7 +301,7 @@ class TestOddShapes:
         large = quantize(sums, weights)(h[0])
         assert np.abs(large - sums(h[0])).max() <= 0.02 * np.abs(sums(h[0])).max()
 
-    @each_type
+    @each_kind
     def test_rows_of_zeros(self, weights: Any) -> None:
         layer = GRU(3, 5, seed=0)
         for name in ("weight_ih_l0", "weight_hh_l0"):
@@ -313,7 +314,7 @@ class TestOddShapes:
         zero = x.astype("f4")
         assert_same_bits(quantize(layer, weights)(zero), layer(zero))
 
-    @each_type
+    @each_kind
     def test_arrays_as_they_come(self, weights: Any) -> None:
         """Strides, other types and lists as modules in float32 take them."""
         layer = LSTM(3, 5, seed=0)
@@ -343,6 +344,6 @@ def test_an_order_from_the_roots() -> None:
     assert isinstance(order, Order)
     layer = rnncore.RecursiveNet(3, 4, 1, seed=0)
     x = np.random.default_rng(0).standard_normal((forest.nodes, 3)).astype("f4")
-    for weights in WEIGHTS:
+    for weights in WEIGHT_TYPES:
         got = quantize(layer, weights)(x, order)
         assert 0 < np.abs(got - layer(x, order)).max() < 0.02

@@ -307,7 +307,9 @@ class TestExclude:
 
 class TestRefusals:
     def test_types_of_weights(self) -> None:
-        with pytest.raises(ValueError, match="weights must be one of int8, bfloat16, got 'int4'"):
+        with pytest.raises(
+            ValueError, match="weights must be one of int8, bfloat16, bfloat16_dot, got 'int4'"
+        ):
             quantize(two(), "int4")  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("model", [3, None, LSTM, losses.MeanSquaredError()])

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rnncore.module import Module, named_modules
+from rnncore.module import WEIGHT_TYPES, Module, named_modules
 from rnncore.precision import HoldsWeights
 
 from tests.support.cases import VARIED, Case
@@ -17,6 +17,7 @@ from tests.support.cells import CELLS, DEEP
 Array = np.ndarray
 WEIGHTS = ("int8", "bfloat16")
 each_type = pytest.mark.parametrize("weights", WEIGHTS)
+each_kind = pytest.mark.parametrize("weights", WEIGHT_TYPES)
 
 #: Every cell and variant in a small odd shape.
 FLOAT32 = [Case(cell, "float32", 1, False, False, 6, 4, 3, 9) for cell in (*CELLS, *VARIED, *DEEP)]

@@ -16,6 +16,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from ..module import WEIGHT_TYPES
 from ..training.plots import require_matplotlib
 from . import options
 from .measure import machine, picture
@@ -66,7 +67,7 @@ def add_entry_arguments(parser: argparse.ArgumentParser, peers: list[str]) -> No
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument(
         "--weights",
-        choices=("int8", "bfloat16"),
+        choices=WEIGHT_TYPES,
         help="that our layers hold, quantized, and the others that can; inference only",
     )
 

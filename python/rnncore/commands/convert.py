@@ -15,7 +15,7 @@ from typing import Any
 
 from ..arrays import load_arrays
 from ..compositions.chain import Chain
-from ..module import KEY, load
+from ..module import KEY, WEIGHT_TYPES, load
 from ..precision import quantize
 from . import options
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--weights",
-        choices=("int8", "bfloat16"),
+        choices=WEIGHT_TYPES,
         help="quantize: the type that weights are held in",
     )
     parser.add_argument(

@@ -141,6 +141,9 @@ void test_light_products() {
   rounding_to_bfloat16();
   test<BFloat16>("bfloat16", 8);
   test<Int8<own_dot>>("int8", 7);
+#if defined(RNNCORE_HAS_BF16_DOT)
+  if (runs_v4_bf16()) test<BFloat16Dot>("bfloat16, two at once", 7);
+#endif
 #if defined(RNNCORE_ALSO_VNNI)
   if (runs_v4_vnni()) test<Int8<Dot::vnni>>("int8 with VNNI", 7);
 #endif

@@ -17,7 +17,7 @@ KERNELS = {"lstm": "lstm", "gru": "gru", "rnn": "rnn_tanh"}
 GATES = {cell: FACTS[kernel].gates for cell, kernel in KERNELS.items()}
 MODES = ("inference", "training")
 #: What weights may be held in; per channel: a scale for each row, where that is a choice.
-WEIGHTS = ("int8", "int8_per_channel", "bfloat16")
+WEIGHTS = ("int8", "int8_per_channel", "bfloat16", "bfloat16_dot")
 
 _SHAPE = re.compile(r"(?:(\d+)\.\.)?(\d+),(\d+),(\d+),(\d+)")
 

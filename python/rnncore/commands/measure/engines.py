@@ -16,6 +16,7 @@ import numpy as np
 
 from ... import compiled, reference
 from ...arrays import Array
+from ...module import WEIGHT_TYPES
 from ...precision import quantize
 from ...recurrent.registry import LAYERS
 from . import machine
@@ -60,7 +61,7 @@ class Engine:
 class RnnCore(Engine):
     """This package."""
 
-    weights = ("int8", "bfloat16")
+    weights = WEIGHT_TYPES
 
     def about(self) -> str:
         """Version and instruction set."""
