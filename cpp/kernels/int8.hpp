@@ -228,6 +228,10 @@ private:
       most = at_least(-minus_abs(v), most);
       odd = fma(v, Vec<float>(0.f), odd); // NaN where v is not finite
     }
+    if (const float all = sum_of(odd); all != 0) {
+      for (Index k = 0; k < stride(K); ++k) to[k] = 0;
+      return {all, 0};
+    }
     alignas(64) float all[L];
     store(all, most);
     float largest = 0;
@@ -246,7 +250,7 @@ private:
     int32_t total = 0;
     for (Index i = 0; i < L; ++i) total += sum[i];
     for (Index k = ceil_div(K, L) * L; k < stride(K); ++k) to[k] = 0;
-    return {(largest < 1e-30f ? 0.f : largest / 127.f) + sum_of(odd), -Multiplier<dot>::added * total};
+    return {largest < 1e-30f ? 0.f : largest / 127.f, -Multiplier<dot>::added * total};
   }
 };
 
