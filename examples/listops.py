@@ -1,6 +1,7 @@
 """ListOps (Nangia and Bowman 2018): a Tree-LSTM on trees given or parsed, a sequence LSTM.
 
     python examples/listops.py --test ../shared/data/listops/test_d20s.tsv
+    python examples/listops.py --test ... --models FOLDER    # keep what was trained
 
 Nested operations on digits, "( ( ( [MAX 2 ) 9 ) ] )", are to be computed: MIN, MAX, MED and SM, the
 sum modulo 10. The test file is the published one; the training set is generated anew by the rules
@@ -35,6 +36,7 @@ TOKENS = [*map(str, range(10)), *OPERATIONS, "]"]
 NUMBER = {token: at for at, token in enumerate(TOKENS)}
 MOST_DEPTH, MOST_ARGUMENTS, SHARE = 20, 5, 0.25
 NAMES = ["tree_lstm", "lstm", "parser"]
+Seed = np.random.Generator | int | None
 
 
 class Example(NamedTuple):
@@ -86,7 +88,7 @@ def prepare(expressions: Sequence[tuple[str, int]]) -> list[Example]:
 
 
 class Classifier(rnncore.Module):
-    """A model of one of ten digits; in training, cross-entropy."""
+    """Expressions to the logits (B, 10) of ten digits; in training, cross-entropy."""
 
     def loss(self, batch: Sequence[Example]) -> tuple[float, Callable[[], None]]:
         """Return the loss and the pullback."""
@@ -98,7 +100,7 @@ class Classifier(rnncore.Module):
     def accuracy(self, examples: Sequence[Example], size: int = 250) -> float:
         """The share of expressions whose value is found, in percent."""
         right = sum(
-            int((self.vjp(batch)[0].argmax(axis=1) == [example.value for example in batch]).sum())
+            int((self(batch).argmax(axis=1) == [example.value for example in batch]).sum())
             for batch in batches(examples, size)
         )
         return 100 * right / len(examples)
@@ -107,18 +109,30 @@ class Classifier(rnncore.Module):
 class TreeModel(Classifier):
     """Tokens at the leaves, a binary Tree-LSTM, the root's state to one of ten digits."""
 
-    def __init__(self, hidden: int, rng: np.random.Generator) -> None:
+    def __init__(self, hidden: int, seed: Seed = None) -> None:
         super().__init__()
+        rng = np.random.default_rng(seed)
         self.embedding = Embedding(len(TOKENS), hidden, seed=rng)
         self.tree = TreeLSTM(hidden, hidden, inputs="leaves", seed=rng)
         self.out = Linear(hidden, 10, seed=rng)
         self.tree.params["bias_ih"][hidden : 2 * hidden] = 1  # remember at first
 
-    def vjp(self, batch: Sequence[Example]) -> tuple[np.ndarray, Callable[[np.ndarray], None]]:
-        """Return the logits (B, 10) and the pullback."""
+    @staticmethod
+    def inputs(batch: Sequence[Example]) -> tuple[np.ndarray, Order, np.ndarray]:
+        """Return the tokens of all leaves, the order of all nodes, and the roots' rows."""
         order = Order.join([example.order for example in batch])
-        roots = order.begin[1:] - 1
-        x, x_back = self.embedding.vjp(np.concatenate([example.tokens for example in batch]))
+        return np.concatenate([example.tokens for example in batch]), order, order.begin[1:] - 1
+
+    def __call__(self, batch: Sequence[Example]) -> np.ndarray:
+        """Return the logits."""
+        tokens, order, roots = self.inputs(batch)
+        h, _ = self.tree(self.embedding(tokens), order)
+        return self.out(h[roots])
+
+    def vjp(self, batch: Sequence[Example]) -> tuple[np.ndarray, Callable[[np.ndarray], None]]:
+        """Return the logits and the pullback."""
+        tokens, order, roots = self.inputs(batch)
+        x, x_back = self.embedding.vjp(tokens)
         (h, _), h_back = self.tree.vjp(x, order)
         y, y_back = self.out.vjp(h[roots])
 
@@ -133,19 +147,32 @@ class TreeModel(Classifier):
 class SequenceModel(Classifier):
     """The same tokens read from left to right by an LSTM."""
 
-    def __init__(self, hidden: int, rng: np.random.Generator) -> None:
+    def __init__(self, hidden: int, seed: Seed = None) -> None:
         super().__init__()
+        rng = np.random.default_rng(seed)
         self.embedding = Embedding(len(TOKENS), hidden, seed=rng)
         self.lstm = rnncore.LSTM(hidden, hidden, seed=rng)
         self.out = Linear(hidden, 10, seed=rng)
         rnncore.init.set_forget_bias(self.lstm)
 
-    def vjp(self, batch: Sequence[Example]) -> tuple[np.ndarray, Callable[[np.ndarray], None]]:
-        """Return the logits (B, 10) and the pullback."""
+    @staticmethod
+    def inputs(batch: Sequence[Example]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the tokens (T, B), padded with zeros, and their numbers."""
         lengths = np.array([len(example.tokens) for example in batch])
         tokens = np.zeros((lengths.max(), len(batch)), int)
         for b, example in enumerate(batch):
             tokens[: lengths[b], b] = example.tokens
+        return tokens, lengths
+
+    def __call__(self, batch: Sequence[Example]) -> np.ndarray:
+        """Return the logits."""
+        tokens, lengths = self.inputs(batch)
+        _, (h, _) = self.lstm(self.embedding(tokens), lengths=lengths)
+        return self.out(h[0])
+
+    def vjp(self, batch: Sequence[Example]) -> tuple[np.ndarray, Callable[[np.ndarray], None]]:
+        """Return the logits and the pullback."""
+        tokens, lengths = self.inputs(batch)
         x, x_back = self.embedding.vjp(tokens)
         (_, (h, _)), h_back = self.lstm.vjp(x, lengths=lengths)
         y, y_back = self.out.vjp(h[0])
@@ -160,8 +187,9 @@ class SequenceModel(Classifier):
 class ParserModel(rnncore.Module):
     """A parser of tokens; in training, the margin by which a wrong tree is ahead."""
 
-    def __init__(self, hidden: int, rng: np.random.Generator) -> None:
+    def __init__(self, hidden: int, seed: Seed = None) -> None:
         super().__init__()
+        rng = np.random.default_rng(seed)
         self.embedding = Embedding(len(TOKENS), hidden, seed=rng)
         self.parser = Parser(hidden, hidden, seed=rng)
 
@@ -197,6 +225,9 @@ def batches(
         yield [examples[i] for i in order[start : start + size]]
 
 
+CLASSES = {"tree_lstm": TreeModel, "lstm": SequenceModel, "parser": ParserModel}
+
+
 class Recipe(NamedTuple):
     """How a model is made and trained."""
 
@@ -229,6 +260,23 @@ def train(name: str, recipe: Recipe, examples: Sequence[Example], seed: int) -> 
     return model
 
 
+def read_rows(path: Path) -> list[tuple[str, int]]:
+    """Read the expressions of a test file, and their values."""
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    rows = (line.split("\t") for line in lines if line)
+    return [(text, int(value)) for value, text in rows]
+
+
+def load_models(folder: Path) -> dict[str, Any]:
+    """Return the models that `--models` has written to a folder, as many as there are."""
+    files = {name: folder / f"{name}.model" for name in NAMES}
+    return {
+        name: rnncore.load(file, classes=[CLASSES[name]])
+        for name, file in files.items()
+        if file.is_file()
+    }
+
+
 def evaluate(name: str, models: dict[str, Any], tests: Sequence[Example]) -> dict[str, float]:
     """Return what the model that was trained last reaches on the test file, in percent."""
     if name != "parser":
@@ -253,6 +301,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--parser-epochs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=NAMES, nargs="+", default=NAMES)
+    parser.add_argument("--models", type=Path, metavar="FOLDER", help="save the models there")
     parser.add_argument("--quick", action="store_true", help="a few seconds, for tests")
     args = parser.parse_args()
     if not args.test.is_file():
@@ -265,18 +314,14 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Train the models and print what they reach on the test file."""
     args = arguments()
-    rows = [
-        line.split("\t") for line in args.test.read_text(encoding="utf-8-sig").splitlines() if line
-    ]
-    tests = prepare([(text, int(value)) for value, text in rows[: 50 if args.quick else None]])
-    examples = prepare(generate(args.train_size, args.seed, {text for _, text in rows}))
-    training = len(examples), args.epochs, args.batch, args.lr
+    rows = read_rows(args.test)
+    tests = prepare(rows[: 50 if args.quick else None])
+    examples = prepare(generate(args.train_size, args.seed, {text for text, _ in rows}))
+    whole = args.hidden, len(examples), args.epochs, args.batch, args.lr
+    small = args.parser_hidden, args.parser_size, args.parser_epochs, 32, 5e-3
     recipes = {
-        "tree_lstm": Recipe(TreeModel, args.hidden, *training),
-        "lstm": Recipe(SequenceModel, args.hidden, *training),
-        "parser": Recipe(
-            ParserModel, args.parser_hidden, args.parser_size, args.parser_epochs, 32, 5e-3
-        ),
+        name: Recipe(made, *(small if name == "parser" else whole))
+        for name, made in CLASSES.items()
     }
     models: dict[str, Any] = {}
     found: dict[str, float] = {}
@@ -286,6 +331,9 @@ def main() -> None:
         started = time.perf_counter()
         models[name] = train(name, recipes[name], examples, args.seed)
         seconds = time.perf_counter() - started
+        if args.models:
+            args.models.mkdir(parents=True, exist_ok=True)
+            models[name].save(args.models / f"{name}.model")
         reached = evaluate(name, models, tests)
         found |= reached
         values = ", ".join(f"{what} {value:.2f} %" for what, value in reached.items())

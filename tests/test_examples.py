@@ -59,12 +59,13 @@ def test_lookahead(tmp_path):
     assert (tmp_path / "lookahead.png").stat().st_size > 0
 
 
-def test_listops():
+def test_listops(tmp_path):
     tests = DATA / "listops" / "test_d20s.tsv"
     if not tests.is_file():
         pytest.skip(f"no {tests}; the environment variable RNNCORE_DATA names the folder of data")
-    found = results("listops.py", "--test", str(tests))
+    found = results("listops.py", "--test", str(tests), "--models", str(tmp_path))
     assert list(found) == ["tree_lstm", "lstm", "parser_f1", "parsed_tree_lstm"]
+    assert {file.stem for file in tmp_path.iterdir()} == {"tree_lstm", "lstm", "parser"}
     assert all(0 <= share <= 100 for share in found.values())
 
 
