@@ -230,12 +230,13 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     """Draw error against time, a point for each case and kind of weights; needs matplotlib."""
     require_matplotlib()
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.add_subplot(
         xscale="log",
         yscale="log",
-        xlabel="time, beside our float32 (less is better)",
+        xlabel="time, as a share of our float32's (less is better)",
         ylabel="largest error of y (less is better)",
     )
     for name, entries in COLUMNS.items():
@@ -247,8 +248,10 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             axes.plot(*zip(*points, strict=True), "o" if ours else "x", label=label, alpha=0.8)
     axes.axvline(1, color="grey", lw=1)
     axes.grid(alpha=0.3)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
     if rows:
-        axes.legend()
+        figure.legend(loc="outside right upper")
     save_figure(figure, path)
 
 
