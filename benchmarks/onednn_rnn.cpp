@@ -9,8 +9,8 @@
 // Everything is made once: primitives, memory, and the weights in the layout that oneDNN asks for. Training
 // is forward_training and backward with all gradients, added up over the calls as oneDNN does by default.
 //
-// WEIGHTS, for inference: bfloat16, then x, h and y are too; int8, with a scale for each gate row, then x is in
-// 8 bits before the clock runs, with one scale and shift for all of it and h, known from the numbers.
+// WEIGHTS, for inference: bfloat16, then x, h and y are too; int8, with a scale for each gate row, then x
+// is in 8 bits before the clock runs, with one scale and shift for all of it and h, known from the numbers.
 #include <algorithm>
 #include <chrono>
 #include <cmath>

@@ -42,7 +42,6 @@ constexpr Index fold = 4; // weights of a lane that lie side by side
 
 typedef int32_t Ints __attribute__((vector_size(sizeof(Vec<float>))));
 typedef int16_t Shorts __attribute__((vector_size(sizeof(Vec<float>))));
-typedef uint8_t Bytes8 __attribute__((vector_size(sizeof(Vec<float>))));
 
 RNNCORE_INLINE Ints ints(int32_t value) { return Ints{} + value; }
 RNNCORE_INLINE Ints bits_of(Vec<float> v) { return (Ints)v.p; }
@@ -247,10 +246,10 @@ private:
       __builtin_memcpy(to + k, &narrow, sizeof narrow);
       sum += q;
     }
-    int32_t total = 0;
-    for (Index i = 0; i < L; ++i) total += sum[i];
+    uint32_t total = 0; // what goes round on the way is right at the end
+    for (Index i = 0; i < L; ++i) total += uint32_t(sum[i]);
     for (Index k = ceil_div(K, L) * L; k < stride(K); ++k) to[k] = 0;
-    return {largest < 1e-30f ? 0.f : largest / 127.f, -Multiplier<dot>::added * total};
+    return {largest < 1e-30f ? 0.f : largest / 127.f, int32_t(-uint32_t(Multiplier<dot>::added) * total)};
   }
 };
 
@@ -280,7 +279,7 @@ struct Arithmetic<float, Int8<dot>> : Multiplier<dot> {
                                           Vec<float> start) {
     const Vec<float> scale =
         rnncore::RNNCORE_LEVEL::load(reinterpret_cast<const float*>(panel) + n * lanes<float>);
-    const Vec<float> all = floats(Multiplier<dot>::total(sum) + row.start);
+    const Vec<float> all = floats((Ints)((Words32)Multiplier<dot>::total(sum) + uint32_t(row.start)));
     return fma(all, scale * Vec<float>(row.scale), start);
   }
 

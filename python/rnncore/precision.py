@@ -22,6 +22,8 @@ from .module import WEIGHT_TYPES, Module, named_modules
 from .parameters import Arrays
 
 WeightType = Literal["int8", "bfloat16", "bfloat16_dot"]
+#: What fits into 32 bits: so many products of whole numbers within +-127.
+MOST_COLUMNS = 133_000
 #: The ending of the name under which the scales of a matrix in int8 stand.
 SCALE = "_scale"
 #: 127 times as much is finite.
@@ -225,6 +227,11 @@ def widened(array: Array, scale: Array | None) -> Array:
 
 
 def _in_int8(name: str, array: Array) -> dict[str, Array]:
+    if array.shape[-1] > MOST_COLUMNS:
+        raise ValueError(
+            f"{name} has {array.shape[-1]:,} columns, and sums of int8 products hold "
+            f"{MOST_COLUMNS:,}: exclude it"
+        )
     largest = np.abs(array).max(axis=-1)
     _check_finite(name, largest)
     inverse = np.divide(127, largest, out=np.zeros_like(largest), where=largest > 1e-30)

@@ -10,6 +10,7 @@ import pytest
 import rnncore
 from rnncore import GRU, LSTM, RNN, Chain, Forest, Linear, quantize
 from rnncore.module import WEIGHT_TYPES
+from rnncore.precision import MOST_COLUMNS
 from rnncore.states import leaves
 from rnncore.trees.order import Order
 
@@ -237,6 +238,14 @@ class TestOddShapes:
         else:
             assert not np.isfinite(got[21]).any()
         assert_same_bits([model(x[:, 21:22])[0]], [y[:, 21:22]])
+
+    @pytest.mark.parametrize("sign", [-1, 1])
+    def test_the_longest_rows(self, sign: int) -> None:
+        """The largest sum that there is, and the largest of what is added to be taken back."""
+        linear = Linear(MOST_COLUMNS, 2, bias=False, seed=0)
+        linear.params["weight"] = [[127.0] * MOST_COLUMNS, [-127.0] * MOST_COLUMNS]
+        got = quantize(linear)(np.full((3, MOST_COLUMNS), sign * 127, "f4"))
+        assert got.tolist() == [[sign * 127**2 * MOST_COLUMNS, -sign * 127**2 * MOST_COLUMNS]] * 3
 
     @each_kind
     @pytest.mark.parametrize("place", range(0, 70, 3))

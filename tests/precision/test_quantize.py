@@ -26,7 +26,7 @@ from rnncore import (
 from rnncore.batches import Batch
 from rnncore.convert import to_rtneural, to_torch_state_dict
 from rnncore.module import named_modules
-from rnncore.precision import dequantized
+from rnncore.precision import MOST_COLUMNS, dequantized
 from rnncore.recurrent.registry import LAYERS, STEPS
 from rnncore.training import Trainer
 
@@ -306,6 +306,12 @@ class TestExclude:
 
 
 class TestRefusals:
+    def test_rows_that_are_too_long(self) -> None:
+        linear = Linear(MOST_COLUMNS + 1, 1, bias=False, seed=0)
+        with pytest.raises(ValueError, match=r"weight has 133,001 columns.*exclude it"):
+            quantize(linear)
+        assert quantize(linear, "bfloat16").weight_type == "bfloat16"
+
     def test_types_of_weights(self) -> None:
         with pytest.raises(
             ValueError, match="weights must be one of int8, bfloat16, bfloat16_dot, got 'int4'"
