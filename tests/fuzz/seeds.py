@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -15,10 +15,12 @@ import numpy as np
 import rnncore
 from rnncore import Chain, Linear, Module, convert, text
 from rnncore.arrays import save_arrays
+from rnncore.module import WEIGHT_TYPES
 from rnncore.training.trainer import Batch, Trainer
 from safetensors.numpy import save_file
 
 from tests.support.models import MODELS
+from tests.support.quantized import holding
 
 _GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -63,6 +65,16 @@ def clock() -> Any:
 @cache
 def models() -> list[bytes]:
     return written(*(model.save for model, _ in all_models()))
+
+
+@cache
+def quantized() -> list[bytes]:
+    """Those of the models' copies with weights of fewer bits."""
+    able = [
+        model for model, _ in all_models() if all(p.dtype == np.float32 for p in holding(model))
+    ]
+    pairs = product(filter(holding, able), WEIGHT_TYPES)
+    return written(*(rnncore.quantize(model, weights).save for model, weights in pairs))
 
 
 def layer() -> Module:

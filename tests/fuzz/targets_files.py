@@ -29,6 +29,7 @@ def targets() -> list[Target]:
     header = mutate.safetensors
     made = [
         file_target("safetensors", seeds.models, header, rnncore.load, share=3),
+        file_target("quantized", seeds.quantized, header, rnncore.load),
         file_target("parameters", seeds.parameters, header, _load_into, *_DTYPES),
         file_target("torch", seeds.state_dicts, header, _from_torch, *_DTYPES),
         file_target("checkpoint", seeds.checkpoints, header, _resume, *_DTYPES),
