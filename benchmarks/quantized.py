@@ -1,6 +1,6 @@
 """Layers with int8 and bfloat16 weights beside float32, and beside others' with such weights.
 
-python benchmarks/quantized.py                                  # some ten minutes
+python benchmarks/quantized.py                                  # some three minutes
 python benchmarks/quantized.py --cells gru --sizes 64 256 --rounds 9
 python benchmarks/quantized.py --quick                          # does it work?
 

@@ -191,8 +191,8 @@ struct CellKernels {
                         const Weights<T>*, Team);
   Index (*forward_work)(const void* cell, const Forward<T>&); // bytes of `work`
   Index (*backward_work)(const void* cell, const Backward<T>&);
-  Index (*chunk_nodes)(const void* cell,
-                       Shape); // chunks end where so many nodes lie before them, or a multiple of it
+  // Chunks end where so many nodes lie before them, or a multiple of it.
+  Index (*chunk_nodes)(const void* cell, Shape);
   Index (*shares)(const void* cell, Shape); // the most threads one call can use
   void (*forward)(const void* cell, const Forward<T>&, Team);
   void (*backward)(const void* cell, const Backward<T>&, Team);

@@ -20,14 +20,30 @@ struct BFloat16 {
   }
 };
 
-/// to [k / 2][column][k % 2], some columns of it, from rows of a matrix with K columns
-template <class W>
-void pack_pairs(const float* rows, Index K, Index valid, W* to, Index column, Index columns) {
-  for (Index k = 0; k < ceil_div(K, 2) * 2; ++k)
-    for (Index lane = 0; lane < lanes<float>; ++lane)
-      to[(k / 2 * columns + column + lane) * 2 + k % 2] =
-          W(lane < valid && k < K ? rows[lane * K + k] : 0.f);
-}
+/// [panel][k / 2][vector][lane][k % 2], the last of an odd number of columns beside a zero.
+template <class Weight>
+struct WeightPairs {
+  using W = Weight;
+  using Sum = Vec<float>;
+  static constexpr Index vector = 2 * lanes<float>;
+  static constexpr bool starts_late = false;
+
+  static constexpr Index depth(Index columns) { return ceil_div(columns, 2) * 2; }
+  static RNNCORE_INLINE const W* weights(const W* panel, Index) { return panel; }
+  static RNNCORE_INLINE Sum zero() { return Vec<float>(0.f); }
+  static RNNCORE_INLINE Words32 load_words(const W* from) {
+    Words32 words;
+    __builtin_memcpy(&words, from, sizeof words);
+    return words;
+  }
+
+  static void pack(const float* rows, Index K, Index valid, W* panel, Index column, Index columns) {
+    for (Index k = 0; k < depth(K); ++k)
+      for (Index lane = 0; lane < lanes<float>; ++lane)
+        panel[(k / 2 * columns + column + lane) * 2 + k % 2] =
+            W(lane < valid && k < K ? rows[lane * K + k] : 0.f);
+  }
+};
 
 /// Rows found through pointers, read two numbers at a time.
 struct PairedRows : Gathered<float> {
@@ -39,17 +55,13 @@ struct PairedRows : Gathered<float> {
   RNNCORE_INLINE Index all_columns() const { return ceil_div(columns, 2); }
 };
 
-/// [panel][k / 2][vector][lane][k % 2]: of a word's two weights each is a number but for a shift or a mask.
+/// Of a word's two weights each is a number but for a shift or a mask.
 template <>
-struct Arithmetic<float, BFloat16> {
-  using W = BFloat16;
+struct Arithmetic<float, BFloat16> : WeightPairs<BFloat16> {
   using Rows = PairedRows;
-  using Sum = Vec<float>;
   struct Two {
     Vec<float> first, second;
   };
-  static constexpr Index vector = 2 * lanes<float>;
-  static constexpr bool starts_late = false;
 
   /// Rows of a tile of n vectors: each has two factors, and weights that are widened take two registers.
   static constexpr int most_rows(int n) {
@@ -58,12 +70,8 @@ struct Arithmetic<float, BFloat16> {
     while (m < tallest && (m + 1) * (n + 2) + 3 <= registers) ++m;
     return m;
   }
-  static constexpr Index depth(Index columns) { return ceil_div(columns, 2) * 2; }
-  static RNNCORE_INLINE const W* weights(const W* panel, Index) { return panel; }
-  static RNNCORE_INLINE Sum zero() { return Vec<float>(0.f); }
   static RNNCORE_INLINE Two load(const W* from) {
-    Words32 words;
-    __builtin_memcpy(&words, from, sizeof words);
+    const Words32 words = load_words(from);
     using Packet = Vec<float>::Packet;
     return {Vec<float>((Packet)(words << 16)), Vec<float>((Packet)(words & 0xFFFF0000u))};
   }
@@ -79,10 +87,6 @@ struct Arithmetic<float, BFloat16> {
     if (rows.columns % 2 == 0) return sum;
     const Vec<float> factor(rows.at(0, row)[rows.columns - 1]);
     return fma(factor, load(weights + (rows.columns / 2 * width + n) * vector).first, sum);
-  }
-
-  static void pack(const float* rows, Index K, Index valid, W* panel, Index column, Index columns) {
-    pack_pairs(rows, K, valid, panel, column, columns);
   }
 };
 
@@ -123,24 +127,12 @@ struct RoundedRows {
   RNNCORE_INLINE const BFloat16* at(Index, Index row) const { return numbers + row * stride(columns); }
 };
 
-/// Weights as `BFloat16`'s lie.
 template <>
-struct Arithmetic<float, BFloat16Dot> {
-  using W = BFloat16Dot;
+struct Arithmetic<float, BFloat16Dot> : WeightPairs<BFloat16Dot> {
   using Rows = RoundedRows;
-  using Sum = Vec<float>;
-  static constexpr Index vector = 2 * lanes<float>;
-  static constexpr bool starts_late = false;
 
   static constexpr int most_rows(int n) { return n < 3 ? 4 : tallest; } // narrow ones: to compile less
-  static constexpr Index depth(Index columns) { return ceil_div(columns, 2) * 2; }
-  static RNNCORE_INLINE const W* weights(const W* panel, Index) { return panel; }
-  static RNNCORE_INLINE Sum zero() { return Vec<float>(0.f); }
-  static RNNCORE_INLINE Words32 load(const W* from) {
-    Words32 words;
-    __builtin_memcpy(&words, from, sizeof words);
-    return words;
-  }
+  static RNNCORE_INLINE Words32 load(const W* from) { return load_words(from); }
   static RNNCORE_INLINE Words32 factor(const BFloat16* row, Index k) {
     uint32_t two;
     __builtin_memcpy(&two, row + 2 * k, sizeof two);
@@ -150,10 +142,6 @@ struct Arithmetic<float, BFloat16Dot> {
     // Written out, as the rest of the level is compiled for processors that do not have it.
     __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum.p) : "v"(weights), "v"(factor));
     return sum;
-  }
-
-  static void pack(const float* rows, Index K, Index valid, W* panel, Index column, Index columns) {
-    pack_pairs(rows, K, valid, panel, column, columns);
   }
 };
 #endif

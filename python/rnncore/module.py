@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import takewhile
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,8 @@ from .stream.stages import Stages
 Pullback: TypeAlias = Callable[..., Any]
 
 #: What weights may be held in, in fewer bits than those of `dtype`; see `quantize`.
-WEIGHT_TYPES = ("int8", "bfloat16", "bfloat16_dot")
+WeightType: TypeAlias = Literal["int8", "bfloat16", "bfloat16_dot"]
+WEIGHT_TYPES: tuple[WeightType, ...] = get_args(WeightType)
 #: What the metadata of a file calls the description of its model.
 KEY = "rnncore"
 

@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from .arrays import Array, check_choice, check_kind
 from .compiled import HoldsCompiled
 from .files import listed
-from .module import WEIGHT_TYPES, Module, named_modules
+from .module import WEIGHT_TYPES, Module, WeightType, named_modules
 from .parameters import Arrays
 
-WeightType = Literal["int8", "bfloat16", "bfloat16_dot"]
 #: What fits into 32 bits: so many products of whole numbers within +-127.
 MOST_COLUMNS = 133_000
 #: The ending of the name under which the scales of a matrix in int8 stand.
