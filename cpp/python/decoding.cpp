@@ -154,6 +154,7 @@ py::tuple Decoding<T>::forward(const py::object& memory_object, const py::object
     const ReleaseGil release(Index(work_of(n)));
     const Maps<T> maps{{query_, record}, {position_, record}, {point_, record}, {combine_, record}};
     const DecodingForward<T> steps(*tape, maps, call);
+    bytes = std::max(bytes, maps.work(batch));
     for_each_part<T>(parts, n, attention_of<T>().work(call, 1), bytes,
                      [&](Index part, Index begin, Index end, T* attention_work, void* work) {
                        DecodingForward<T>(steps).run(part, begin, end, attention_work, work);

@@ -50,8 +50,10 @@ public:
     weights_ = layer->snapshot(transposed);
   }
   explicit operator bool() const { return weights_ != nullptr; }
-  void forward(const Wave& wave, Rows<const T> x, Rows<T> y) const {
-    multiply_on(*kernels_, {shape_, wave.n, weights_->packed(), x, y, nullptr, wave.rows}, alone);
+  /// Bytes that `forward` works in, of so many rows.
+  Index work(Index rows) const { return kernels_ ? kernels_->work(shape_, rows) : 0; }
+  void forward(const Wave& wave, Rows<const T> x, Rows<T> y, void* work) const {
+    kernels_->forward({shape_, wave.n, weights_->packed(), x, y, work, wave.rows}, alone);
   }
   void backward(const Wave& wave, Rows<const T> dy, Rows<T> dx) const {
     const void* packed = weights_->transposed.template as<void>();
@@ -67,6 +69,10 @@ private:
 template <class T>
 struct Maps {
   Map<T> query, position, point, combine;
+
+  Index work(Index rows) const {
+    return std::max({query.work(rows), position.work(rows), point.work(rows), combine.work(rows)});
+  }
 };
 
 /// What forward and backward share.
@@ -111,8 +117,10 @@ public:
     if (maps.position) attention_.centre = tape.centre.data();
   }
 
-  /// The waves from `begin` to `end`, as far as there are such.
+  /// The waves from `begin` to `end`, as far as there are such. `work`: for the layers and, between them,
+  /// the maps.
   void run(Index part, Index begin, Index end, T* attention_work, void* work) {
+    work_ = work;
     const Schedule s = tape_.walks.front().schedule(part);
     for (Index w = begin; w < std::min(end, s.waves); ++w) {
       const Wave wave(s, w);
@@ -137,7 +145,7 @@ private:
     attention_.query = Base::asking(wave.step);
     if (maps_.position) centre(wave, attention_.query);
     if (maps_.query) {
-      maps_.query.forward(wave, attention_.query, query_);
+      maps_.query.forward(wave, attention_.query, query_, work_);
       attention_.query = fixed(query_);
     }
     for (Index i = 0; i < wave.n; ++i)
@@ -146,13 +154,13 @@ private:
 
   /// p = length * sigmoid(v . tanh(W h))
   void centre(const Wave& wave, Rows<const T> h) {
-    maps_.position.forward(wave, h, position_);
+    maps_.position.forward(wave, h, position_, work_);
     for (Index i = 0; i < wave.n; ++i) {
       T* inner = row_of(position_, wave.rows[i]);
       kernels_of<T>().pointwise.activate(tanh, inner, inner, n_.position);
     }
     T* const p = tape_.centre.mutable_data();
-    maps_.point.forward(wave, fixed(position_), {p, 1});
+    maps_.point.forward(wave, fixed(position_), {p, 1}, work_);
     for (Index i = 0; i < wave.n; ++i) {
       T* at = p + wave.rows[i];
       kernels_of<T>().pointwise.activate(sigmoid, at, at, 1);
@@ -164,7 +172,7 @@ private:
   void combine(const Wave& wave) {
     for (Index i = 0; i < wave.n; ++i)
       std::copy_n(row_of(y_, wave.rows[i]), n_.top, row_of(contexts_, wave.rows[i]) + n_.value);
-    maps_.combine.forward(wave, fixed(contexts_), out_);
+    maps_.combine.forward(wave, fixed(contexts_), out_, work_);
     for (Index i = 0; i < wave.n; ++i) {
       T* o = row_of(out_, wave.rows[i]);
       kernels_of<T>().pointwise.activate(tanh, o, o, n_.joined);
@@ -189,6 +197,7 @@ private:
   }
 
   AttentionForward<T> attention_;
+  void* work_ = nullptr;
 };
 
 /// Gradients of what a call remembers, (T, B, width) each, zero at first; those of y and the contexts may

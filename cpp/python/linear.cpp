@@ -61,9 +61,14 @@ template <class T>
 void LinearLayer<T>::multiply(const Snapshot<T>& weights, Index rows, const T* x, T* y) const {
   const Index I = shape_.input, H = shape_.hidden, threads = threads_for(rows * I * H);
   in_pieces(rows, row_work(shape_), unit, [&](Index begin, Index end) {
-    const LinearForward<T> f{shape_, end - begin, weights.packed(), {x + begin * I, I}, {y + begin * H, H},
-                             nullptr};
-    on_team(threads, [&](const Team& team) { multiply_on(kernels_, f, team); });
+    // For all threads, and taken here: one of the pool that had no memory could not say so.
+    const Index bytes = kernels_.work(shape_, end - begin);
+    char* const space = static_cast<char*>(scratch(std::size_t(bytes * threads)));
+    on_team(threads, [&](const Team& team) {
+      void* const work = space + bytes * team.rank;
+      kernels_.forward(
+          {shape_, end - begin, weights.packed(), {x + begin * I, I}, {y + begin * H, H}, work}, team);
+    });
   });
 }
 

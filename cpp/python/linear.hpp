@@ -6,13 +6,6 @@
 
 namespace rnncore {
 
-/// Rows times weights, on this thread of a team.
-template <class T>
-void multiply_on(const Linear<T>& kernels, LinearForward<T> call, const Team& team) {
-  call.work = scratch(std::size_t(kernels.work(call.shape, call.rows)));
-  kernels.forward(call, team);
-}
-
 template <class T>
 class LinearLayer {
 public:
