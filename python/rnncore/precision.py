@@ -213,7 +213,7 @@ def copy_parameters(source: Module, target: Module) -> None:
     """Give a layer in `dtype` the parameters of another one made alike, in as few bits."""
     if source.weight_type is not None:
         target._hold(source.weight_type)
-    target.load_state_dict(source.params)
+    target.load_state_dict(source.stored)
 
 
 def widened(array: Array, scale: Array | None) -> Array:
