@@ -24,6 +24,7 @@ from .layers.dropout import Dropout as Dropout
 from .layers.embedding import Embedding as Embedding
 from .layers.layer_norm import LayerNorm as LayerNorm
 from .layers.linear import Linear as Linear
+from .layers.prelu import PReLU as PReLU
 from .layers.tied import TiedLinear as TiedLinear
 from .losses import BinaryCrossEntropy as BinaryCrossEntropy
 from .losses import MeanSquaredError as MeanSquaredError
