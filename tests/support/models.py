@@ -185,6 +185,7 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
     "MinGRU": ([rnncore.MinGRU(3, 4, dtype=np.dtype("float64"))], _sequence(3, "float64")),
     "Module": ([Module()], lambda module: None),
     "Parser": ([rnncore.Parser(3, 4, "relu")], _leaves),
+    "PReLU": ([rnncore.PReLU(3, 0.5), rnncore.PReLU()], _sequence()),
     "RNN": ([rnncore.RNN(3, 4, nonlinearity="relu", weight_drop=0.5)], _sequence()),
     "ReLU": ([rnncore.ReLU()], _sequence()),
     "Readout": (
