@@ -20,10 +20,10 @@ class Chain(Module):
     """Layers one after another, named "0", "1", ...; a chain is a layer, so chains nest.
 
     If a member is recurrent, so is the chain: `chain(x, state=None, *, lengths=None) -> (y, state)`
-    with a tuple of one state for each recurrent member; None is the zero state, for one or for all.
-    Every recurrent member gets `lengths`, as convolutions before it have made them. Raises
-    `ValueError` for layers that do not agree on `batch_first`, or of which one takes another width
-    than the one before it gives.
+    with a tuple of one state for each recurrent member; None is the state that a member starts
+    from, zero or learnt, for one or for all. Every recurrent member gets `lengths`, as convolutions
+    before it have made them. Raises `ValueError` for layers that do not agree on `batch_first`, or
+    of which one takes another width than the one before it gives.
     """
 
     def __init__(self, *layers: Module) -> None:
