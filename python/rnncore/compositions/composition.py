@@ -22,7 +22,7 @@ from ..arrays import (
     check_count,
     short,
 )
-from ..module import Module, modules, once
+from ..module import Module, modules, once, taken_width
 from ..states import State, mapped, take_rows, with_batch_axis, without_batch_axis
 
 
@@ -198,6 +198,19 @@ def agreed(name: str, parts: Mapping[str, Module]) -> Any:
                 f"{found[0][0]} has {found[0][1]}, {label} has {value}"
             )
     return found[0][1] if found else None
+
+
+def check_same_input(parts: Mapping[str, Module]) -> None:
+    """Refuse layers that read the same x, but take it in different widths."""
+    found = {name: taken_width(part) for name, part in parts.items()}
+    told = [(name, width) for name, width in found.items() if width is not None]
+    for name, width in told:
+        if width != told[0][1]:
+            one, other = (f"{n} features" if n else "indices" for n in (told[0][1], width))
+            raise ValueError(
+                f"layers that read the same x must take the same width: "
+                f"{told[0][0]} takes {one}, {name} {other}"
+            )
 
 
 def check_one_way(name: str, part: Module) -> None:

@@ -20,7 +20,7 @@ from ..module import Module, check_width, modules, width_through
 from ..states import State, add, mapped, split_state
 from ..stream.base import LookAhead, Stream
 from .bidirectional import check_merge, merged, merged_width
-from .composition import Composition, Part, Run, check_frames, check_one_way
+from .composition import Composition, Part, Run, check_frames, check_one_way, check_same_input
 from .ragged import from_end
 
 #: Frames that a batch of windows holds at most, so that memory does not grow with the sequence.
@@ -142,6 +142,7 @@ class Windowed(Composition):
         if not parts:
             raise ValueError("forward and backward must not both be None")
         super().__init__(parts)
+        check_same_input(parts)
         for name, part in parts.items():
             check_one_way(name, part)
         self.past = None if past is None else check_frames("past", past)
