@@ -233,7 +233,7 @@ template <class T, class W = T>
 constexpr Kernels<T> kernels = {sizeof(cells<T, W>) / sizeof(CellKernels<T>),
                                 cells<T, W>,
                                 linear_of<T, W>(),
-                                {activate<T>, activate_backward<T>, softmax<T>, layer_norm<T>},
+                                {apply<T>, combine<T>, activate<T>, activate_backward<T>, softmax<T>, layer_norm<T>},
                                 convolution<T>,
                                 pool<T>,
                                 pool_backward<T>};
