@@ -76,6 +76,8 @@ class Module(Configured):
     looks_ahead: bool = False
     #: Whether x holds indices, and no features.
     takes_indices: bool = False
+    #: Whether a call takes `lengths`, although it keeps no state.
+    takes_lengths: bool = False
     #: One of `WEIGHT_TYPES` if `quantize` has made the weights so; None where they are of `dtype`.
     weight_type: str | None = None
 
@@ -123,6 +125,11 @@ class Module(Configured):
         classes = takewhile(lambda cls: cls is not Module, type(self).__mro__)
         found = (name for cls in classes for name in names if name in vars(cls))
         return next(found, "") == "stages" and all(part.compiles() for _, part in self.children())
+
+    @property
+    def keeps_steps(self) -> bool:
+        """Whether y has a step for each of x."""
+        return self.pointwise or self.recurrent
 
     def dtypes(self) -> set[np.dtype[Any]]:
         """Return in what it and its parts compute, as far as they have a dtype of their own."""

@@ -21,8 +21,8 @@ class Chain(Module):
 
     If a member is recurrent, so is the chain: `chain(x, state=None, *, lengths=None) -> (y, state)`
     with a tuple of one state for each recurrent member; None is the zero state, for one or for all.
-    Every recurrent member gets the same `lengths`. Raises `ValueError` for layers that do not agree
-    on `batch_first`, or of which one takes another width than the one before it gives.
+    Every member that takes `lengths` gets the same. Raises `ValueError` for layers that disagree on
+    `batch_first`, or of which one takes another width than the one before it gives.
     """
 
     def __init__(self, *layers: Module) -> None:
@@ -33,6 +33,7 @@ class Chain(Module):
         self.layers = layers
         self.recurrent = any(layer.recurrent for layer in layers)
         self.takes_indices = any(layer.takes_indices for layer in layers)
+        self.takes_lengths = any(layer.takes_lengths for layer in layers)
         named = {f"layer {at}": layer for at, layer in enumerate(layers)}
         agreed("batch_first", named)
         width_through(named.items())
@@ -40,6 +41,11 @@ class Chain(Module):
     def children(self) -> Iterator[tuple[str, Module]]:
         """Yield the layers as "0", "1", ..."""
         return ((name.removeprefix("layers."), part) for name, part in super().children())
+
+    @property
+    def keeps_steps(self) -> bool:
+        """Whether y has a step for each of x."""
+        return all(layer.keeps_steps for layer in self.layers)
 
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is."""
@@ -71,7 +77,7 @@ class Chain(Module):
                 x, final = layer(x, before.pop(0), lengths=lengths)
                 after.append(final)
             else:
-                x = layer(x)
+                x = layer(x, **_lengths_for(layer, lengths))
         return (x, tuple(after)) if self.recurrent else x
 
     def vjp(self, x: Any, state: Any = None, *, lengths: Any = None) -> tuple[Any, Pullback]:
@@ -86,7 +92,7 @@ class Chain(Module):
                 (x, final), back = layer.vjp(x, before.pop(0), lengths=lengths)
                 after.append(final)
             else:
-                x, back = layer.vjp(x)
+                x, back = layer.vjp(x, **_lengths_for(layer, lengths))
             pullbacks.append(back)
 
         def pullback(dy: Any, dstate: Any = None) -> Any:
@@ -104,7 +110,8 @@ class Chain(Module):
     def _states(self, name: str, states: Any, lengths: Any = None) -> list[Any]:
         """Return one state for each recurrent member."""
         count = sum(layer.recurrent for layer in self.layers)
-        if not count and (states is not None or lengths is not None):
+        unread = lengths is not None and not self.takes_lengths
+        if not count and (states is not None or unread):
             raise TypeError(f"no layer of this chain is recurrent: it takes no {name} or lengths")
         if states is None:
             return [None] * count
@@ -113,3 +120,8 @@ class Chain(Module):
                 f"{name} must be a tuple with one entry for each of the {count} recurrent layers"
             )
         return list(states)
+
+
+def _lengths_for(layer: Module, lengths: Any) -> dict[str, Any]:
+    """The keyword of a call, if the layer takes it."""
+    return {"lengths": lengths} if layer.takes_lengths else {}
