@@ -76,15 +76,19 @@ class Module(Configured):
     looks_ahead: bool = False
     #: Whether x holds indices, and no features.
     takes_indices: bool = False
-    #: Whether a call takes `lengths`, although it keeps no state.
-    takes_lengths: bool = False
+    #: Of a layer without a state: whether it takes `lengths`, and has `out_lengths`; False where it
+    #: mixes frames and does not, None where each frame is seen by itself.
+    takes_lengths: bool | None = None
+    #: Whether y has steps where x has them, `out_lengths` of them.
+    keeps_steps: bool = True
     #: One of `WEIGHT_TYPES` if `quantize` has made the weights so; None where they are of `dtype`.
     weight_type: str | None = None
 
     #: Attributes in which no parts are looked for.
-    _no_parts: frozenset[str] = frozenset(("_given", "_params", "_grads"))
+    _no_parts: frozenset[str] = frozenset(("_given", "_params", "_grads", "_buffers"))
 
     _params: Arrays = _NotMade()  # type: ignore[assignment]
+    _buffers: Arrays = Arrays({})
 
     def __init__(self, params: Mapping[str, Array] | None = None) -> None:
         self._params = Arrays(params or {})
@@ -126,11 +130,6 @@ class Module(Configured):
         found = (name for cls in classes for name in names if name in vars(cls))
         return next(found, "") == "stages" and all(part.compiles() for _, part in self.children())
 
-    @property
-    def keeps_steps(self) -> bool:
-        """Whether y has a step for each of x."""
-        return self.pointwise or self.recurrent
-
     def dtypes(self) -> set[np.dtype[Any]]:
         """Return in what it and its parts compute, as far as they have a dtype of their own."""
         return {part.dtype for part in modules(self) if part.dtype is not None}
@@ -143,6 +142,10 @@ class Module(Configured):
         """
         return None
 
+    def out_lengths(self, lengths: npt.ArrayLike) -> Array:
+        """Return how long rows are in y that are `lengths` long in x, if it takes lengths."""
+        return np.asarray(lengths)
+
     def children(self) -> Iterator[tuple[str, Module]]:
         """Yield the parts by name, in the order they were made: `head`, `layers.0`, `heads.a`."""
         for name, value in vars(self).items():
@@ -153,6 +156,16 @@ class Module(Configured):
     def params(self) -> Arrays:
         """All parameters under dotted names; write into them freely, the module sees it."""
         return self._with_parts(lambda part: part._lent())
+
+    @property
+    def buffers(self) -> Arrays:
+        """What is kept with the parameters but has no gradients, such as running statistics."""
+        return self._with_parts(lambda part: part._buffers)
+
+    @property
+    def stored(self) -> Arrays:
+        """Parameters and buffers, under dotted names: what `save` writes."""
+        return self._with_parts(lambda part: Arrays({**part._lent(), **part._buffers}))
 
     @property
     def grads(self) -> Arrays:
@@ -204,8 +217,8 @@ class Module(Configured):
             grad.fill(0)
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of all parameters, by name."""
-        return {name: array.copy() for name, array in self.params.items()}
+        """Copies of all parameters and buffers, by name."""
+        return {name: array.copy() for name, array in self.stored.items()}
 
     def load_state_dict(self, state: Mapping[str, npt.ArrayLike]) -> None:
         """Copy parameters in, e.g. from torch. Raises `ValueError` naming all that does not fit."""
@@ -214,8 +227,8 @@ class Module(Configured):
     def save(self, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None) -> None:
         """Write the module to a safetensors file, replaced atomically; `rnncore.load` reads it.
 
-        It holds the parameters, what the constructors of the module and of its parts were given
-        (but no seeds), and `metadata`, each value as JSON.
+        It holds the parameters and buffers, what the constructors of the module and of its parts
+        were given (but no seeds), and `metadata`, each value as JSON.
         """
         if metadata and KEY in metadata:
             raise ValueError(f"metadata must not have an entry {KEY!r}: the module's own is there")
@@ -223,7 +236,7 @@ class Module(Configured):
         types = {n: part.weight_type for n, part in named_modules(self) if part.weight_type}
         if types:
             own["weights"] = types
-        params = self.params
+        params = self.stored
         halves = {n for n, array in params.items() if array.dtype == np.uint16}
         save_arrays(path, params, {**(metadata or {}), KEY: own}, bfloat16=halves)
 
@@ -238,7 +251,7 @@ class Module(Configured):
             self._load(arrays)
 
     def _load(self, state: Mapping[str, npt.ArrayLike]) -> None:
-        params = self.params
+        params = self.stored
         found = fitting(params, state)
         for name, part in named_modules(self):
             part._check_held(f"{name}." if name else "", found)

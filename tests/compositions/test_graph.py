@@ -11,12 +11,15 @@ from rnncore import (
     RNN,
     Bidirectional,
     Chain,
+    Conv1d,
     DotAttention,
     Dropout,
     Embedding,
+    GlobalMaxPool,
     Graph,
     Linear,
     Merge,
+    Permute,
     Readout,
     RepeatVector,
     ReturnState,
@@ -168,6 +171,36 @@ def test_lengths_follow_the_steps(rng):
         near(graph(a, b, lengths=lengths)[0][1:], want, 1e-15)
     assert not graph.keeps_steps
     assert Chain(graph.parts["both"], Tanh()).keeps_steps
+
+
+def test_lengths_go_through_convolutions(rng):
+    """As in a chain, alone and within others; what has no steps has no lengths either."""
+    graph = Graph(
+        ["x"],
+        [
+            ("conv", Conv1d(3, 4, 3, 2, seed=1, **OWN), "x"),
+            ("gru", GRU(4, 4, seed=2, **OWN), "conv"),
+            ("sum", Merge(), "conv", "gru"),
+            ("pool", GlobalMaxPool(batch_first=True), "sum"),
+        ],
+        ["sum", "pool"],
+    )
+    x = rng.standard_normal((2, 9, 3))
+    check_recurrent(graph, x, lengths=[9, 5])
+    (y, pool), _ = graph(x, lengths=[9, 5])
+    (alone, last), _ = graph(x[1:, :5])
+    near(y[1:, :2], alone, 1e-14)
+    near(pool[1:], last, 1e-14)
+    assert graph.out_lengths([9, 5]).tolist() == [4, 2]
+    inner = Chain(Conv1d(3, 4, 3, 2, seed=1, **OWN), Tanh())
+    chain = Chain(inner, GRU(4, 4, seed=2, **OWN), GRU(4, 2, seed=3, **OWN))
+    near(Chain(chain, Tanh())(x, lengths=[9, 5])[0][1:, :2], np.tanh(chain(x[1:, :5])[0]), 1e-14)
+    pooled = Chain(inner, GlobalMaxPool(batch_first=True))
+    near(pooled(x, lengths=[9, 5])[1:], pooled(x[1:, :5]), 1e-14)
+    again = Chain(Readout(GRU(3, 4, seed=1, **OWN)), RepeatVector(3), GRU(4, 2, seed=2, **OWN))
+    near(again(x, lengths=[9, 5])[0][1:], again(x[1:, :5])[0], 1e-14)
+    with pytest.raises(ValueError, match="a Permute takes no lengths: give rows of equal length"):
+        Chain(Permute(2, 1), GRU(9, 2, seed=2, **OWN))(x, lengths=[9, 5])
 
 
 def test_a_graph_that_attends_takes_lengths_in_a_chain(rng):

@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
+from ..arrays import Array
 from ..module import Module, once, width_through
 from ..stream.base import Stream
 from ..stream.chained import chained
 from ..stream.stages import Stages, stages_of
 from .composition import agreed
+from .ragged import lengths_after, takes_lengths, told
 
 Pullback: TypeAlias = Callable[..., Any]
 
@@ -20,9 +23,10 @@ class Chain(Module):
     """Layers one after another, named "0", "1", ...; a chain is a layer, so chains nest.
 
     If a member is recurrent, so is the chain: `chain(x, state=None, *, lengths=None) -> (y, state)`
-    with a tuple of one state for each recurrent member; None is the zero state, for one or for all.
-    Every member that takes `lengths` gets the same. Raises `ValueError` for layers that disagree on
-    `batch_first`, or of which one takes another width than the one before it gives.
+    with a tuple of one state for each recurrent member; None is the state that a member starts
+    from, zero or learnt, for one or for all. Members get `lengths` as convolutions before them have
+    made them. Raises `ValueError` for layers that do not agree on `batch_first`, or
+    of which one takes another width than the one before it gives.
     """
 
     def __init__(self, *layers: Module) -> None:
@@ -33,7 +37,8 @@ class Chain(Module):
         self.layers = layers
         self.recurrent = any(layer.recurrent for layer in layers)
         self.takes_indices = any(layer.takes_indices for layer in layers)
-        self.takes_lengths = any(layer.takes_lengths for layer in layers)
+        self.takes_lengths = takes_lengths(layers)
+        self.keeps_steps = all(layer.keeps_steps for layer in layers)
         named = {f"layer {at}": layer for at, layer in enumerate(layers)}
         agreed("batch_first", named)
         width_through(named.items())
@@ -42,14 +47,16 @@ class Chain(Module):
         """Yield the layers as "0", "1", ..."""
         return ((name.removeprefix("layers."), part) for name, part in super().children())
 
-    @property
-    def keeps_steps(self) -> bool:
-        """Whether y has a step for each of x."""
-        return all(layer.keeps_steps for layer in self.layers)
-
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is."""
         return width_through(((f"layer {n}", layer) for n, layer in enumerate(self.layers)), width)
+
+    def out_lengths(self, lengths: npt.ArrayLike) -> Array:
+        """Return how long rows are in y that are `lengths` long in x."""
+        found = np.asarray(lengths)
+        for layer in self.layers:
+            found = layer.out_lengths(found)
+        return found
 
     def stream(self, batch: int = 1) -> Stream:
         """Return a stream; neighbours that the compiled core has run as one."""
@@ -77,7 +84,8 @@ class Chain(Module):
                 x, final = layer(x, before.pop(0), lengths=lengths)
                 after.append(final)
             else:
-                x = layer(x, **_lengths_for(layer, lengths))
+                x = layer(x, **told(layer, lengths))
+            lengths = lengths_after(layer, lengths)
         return (x, tuple(after)) if self.recurrent else x
 
     def vjp(self, x: Any, state: Any = None, *, lengths: Any = None) -> tuple[Any, Pullback]:
@@ -92,7 +100,8 @@ class Chain(Module):
                 (x, final), back = layer.vjp(x, before.pop(0), lengths=lengths)
                 after.append(final)
             else:
-                x, back = layer.vjp(x, **_lengths_for(layer, lengths))
+                x, back = layer.vjp(x, **told(layer, lengths))
+            lengths = lengths_after(layer, lengths)
             pullbacks.append(back)
 
         def pullback(dy: Any, dstate: Any = None) -> Any:
@@ -110,7 +119,7 @@ class Chain(Module):
     def _states(self, name: str, states: Any, lengths: Any = None) -> list[Any]:
         """Return one state for each recurrent member."""
         count = sum(layer.recurrent for layer in self.layers)
-        unread = lengths is not None and not self.takes_lengths
+        unread = lengths is not None and self.takes_lengths is None
         if not count and (states is not None or unread):
             raise TypeError(f"no layer of this chain is recurrent: it takes no {name} or lengths")
         if states is None:
@@ -120,8 +129,3 @@ class Chain(Module):
                 f"{name} must be a tuple with one entry for each of the {count} recurrent layers"
             )
         return list(states)
-
-
-def _lengths_for(layer: Module, lengths: Any) -> dict[str, Any]:
-    """The keyword of a call, if the layer takes it."""
-    return {"lengths": lengths} if layer.takes_lengths else {}

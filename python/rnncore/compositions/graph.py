@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from ..arrays import check_count, short
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import Array, check_count, short
 from ..module import Module, Pullback, once
 from .composition import agreed, run
+from .ragged import lengths_after, takes_lengths, told
 
 #: What a module reads: an input or a node by name, or (name, n), the n-th output of a node.
 Read: TypeAlias = "str | tuple[str, int]"
@@ -44,7 +48,7 @@ class Graph(Module):
     If a node is recurrent, so is the graph: `graph(x, ..., state=None, *, lengths=None) -> (y,
     state)` with a tuple of one state for each recurrent node. lengths: `(B,)` for the steps of the
     inputs, or a mapping from names of inputs where there are unequal ones. They follow an input
-    through modules that keep its steps; what reads other steps (behind a `RepeatVector`, say) runs
+    through modules, as in a `Chain`; what reads other steps (behind a `RepeatVector`, say) runs
     over all of them.
     """
 
@@ -63,11 +67,13 @@ class Graph(Module):
         if not self.outputs:
             raise ValueError("outputs must name at least one value")
         self.recurrent = any(part.recurrent for part in self.parts.values())
-        self.takes_lengths = any(part.takes_lengths for part in self.parts.values())
+        self.takes_lengths = takes_lengths(self.parts.values())
         self.takes_indices = any(part.takes_indices for part in self.parts.values())
         self.batch_first = agreed("batch_first", self.parts)
         self.dtype = agreed("dtype", self.parts)
         self._steps = _steps(self)
+        ends = self._steps.of.get(self.outputs[0])
+        self.keeps_steps = ends is not None and ends == self._steps.of[self.inputs[0], 0]
 
     def _add(self, node: Any) -> None:
         if not isinstance(node, (tuple, list)) or len(node) < 3:
@@ -91,10 +97,16 @@ class Graph(Module):
         """Yield the modules under their nodes' names."""
         return iter(self.parts.items())
 
-    @property
-    def keeps_steps(self) -> bool:
-        """Whether the first output has a step for each of the first input."""
-        return self._steps.of[self.outputs[0]] == self._steps.of[self.inputs[0], 0]
+    def out_lengths(self, lengths: npt.ArrayLike) -> Array:
+        """Return how long rows of the first output are that are `lengths` long in the first input.
+
+        Where the way from one to the other is not a single one, the first module's is taken.
+        """
+        found: dict[_Place, Any] = {(self.inputs[0], 0): np.asarray(lengths)}
+        for name, part in self.parts.items():
+            _, found[name, 0] = _lengths(part, [found.get(place) for place in self._reads[name]])
+        after: Array = found.get(self.outputs[0], np.asarray(lengths))
+        return after
 
     def __call__(self, *given: Any, state: Any = None, lengths: Any = None) -> Any:
         """Return the outputs, or (outputs, state) if the graph is recurrent."""
@@ -155,10 +167,10 @@ class Graph(Module):
         ragged = self._steps.given(lengths)
         for name, part in self.parts.items():
             args = [_value(values, place) for place in self._reads[name]]
-            options = ragged.get(name, {})
+            own, ragged[name, 0] = _lengths(part, [ragged.get(p) for p in self._reads[name]])
             if part.recurrent:
                 args.append(before.pop(0))
-            output, pullbacks[name] = run(part, record, *args, **options)
+            output, pullbacks[name] = run(part, record, *args, **own)
             if part.recurrent:
                 output, final = output
                 after.append(final)
@@ -208,52 +220,58 @@ class _Sums:
         return None if all(d is None for d in found) else found
 
 
+def _lengths(part: Module, found: list[Any]) -> tuple[dict[str, Any], Any]:
+    """What a node is told of the lengths of what it reads, and the lengths of its output."""
+    known = [lengths for lengths in found if lengths is not None]
+    # Of attention the lengths are those of the values, its last; its steps the query's, its first.
+    last = known[-1] if known else None
+    own = {"lengths": last} if part.recurrent and known else told(part, last)
+    first = found[0] if part.recurrent or part.takes_lengths else next(iter(known), None)
+    return own, lengths_after(part, first)
+
+
 class _Steps(NamedTuple):
     """Whose steps each value has."""
 
     of: dict[_Place, str | None]  # a place to the input whose steps it has, of equal ones the first
-    readers: dict[str, str]  # nodes that take lengths to the input whose steps they read
+    read: tuple[str, ...]  # the inputs whose steps are read by nodes that take lengths
     equal: dict[str, str]  # inputs to the first of those with the same steps
 
-    def given(self, lengths: Any) -> dict[str, dict[str, Any]]:
-        """The keywords of the nodes that take lengths."""
+    def given(self, lengths: Any) -> dict[_Place, Any]:
+        """The lengths of the inputs."""
         if lengths is None:
             return {}
-        wanted = sorted(set(self.readers.values()))
         if not isinstance(lengths, Mapping):
-            if len(wanted) != 1:
-                names = ", ".join(wanted) or "none: no node takes lengths"
+            if len(self.read) != 1:
+                names = ", ".join(self.read) or "none: no node takes lengths"
                 raise ValueError(f"lengths must be given for each of the inputs by name: {names}")
-            lengths = {wanted[0]: lengths}
-        unknown = [name for name in lengths if self.equal.get(name) not in wanted]
+            lengths = {self.read[0]: lengths}
+        unknown = [name for name in lengths if self.equal.get(name) not in self.read]
         if unknown:
             raise ValueError(f"lengths has {short(unknown[0])}, whose steps no node reads")
         found = {self.equal[name]: value for name, value in lengths.items()}
-        return {
-            node: {"lengths": found[name]} for node, name in self.readers.items() if name in found
-        }
+        return {(name, 0): found[first] for name, first in self.equal.items() if first in found}
 
 
 def _steps(graph: Graph) -> _Steps:
     """Follow the steps of the inputs through the modules that keep them."""
     equal = {name: name for name in graph.inputs}
     of: dict[_Place, str | None] = {(name, 0): name for name in graph.inputs}
-    readers: dict[str, str] = {}
+    read: list[str] = []
     for name, part in graph.parts.items():
         found = [of.get(place) for place in graph._reads[name]]
         known = [source for source in found if source is not None]
         takes = part.recurrent or part.takes_lengths
-        if takes and known:  # of attention the lengths are the values', its last
-            readers[name] = known[-1]
+        if takes:
+            read += known[-1:]
         elif part.keeps_steps:
             for source in known[1:]:
                 equal = _joined(equal, known[0], source)
-        # The steps of attention are the query's, its first.
         first = found[0] if takes else next(iter(known), None)
         of[name, 0] = first if part.keeps_steps else None
     return _Steps(
         {place: source and equal[source] for place, source in of.items()},
-        {node: equal[source] for node, source in readers.items()},
+        tuple(dict.fromkeys(equal[source] for source in read)),
         equal,
     )
 

@@ -33,14 +33,14 @@ class Masked(Module):
         if len(self.values) != len(self.inputs):
             raise ValueError(f"values must be one for each of {self.inputs}, got {short(values)}")
         self.recurrent, self.takes_indices = layer.recurrent, layer.takes_indices
-        self.takes_lengths = not layer.recurrent
+        self.takes_lengths, self.keeps_steps = layer.takes_lengths, layer.keeps_steps
         self.batch_first = agreed("batch_first", {"layer": layer})
         self.dtype = agreed("dtype", {"layer": layer})
 
-    @property
-    def keeps_steps(self) -> bool:
-        """Whether y has a step for each of x."""
-        return self.layer.keeps_steps  # type: ignore[no-any-return]
+    def out_lengths(self, lengths: npt.ArrayLike) -> Array:
+        """Return how long rows are in y that are `lengths` long in x."""
+        found: Array = self.layer.out_lengths(lengths)
+        return found
 
     def __call__(self, *given: Any, lengths: Any = None) -> Any:
         """Return what the layer returns."""

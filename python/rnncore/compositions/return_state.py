@@ -34,12 +34,7 @@ class ReturnState(Module):
         self.batch_first = bool(agreed("batch_first", {"layer": layer}))
         self.dtype = agreed("dtype", {"layer": layer})
         self.count = _count(layer)
-        self.takes_indices = layer.takes_indices
-
-    @property
-    def keeps_steps(self) -> bool:
-        """Whether y has a step for each of x."""
-        return self.layer.keeps_steps
+        self.takes_indices, self.keeps_steps = layer.takes_indices, layer.keeps_steps
 
     def __call__(
         self, x: npt.ArrayLike, *states: npt.ArrayLike, lengths: npt.ArrayLike | None = None

@@ -21,7 +21,6 @@ class TimeDistributed(Module):
     """
 
     batch_first = True
-    keeps_steps = True
 
     def __init__(self, layer: Module) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ from .layer_norm import LayerNorm as LayerNorm
 from .linear import Linear as Linear
 from .merge import Dot as Dot
 from .merge import Merge as Merge
+from .prelu import PReLU as PReLU
 from .shapes import Permute as Permute
 from .shapes import RepeatVector as RepeatVector
 from .shapes import Reshape as Reshape

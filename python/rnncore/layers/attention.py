@@ -30,7 +30,6 @@ class _Attends(Module):
 
     batch_first = True
     takes_lengths = True
-    keeps_steps = True  # those of the query
 
     def _scores(self, query: Array, key: Array) -> Scores:
         raise NotImplementedError

@@ -29,7 +29,8 @@ class Merge(Module):
         super().__init__()
         self.how = check_choice("how", how, HOW)
         self.axis = check_integer("axis", axis)
-        self.pointwise = how != "concat" or axis == -1
+        self.pointwise = self.keeps_steps = how != "concat" or axis == -1
+        self.takes_lengths = None if self.pointwise else False
 
     def __call__(self, *arrays: npt.ArrayLike) -> Array:
         """Return y."""
@@ -76,6 +77,8 @@ class Dot(Module):
     """
 
     batch_first = True
+    takes_lengths = False
+    keeps_steps = False
 
     def __init__(self, axes: int | Sequence[int] = -1, normalize: bool = False) -> None:
         super().__init__()

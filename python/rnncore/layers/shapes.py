@@ -19,6 +19,8 @@ class _Rearranged(Module):
     """A module whose output holds the numbers of its input, zeros beside them, in other places."""
 
     batch_first = True
+    takes_lengths = False
+    keeps_steps = False
 
     def _run(self, x: Array) -> tuple[Array, Callable[[Array], Array]]:
         """Return y for x `(B, ...)`, and the pullback."""
