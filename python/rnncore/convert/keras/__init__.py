@@ -13,7 +13,7 @@ from ...compositions.masked import Masked
 from ...reference.keras import KerasModel, line
 from ..common import Report, Verify, shown
 from . import files, named
-from .arrays import Entry
+from .arrays import Entry, name_of
 from .files import Saved
 from .given import Context, Custom
 from .lists import Options, from_names, from_weights
@@ -127,13 +127,14 @@ def _read(
 
 def _of_model(saved: Saved, model: Entry, wanted: Sequence[str], context: Context) -> KerasModel:
     """The layers that are wanted, one after the other."""
-    source, config = saved.source(), model["config"]
+    config = model["config"]
     entries = config if isinstance(config, list) else config["layers"]
-    found = {entry["config"].get("name"): (entry, source.of_layer(entry)) for entry in entries}
+    names = [name_of(entry) for entry in entries]
     for name in wanted:
-        _check_known(name, list(found))
-    pairs = [found[name] for name in wanted]
-    return line(read_line([one for one, _ in pairs], [one for _, one in pairs], context))
+        _check_known(name, names)
+    places, sources = [names.index(name) for name in wanted], saved.source().of_layers(entries)
+    layers = read_line([entries[at] for at in places], [sources[at] for at in places], context)
+    return line(layers)
 
 
 def _check_known(name: str, known: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from ...arrays import Array
@@ -19,10 +19,10 @@ CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
 
 
 class Source(Protocol):
-    """Arrays of a model's layers, which are asked for in their order."""
+    """Arrays of a model's layers."""
 
-    def of_layer(self, entry: Entry) -> Source:
-        """Return where a layer's arrays are."""
+    def of_layers(self, entries: Sequence[Entry]) -> Sequence[Source]:
+        """Return where the arrays of all layers of a model are."""
 
     def inner(self, entry: Entry) -> Source:
         """Return where the arrays of the layer within a `TimeDistributed` are."""
@@ -39,31 +39,35 @@ def source_of(file: Hdf5, root: str) -> Source:
     return ByName(file, root, None)
 
 
+#: What is left of an array's name behind the layers around, in parts, and the name.
+_Named = tuple[list[str], str]
+
+
 class ByName:
-    """Arrays under the layers' names, in the order that an attribute tells (Keras 2, `.h5`).
+    """Arrays under the layers' names, in the order that an attribute tells (Keras 2, `.h5`)."""
 
-    Those of a model within another lie in one list: a layer's are those with its name in theirs.
-    """
-
-    def __init__(self, file: Hdf5, group: str, names: list[tuple[list[str], str]] | None) -> None:
+    def __init__(self, file: Hdf5, group: str, names: list[_Named] | None) -> None:
         self._file, self._group = file, group
-        self._names = names  # what is left of each name behind the layers around, and where it is
+        self._names = names  # of a layer; None of a whole file
 
-    def of_layer(self, entry: Entry) -> ByName:
-        """Return where a layer's arrays are."""
-        name = str(entry["config"].get("name", entry["class_name"]))
-        if self._names is None:
+    def of_layers(self, entries: Sequence[Entry]) -> list[ByName]:
+        """Return where the arrays of all layers of a model are."""
+        if self._names is not None:
+            owned = _owned(self._names, entries)
+            return [
+                ByName(self._file, self._group, behind(name_of(entry), owned[at]))
+                for at, entry in enumerate(entries)
+            ]
+        found = []
+        for name in map(name_of, entries):
             group = f"{self._group}/{name}" if self._group else name
-            given = weight_names(self._file, group)
-            return ByName(self._file, group, behind(name, [(n.split("/"), n) for n in given]))
-        found = [own for own in self._names if own[0][0] == name]
-        found = found or [own for own in self._names if name in own[0][:-1]]
-        return ByName(self._file, self._group, behind(name, found))
+            given: list[_Named] = [(n.split("/"), n) for n in weight_names(self._file, group)]
+            found.append(ByName(self._file, group, behind(name, given)))
+        return found
 
     def inner(self, entry: Entry) -> ByName:
         """Return where the arrays of the layer within are: a wrapper has none of its own."""
-        name = str(entry["config"].get("name", ""))
-        return ByName(self._file, self._group, behind(name, self._names or []))
+        return ByName(self._file, self._group, behind(name_of(entry), self._names or []))
 
     def arrays(self, entry: Entry) -> list[Array]:
         """Return the layer's arrays."""
@@ -71,7 +75,42 @@ class ByName:
         return [as_floats(name, self._file.array(path)) for name, path in paths]
 
 
-def behind(name: str, names: list[tuple[list[str], str]]) -> list[tuple[list[str], str]]:
+def name_of(entry: Entry) -> str:
+    """Return a layer's name; that of its class, if it has none."""
+    config = entry["config"] if isinstance(entry["config"], dict) else entry
+    return str(config.get("name", entry["class_name"]))
+
+
+def _owned(names: list[_Named], entries: Sequence[Entry]) -> dict[int, list[_Named]]:
+    """The names of each layer's arrays in the list of a whole model.
+
+    They begin with its name, or with that of what it wraps; TensorFlow adds a number where a name
+    was taken before.
+    """
+    owners = {name: at for at, entry in enumerate(entries) for name in _called(entry)}
+    exact = {owners[parts[0]] for parts, _ in names if parts[0] in owners}
+    found: dict[int, list[_Named]] = {at: [] for at in range(len(entries))}
+    for parts, whole in names:
+        at = owners.get(parts[0])
+        if at is None:
+            at = owners.get(re.sub(r"_\d+$", "", parts[0]))
+            at = None if at in exact else at
+        if at is not None:
+            found[at].append((parts, whole))
+    return found
+
+
+def _called(entry: Entry) -> Iterator[str]:
+    """The name of a layer, and those of what it wraps."""
+    yield name_of(entry)
+    config = entry["config"]
+    inner = config if isinstance(config, list) else config.get("layers") or []
+    wrapped = [config["layer"]] if entry["class_name"] == "TimeDistributed" else inner
+    for layer in wrapped:
+        yield from _called(layer)
+
+
+def behind(name: str, names: list[_Named]) -> list[_Named]:
     """Cut names, as their parts, behind a layer's, if all have it."""
     if all(name in parts[:-1] for parts, _ in names):
         return [(parts[parts.index(name) + 1 :], whole) for parts, whole in names]
@@ -90,11 +129,12 @@ class ByClass:
 
     def __init__(self, file: Hdf5, path: str, container: str) -> None:
         self._file, self._path, self._container = file, path, container
-        self._seen: Counter[str] = Counter()
 
-    def of_layer(self, entry: Entry) -> ByClass:
-        """Return where the arrays of the next layer of its class are."""
-        return self._within(f"{self._container}/{_numbered(entry['class_name'], self._seen)}")
+    def of_layers(self, entries: Sequence[Entry]) -> list[ByClass]:
+        """Return where the arrays of all layers of a model are."""
+        seen = Counter[str]()
+        names = [_numbered(entry["class_name"], seen) for entry in entries]
+        return [self._within(f"{self._container}/{name}") for name in names]
 
     def inner(self, entry: Entry) -> ByClass:
         """Return where the arrays of the layer within are."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ..common import refusal, shown
-from .arrays import Entry
+from .arrays import Entry, name_of
 from .settings import at_rest, plain
 
 #: A tensor of a configuration: a layer's name, which of its calls, which of that call's outputs.
@@ -20,6 +20,7 @@ class Call(NamedTuple):
     entry: Entry
     at: int  # which of the layer's calls
     reads: list[Tensor]  # the input or inputs, and the first states of a recurrent layer
+    masks: list[Tensor]  # what tells which steps count, where the configuration says so
 
 
 class Description(NamedTuple):
@@ -42,34 +43,37 @@ def described(model: Entry) -> Description:
     if kind != "Functional":
         raise refusal("rnncore", f"a Keras model of class {shown(model['class_name'])}")
     inputs, outputs = (list(_tensors(config[name])) for name in ("input_layers", "output_layers"))
-    calls = {(call.entry["config"]["name"], call.at): call for call in _calls(layers)}
+    calls = {(name_of(call.entry), call.at): call for call in _calls(layers)}
     moved = _moved(calls, outputs)
     outputs = [_shifted(tensor, moved) for tensor in outputs]
     ordered = list(_ordered(calls, moved, inputs, outputs))
     return Description(layers, ordered, inputs, outputs)
 
 
+def who(entry: Entry) -> str:
+    """Return a layer's class and name, as messages have them."""
+    return f"{entry['class_name']} {shown(name_of(entry))}"
+
+
 def check_origin(entry: Entry) -> None:
     """Refuse a class of somebody's own, which may have the name of one of Keras's."""
     module = entry.get("module") or "keras"  # older files do not tell
     if module.split(".")[0] not in ("keras", "tf_keras", "tensorflow"):
-        kind, name = entry["class_name"], entry["config"].get("name", "")
-        raise refusal("rnncore", f"{kind} {shown(name)} of the module {shown(module)}")
+        raise refusal("rnncore", f"{who(entry)} of the module {shown(module)}")
 
 
 def _in_line(layers: list[Entry]) -> Description:
     """Each layer reads the one before it; the input's may be missing."""
     calls: list[Call] = []
     first = before = ("x", 0, 0)
-    for at, entry in enumerate(layers):
-        name = entry["config"].get("name", f"{entry['class_name']} {at}")
-        if entry["config"].get("return_state"):
-            who = f"{entry['class_name']} {shown(name)}"
-            raise refusal("rnncore", f"{who} with return_state=True in a Sequential model")
+    for entry in layers:
+        if isinstance(entry["config"], dict) and entry["config"].get("return_state"):
+            raise refusal("rnncore", f"{who(entry)} with return_state=True in a Sequential model")
+        name = name_of(entry)
         if entry["class_name"] == "InputLayer":
             first = before = (name, 0, 0)
         else:
-            calls.append(Call(entry, 0, [before]))
+            calls.append(Call(entry, 0, [before], []))
             before = (name, 0, 0)
     return Description(layers, calls, [first], [before])
 
@@ -77,23 +81,41 @@ def _in_line(layers: list[Entry]) -> Description:
 def _calls(layers: list[Entry]) -> Iterator[Call]:
     for entry in layers:
         for at, node in enumerate(entry.get("inbound_nodes") or []):
-            yield Call(entry, at, _reads(entry, node))
+            yield _call(entry, at, node)
 
 
-def _reads(entry: Entry, node: Any) -> list[Tensor]:
-    """What a call reads, in the form of Keras 3 (args and kwargs) or of Keras 2 (a list)."""
+def _call(entry: Entry, at: int, node: Any) -> Call:
+    """One call, in the form of Keras 3 (args and kwargs) or of Keras 2 (a list)."""
     if isinstance(node, dict):
         given, options = node["args"], dict(node.get("kwargs") or {})
     else:
         given = node
         options = {key: value for one in node if len(one) > 3 for key, value in one[3].items()}
-    reads = list(_tensors(given))
-    states = options.pop("initial_state", None)
+    reads = [*_tensors(given), *_tensors(options.pop("initial_state", None))]
+    masks = list(_tensors(options.pop("mask", None)))
     for key, value in options.items():
         if not at_rest(value):
-            who = f"{entry['class_name']} {shown(entry['config'].get('name', ''))}"
-            raise refusal("rnncore", f"{who} called with {key}={shown(value)}")
-    return [*reads, *_tensors(states)]
+            raise refusal("rnncore", f"{who(entry)} called with {key}={shown(value)}")
+    return Call(entry, at, reads, masks)
+
+
+def _masked(calls: dict[tuple[str, int], Call], moved: dict[str, int], call: Call) -> list[Tensor]:
+    """The tensors whose steps are compared with a number to make the masks of a call.
+
+    Keras 3 writes these comparisons as layers of their own.
+    """
+    found = []
+    for mask in call.masks:
+        tensor, kind = mask, ""
+        while kind != "NotEqual":
+            maker = calls.get(_shifted(tensor, moved)[:2])
+            kind = maker.entry["class_name"] if maker else ""
+            if maker is None or kind not in ("NotEqual", "Any") or len(maker.reads) != 1:
+                what = f"{who(call.entry)} called with mask={shown(mask[0])}"
+                raise refusal("rnncore", what)
+            (tensor,) = maker.reads
+        found.append(_shifted(tensor, moved))
+    return found
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -150,7 +172,7 @@ def _ordered(
         if not missing:
             done.add(key)
             waiting.pop()
-            yield call._replace(reads=reads)
+            yield call._replace(reads=reads, masks=_masked(calls, moved, call))
         elif key in opened:
             raise ValueError(f"layer {shown(key[0])} reads what depends on it")
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -53,8 +54,8 @@ def opened_model(
 ) -> Iterator[Saved]:
     """Open a `.keras` or `.h5` file; architecture: the `.json` that describes weights alone.
 
-    Weights alone without it are described by the file of their name that ends in `.json`, if there
-    is one.
+    Weights alone without it are described by the file of their name that ends in `.json` and not in
+    `.h5` or `.weights.h5`, if there is one.
     """
     name, budget = os.fspath(path), Budget(os.path.getsize(path))
     zipped = zipfile.is_zipfile(path)
@@ -62,7 +63,7 @@ def opened_model(
     with opened(data, budget) as file:
         root = _WEIGHTS if _WEIGHTS in file else ""
         model, version = described or _described(file, root, budget)
-        beside = Path(name).with_suffix(".json")
+        beside = Path(re.sub(r"(\.weights)?\.\w+$", "", name) + ".json")
         if architecture is not None:
             model, version = _beside(architecture, budget)
         elif model is None and beside.is_file():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+from ...arrays import Array
 from ...reference.keras import KerasInput, KerasLayer, KerasModel, KerasNode
 from ..common import shown
-from .arrays import Entry, Source
+from .arrays import Entry, Source, name_of
 from .calls import Call, Description, Tensor, check_origin, described
 from .given import Context, Given
 from .layers import read_layer
@@ -58,7 +60,7 @@ def _kinds_of_layer(entry: Entry, context: Context) -> Iterator[tuple[str, str]]
     elif kind == "TimeDistributed":
         yield from _kinds_of_layer(config["layer"], context)
     else:
-        yield kind, str(config.get("name", kind))
+        yield kind, name_of(entry)
 
 
 class _Reader:
@@ -66,22 +68,25 @@ class _Reader:
 
     def __init__(self, context: Context, masks: Masks) -> None:
         self._context, self._masks = context, masks
+        self._written: dict[tuple[str, str], tuple[Any, list[Array]]] = {}
 
     def read(
         self, entry: Entry, source: Source, given: Sequence[Value] | None
     ) -> tuple[KerasModel, list[Value]]:
         """Return a model and what it gives; given: what it is called with, None for the whole."""
         found = described(entry)
-        sources = {id(layer): source.of_layer(layer) for layer in found.layers}
+        places = source.of_layers(found.layers)
+        sources = {id(one): place for one, place in zip(found.layers, places, strict=True)}
         values = dict(zip(found.inputs, _inputs(entry, found, given), strict=True))
         known: dict[int, list[KerasLayer]] = {}
         nodes: list[KerasNode] = []
         for call in found.calls:
             reads = [_value(values, tensor) for tensor in call.reads]
+            self._masks.check(call.entry, reads, [values.get(tensor) for tensor in call.masks])
             if id(call.entry) not in known:
                 known[id(call.entry)] = self.layers(call.entry, sources[id(call.entry)], reads)
             given_on = self._called(call, known[id(call.entry)], reads, nodes)
-            name = call.entry["config"].get("name")
+            name = name_of(call.entry)
             values |= {(name, call.at, at): value for at, value in enumerate(given_on)}
         outputs = [_value(values, tensor) for tensor in found.outputs]
         shapes = [KerasInput(tensor[0], _shape(entry, found, tensor)) for tensor in found.inputs]
@@ -89,8 +94,7 @@ class _Reader:
 
     def layers(self, entry: Entry, source: Source, reads: Sequence[Value]) -> list[KerasLayer]:
         """Return a layer in our terms: none for what does nothing, several for stacked cells."""
-        kind, config = entry["class_name"], entry["config"]
-        name = str(config.get("name", kind))
+        kind, config, name = entry["class_name"], entry["config"], name_of(entry)
         if kind in TRAINING or kind == "Masking":
             return []
         if plain(kind) in _MODELS:
@@ -103,14 +107,23 @@ class _Reader:
             inner = self.layers(config["layer"], source.inner(config["layer"]), step)
             return [KerasLayer(kind, name, {"layer": layer}, []) for layer in inner]
         context = self._context._replace(rank=_most(reads))
-        return read_layer(Given(kind, name, config, source.arrays(entry), context))
+        return read_layer(Given(kind, name, config, self._arrays(entry, source), context))
+
+    def _arrays(self, entry: Entry, source: Source) -> list[Array]:
+        """A layer's arrays; Keras 3 writes those of one in several models in the first place."""
+        config, arrays = _plain(entry["config"]), source.arrays(entry)
+        key = entry["class_name"], name_of(entry)
+        if arrays:
+            self._written[key] = config, arrays
+        before, theirs = self._written.get(key, (None, arrays))
+        return arrays or (theirs if before == config else arrays)
 
     def _called(
         self, call: Call, layers: list[KerasLayer], reads: list[Value], nodes: list[KerasNode]
     ) -> list[Value]:
         """Add the nodes of a call; return what it gives."""
-        name = call.entry["config"].get("name", call.entry["class_name"])
-        name = f"{name}:{call.at}" if call.at else str(name)
+        name = name_of(call.entry)
+        name = f"{name}:{call.at}" if call.at else name
         masked = self._masks.after(call.entry, layers, reads)
         values = [value._replace(masked=masked) for value in reads[:1]]
         for at, layer in enumerate(layers):
@@ -118,6 +131,13 @@ class _Reader:
             nodes.append(KerasNode(node, layer, tuple(value.place for value in reads)))
             reads = values = _outputs(node, layer, reads, masked)
         return values
+
+
+def _plain(value: Any) -> Any:
+    """Settings without the numbers by which Keras finds objects that it has written before."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items() if key != "shared_object_id"}
+    return [_plain(part) for part in value] if isinstance(value, list) else value
 
 
 def _value(values: dict[Tensor, Value], tensor: Tensor) -> Value:
