@@ -79,6 +79,8 @@ class Module(Configured):
     #: Of a layer without a state: whether it takes `lengths`; False where it mixes frames and does
     #: not, None where each frame is seen by itself.
     takes_lengths: bool | None = None
+    #: Whether y has steps where x has them, `out_lengths` of them.
+    keeps_steps: bool = True
     #: One of `WEIGHT_TYPES` if `quantize` has made the weights so; None where they are of `dtype`.
     weight_type: str | None = None
 
@@ -140,8 +142,8 @@ class Module(Configured):
         """
         return None
 
-    def out_lengths(self, lengths: npt.ArrayLike) -> Array | None:
-        """Return the lengths of y's rows for those of x; None where y has no frames."""
+    def out_lengths(self, lengths: npt.ArrayLike) -> Array:
+        """Return how long rows are in y that are `lengths` long in x."""
         return np.asarray(lengths)
 
     def children(self) -> Iterator[tuple[str, Module]]:

@@ -33,6 +33,7 @@ class Readout(Module):
     """
 
     recurrent = True
+    keeps_steps = False
 
     def __init__(self, layer: Module, reading: str = "last") -> None:
         _check_ends(layer)
@@ -73,9 +74,6 @@ class Readout(Module):
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is."""
         return width_through([("layer", self.layer)], width)
-
-    def out_lengths(self, lengths: npt.ArrayLike) -> None:
-        """Return None: y has no frames."""
 
     def _run(self, x: Any, state: State, lengths: Any, record: bool) -> tuple[Any, Any]:
         """What the layer returns, and its pullback if it is recorded; lengths may be zero."""

@@ -95,6 +95,7 @@ class AvgPool1d(_PoolsOverTime):
         self._kind = False, self.count_include_pad
 
     def _check_ragged(self) -> None:
+        super()._check_ragged()
         padded = self.axis.before + self.axis.after
         if self.axis.ceil or (padded and not self.count_include_pad):
             raise ValueError(
@@ -148,6 +149,7 @@ class _PoolsAll(Module):
     """Over all frames of a sequence, or all pixels of an image; one row for each."""
 
     takes_lengths = True
+    keeps_steps = False
     looks_ahead = True
 
     def __init__(self, keepdims: bool = False, *, batch_first: bool = False) -> None:
@@ -162,10 +164,6 @@ class _PoolsAll(Module):
     def out_width(self, width: int | None) -> int | None:
         """Return how many channels y has."""
         return width
-
-    def out_lengths(self, lengths: npt.ArrayLike) -> Array | None:
-        """Return ones, or None where y has no axis of frames."""
-        return np.ones_like(np.asarray(lengths)) if self.keepdims else None
 
     def __call__(self, x: npt.ArrayLike, *, lengths: npt.ArrayLike | None = None) -> Array:
         """Return y `(B, C)`, with axes of size one in between if `keepdims`."""
