@@ -349,3 +349,15 @@ POOLS_OF_IMAGES: dict[str, Case] = {
         "AvgPool2d", 3, stride=2, padding=(1, 0), ceil_mode=True, count_include_pad=False
     ),
 }
+
+SEQUENCES = OVER_TIME | {f"pool, {name}": case for name, case in POOLS.items()}
+IMAGES = OVER_IMAGES | {f"pool, {name}": case for name, case in POOLS_OF_IMAGES.items()}
+
+
+def results(layer: Any, x: Array, dy: Array | None = None, **options: Any) -> dict[str, Array]:
+    """y, dx and gradients by name; dy is drawn if it is not given."""
+    layer.zero_grad()
+    y, pullback = layer.vjp(x, **options)
+    if dy is None:
+        dy = np.random.default_rng(7).standard_normal(y.shape).astype(y.dtype)
+    return {"y": y, "dx": pullback(dy)} | {name: g.copy() for name, g in layer.grads.items()}
