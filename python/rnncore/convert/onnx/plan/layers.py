@@ -87,7 +87,12 @@ def _layer(steps: Steps, fused: Fused, inputs: int) -> Any:
     weight, bias = (np.array(a, order="C") for a in (fused.weight, fused.bias))
     groups, kernel = fused.node.attributes.get("group", 1), weight.shape[2:]
     taps = kernel if len(kernel) == 2 else (1, *kernel)
-    layer = core(steps.dtype).Convolution(inputs, len(weight), groups, taps, weight, bias)
+    # Few inputs are not worth being rounded.
+    rounded = fused.rounded and groups == 1 and inputs >= 16 and steps.dtype == np.float32
+    lies = np.ascontiguousarray(np.moveaxis(weight, 1, -1)) if rounded else weight
+    layer = core(steps.dtype).Convolution(
+        inputs, len(weight), groups, taps, lies, bias, weights="int8" if rounded else ""
+    )
     steps.layers.setdefault(key, []).append((weight, bias, layer))
     return layer
 
