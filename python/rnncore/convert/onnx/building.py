@@ -172,7 +172,7 @@ class Builder:
         weight = _matrix(op, constant, attributes)
         if weight is not None:
             linear = self.layers[scope.path + where] = self._product(where, weight)
-            return _with_kernel(linear)
+            return Multiplied(linear)
         return lambda *given: _tuple(function(*given, **attributes))
 
     def _take_layer(self, where: str, *held: Array | None) -> None:
@@ -251,12 +251,16 @@ def _matrix(op: str, constant: list[Array | None], attributes: Mapping[str, Any]
     return weight.T if attributes.get("transB") else weight
 
 
-def _with_kernel(linear: Linear) -> Function:
-    def run(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, ...]:
-        y = linear(x)
-        return (y if bias is None else y + bias,)
+class Multiplied:
+    """A product with a matrix that the file holds, on the kernels of a layer."""
 
-    return run
+    def __init__(self, linear: Linear) -> None:
+        self.linear = linear
+
+    def __call__(self, x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, ...]:
+        """X, the matrix and a bias -> the product."""
+        y = self.linear(x)
+        return (y if bias is None else y + bias,)
 
 
 def _tuple(result: Any) -> tuple[Array, ...]:

@@ -24,6 +24,7 @@ from .examples import as_inputs, bound_by_states, neutral, random_inputs, steps_
 from .files import Source, described, import_onnx, load, name_of
 from .modules import Chained
 from .part import part_of
+from .plan import Plans
 from .reference import compare
 
 #: So many times the usual may be made of a file while a module is compared with it.
@@ -81,6 +82,7 @@ class OnnxModel:
         }
         builder = Builder(onnx, opset, self._budget)
         self._body = builder.model(graph, list(self.inputs))
+        self._plans = Plans(self._body)
         self.outputs, self.layers = self._body.outputs, builder.layers
         self.rounds = builder.rounds  # activations to 8 bits
 
@@ -91,7 +93,7 @@ class OnnxModel:
         """
         values = self._values(inputs, named)
         numbers = sum(value.size for value in values.values())
-        return self._body.run(values, Budget(self._budget.size * (1 + numbers)))
+        return self._plans.run(values, Budget(self._budget.size * (1 + numbers)))
 
     def _values(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Array]:
         """The inputs by name, checked."""
