@@ -50,7 +50,7 @@ def resized_sizes(x: Array, scales: Any, sizes: Any, axes: Any) -> tuple[Size, l
         old = x.shape[axis]
         if named is sizes:
             new[axis] = int(value)
-            factors[axis] = np.float32(new[axis] / old)
+            factors[axis] = np.float32(new[axis] / old if old else 1)
         else:
             factors[axis] = np.float32(value)
             new[axis] = int(np.floor(np.float32(old) * factors[axis]))
