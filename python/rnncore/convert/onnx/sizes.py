@@ -165,8 +165,6 @@ def _resize(
     x: Array, roi: Any = None, scales: Any = None, sizes: Any = None, *, axes: Any = None, **_: Any
 ) -> Size:
     """Three arrays as large as the larger of both by every axis."""
-    if scales is None and sizes is None:  # as it was before version 11
-        scales = roi
     new, _factors = resized_sizes(x, scales, sizes, axes)
     return (3, *map(max, x.shape, new))
 
@@ -229,7 +227,8 @@ def take(budget: Budget, op: str, given: Given, attributes: Mapping[str, Any]) -
         return
     arrays = list(_arrays(given))
     for array in arrays:
-        budget.check("an array", _full(array.shape))
+        if not array.size:
+            budget.check("an array", _full(array.shape))
     if op in BYTES:
         budget.take("an array", BYTES[op](*given, **attributes))
         return
