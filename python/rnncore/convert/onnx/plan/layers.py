@@ -65,6 +65,8 @@ def convolve(steps: Steps, fused: Fused) -> bool:
     shape, weight = steps.shape(fused.x), fused.weight
     if weight.dtype != steps.dtype or len(shape) not in (3, 4) or 0 in shape:
         return False
+    if any(steps.value(name).dtype != steps.dtype for name in (fused.x, fused.add) if name):
+        return False
     attributes = fused.node.attributes
     where = _where(attributes, shape[2:], weight.shape[2:])
     counts = where.counts if len(shape) == 4 else (1, *where.counts)
