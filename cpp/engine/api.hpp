@@ -276,10 +276,12 @@ struct ConvolutionForward {
   const T* x;
   T* y;
   Finish<T> finish;
-  void* work; // this thread's
+  Index begin, end; // outputs, of those of all images
+  void* work;       // this thread's
 };
 
-/// dx is added to, from dy; so are the gradients of the weights, [group][tap][input][output].
+/// dx is added to, from dy; so are the gradients of the weights, [group][tap][input][output], in blocks of
+/// outputs: the same bits for pieces of a multiple of them.
 template <class T>
 struct ConvolutionBackward {
   Filters filters;
@@ -287,6 +289,7 @@ struct ConvolutionBackward {
   const void* transposed;
   const T *x, *dy;
   T *dx, *weight, *bias; // null: not wanted
+  Index begin, end;      // outputs
   void* work;
 };
 
@@ -307,6 +310,7 @@ struct Pooling {
   bool largest, padded;
   const T* x;
   T* y;
+  Index begin, end; // outputs
   const T* dy = nullptr;
   T* dx = nullptr; // added to
 };

@@ -116,7 +116,7 @@ void convolution_forward(const ConvolutionForward<T>& f, Team team) {
   const Index most = min(row_block, outputs_of(f.windows));
   void* const made = static_cast<char*>(f.work) + WindowBlock<T>::bytes(f.windows);
   WindowBlock<T> block(f.windows, groups, runs_of<T, W>(at), f.x, f.work);
-  const Share rows(team, outputs_of(f.windows));
+  const Share rows = Share::of(f.begin, f.end).part(team);
   for (Index r = rows.begin; r < rows.end; r += row_block) {
     const Index n = min(row_block, rows.end - r);
     block.find(r, n);
@@ -132,17 +132,16 @@ void convolution_forward(const ConvolutionForward<T>& f, Team team) {
   }
 }
 
-/// dx of some images: each row of dy times the weights, added to where its window was read.
+/// dx: each row of dy times the weights, added to where its window was read.
 template <class T>
 void convolution_input(const ConvolutionBackward<T>& b, Team team) {
   const FilterLayout<T> at(b.filters);
   const Windows& w = b.windows;
-  const Index each = w.axes[0].outputs * w.axes[1].outputs, width = at.windows.padded();
-  const Share images(team, w.images);
+  const Index width = at.windows.padded();
+  const Share rows = whole_images(w, b.begin, b.end, team);
   T* const windows = static_cast<T*>(b.work);
-  const Index end = images.end * each;
-  for (Index r = images.begin * each; r < end; r += row_block) {
-    const Index n = min(row_block, end - r);
+  for (Index r = rows.begin; r < rows.end; r += row_block) {
+    const Index n = min(row_block, rows.end - r);
     const T* weights = static_cast<const T*>(b.transposed);
     const RowBlock<T> to({windows, width}, nullptr, 0, n);
     for (Index g = 0; g < b.filters.groups; ++g, weights += at.transposed()) {
@@ -167,11 +166,11 @@ void convolution_input(const ConvolutionBackward<T>& b, Team team) {
 template <class T>
 void convolution_weights(const ConvolutionBackward<T>& b, Team team) {
   const FilterLayout<T> at(b.filters);
-  const Index rows = outputs_of(b.windows), outputs = b.filters.outputs, own = at.outputs.columns;
+  const Index outputs = b.filters.outputs, own = at.outputs.columns;
   WindowBlock<T> block(b.windows, b.filters.groups, runs_of<T, T>(at), b.x, b.work);
   const Share panels(team, at.outputs.count());
-  for (Index r = 0; r < rows; r += row_block) {
-    const Index n = min(row_block, rows - r);
+  for (Index r = b.begin; r < b.end; r += row_block) {
+    const Index n = min(row_block, b.end - r);
     block.find(r, n);
     for (Index g = 0; g < b.filters.groups; ++g) {
       if (g) block.advance(at.inputs);

@@ -43,6 +43,12 @@ struct WindowPlace {
 RNNCORE_INLINE Index outputs_of(const Windows& w) {
   return w.images * w.axes[0].outputs * w.axes[1].outputs;
 }
+/// What a thread does of the outputs begin .. end where an image belongs to one thread.
+inline Share whole_images(const Windows& w, Index begin, Index end, const Team& team) {
+  const Index each = max(w.axes[0].outputs * w.axes[1].outputs, 1), first = begin / each;
+  const Share images(team, ceil_div(end, each) - first);
+  return Share::of(max(begin, (first + images.begin) * each), min(end, (first + images.end) * each));
+}
 RNNCORE_INLINE Index taps_of(const Windows& w) { return w.axes[0].taps * w.axes[1].taps; }
 
 /// f(tap, where it reads in x, or -1) for all taps of an output.

@@ -19,7 +19,15 @@ from ..init import Seed
 from ..module import Module, check_width, modules, width_through
 from ..states import State, add, mapped, split_state
 from ..stream.base import LookAhead, Stream
-from .composition import Composition, Part, Run, check_frames, check_one_way, check_same_input
+from .composition import (
+    Composition,
+    Part,
+    Run,
+    check_frames,
+    check_one_way,
+    check_remembers,
+    check_same_input,
+)
 from .merging import check_merge, merged, merged_width
 from .ragged import from_end
 
@@ -145,6 +153,7 @@ class Windowed(Composition):
         check_same_input(parts)
         for name, part in parts.items():
             check_one_way(name, part)
+            check_remembers(name, part)
         self.past = None if past is None else check_frames("past", past)
         self.future = None if future is None else check_frames("future", future)
         self.merge = check_merge(merge)

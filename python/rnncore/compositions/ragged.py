@@ -46,7 +46,7 @@ def lengths_after(module: Module, lengths: Any) -> Any:
     if not module.takes_lengths:
         return lengths
     after = module.out_lengths(lengths)
-    if len(after) and after.min() < 1 <= np.min(lengths):
+    if after is not None and len(after) and after.min() < 1 <= np.min(lengths):
         raise ValueError(
             f"lengths must leave an output of the {type(module).__name__} in each row, but of "
             f"{int(np.asarray(lengths)[after.argmin()])} frames it makes none"

@@ -34,7 +34,7 @@ class GraphStream:
         self._now = self._first
 
     def step(self, *inputs: npt.ArrayLike, **named: npt.ArrayLike) -> Any:
-        """Take one frame, by `inputs` in order or by name; return the outputs, a single one as such.
+        """Take one frame, by `inputs` in order or by name; return the outputs, one alone as such.
 
         Raises `ValueError` naming an input that does not fit.
         """
@@ -74,7 +74,8 @@ class GraphStream:
         model, states = self._model, self._states
         if unknown := [n for n in (*states, *fixed) if n not in model.inputs]:
             raise ValueError(
-                f"states: there is no input {shown(unknown[0])}; there are {', '.join(model.inputs)}"
+                f"states: there is no input {shown(unknown[0])}; there are "
+                f"{', '.join(model.inputs)}"
             )
         if unknown := [n for n in states.values() if n not in model.outputs]:
             raise ValueError(
