@@ -22,6 +22,11 @@ def _sequence(width: int = 3, dtype: str = "float32") -> Call:
     return lambda module: module(x)
 
 
+def _images(channels: int = 3) -> Call:
+    x = _x(2, 5, 4, channels)
+    return lambda module: module(x)
+
+
 def _step(module: Any) -> Any:
     return module(_x(2, 3))
 
@@ -117,7 +122,16 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
         _batch((2, 4, 3), (2, 5, 3)),
     ),
     "Attention": ([_attention(rnncore.Attention, score="concat")], _look),
+    "AvgPool1d": (
+        [rnncore.AvgPool1d(2), rnncore.AvgPool1d(3, 1, 1, True, False, batch_first=True)],
+        _sequence(),
+    ),
+    "AvgPool2d": ([rnncore.AvgPool2d((2, 3), 1, (1, 0), True, False)], _images()),
     "BahdanauAttention": ([_attention(rnncore.BahdanauAttention)], _look),
+    "BatchNorm": (
+        [rnncore.BatchNorm(3, 1e-3, 0.5), rnncore.BatchNorm(3, affine=False, batch_first=False)],
+        _sequence(),
+    ),
     "Bidirectional": (
         [rnncore.Bidirectional(rnncore.GRU(3, 4, seed=0), rnncore.MGU(3, 4, seed=1), "sum")],
         _sequence(),
@@ -150,6 +164,28 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
         _forest,
     ),
     "ContextBridge": ([rnncore.ContextBridge(3, 2, 4, 2, seed=0)], _bridge),
+    "Conv1d": (
+        [
+            rnncore.Conv1d(3, 4, 2),
+            rnncore.Conv1d(3, 6, 3, 2, (2, 0), 2, 3, False, "replicate", batch_first=True),
+            rnncore.Conv1d(3, 4, 3, padding="causal", seed=1),
+        ],
+        _sequence(),
+    ),
+    "Conv2d": (
+        [
+            rnncore.Conv2d(3, 4, 2),
+            rnncore.Conv2d(3, 6, (3, 2), (2, 1), ((1, 0), "same"), (1, 2), 3, False, "reflect"),
+        ],
+        _images(),
+    ),
+    "ConvTranspose1d": (
+        [
+            rnncore.ConvTranspose1d(3, 4, 2),
+            rnncore.ConvTranspose1d(3, 6, 3, 2, 1, 1, 2, 3, False, batch_first=True),
+        ],
+        _sequence(),
+    ),
     "Decoder": (
         [_decoder()],
         lambda module: module(np.array([[1, 2], [3, 6]]), _x(5, 2, 6)),
@@ -170,6 +206,7 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
     "Elementwise": ([rnncore.Elementwise(("elu", 0.5))], _sequence()),
     "Embedding": ([rnncore.Embedding(3, 2, dtype=np.float64)], _ids),
     "FinalBridge": ([rnncore.FinalBridge()], _bridge),
+    "GLU": ([rnncore.GLU()], _sequence(4)),
     "GRU": (
         [
             rnncore.GRU(3, 4, 2, False, bidirectional=True),
@@ -179,6 +216,11 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
         ],
         _sequence(),
     ),
+    "GlobalAvgPool": (
+        [rnncore.GlobalAvgPool(), rnncore.GlobalAvgPool(True, batch_first=True)],
+        _sequence(),
+    ),
+    "GlobalMaxPool": ([rnncore.GlobalMaxPool(keepdims=True)], _images()),
     "GRUCell": ([rnncore.GRUCell(3, 4, bias=False)], _step),
     "Graph": ([_graph()], _sequence()),
     "Identity": ([rnncore.Identity()], _sequence()),
@@ -223,6 +265,8 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
         [rnncore.Merge("concat", 1), rnncore.Merge("mul"), rnncore.Merge()],
         _batch((2, 4, 3), (2, 4, 3)),
     ),
+    "MaxPool1d": ([rnncore.MaxPool1d(2), rnncore.MaxPool1d(3, 2, 1, True)], _sequence()),
+    "MaxPool2d": ([rnncore.MaxPool2d(2), rnncore.MaxPool2d((3, 2), 2, (1, 0), True)], _images()),
     "MinGRU": ([rnncore.MinGRU(3, 4, dtype=np.dtype("float64"))], _sequence(3, "float64")),
     "Module": ([Module()], lambda module: None),
     "Parser": ([rnncore.Parser(3, 4, "relu")], _leaves),

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ..arrays import check_choice, check_count, check_flag, short
+from ..arrays import check_choice, check_count, check_flag, check_size, short
 from ..compiled import Windows
 
 #: What windows find beyond the ends of an axis, in the order of the kernels' numbers.
 PADDING_MODES = ("zeros", "reflect", "replicate")
+#: The largest number that is taken for one: products of two are still those of 64 bits.
+_MOST = (1 << 31) - 1
 
 
 class Axis(NamedTuple):
@@ -24,6 +26,7 @@ class Axis(NamedTuple):
     mode: str = "zeros"
     ceil: bool = False  # whether a last window may be cut short by the end
     same: bool = False  # whether padding is what ceil(size / stride) outputs need
+    reads: bool = False  # whether there are no windows over padding alone
 
     @property
     def span(self) -> int:
@@ -32,6 +35,8 @@ class Axis(NamedTuple):
 
     def outputs(self, size: int) -> int:
         """Return how many windows fit; 0 where none does."""
+        if self.reads and not size:
+            return 0
         if self.same:
             return -(-size // self.stride)
         room = size + self.before + self.after - self.span
@@ -52,7 +57,7 @@ class Axis(NamedTuple):
         before, after = self.padded(size)[3:5]
         most = {"reflect": size - 1, "replicate": size and before + after}
         padding = max(before, after)
-        if padding > most.get(self.mode, padding):
+        if padding > most.get(self.mode, padding) and self.outputs(size):
             raise ValueError(
                 f"{name} has {size} places along an axis: too few for padding {padding} by "
                 f"{self.mode!r}"
@@ -82,8 +87,16 @@ def pair(name: str, value: int | Sequence[int], least: int = 1) -> tuple[int, in
     values = value if isinstance(value, (tuple, list)) else (value, value)
     if len(values) != 2:
         raise ValueError(f"{name} must be one number or two, got {short(value)}")
-    first, second = (check_count(name, one, least) for one in values)
+    first, second = (check_extent(name, one, least) for one in values)
     return first, second
+
+
+def check_extent(name: str, value: int, least: int = 1) -> int:
+    """Return a number of places, refusing what memory or 64 bits would not hold."""
+    count = check_count(name, value, least)
+    if count > _MOST:
+        raise ValueError(f"{name} must be at most {_MOST}, got {short(count)}")
+    return check_size(name, count) if count else 0
 
 
 def axis_of(
@@ -96,9 +109,9 @@ def axis_of(
     """
     check_choice("padding_mode", mode, PADDING_MODES)
     axis = Axis(
-        check_count("kernel_size", kernel_size),
-        check_count("stride", stride),
-        check_count("dilation", dilation),
+        check_extent("kernel_size", kernel_size),
+        check_extent("stride", stride),
+        check_extent("dilation", dilation),
         mode=mode,
     )
     more = axis.span - 1
@@ -108,6 +121,7 @@ def axis_of(
             return axis._replace(same=True)
         sides = {"valid": (0, 0), "same": (more // 2, more - more // 2), "causal": (more, 0)}
         before, after = sides[padding]
+        check_extent("padding", max(before, after), 0)
     else:
         before, after = pair("padding", padding, 0)
     return axis._replace(before=before, after=after)
@@ -131,17 +145,13 @@ def axes_of(
     return first, second
 
 
-def with_ceil(axes: Sequence[Axis], ceil_mode: bool) -> tuple[Axis, ...]:
-    """Return axes whose last window may be cut short."""
+def for_pooling(axes: Sequence[Axis], ceil_mode: bool) -> tuple[Axis, ...]:
+    """Return axes whose last window may be cut short, and none of which lies in padding alone."""
     ceil = check_flag("ceil_mode", ceil_mode)
-    return tuple(axis._replace(ceil=ceil) for axis in axes)
-
-
-def check_half(axes: Sequence[Axis]) -> None:
-    """Refuse pooling whose windows may lie in the padding alone."""
     for axis in axes:
         padding = max(axis.before, axis.after)
         if 2 * padding > axis.taps:
             raise ValueError(
                 f"padding must be at most half of kernel_size {axis.taps}, got {padding}"
             )
+    return tuple(axis._replace(ceil=ceil, reads=True) for axis in axes)
