@@ -98,6 +98,8 @@ def _described(file: Hdf5, root: str, budget: Budget) -> tuple[Entry | None, Any
     """The configuration of an `.h5` file, None of weights alone, and the version."""
     version = file.attribute("", "keras_version")
     version = file.attribute(root, "keras_version") if version is None and root else version
+    if version is None and "layers" in file:  # weights alone of Keras 3
+        version = "3"
     config = file.attribute("", "model_config")
     return (None if config is None else _parsed(config, budget)), version
 
