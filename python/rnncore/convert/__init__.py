@@ -4,12 +4,14 @@ Only ONNX files and saved Keras models need the extra "convert".
 """
 
 from .common import Check
+from .gate_orders import GATE_ORDERS
 from .keras import from_keras
 from .onnx import OnnxModel, from_onnx, to_onnx
 from .pytorch import from_torch, to_torch_state_dict
 from .rtneural import from_rtneural, to_rtneural
 
 __all__ = [
+    "GATE_ORDERS",
     "Check",
     "OnnxModel",
     "from_keras",

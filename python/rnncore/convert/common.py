@@ -205,11 +205,11 @@ def filled(module: Module, params: Mapping[str, Array]) -> Any:
     Raises `ValueError` where names or shapes differ, or numbers are too large for the dtype.
     """
     dtypes = {name: mine.dtype for name, mine in module.params.items()}
-    module.load_state_dict({n: _cast(n, p, dtypes.get(n, p.dtype)) for n, p in params.items()})
+    module.load_state_dict({n: in_dtype(n, p, dtypes.get(n, p.dtype)) for n, p in params.items()})
     return module
 
 
-def _cast(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
+def in_dtype(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
     """Return an array in a dtype that may be narrower, which must not make numbers infinite."""
     if array.dtype == dtype:
         return array

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from ..recurrent.registry import LAYERS
 from ..reference.keras import KerasLayer
 from . import common
 from .common import GATES, Report, Verify, refusal, shown
+from .json_files import numbers, read_json
 from .keras_weights import CELLS, from_layers, verify_layers
 
 _KINDS = {"dense": "Dense", "time-distributed-dense": "Dense", "lstm": "LSTM", "gru": "GRU"}
@@ -83,13 +83,11 @@ def to_rtneural(
 
 
 def _readable(path: str | os.PathLike[str]) -> AbstractContextManager[None]:
-    if os.path.exists(path) and not os.path.isfile(path):  # a device may never end
-        raise ValueError(f"{os.fspath(path)} is not a file")
     return common.readable(os.fspath(path), "cannot be read as an RTNeural model", ValueError)
 
 
 def _read(path: str | os.PathLike[str]) -> list[KerasLayer]:
-    model = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    model = read_json(path)
     width = int(model["in_shape"][-1])
     layers: list[KerasLayer] = []
     for at, entry in enumerate(model["layers"]):
@@ -101,7 +99,7 @@ def _read(path: str | os.PathLike[str]) -> list[KerasLayer]:
 
 def _described(name: str, entry: dict[str, Any]) -> Iterator[KerasLayer]:
     kind, activation = entry["type"], entry.get("activation") or ""
-    weights = [_numbers(name, array) for array in entry.get("weights") or []]
+    weights = [numbers(name, array) for array in entry.get("weights") or []]
     if kind in ("lstm", "gru"):
         if activation not in ("", "tanh"):
             raise refusal(
@@ -122,17 +120,6 @@ def _described(name: str, entry: dict[str, Any]) -> Iterator[KerasLayer]:
         yield from _slope(name, weights)
     else:
         raise refusal("rnncore", f"{name}: RTNeural's {kind}")
-
-
-def _numbers(name: str, value: Any) -> Array:
-    """An array of what JSON says; NumPy alone would take texts and null for numbers too."""
-    array = np.asarray(value, object)
-    if array.ndim > 3 or not set(map(type, array.flat)) <= {
-        int,
-        float,
-    }:  # no weights have more axes
-        raise ValueError(f"{name}: weights must be numbers, in rows of equal length")
-    return array.astype(np.float64)
 
 
 def _activation(name: str, activation: str) -> Iterator[KerasLayer]:
