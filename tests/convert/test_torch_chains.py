@@ -6,7 +6,11 @@ import rnncore
 from rnncore import (
     GRU,
     LSTM,
+    BatchNorm,
     Chain,
+    Conv1d,
+    Conv2d,
+    ConvTranspose1d,
     Dropout,
     Embedding,
     LayerNorm,
@@ -68,6 +72,57 @@ class TestATableOrALinear:
         assert kinds(from_torch(state, ["rnn", "out"])) == [GRU, Linear]
 
 
+class TestConvolutions:
+    """Three axes are taps of a convolution or of its transpose, four those of images."""
+
+    def test_a_bias_tells(self):
+        state = state_of(a=Conv1d(3, 5, 2), b=ConvTranspose1d(5, 3, 2), c=Conv2d(3, 5, (2, 1)))
+        assert kinds(from_torch(state, ["a", "b"])) == [Conv1d, ConvTranspose1d]
+        image = from_torch(state, "c", verify=True, report=lambda check: None)
+        assert (type(image), image.params["weight"].shape) == (Conv2d, (5, 3, 2, 1))
+
+    def test_the_layers_after_it_tell(self):
+        state = state_of(a=Conv1d(3, 5, 2, bias=False), b=BatchNorm(5))
+        assert kinds(from_torch(state, ["a", "b"])) == [Conv1d, BatchNorm]
+        state = state_of(a=ConvTranspose1d(3, 5, 2, bias=False), b=BatchNorm(5))
+        assert kinds(from_torch(state, ["a", "b"])) == [ConvTranspose1d, BatchNorm]
+
+    @pytest.mark.parametrize(
+        ("layer", "what"),
+        [
+            (Conv1d(4, 4, 3), r"a\.weight, a\.bias fit Conv1d and ConvTranspose1d alike"),
+            (Conv1d(2, 4, 3, bias=False), r"a\.weight fit Conv1d and ConvTranspose1d alike"),
+            (Conv2d(4, 4, 3), r"also those of a transposed .* as \('a', rnncore\.Conv2d\)"),
+            (Conv2d(2, 4, 3, bias=False), "are also those of a transposed convolution"),
+        ],
+    )
+    def test_else_it_is_asked_for(self, layer, what):
+        state = state_of(a=layer)
+        with pytest.raises(ValueError, match=what):
+            from_torch(state, "a")
+        assert_same(from_torch(state, ("a", type(layer))).params, layer.params)
+
+    def test_images_transposed_are_refused(self):
+        state = {"a.weight": np.ones((3, 5, 2, 2)), "a.bias": np.ones(5)}
+        with pytest.raises(ValueError, match=r"cannot represent the layer of a\.weight, a\.bias"):
+            from_torch(state, "a")
+        with pytest.raises(ValueError, match=r"'bias' must have shape \(3,\), got \(5,\)"):
+            from_torch(state, ("a", Conv2d))
+
+    def test_batch_first_is_handed_on(self, rng):
+        state = state_of(a=Conv1d(3, 5, 2, seed=1), b=BatchNorm(5), c=GRU(5, 2, seed=2))
+        turned, plain = (from_torch(state, ["a", "b", "c"], batch_first=b) for b in (True, False))
+        x = rng.standard_normal((6, 2, 3)).astype("f")
+        y = turned(x.swapaxes(0, 1))[0].swapaxes(0, 1)
+        assert_close({"y": y}, {"y": plain(x)[0]}, 1e-6)
+
+    def test_statistics_in_another_dtype(self):
+        norm = from_torch(state_of(a=BatchNorm(3, dtype=float)), "a", dtype="float32")
+        assert norm.buffers["running_var"].dtype == np.float32
+        plain = from_torch({"running_mean": np.ones(2), "running_var": np.ones(2)}, "")
+        assert not plain.affine
+
+
 class TestVectors:
     def test_slopes_and_norms(self, rng):
         layers = {"a": PReLU(), "b": LayerNorm(3), "c": PReLU(3), "d": LayerNorm((2, 3))}
@@ -116,6 +171,7 @@ class TestClassesBesidePrefixes:
             (("out", PReLU), r"out\.weight of a PReLU must have 1 axes; it has shape \(2, 4\)"),
             (("out", LSTM), "the entries out.weight, out.bias are not those of a LSTM"),
             (("out", Chain), "of a state_dict come Linear, Embedding, .*; not Chain"),
+            (("out", BatchNorm), "out.running_mean of a BatchNorm must be there, a vector"),
             (("none", Linear), r"no entry begins with 'none\.'"),
             ("attention", r"torch's MultiheadAttention, of attention\.in_proj_weight"),
             ("odd", r"cannot represent the layer of odd\.weight, odd\.running"),

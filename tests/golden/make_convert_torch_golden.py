@@ -35,6 +35,42 @@ class Tagger(nn.Module):
         return self.out(torch.tanh(self.norm(self.rnn(self.embed(x))[0])))
 
 
+class Frontend(nn.Module):
+    """Convolutions in front of a recurrent layer; x is `(T, B, C)`, as here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv1d(4, 8, 3, padding=1, groups=4, bias=False)
+        self.norm = nn.BatchNorm1d(8, eps=1e-3)
+        self.slopes = nn.PReLU(8)
+        self.strided = parametrizations.weight_norm(nn.Conv1d(8, 6, 4, stride=2, dilation=2))
+        self.up = nn.ConvTranspose1d(6, 5, 3, stride=2, padding=1, output_padding=1)
+        self.plain = nn.BatchNorm1d(5, affine=False)
+        self.rnn = nn.GRU(5, 4)
+        self.out = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return y `(T', B, 2)`."""
+        x = self.slopes(self.norm(self.depthwise(x.permute(1, 2, 0))))
+        x = self.plain(self.up(torch.relu(self.strided(x))))
+        return self.out(self.rnn(x.permute(2, 0, 1))[0])
+
+
+class Images(nn.Module):
+    """Convolutions of images; x is `(B, H, W, C)`, as here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, 4, (3, 2), stride=(2, 1), padding=(1, 0))
+        self.norm = nn.BatchNorm2d(4)
+        self.second = nn.Conv2d(4, 4, 3, padding="same", padding_mode="replicate", groups=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return y `(B, H', W', 4)`."""
+        x = self.norm(self.first(x.permute(0, 3, 1, 2)))
+        return self.second(torch.tanh(x)).permute(0, 2, 3, 1)
+
+
 def modules() -> dict[str, nn.Module]:
     """The cases."""
     return {
@@ -59,6 +95,8 @@ def others() -> dict[str, nn.Module]:
     return {
         "weight_norm": normed(nn.LSTM(3, 5, bidirectional=True), parametrizations.weight_norm),
         "weight_norm_old": normed(nn.GRU(3, 5, 2), nn.utils.weight_norm),
+        "frontend": Frontend(),
+        "images": Images(),
     }
 
 
@@ -79,6 +117,10 @@ def numbers(case: str, module: nn.Module) -> dict[str, np.ndarray]:
             for parameter in module.parameters():
                 parameter += 0.1 * torch.randn_like(parameter)
             x = torch.randint(11, (6, 2))
+        elif case in ("frontend", "images"):
+            x = torch.randn(*((12, 2, 4) if case == "frontend" else (3, 7, 5, 2)))
+            module(3 * x + 1)  # which moves the running statistics
+            module.eval()
         else:
             shape = (2,) if case.endswith("cell") else (6, 2)
             x = torch.randn(*shape, module.input_size)

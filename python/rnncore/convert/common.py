@@ -14,9 +14,12 @@ from ..arrays import Array, read
 from ..compositions.chain import Chain
 from ..files import one_line
 from ..layers.activations import Elementwise, ReLU, Sigmoid, Softmax, Tanh
+from ..layers.batch_norm import BatchNorm
+from ..layers.convolution import Conv1d, Conv2d, ConvTranspose1d
 from ..layers.embedding import Embedding
 from ..layers.layer_norm import LayerNorm
 from ..layers.linear import Linear
+from ..layers.sliding import SlidesOverImages, SlidesOverTime
 from ..module import Module, modules
 from ..recurrent.base import RecurrentBase
 from ..recurrent.registry import LAYERS
@@ -121,8 +124,9 @@ def random_input(
 ) -> Array:
     """Draw an input that the module takes; the budget is asked before."""
     rng = np.random.default_rng(0)
-    axes = (batch, steps) if is_batch_first(module) else (steps, batch)
-    shape, dtype, indices = _input_of(module, axes, batch)
+    sizes = _sizes(module, steps)
+    axes = (batch, sizes[0]) if is_batch_first(module) else (sizes[0], batch)
+    shape, dtype, indices = _input_of(module, axes, (batch, *sizes))
     if budget is not None:
         budget.take("an input", shape, 8)
     if indices:
@@ -130,15 +134,32 @@ def random_input(
     return rng.standard_normal(shape).astype(dtype)
 
 
+def _sizes(module: Module, size: int) -> list[int]:
+    """How many steps, or rows and columns, go in for at least `size` to come out."""
+    sizes = [size, size]
+    for part in reversed(list(modules(module))):
+        if isinstance(part, (SlidesOverTime, SlidesOverImages)):
+            axes = part.axes if isinstance(part, SlidesOverImages) else [part.axis]
+            for at, axis in enumerate(axes):
+                sizes[at] = (sizes[at] - 1) * axis.stride + axis.span
+    return sizes
+
+
 def _input_of(
-    module: Module, axes: tuple[int, int], batch: int
+    module: Module, axes: tuple[int, int], images: tuple[int, ...]
 ) -> tuple[tuple[int, ...], Any, int]:
     """The shape and dtype of an input, and below which number it is where it is one of indices."""
     for part in modules(module):
+        if isinstance(part, Conv2d):
+            return (*images, part.in_channels or 0), part.dtype, 0
+        if isinstance(part, (Conv1d, ConvTranspose1d)):
+            return (*axes, part.in_channels or 0), part.dtype, 0
+        if isinstance(part, BatchNorm):
+            return (*axes, part.num_features), part.dtype, 0
         if isinstance(part, Embedding):
             return axes, np.int64, part.num_embeddings
         if isinstance(part, Step):
-            return (batch, part.input_size), part.dtype, 0
+            return (images[0], part.input_size), part.dtype, 0
         if isinstance(part, Stacked):
             return (*axes, part.input_size), part.dtype, 0
         if isinstance(part, Linear):
@@ -204,7 +225,7 @@ def filled(module: Module, params: Mapping[str, Array]) -> Any:
 
     Raises `ValueError` where names or shapes differ, or numbers are too large for the dtype.
     """
-    dtypes = {name: mine.dtype for name, mine in module.params.items()}
+    dtypes = {name: mine.dtype for name, mine in module.stored.items()}
     module.load_state_dict({n: in_dtype(n, p, dtypes.get(n, p.dtype)) for n, p in params.items()})
     return module
 

@@ -6,7 +6,7 @@ from ...arrays import Array
 from ...module import Module
 from ...precision import dequantized
 from ..common import Report, Verify
-from .layout import entries_of
+from .layout import TORCH
 from .reference import verify_torch
 
 
@@ -15,12 +15,13 @@ def to_torch_state_dict(
 ) -> dict[str, Array]:
     """Return copies of a module's parameters under the names that torch.nn gives them.
 
-    Recurrent layers and their cells, Linear, Embedding, LayerNorm, PReLU; a `Chain` as
-    torch.nn.Sequential names its parts; `Bidirectional` of two plain layers as one with both
-    directions. A variant that torch.nn lacks raises `ValueError` naming it. Weights in fewer bits
-    become float32, which is exact. verify: as `from_torch`; the reference reads these very arrays.
+    Recurrent layers and their cells, Linear, Embedding, LayerNorm, BatchNorm with its running
+    statistics, PReLU, convolutions; a `Chain` as torch.nn.Sequential names its parts;
+    `Bidirectional` of two plain layers as one with both directions. A variant that torch.nn lacks
+    raises `ValueError` naming it. Weights in fewer bits become float32, which is exact. verify: as
+    `from_torch`; the reference reads these very arrays.
     """
     module = dequantized(module)
-    state = dict(entries_of(module, f"{prefix}." if prefix else ""))
+    state = dict(TORCH.entries(module, f"{prefix}." if prefix else ""))
     verify_torch(module, verify, report)
     return state
