@@ -6,6 +6,7 @@ Only ONNX files and saved Keras models need the extra "convert".
 from .common import Check
 from .gate_orders import GATE_ORDERS
 from .keras import from_keras
+from .nam import from_nam
 from .onnx import OnnxModel, from_onnx, to_onnx
 from .pytorch import from_torch, to_torch_state_dict
 from .rtneural import from_rtneural, to_rtneural
@@ -15,6 +16,7 @@ __all__ = [
     "Check",
     "OnnxModel",
     "from_keras",
+    "from_nam",
     "from_onnx",
     "from_rtneural",
     "from_torch",
