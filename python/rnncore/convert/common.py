@@ -203,6 +203,10 @@ def regate(rows: Array, source: str, target: str) -> Array:
     return np.concatenate([blocks[gate] for gate in target])
 
 
+class NotFloats(TypeError):
+    """Numbers of a kind that no parameter is of."""
+
+
 def as_floats(name: str, value: npt.ArrayLike) -> Array:
     """Return an array of floats; float16 and bfloat16 become float32, which is exact."""
     array, _ = read(name, value)
@@ -211,7 +215,7 @@ def as_floats(name: str, value: npt.ArrayLike) -> Array:
     if array.dtype in TOLERANCE:
         return array
     if array.dtype.name not in ("float16", "bfloat16"):
-        raise TypeError(f"{name} must be an array of floats, got {array.dtype}")
+        raise NotFloats(f"{name} must be an array of floats, got {array.dtype}")
     return array.astype(np.float32)
 
 

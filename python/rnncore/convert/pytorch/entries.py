@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from ...arrays import Array
 from ...files import listed
-from ..common import as_floats, dtype_of, in_dtype
-from ..json_files import numbers
+from ..common import dtype_of
 from .folding import check_folded, folded
 from .names import Names, renamed, unwrapped, unwrapping
+from .values import floats
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,22 @@ class State:
     unwrap: Callable[[str], str]
 
     @classmethod
-    def of(cls, entries: Mapping[str, Any], names: Names | None = None) -> State:
+    def of(
+        cls,
+        entries: Mapping[str, Any],
+        dtype: npt.DTypeLike | None = None,
+        names: Names | None = None,
+    ) -> State:
         """Rename entries, leave out what wrappers and counters are, compute weights."""
         entries = renamed(entries, names)
         unwrap = unwrapping(entries)
-        return cls(folded(unwrapped(entries, unwrap)), unwrap)
+        return cls(folded(unwrapped(entries, unwrap), dtype), unwrap)
 
     def under(self, prefix: str, dtype: npt.DTypeLike | None) -> Entries:
         """Return what begins with a prefix; others need not be arrays of floats."""
         start = self.unwrap(prefix if not prefix or prefix.endswith(".") else f"{prefix}.")
         own = {
-            name[len(start) :]: _floats(repr(name), value, dtype)
+            name[len(start) :]: floats(repr(name), value, dtype)
             for name, value in self.entries.items()
             if name.startswith(start)
         }
@@ -67,14 +72,3 @@ class State:
             raise ValueError(f"no entry begins with {start!r}; there are {listed(self.entries)}")
         check_folded([start + name for name in own])
         return Entries(start, own, dtype_of(own.values(), dtype))
-
-
-def _floats(name: str, value: Any, dtype: npt.DTypeLike | None) -> Array:
-    """Read an entry; numbers without a dtype are read as the one asked for, or as float32."""
-    if isinstance(value, (list, tuple, float)):
-        return in_dtype(name, numbers(name, value), np.dtype(dtype or "float32"))
-    if hasattr(value, "detach"):  # a tensor of torch
-        value = value.detach().cpu()
-        if str(value.dtype) == "torch.bfloat16":
-            value = value.float()  # which is exact; NumPy has no bfloat16
-    return as_floats(name, value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -85,7 +86,10 @@ def _npy(name: str, data: bytes) -> Array:
     }
     if version not in headers:
         raise ValueError(f"{name} is of the format's version {version}, which is not read")
-    shape, by_columns, dtype = headers[version](file)
+    try:
+        shape, by_columns, dtype = headers[version](file)
+    except (SyntaxError, tokenize.TokenError) as error:
+        raise ValueError(f"{name} has a damaged header: {error}") from error
     if dtype.hasobject:
         raise ValueError(f"{name} is a pickle, which is not read")
     rest = data[file.tell() :]

@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ...arrays import Array
 from ...files import one_line
-from ..common import as_floats
+from .values import floats
 
 #: Names of entries from which torch computes weights: of the older utilities and of the newer.
 _OLD = re.compile(r"(.*(?:weight|bias)\w*)_([gv])")
 _NEW = re.compile(r"((?:.*\.)?)parametrizations\.(\w+)\.(.*)")
 
 
-def folded(entries: Mapping[str, Any]) -> dict[str, Any]:
+def folded(entries: Mapping[str, Any], dtype: npt.DTypeLike | None) -> dict[str, Any]:
     """Put weights in the place of their lengths and directions (Salimans and Kingma 2016).
 
     Those of `torch.nn.utils.weight_norm` and of `parametrizations.weight_norm`; what other
@@ -32,8 +33,8 @@ def folded(entries: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(entries)
     for weight, parts in found.items():
         if parts.keys() == {"g", "v"} and weight not in entries:
-            length, direction = (result.pop(parts[kind]) for kind in "gv")
-            result[weight] = _weight(weight, length, direction)
+            g, v = (floats(repr(parts[kind]), result.pop(parts[kind]), dtype) for kind in "gv")
+            result[weight] = _weight(weight, g, v)
     return result
 
 
@@ -57,9 +58,8 @@ def check_folded(names: list[str]) -> None:
         )
 
 
-def _weight(name: str, length: Any, direction: Any) -> Array:
+def _weight(name: str, g: Array, v: Array) -> Array:
     """g v / |v|, where |v| is taken over the axes along which there is one g."""
-    g, v = as_floats(f"the length of {name!r}", length), as_floats(f"that of {name!r}", direction)
     axes = tuple(n for n, size in enumerate(g.shape or v.shape) if size == 1 or not g.shape)
     if g.ndim not in (0, v.ndim) or any(
         g.shape[n] != v.shape[n] for n in range(g.ndim) if n not in axes

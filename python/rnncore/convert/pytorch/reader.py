@@ -69,8 +69,9 @@ def from_torch(
     """
     settings = Settings(cell, gate_order, batch_first, dtype, options)
     entries = files.read(source)
-    with nullcontext() if isinstance(source, Mapping) else reading(source, damage=(ValueError,)):
-        state = State.of(entries, names)
+    damage = (ValueError, common.NotFloats)
+    with nullcontext() if isinstance(source, Mapping) else reading(source, damage=damage):
+        state = State.of(entries, dtype, names)
         module = common.chain_of(modules(state, _parts(prefix, state), settings))
     verify_torch(module, verify, report)
     return module

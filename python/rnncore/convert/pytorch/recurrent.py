@@ -97,7 +97,9 @@ def _stacked(own: Entries, rows: int, cell: str, gate_order: str | None) -> dict
         for called, part in _biases(own.start, name, array, rows):
             if called in params:
                 raise ValueError(f"{own.start}{name} gives {called}, which is there as well")
-            stacked = called.startswith(("weight_ih", "weight_hh", "bias")) and len(part) == rows
+            stacked = called.startswith(("weight_ih", "weight_hh", "bias")) and part.shape[:1] == (
+                rows,
+            )
             params[called] = regate(part, order, GATES[cell]) if stacked else part
     return params
 

@@ -29,13 +29,14 @@ State = dict[str, Array]
 
 def verify_torch(module: Any, verify: Verify, report: Report) -> None:
     """Check a module against given outputs, or against what torch's of its parameters compute."""
-
-    def outputs(x: Array) -> Array:
-        state = {name: array.astype(np.float64) for name, array in REFERENCE.entries(module)}
-        return _run(module, state, x)
-
     if verify is not None and verify is not False:
-        common.verify_module(module, verify, outputs, report)
+        common.verify_module(module, verify, lambda x: computed(module, x), report)
+
+
+def computed(module: Any, x: Array) -> Array:
+    """Return y as torch's modules of the same parameters compute it, in float64."""
+    state = {name: array.astype(np.float64) for name, array in REFERENCE.entries(module)}
+    return _run(module, state, x)
 
 
 def _run(module: Any, state: State, x: Array) -> Array:
