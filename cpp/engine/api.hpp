@@ -360,9 +360,15 @@ struct LayerNorm {
   T epsilon;
 };
 
+/// Functions of one number, or of two, beside the activations.
+enum class Function : int32_t { negative, absolute, square, square_root, reciprocal };
+enum class Operation : int32_t { add, subtract, multiply, divide, maximum, minimum };
+
 /// What sees one number, or one row of `width`, at a time; y may be x.
 template <class T>
 struct Pointwise {
+  void (*apply)(Function, const T* x, T* y, Index n);
+  void (*combine)(Operation, const T* a, const T* b, T* y, Index n);
   void (*activate)(const Activation&, const T* x, T* y, Index n);
   /// dx = dy times the slope where the value is y.
   void (*activate_backward)(const Activation&, const T* y, const T* dy, T* dx, Index n);

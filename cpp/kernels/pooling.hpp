@@ -22,12 +22,6 @@ RNNCORE_INLINE Index counted(const Windows& w, const WindowPlace& place, bool pa
   return counted(w.axes[0], place.a, padded) * counted(w.axes[1], place.b, padded);
 }
 
-/// The larger of two, NaN if one of them is.
-template <class T>
-RNNCORE_INLINE Vec<T> larger(Vec<T> a, Vec<T> b) {
-  return select_le(a, a, select_le(b, a, a, b), a);
-}
-
 template <class T>
 void pool(const Pooling<T>& p, Team team) {
   const Windows& w = p.windows;

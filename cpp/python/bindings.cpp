@@ -11,6 +11,7 @@
 #include "layer.hpp"
 #include "linear.hpp"
 #include "pointwise.hpp"
+#include "program.hpp"
 #include "stream.hpp"
 
 namespace {
@@ -128,6 +129,27 @@ void bind_stream(py::module_& m, const std::string& suffix) {
       .def("refresh", &Stream<T>::refresh);
 }
 
+template <class T>
+void bind_program(py::module_& m, const std::string& suffix) {
+  using P = Program<T>;
+  py::class_<P>(m, ("Program" + suffix).c_str())
+      .def(py::init<>())
+      .def("copy", &P::copy, py::arg("to"), py::arg("x"))
+      .def("gather", &P::gather, py::arg("to"), py::arg("x"), py::arg("index"))
+      .def("activate", &P::activate, py::arg("to"), py::arg("x"), py::arg("name"), py::arg("alpha"),
+           py::arg("beta"))
+      .def("apply", &P::apply, py::arg("to"), py::arg("x"), py::arg("function"))
+      .def("combine", &P::combine, py::arg("to"), py::arg("a"), py::arg("b"), py::arg("operation"))
+      .def("reduce", &P::reduce, py::arg("to"), py::arg("x"), py::arg("kind"))
+      .def("pointwise", &P::pointwise, py::arg("to"), py::arg("x"), py::arg("layer"))
+      .def("linear", &P::linear, py::arg("to"), py::arg("x"), py::arg("layer"))
+      .def("convolve", &P::convolve, py::arg("to"), py::arg("x"), py::arg("layer"), py::arg("windows"),
+           py::arg("add"), py::arg("activation"), py::arg("gated"))
+      .def("pool", &P::pool, py::arg("to"), py::arg("x"), py::arg("layer"), py::arg("windows"))
+      .def("recur", &P::recur, py::arg("to"), py::arg("x"), py::arg("layer"), py::arg("h"), py::arg("c"))
+      .def("run", &P::run);
+}
+
 py::object call_under(Hold& hold, const py::function& function, const py::args& arguments) {
   const Hold::Use use(hold);
   return function(*arguments);
@@ -193,6 +215,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_pointwise<double>(m, "F64");
   bind_stream<float>(m, "F32");
   bind_stream<double>(m, "F64");
+  bind_program<float>(m, "F32");
+  bind_program<double>(m, "F64");
   bind_memory<float>(m, "F32");
   bind_memory<double>(m, "F64");
   bind_decoding<float>(m, "F32");

@@ -17,8 +17,8 @@ Windows windows_of(Index images, Index channels, const AxisNumbers& first, const
 template <class T>
 class ConvolutionLayer {
 public:
-  /// weight (outputs, inputs / groups, taps of all axes) and, or None, bias (outputs) are not copied: writing to
-  /// them counts. `owned`: see `KeptArrays`.
+  /// weight (outputs, inputs / groups, taps of all axes) and, or None, bias (outputs) are not copied:
+  /// writing to them counts. `owned`: see `KeptArrays`.
   ConvolutionLayer(Index inputs, Index outputs, Index groups, const std::array<Index, 2>& taps,
                    const py::object& weight, const py::object& bias, bool owned);
 
