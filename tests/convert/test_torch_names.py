@@ -213,6 +213,36 @@ class TestOneBias:
             from_torch(state)
 
 
+class TestFirstStates:
+    """Parameters of somebody's own module, beside those of torch's."""
+
+    @pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"proj_size": 2}], ids=str)
+    def test_whole_as_torch_takes_them(self, options, rng):
+        layer = LSTM(3, 4, 2, learned_state=True, seed=1, **options)
+        rows = 4 if options.get("bidirectional") else 2
+        h0, c0 = (rng.standard_normal((rows, 1, n)).astype("f") for n in (layer.output_size, 4))
+        for end, h, c in zip(layer._suffixes, h0, c0, strict=True):
+            layer.params[f"initial_h{end}"], layer.params[f"initial_c{end}"] = h[0], c[0]
+        state = {n: a for n, a in layer.state_dict().items() if "initial" not in n}
+        whole = state | {"h0": h0, "c0": c0}
+        names = {"initial_h": "h0", "initial_c": "c0"}
+        again = from_torch(whole, "", names=names, verify=True, report=lambda check: None)
+        assert_same(again.params, layer.params)
+        with pytest.raises(ValueError, match=r"initial_c must have a row for each of \d layers"):
+            from_torch(whole | {"c0": c0[0, 0, :3]}, "", names=names)
+        with pytest.raises(ValueError, match="missing 'initial_c_l0'"):
+            from_torch(state | {"h0": h0}, "", names={"initial_h": "h0"})
+
+    def test_of_a_cell_and_of_each_layer(self):
+        for module in (LSTMCell(3, 4, learned_state=True), GRU(3, 4, 2, learned_state=True)):
+            for name, array in module.params.items():
+                array[...] = len(name)
+            found = []
+            again = from_torch(module.state_dict(), "", verify=True, report=found.append)
+            assert_same(again.params, module.params)
+            assert len(found) == 1
+
+
 def test_lists_have_no_dtype():
     state = {name: array.tolist() for name, array in Linear(2, 3, seed=1).state_dict().items()}
     assert from_torch(state, "").dtype == np.float32

@@ -38,10 +38,9 @@ def from_nam(
             raise refusal("rnncore", f"NAM's architecture {shown(model['architecture'])}")
         sizes = _sizes(model["config"])
         state = _state(numbers("weights", model["weights"]), *sizes)
-        learned = any(state[name].any() for name in state if "initial" in name)
-        if not learned:
+        if not any(state[name].any() for name in state if "initial" in name):
             state = {name: array for name, array in state.items() if "initial" not in name}
-        settings = Settings(None, None, batch_first, dtype, {"learned_state": learned})
+        settings = Settings(batch_first=batch_first, dtype=dtype)
         module = common.chain_of(modules(State.of(state), ["rec", "head"], settings))
     verify_torch(module, verify, report)
     return module

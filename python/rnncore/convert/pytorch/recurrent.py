@@ -7,13 +7,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from ...arrays import Array
 from ...module import Module
 from ...recurrent.registry import LAYERS, STEPS
-from ..common import GATES, filled, refusal, regate
+from ..common import GATES, filled, refusal
 from ..gate_orders import order_of
+from .conventions import params_of
 from .entries import Entries, Settings
 
 #: The entries of a layer, of a cell, and of a layer that has one bias.
@@ -70,8 +69,10 @@ def recurrent(
     is_cell = "weight_ih" in own.arrays
     suffix = "" if is_cell else "_l0"
     rows, size, hidden, proj_size = _sizes(own, suffix)
-    params = _stacked(own, rows, _CELLS[kind], settings.gate_order)
+    params = params_of(own, rows, order_of(settings.gate_order, _CELLS[kind]), _CELLS[kind])
     given = {"bias": f"bias_ih{suffix}" in params, "dtype": own.dtype}
+    if f"initial_h{suffix}" in params:
+        given["learned_state"] = True
     if proj_size is not None:
         given["proj_size"] = proj_size
     if not is_cell:
@@ -88,36 +89,3 @@ def _filled(own: Entries, layer: Module, params: dict[str, Array]) -> Module:
     if strange:
         raise refusal("rnncore", f"the entries {', '.join(own.start + name for name in strange)}")
     return filled(layer, params)  # type: ignore[no-any-return]
-
-
-def _stacked(own: Entries, rows: int, cell: str, gate_order: str | None) -> dict[str, Array]:
-    """The parameters with two biases and the gates in our order."""
-    order, params = order_of(gate_order, cell), dict[str, Array]()
-    for name, array in own.arrays.items():
-        for called, part in _biases(own.start, name, array, rows):
-            if called in params:
-                raise ValueError(f"{own.start}{name} gives {called}, which is there as well")
-            stacked = called.startswith(("weight_ih", "weight_hh", "bias")) and part.shape[:1] == (
-                rows,
-            )
-            params[called] = regate(part, order, GATES[cell]) if stacked else part
-    return params
-
-
-def _biases(start: str, name: str, array: Array, rows: int) -> list[tuple[str, Array]]:
-    """An entry; of a layer's only bias, which may be both in a row as cuDNN has them, two."""
-    if name.startswith(("bias_ih", "bias_hh")) and array.shape == (2 * rows,):
-        raise ValueError(
-            f"{start}{name} has {2 * rows} numbers for {rows} rows of weights, as cuDNN keeps both "
-            f"biases in a row: call it {start}{name.replace('_ih', '').replace('_hh', '')} by names"
-        )
-    only = re.fullmatch(r"bias((?:_l\d+(?:_reverse)?)?)", name)
-    if not only:
-        return [(name, array)]
-    if array.size not in (rows, 2 * rows):
-        raise ValueError(
-            f"{start}{name} must have {rows} numbers, or twice as many, got shape {array.shape}"
-        )
-    both = array.reshape(-1, rows)
-    second = both[1] if len(both) == 2 else np.zeros_like(both[0])
-    return [(f"bias_ih{only[1]}", both[0]), (f"bias_hh{only[1]}", second)]
