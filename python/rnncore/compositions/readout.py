@@ -33,6 +33,7 @@ class Readout(Module):
     """
 
     recurrent = True
+    keeps_steps = False
 
     def __init__(self, layer: Module, reading: str = "last") -> None:
         _check_ends(layer)

@@ -95,10 +95,10 @@ class Conv1d(Convolves, SlidesOverTime):
     sum), torch's default.
 
     padding: a number for both sides, a pair (before, after), "valid" (none), "same" (as many
-    outputs as inputs) or "causal" (all of it before: no output depends on a later frame, and the
-    layer streams frame by frame). padding_mode: "zeros", "reflect" or "replicate". groups: channels
-    are split, each part seen by its own outputs. lengths: see `SlidesOverTime`; `out_lengths` tells
-    how long rows are after it.
+    outputs as inputs, or as strides that begin) or "causal" (all of it before: no output depends on
+    a later frame, and the layer streams frame by frame). padding_mode: "zeros", "reflect" or
+    "replicate". groups: channels are split, each part seen by its own outputs. lengths: see
+    `SlidesOverTime`; `out_lengths` tells how long rows are after it.
     """
 
     def __init__(

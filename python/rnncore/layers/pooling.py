@@ -65,8 +65,9 @@ class MaxPool1d(_PoolsOverTime):
     """The largest number of each channel among `kernel_size` frames, at every `stride`-th frame.
 
     x: `(T, B, C)`, `(B, T, C)` with `batch_first`, or `(T, C)`. stride: `kernel_size` if None.
-    padding: on both sides, never the largest. ceil_mode: a last window may be cut short by the end,
-    if it begins before it. NaN is the largest; equal ones give the first the gradient.
+    padding: on both sides, or a name as in `Conv1d`, never the largest. ceil_mode: a last window
+    may be cut short by the end, if it begins before it. NaN is the largest; equal ones give the
+    first the gradient.
     """
 
     _kind = True, False
@@ -94,6 +95,7 @@ class AvgPool1d(_PoolsOverTime):
         self._kind = False, self.count_include_pad
 
     def _check_ragged(self) -> None:
+        super()._check_ragged()
         if self.axis.ceil or (self.axis.before and not self.count_include_pad):
             raise ValueError(
                 "lengths need ceil_mode=False, and no padding or count_include_pad=True"
@@ -147,6 +149,7 @@ class _PoolsAll(Module):
     """Over all frames of a sequence, or all pixels of an image; one row for each."""
 
     takes_lengths = True
+    keeps_steps = False
     looks_ahead = True
 
     def __init__(self, keepdims: bool = False, *, batch_first: bool = False) -> None:

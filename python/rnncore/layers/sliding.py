@@ -98,6 +98,8 @@ class SlidesOverTime(Slides):
         """
         if self.axis.mode != "zeros" and self.axis.before + self.axis.after:
             raise ValueError(f"a stream cannot be padded by {self.axis.mode!r}")
+        if self.axis.same:
+            raise ValueError("a stream cannot be padded by what its length asks for")
         if self.axis.ceil:
             raise ValueError("a stream cannot have a last window that is cut short (ceil_mode)")
         return Sliding(self, batch) if self.causal else SlidingAhead(self, batch)
@@ -124,6 +126,8 @@ class SlidesOverTime(Slides):
 
     def _check_ragged(self) -> None:
         """Refuse lengths where rows that end early would be padded in another way."""
+        if self.axis.same:
+            raise ValueError(f'padding="same" with a stride of {self.axis.stride} takes no lengths')
         if self.axis.mode != "zeros" and self.axis.before + self.axis.after:
             raise ValueError(f"lengths need padding by zeros, not by {self.axis.mode!r}")
 

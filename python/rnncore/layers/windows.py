@@ -23,6 +23,7 @@ class Axis(NamedTuple):
     after: int = 0
     mode: str = "zeros"
     ceil: bool = False  # whether a last window may be cut short by the end
+    same: bool = False  # whether padding is what ceil(size / stride) outputs need
 
     @property
     def span(self) -> int:
@@ -31,16 +32,26 @@ class Axis(NamedTuple):
 
     def outputs(self, size: int) -> int:
         """Return how many windows fit; 0 where none does."""
+        if self.same:
+            return -(-size // self.stride)
         room = size + self.before + self.after - self.span
         count = (room + (self.stride - 1 if self.ceil else 0)) // self.stride + 1
         if self.ceil and (count - 1) * self.stride >= size + self.before:
             count -= 1  # it would begin in the padding at the end
         return max(count, 0)
 
+    def padded(self, size: int) -> Axis:
+        """Return the axis with the padding that it has where x has this size."""
+        if not self.same:
+            return self
+        more = max((self.outputs(size) - 1) * self.stride + self.span - size, 0)
+        return self._replace(before=more // 2, after=more - more // 2, same=False)
+
     def checked(self, name: str, size: int) -> None:
         """Refuse an axis that cannot be padded so."""
-        most = {"reflect": size - 1, "replicate": size and self.before + self.after}
-        padding = max(self.before, self.after)
+        before, after = self.padded(size)[3:5]
+        most = {"reflect": size - 1, "replicate": size and before + after}
+        padding = max(before, after)
         if padding > most.get(self.mode, padding):
             raise ValueError(
                 f"{name} has {size} places along an axis: too few for padding {padding} by "
@@ -51,7 +62,7 @@ class Axis(NamedTuple):
         """Return what the kernels are told of an axis of this size."""
         mode = PADDING_MODES.index(self.mode)
         sizes = size, self.outputs(size), self.taps, self.stride, self.dilation
-        return (*sizes, self.before, self.after, mode)
+        return (*sizes, *self.padded(size)[3:5], mode)
 
 
 #: An axis that no window slides along: each place is an output.
@@ -80,8 +91,8 @@ def axis_of(
 ) -> Axis:
     """Return one axis; padding is a number, a pair (before, after), or one of the names below.
 
-    "valid": none; "same": as many outputs as inputs, the larger half after; "causal": all of it
-    before, so that an output reads no later input.
+    "valid": none; "same": as many outputs as inputs, or one for each `stride` of them that begins,
+    the larger half after; "causal": all of it before, so that an output reads no later input.
     """
     check_choice("padding_mode", mode, PADDING_MODES)
     axis = Axis(
@@ -94,7 +105,7 @@ def axis_of(
     if isinstance(padding, str):
         check_choice("padding", padding, ("valid", "same", "causal"))
         if padding == "same" and axis.stride > 1:
-            raise ValueError(f'padding="same" needs a stride of 1, got {stride}')
+            return axis._replace(same=True)
         sides = {"valid": (0, 0), "same": (more // 2, more - more // 2), "causal": (more, 0)}
         before, after = sides[padding]
     else:
