@@ -180,10 +180,15 @@ def golden(suffix: str) -> Callable[[], list[bytes]]:
     return cache(lambda: [path.read_bytes() for path in sorted(_GOLDEN.glob(f"*/*.{suffix}"))])
 
 
+def in_folder(name: str) -> Callable[[], list[bytes]]:
+    """The golden files of one kind."""
+    return cache(lambda: [path.read_bytes() for path in sorted((_GOLDEN / name).glob("*.json"))])
+
+
 @cache
 def rtneural() -> list[bytes]:
     layers = Linear(2, 4, seed=1), rnncore.Tanh(), rnncore.GRU(4, 3, seed=2)
-    return written(
+    return in_folder("rtneural")() + written(
         lambda path: convert.to_rtneural(Chain(*layers), path),
         lambda path: convert.to_rtneural(rnncore.LSTM(2, 3, 2, seed=1), path),
     )
