@@ -290,7 +290,7 @@ struct ConvolutionBackward {
   void* work;
 };
 
-/// For dx an image belongs to one thread.
+/// For dx an image belongs to one thread. Backward may be null.
 template <class T>
 struct Convolution {
   Packing<T> packing; // told its Filters first
@@ -385,7 +385,7 @@ struct Kernels {
   const CellKernels<T>* cells;
   Linear<T> linear;
   Pointwise<T> pointwise;
-  Convolution<T> convolution; // with weights of T
+  Convolution<T> convolution;
   void (*pool)(const Pooling<T>&, Team);
   void (*pool_backward)(const Pooling<T>&, Team);
 };

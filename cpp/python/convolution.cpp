@@ -69,11 +69,16 @@ Windows windows_of(Index images, Index channels, const AxisNumbers& first, const
 template <class T>
 ConvolutionLayer<T>::ConvolutionLayer(Index inputs, Index outputs, Index groups,
                                       const std::array<Index, 2>& taps, const py::object& weight,
-                                      const py::object& bias, bool owned)
-    : filters_{inputs, outputs, groups, {taps[0], taps[1]}},
-      packing_(told(kernels_of<T>().convolution.packing, filters_)), parameters_(owned),
+                                      const py::object& bias, bool owned, const std::string& weights)
+    : kernels_(kernels_of<T>(weights).convolution), filters_{inputs, outputs, groups, {taps[0], taps[1]}},
+      packing_(told(kernels_.packing, filters_)), parameters_(owned),
       weights_(packing_, Shape{inputs / groups * taps[0] * taps[1], outputs},
-               {pointers<const T>(parameters_, filters_, weight, bias)}) {}
+               {pointers<const T>(parameters_, filters_, weight, bias)}) {
+  if (kernels_.backward) return;
+  if (groups != 1) throw py::value_error("weights of fewer bits need one group");
+  weights_.freeze();
+  parameters_.clear();
+}
 
 template <class T>
 void ConvolutionLayer<T>::check_parameters() {
@@ -94,18 +99,17 @@ Index ConvolutionLayer<T>::threads(const Windows& w) const {
 template <class T>
 void ConvolutionLayer<T>::run(const Snapshot<T>& weights, const Windows& all, const T* x, T* y,
                               const Finish<T>& finish) const {
-  const Convolution<T>& kernels = kernels_of<T>().convolution;
   in_pieces(all.images, work(all), 1, [&](Index begin, Index end) {
     const Windows w = with_images(all, end - begin);
-    const Index count = threads(w), bytes = kernels.work(filters_, w);
+    const Index count = threads(w), bytes = kernels_.work(filters_, w);
     const Index first = begin * outputs_of(w) * filters_.outputs;
     Finish<T> own = finish;
     if (own.add) own.add += first;
     char* const space = static_cast<char*>(scratch(std::size_t(bytes * count)));
     on_team(count, [&](const Team& team) {
-      kernels.forward({filters_, w, weights.packed(), x + begin * inputs_of(w), y + first, own,
-                       space + bytes * team.rank},
-                      team);
+      kernels_.forward({filters_, w, weights.packed(), x + begin * inputs_of(w), y + first, own,
+                        space + bytes * team.rank},
+                       team);
     });
   });
 }
@@ -125,19 +129,18 @@ Array<T> ConvolutionLayer<T>::forward(const py::object& x_object, const Windows&
 
 template <class T>
 void ConvolutionLayer<T>::go_back(const ConvolutionBackward<T>& all, Index images) {
-  const Convolution<T>& kernels = kernels_of<T>().convolution;
   in_pieces(images, 2 * work(all.windows), 1, [&](Index begin, Index end) {
     ConvolutionBackward<T> b = all;
     b.windows = with_images(all.windows, end - begin);
     b.x += b.x ? begin * inputs_of(b.windows) : 0;
     b.dx += b.dx ? begin * inputs_of(b.windows) : 0;
     b.dy += begin * outputs_of(b.windows) * filters_.outputs;
-    const Index count = threads(b.windows), bytes = kernels.work(filters_, b.windows);
+    const Index count = threads(b.windows), bytes = kernels_.work(filters_, b.windows);
     char* const space = static_cast<char*>(scratch(std::size_t(bytes * count)));
     on_team(count, [&](const Team& team) {
       ConvolutionBackward<T> own = b;
       own.work = space + bytes * team.rank;
-      kernels.backward(own, team);
+      kernels_.backward(own, team);
     });
   });
 }
@@ -159,6 +162,7 @@ template <class T>
 py::object ConvolutionLayer<T>::backward(const py::object& x_object, const py::object& dy_object,
                                          const Windows& w, const py::object& weight_gradient,
                                          const py::object& bias_gradient, bool want_dx) {
+  check_trains(kernels_.backward);
   check_parameters();
   const Array<T> x = images_of<T>("x", x_object, w, false, filters_.inputs);
   const Array<T> dy = images_of<T>("dy", dy_object, w, true, filters_.outputs);
@@ -182,6 +186,7 @@ py::object ConvolutionLayer<T>::backward(const py::object& x_object, const py::o
 
 template <class T>
 Array<T> ConvolutionLayer<T>::spread(const py::object& y_object, const Windows& w) {
+  check_trains(kernels_.backward);
   check_parameters();
   const Array<T> y = images_of<T>("y", y_object, w, true, filters_.outputs);
   Array<T> x = cleared<T>({w.images, w.axes[0].size, w.axes[1].size, filters_.inputs});

@@ -54,6 +54,19 @@ def lengths_after(module: Module, lengths: Any) -> Any:
     return after
 
 
+def inside(x: Array, lengths: npt.ArrayLike | None, batch_first: bool) -> Array:
+    """Return x `(T, B, C)`, `(B, T, C)` or `(T, C)` with zeros past the ends of its sequences."""
+    if lengths is None:
+        return x
+    batched = x.ndim == 3
+    turned = batched and batch_first
+    steps, batch = x.shape[:2][:: -1 if turned else 1] if batched else (len(x), 1)
+    mask = length_mask(lengths, steps, turned)
+    if mask.shape[0 if turned else 1] != batch:
+        raise ValueError(f"lengths must have shape ({batch},), got {np.shape(lengths)}")
+    return np.where(mask[..., None] if batched else mask, x, x.dtype.type(0))
+
+
 def run_rows(module: Module, record: bool, x: Array, mask: Array | None) -> tuple[Array, Any]:
     """`run` over the rows of x that the mask picks, all if None; the others become zero."""
     if mask is None or mask.all():

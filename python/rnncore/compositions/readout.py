@@ -12,8 +12,9 @@ from ..arrays import Array, as_array, as_shape, read, short
 from ..module import Module, once, width_through
 from ..recurrent.stack import Stacked
 from ..states import State, leaves, split_state
-from .bidirectional import Bidirectional, Reversed, merged
+from .bidirectional import Bidirectional, Reversed
 from .composition import Part, agreed, run
+from .merging import merged
 
 READINGS = ("last", "mean")
 #: From the gradient of a reading, and that of the state beside it, to the state's.
@@ -158,7 +159,7 @@ def _both_endings(layer: Bidirectional, final: State) -> tuple[Array, _Unread]:
     (ahead, unread_ahead), (behind, unread_behind) = (
         _ending(part, own) for part, own in zip((layer.forward, layer.backward), final, strict=True)
     )
-    y, unmerge = merged(layer.merge, ahead, behind)
+    y, unmerge = merged(layer.merge, {"forward": ahead, "backward": behind})
 
     def unread(dy: Array, dstate: State) -> State:
         dahead, dbehind = split_state("dstate", dstate, "(forward, backward)", 2)
