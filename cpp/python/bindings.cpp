@@ -86,6 +86,8 @@ void bind_pointwise(py::module_& m, const std::string& suffix) {
   py::class_<NormLayer<T>, PointwiseLayer<T>>(m, ("Norm" + suffix).c_str())
       .def(py::init<const py::object&, const py::object&, double>(), py::arg("weight"), py::arg("bias"),
            py::arg("epsilon"));
+  py::class_<SlopesLayer<T>, PointwiseLayer<T>>(m, ("Slopes" + suffix).c_str())
+      .def(py::init<const py::object&>(), py::arg("weight"));
 
   py::class_<EmbeddingLayer<T>>(m, ("Embedding" + suffix).c_str())
       .def(py::init<Index, Index, const py::object&, const py::object&>(), py::arg("count"),

@@ -189,6 +189,11 @@ class NormF32(PointwiseF32):
 
 class NormF64(NormF32): ...
 
+class SlopesF32(PointwiseF32):
+    def __init__(self, weight: Array) -> None: ...
+
+class SlopesF64(SlopesF32): ...
+
 class EmbeddingF32:
     def __init__(
         self, count: int, width: int, weight: Array, scale: Array | None = None

@@ -57,6 +57,7 @@ class Core(NamedTuple):
     Activation: type[_core.ActivationF32]
     Softmax: type[_core.SoftmaxF32]
     Norm: type[_core.NormF32]
+    Slopes: type[_core.SlopesF32]
     Embedding: type[_core.EmbeddingF32]
     Stream: type[_core.StreamF32]
     Program: type[_core.ProgramF32]

@@ -51,6 +51,7 @@ PROMPT: dict[str, Module] = _layers() | {
     ),
     "linear": Linear(WIDTH, 40, seed=1),
     "norm": LayerNorm(WIDTH),
+    "prelu": Chain(GRU(WIDTH, 5), rnncore.PReLU(5, -0.5), Linear(5, 2, seed=1)),
     "tanh": rnncore.Tanh(),
     "embedding": rnncore.Embedding(WIDTH, 2, seed=1),
     "chain": Chain(Linear(WIDTH, 5), LSTM(5, 6, seed=1), Dropout(), Linear(6, 2, seed=1)),
