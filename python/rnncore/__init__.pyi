@@ -14,6 +14,8 @@ from .compositions.lookahead import RowConvolution as RowConvolution
 from .compositions.lookahead import Windowed as Windowed
 from .compositions.ragged import length_mask as length_mask
 from .compositions.readout import Readout as Readout
+from .compositions.skips import Parallel as Parallel
+from .compositions.skips import Residual as Residual
 from .layers.activations import GLU as GLU
 from .layers.activations import Elementwise as Elementwise
 from .layers.activations import Identity as Identity

@@ -187,6 +187,16 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
     ),
     "MinGRU": ([rnncore.MinGRU(3, 4, dtype=np.dtype("float64"))], _sequence(3, "float64")),
     "Module": ([Module()], lambda module: None),
+    "Parallel": (
+        [
+            rnncore.Parallel(rnncore.GRU(3, 4), rnncore.Identity(), rnncore.LSTM(3, 2)),
+            rnncore.Parallel(
+                rnncore.Linear(3, 4), rnncore.Linear(3, 4, seed=1), rnncore.RNN(3, 4), merge="mul"
+            ),
+            rnncore.Parallel(rnncore.Tanh(), rnncore.LayerNorm(3), merge="mean"),
+        ],
+        _sequence(),
+    ),
     "Parser": ([rnncore.Parser(3, 4, "relu")], _leaves),
     "PReLU": ([rnncore.PReLU(3, 0.5), rnncore.PReLU()], _sequence()),
     "RNN": ([rnncore.RNN(3, 4, nonlinearity="relu", weight_drop=0.5)], _sequence()),
@@ -195,6 +205,7 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
         [
             rnncore.Readout(rnncore.GRU(3, 4), "mean"),
             rnncore.Readout(rnncore.Reversed(rnncore.GRU(3, 4))),
+            rnncore.Readout(rnncore.Chain(rnncore.GRU(3, 4), rnncore.Linear(4, 2)), "last_step"),
         ],
         _sequence(),
     ),
@@ -204,6 +215,13 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
     ),
     "RecursiveNet": ([rnncore.RecursiveNet(3, 4, nonlinearity="softsign")], _forest),
     "RecursiveTensorNet": ([rnncore.RecursiveTensorNet(3, 4, nonlinearity="relu")], _forest),
+    "Residual": (
+        [
+            rnncore.Residual(rnncore.Chain(rnncore.LSTM(3, 4), rnncore.Linear(4, 3))),
+            rnncore.Residual(rnncore.Residual(rnncore.Sigmoid())),
+        ],
+        _sequence(),
+    ),
     "Reversed": ([rnncore.Reversed(rnncore.GRU(3, 4))], _sequence()),
     "RowConvolution": ([rnncore.RowConvolution(3, 1)], _sequence()),
     "Seq2Seq": (

@@ -7,3 +7,5 @@ from .lookahead import RowConvolution as RowConvolution
 from .lookahead import Windowed as Windowed
 from .ragged import length_mask as length_mask
 from .readout import Readout as Readout
+from .skips import Parallel as Parallel
+from .skips import Residual as Residual

@@ -11,7 +11,7 @@ from ..module import Module, once, width_through
 from ..stream.base import Stream
 from ..stream.chained import chained
 from ..stream.stages import Stages, stages_of
-from .composition import agreed
+from .composition import agreed, told_lengths
 
 Pullback: TypeAlias = Callable[..., Any]
 
@@ -72,7 +72,7 @@ class Chain(Module):
                 x, final = layer(x, before.pop(0), lengths=lengths)
                 after.append(final)
             else:
-                x = layer(x, **_ragged(layer, lengths))
+                x = layer(x, **told_lengths(layer, lengths))
                 lengths = _lengths_after(layer, lengths)
         return (x, tuple(after)) if self.recurrent else x
 
@@ -88,7 +88,7 @@ class Chain(Module):
                 (x, final), back = layer.vjp(x, before.pop(0), lengths=lengths)
                 after.append(final)
             else:
-                x, back = layer.vjp(x, **_ragged(layer, lengths))
+                x, back = layer.vjp(x, **told_lengths(layer, lengths))
                 lengths = _lengths_after(layer, lengths)
             pullbacks.append(back)
 
@@ -116,13 +116,6 @@ class Chain(Module):
                 f"{name} must be a tuple with one entry for each of the {count} recurrent layers"
             )
         return list(states)
-
-
-def _ragged(layer: Module, lengths: Any) -> dict[str, Any]:
-    """What a layer without a state is told of lengths."""
-    if lengths is not None and layer.takes_lengths is False:
-        raise ValueError(f"a {type(layer).__name__} takes no lengths: give rows of equal length")
-    return {"lengths": lengths} if layer.takes_lengths and lengths is not None else {}
 
 
 def _lengths_after(layer: Module, lengths: Any) -> Any:

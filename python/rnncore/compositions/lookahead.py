@@ -19,7 +19,15 @@ from ..init import Seed
 from ..module import Module, check_width, modules, width_through
 from ..states import State, add, mapped, split_state
 from ..stream.base import LookAhead, Stream
-from .composition import Composition, Part, Run, check_frames, check_one_way, check_same_input
+from .composition import (
+    Composition,
+    Part,
+    Run,
+    as_input,
+    check_frames,
+    check_one_way,
+    check_same_input,
+)
 from .merging import check_merge, merged, merged_width
 from .ragged import from_end
 
@@ -236,7 +244,7 @@ class _Views(LookAhead):
         self._seen, self._state = 0, None
 
     def _array(self, name: str, x: npt.ArrayLike) -> Array:
-        return self._model.as_input(name, x)
+        return as_input(self._model, name, x)
 
     def _no_frames(self) -> Array:
         return no_frames(self._model, self.batch)
