@@ -237,6 +237,80 @@ struct Linear {
   void (*backward)(const LinearBackward<T>&, Team);
 };
 
+/// What windows that reach beyond the ends of an axis find there.
+enum class Padding : int32_t { zeros, reflect, replicate };
+
+/// Windows along one axis: tap k of output o reads what is at o * stride + k * dilation - before. The axis
+/// is as if padded by so many numbers before and after it.
+struct WindowAxis {
+  Index size, outputs, taps, stride, dilation, before, after;
+  Padding padding;
+};
+
+/// Windows over two axes of x (images, size, size, channels), for y (images, outputs, outputs, ...).
+struct Windows {
+  Index images, channels;
+  WindowAxis axes[2];
+};
+
+/// What the weights (outputs, inputs / groups, taps of both axes) of a convolution are.
+struct Filters {
+  Index inputs, outputs, groups;
+  Index taps[2];
+};
+
+/// What becomes of the sums y of a product before they are handed on: y + add, then its activation, or y
+/// times that.
+template <class T>
+struct Finish {
+  const T* add = nullptr; // as y, or null
+  const Activation* activation = nullptr;
+  bool gated = false;
+};
+
+template <class T>
+struct ConvolutionForward {
+  Filters filters;
+  Windows windows;
+  Packed<T> packed;
+  const T* x;
+  T* y;
+  Finish<T> finish;
+  void* work; // this thread's
+};
+
+/// dx is added to, from dy; so are the gradients of the weights, [group][tap][input][output].
+template <class T>
+struct ConvolutionBackward {
+  Filters filters;
+  Windows windows;
+  const void* transposed;
+  const T *x, *dy;
+  T *dx, *weight, *bias; // null: not wanted
+  void* work;
+};
+
+/// For dx an image belongs to one thread.
+template <class T>
+struct Convolution {
+  Packing<T> packing; // told its Filters first
+  Index (*work)(const Filters&, const Windows&);
+  void (*forward)(const ConvolutionForward<T>&, Team);
+  void (*backward)(const ConvolutionBackward<T>&, Team);
+};
+
+/// The largest number of each window and channel, or their mean: over the taps that read x or, if `padded`
+/// counts, the padding as well.
+template <class T>
+struct Pooling {
+  Windows windows;
+  bool largest, padded;
+  const T* x;
+  T* y;
+  const T* dy = nullptr;
+  T* dx = nullptr; // added to
+};
+
 /// Rows that attend to a source each, at several steps: the query of row r at step t is row t * R + r of
 /// all.
 ///
@@ -303,6 +377,9 @@ struct Kernels {
   const CellKernels<T>* cells;
   Linear<T> linear;
   Pointwise<T> pointwise;
+  Convolution<T> convolution; // with weights of T
+  void (*pool)(const Pooling<T>&, Team);
+  void (*pool_backward)(const Pooling<T>&, Team);
 };
 
 struct Bytes {

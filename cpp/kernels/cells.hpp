@@ -9,12 +9,14 @@
 #include "cells/minimal.hpp"
 #include "cells/tree.hpp"
 #include "cells/vanilla.hpp"
+#include "convolution.hpp"
 #include "forward.hpp"
 #include "level.hpp"
 #include "linear.hpp"
 #include "normalised.hpp"
 #include "pack.hpp"
 #include "pointwise.hpp"
+#include "pooling.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
@@ -231,6 +233,9 @@ template <class T, class W = T>
 constexpr Kernels<T> kernels = {sizeof(cells<T, W>) / sizeof(CellKernels<T>),
                                 cells<T, W>,
                                 linear_of<T, W>(),
-                                {activate<T>, activate_backward<T>, softmax<T>, layer_norm<T>}};
+                                {activate<T>, activate_backward<T>, softmax<T>, layer_norm<T>},
+                                convolution<T>,
+                                pool<T>,
+                                pool_backward<T>};
 
 } // namespace rnncore::RNNCORE_LEVEL

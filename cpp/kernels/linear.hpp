@@ -50,6 +50,30 @@ struct RowBlock {
   }
 };
 
+/// c (n rows through pointers, columns of `panels` from `offset` on) = a (n, K) times packed
+/// [panel][k][column], plus a bias or nothing.
+template <class T, class W, class A>
+void multiply_block(const A& a, Index n, Index K, const Panels<T>& panels, const W* packed, const T* bias,
+                    T* const* c, Index offset = 0) {
+  using Own = Arithmetic<T, W>;
+  panels.for_each_run(0, panels.count(), [&](Index p, Index end) {
+    const Index column = panels.first(p) * lanes<T>, width = panels.width(p) * lanes<T>;
+    multiply(Product<T, A, W>{a,
+                              n,
+                              packed + Own::depth(K) * column,
+                              panels.width(p),
+                              end - p,
+                              panels.vectors.n,
+                              Own::depth(K) * width,
+                              {nullptr, 0, c, offset + column},
+                              width,
+                              panels.valid(panels.first(end) - 1),
+                              bias ? Start::bias : Start::zero,
+                              bias ? bias + column : nullptr,
+                              width});
+  });
+}
+
 /// to (rows, columns of `panels`) = from (rows, K) times packed [panel][k][column], plus a bias or nothing.
 /// `work`: for a block of rows as the products want them.
 template <class T, class W>
@@ -63,22 +87,7 @@ void multiply_all(Share rows, Rows<const T> from, Index K, const Panels<T>& pane
     const RowBlock<T> c(to, index, r, n);
     const auto factors = Own::Rows::of(a.rows, K, work, most);
     for (Index i = 0; i < n; ++i) factors.prepare(i);
-    panels.for_each_run(0, panels.count(), [&](Index p, Index end) {
-      const Index column = panels.first(p) * lanes<T>, width = panels.width(p) * lanes<T>;
-      multiply(Product<T, typename Own::Rows, W>{factors,
-                                                 n,
-                                                 packed + Own::depth(K) * column,
-                                                 panels.width(p),
-                                                 end - p,
-                                                 panels.vectors.n,
-                                                 Own::depth(K) * width,
-                                                 {nullptr, 0, c.rows, column},
-                                                 width,
-                                                 panels.valid(panels.first(end) - 1),
-                                                 bias ? Start::bias : Start::zero,
-                                                 bias ? bias + column : nullptr,
-                                                 width});
-    });
+    multiply_block(factors, n, K, panels, packed, bias, c.rows);
   }
 }
 

@@ -6,6 +6,7 @@
 #include "../engine/pieces.hpp"
 #include "../engine/quota.hpp"
 #include "../engine/threads.hpp"
+#include "convolution.hpp"
 #include "decoding.hpp"
 #include "layer.hpp"
 #include "linear.hpp"
@@ -53,6 +54,25 @@ void bind_linear(py::module_& m, const std::string& suffix) {
       .def("forward", &LinearLayer<T>::forward, py::arg("x"))
       .def("backward", &LinearLayer<T>::backward, py::arg("x"), py::arg("dy"), py::arg("weight_gradient"),
            py::arg("bias_gradient"), py::arg("want_dx") = true);
+}
+
+template <class T>
+void bind_convolution(py::module_& m, const std::string& suffix) {
+  py::class_<ConvolutionLayer<T>>(m, ("Convolution" + suffix).c_str())
+      .def(py::init<Index, Index, Index, const std::array<Index, 2>&, const py::object&, const py::object&,
+                    bool>(),
+           py::arg("inputs"), py::arg("outputs"), py::arg("groups"), py::arg("taps"), py::arg("weight"),
+           py::arg("bias"), py::arg("owned") = false)
+      .def("lend", &ConvolutionLayer<T>::lend)
+      .def("forward", &ConvolutionLayer<T>::forward, py::arg("x"), py::arg("windows"))
+      .def("spread", &ConvolutionLayer<T>::spread, py::arg("y"), py::arg("windows"))
+      .def("backward", &ConvolutionLayer<T>::backward, py::arg("x"), py::arg("dy"), py::arg("windows"),
+           py::arg("weight_gradient"), py::arg("bias_gradient"), py::arg("want_dx") = true);
+  py::class_<PoolingLayer<T>>(m, ("Pooling" + suffix).c_str())
+      .def(py::init<bool, bool>(), py::arg("largest"), py::arg("padded"))
+      .def("forward", &PoolingLayer<T>::forward, py::arg("x"), py::arg("windows"))
+      .def("backward", &PoolingLayer<T>::backward, py::arg("x"), py::arg("y"), py::arg("dy"),
+           py::arg("windows"));
 }
 
 template <class T>
@@ -175,6 +195,11 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_layer<double>(m, "F64");
   bind_linear<float>(m, "F32");
   bind_linear<double>(m, "F64");
+  py::class_<Windows>(m, "Windows")
+      .def(py::init(&windows_of), py::arg("images"), py::arg("channels"), py::arg("first"),
+           py::arg("second"));
+  bind_convolution<float>(m, "F32");
+  bind_convolution<double>(m, "F64");
   bind_pointwise<float>(m, "F32");
   bind_pointwise<double>(m, "F64");
   bind_stream<float>(m, "F32");

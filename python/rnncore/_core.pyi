@@ -107,6 +107,44 @@ class LinearF32:
 
 class LinearF64(LinearF32): ...
 
+_Axis = tuple[int, ...]
+
+class Windows:
+    def __init__(self, images: int, channels: int, first: _Axis, second: _Axis) -> None: ...
+
+class ConvolutionF32:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        groups: int,
+        taps: tuple[int, int],
+        weight: Array,
+        bias: Array | None,
+        owned: bool = False,
+    ) -> None: ...
+    def lend(self) -> None: ...
+    def forward(self, x: Array, windows: Windows) -> Array: ...
+    def spread(self, y: Array, windows: Windows) -> Array: ...
+    def backward(
+        self,
+        x: Array,
+        dy: Array,
+        windows: Windows,
+        weight_gradient: Array,
+        bias_gradient: Array | None,
+        want_dx: bool = True,
+    ) -> Any: ...
+
+class ConvolutionF64(ConvolutionF32): ...
+
+class PoolingF32:
+    def __init__(self, largest: bool, padded: bool) -> None: ...
+    def forward(self, x: Array, windows: Windows) -> Array: ...
+    def backward(self, x: Array, y: Array, dy: Array, windows: Windows) -> Array: ...
+
+class PoolingF64(PoolingF32): ...
+
 class PointwiseF32:
     def forward(self, x: Array, out: Array | None = None) -> Array: ...
 

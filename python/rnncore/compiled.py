@@ -18,6 +18,7 @@ from ._core import Parameters as Parameters
 from ._core import PointwiseF32 as Pointwise
 from ._core import Settings as Settings
 from ._core import TargetsF32 as Targets
+from ._core import Windows as Windows
 from ._core import cells as cells
 from ._core import info as info
 from ._core import num_threads as num_threads
@@ -36,6 +37,7 @@ __all__ = [
     "Pointwise",
     "Settings",
     "Targets",
+    "Windows",
     "cells",
     "core",
     "info",
@@ -50,6 +52,8 @@ class Core(NamedTuple):
 
     Layer: type[_core.LayerF32]
     Linear: type[_core.LinearF32]
+    Convolution: type[_core.ConvolutionF32]
+    Pooling: type[_core.PoolingF32]
     Activation: type[_core.ActivationF32]
     Softmax: type[_core.SoftmaxF32]
     Norm: type[_core.NormF32]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from itertools import takewhile
 from typing import Any, Literal, TypeAlias, get_args
@@ -75,13 +76,17 @@ class Module(Configured):
     looks_ahead: bool = False
     #: Whether x holds indices, and no features.
     takes_indices: bool = False
+    #: Of a layer without a state: whether it takes `lengths`, and has `out_lengths`; False where it
+    #: mixes frames and does not, None where each frame is seen by itself.
+    takes_lengths: bool | None = None
     #: One of `WEIGHT_TYPES` if `quantize` has made the weights so; None where they are of `dtype`.
     weight_type: str | None = None
 
     #: Attributes in which no parts are looked for.
-    _no_parts: frozenset[str] = frozenset(("_given", "_params", "_grads"))
+    _no_parts: frozenset[str] = frozenset(("_given", "_params", "_grads", "_buffers"))
 
     _params: Arrays = _NotMade()  # type: ignore[assignment]
+    _buffers: Arrays = Arrays({})
 
     def __init__(self, params: Mapping[str, Array] | None = None) -> None:
         self._params = Arrays(params or {})
@@ -135,6 +140,10 @@ class Module(Configured):
         """
         return None
 
+    def out_lengths(self, lengths: npt.ArrayLike) -> Array:
+        """Return how long rows are in y that are `lengths` long in x, if it takes lengths."""
+        return np.asarray(lengths)
+
     def children(self) -> Iterator[tuple[str, Module]]:
         """Yield the parts by name, in the order they were made: `head`, `layers.0`, `heads.a`."""
         for name, value in vars(self).items():
@@ -145,6 +154,16 @@ class Module(Configured):
     def params(self) -> Arrays:
         """All parameters under dotted names; write into them freely, the module sees it."""
         return self._with_parts(lambda part: part._lent())
+
+    @property
+    def buffers(self) -> Arrays:
+        """What is kept with the parameters but has no gradients, such as running statistics."""
+        return self._with_parts(lambda part: part._buffers)
+
+    @property
+    def stored(self) -> Arrays:
+        """Parameters and buffers, under dotted names: what `save` writes."""
+        return self._with_parts(lambda part: Arrays({**part._lent(), **part._buffers}))
 
     @property
     def grads(self) -> Arrays:
@@ -196,8 +215,8 @@ class Module(Configured):
             grad.fill(0)
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of all parameters, by name."""
-        return {name: array.copy() for name, array in self.params.items()}
+        """Copies of all parameters and buffers, by name."""
+        return {name: array.copy() for name, array in self.stored.items()}
 
     def load_state_dict(self, state: Mapping[str, npt.ArrayLike]) -> None:
         """Copy parameters in, e.g. from torch. Raises `ValueError` naming all that does not fit."""
@@ -206,8 +225,8 @@ class Module(Configured):
     def save(self, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None) -> None:
         """Write the module to a safetensors file, replaced atomically; `rnncore.load` reads it.
 
-        It holds the parameters, what the constructors of the module and of its parts were given
-        (but no seeds), and `metadata`, each value as JSON.
+        It holds the parameters and buffers, what the constructors of the module and of its parts
+        were given (but no seeds), and `metadata`, each value as JSON.
         """
         if metadata and KEY in metadata:
             raise ValueError(f"metadata must not have an entry {KEY!r}: the module's own is there")
@@ -215,7 +234,7 @@ class Module(Configured):
         types = {n: part.weight_type for n, part in named_modules(self) if part.weight_type}
         if types:
             own["weights"] = types
-        params = self.params
+        params = self.stored
         halves = {n for n, array in params.items() if array.dtype == np.uint16}
         save_arrays(path, params, {**(metadata or {}), KEY: own}, bfloat16=halves)
 
@@ -230,7 +249,7 @@ class Module(Configured):
             self._load(arrays)
 
     def _load(self, state: Mapping[str, npt.ArrayLike]) -> None:
-        params = self.params
+        params = self.stored
         found = fitting(params, state)
         for name, part in named_modules(self):
             part._check_held(f"{name}." if name else "", found)
@@ -301,16 +320,44 @@ def width_through(layers: Iterable[tuple[str, Module]], width: int | None = None
     for name, layer in layers:
         try:
             width = layer.out_width(width) if _tells_width(layer) else None
+        except WrongWidth as error:
+            message = f"{name}, a {type(layer).__name__}: {error}"
+            raise WrongWidth(message, error.wanted) from None
         except ValueError as error:
             raise ValueError(f"{name}, a {type(layer).__name__}: {error}") from None
     return width
+
+
+class WrongWidth(ValueError):
+    """x is not `wanted` features wide, as a module takes it."""
+
+    def __init__(self, message: str, wanted: int) -> None:
+        super().__init__(message)
+        self.wanted = wanted
 
 
 def check_width(width: int | None, wanted: int) -> None:
     """Refuse x of another width than a module takes."""
     if width is not None and width != wanted:
         gives, takes = (f"{n} features" if n else "indices" for n in (width, wanted))
-        raise ValueError(f"one gives {gives}, the next takes {takes if wanted == 0 else wanted}")
+        message = f"one gives {gives}, the next takes {takes if wanted == 0 else wanted}"
+        raise WrongWidth(message, wanted)
+
+
+def taken_width(module: Module) -> int | None:
+    """Return how wide x must be, None where that is not known or any width will do.
+
+    `out_width` is asked for a width that nothing has: what refuses it names the right one.
+    """
+    try:
+        width_through([("", module)], -1)
+    except WrongWidth as error:
+        with suppress(ValueError):  # unless something before changes the width
+            width_through([("", module)], error.wanted)
+            return error.wanted
+    except ValueError:
+        pass
+    return None
 
 
 def modules(module: Module) -> Iterator[Module]:

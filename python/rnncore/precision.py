@@ -209,11 +209,14 @@ def hold_int8(layer: Module, weights: Mapping[str, tuple[Array, Array]]) -> None
     layer._settle()
 
 
-def copy_parameters(source: Module, target: Module) -> None:
-    """Give a layer in `dtype` the parameters of another one made alike, in as few bits."""
+def copy_parameters(source: Module, target: Module, more: Mapping[str, Array]) -> None:
+    """Give a layer in `dtype` the parameters of another one made alike, in as few bits.
+
+    more: those that the other one does not have.
+    """
     if source.weight_type is not None:
         target._hold(source.weight_type)
-    target.load_state_dict(source.params)
+    target.load_state_dict({**source.stored, **more})
 
 
 def widened(array: Array, scale: Array | None) -> Array:

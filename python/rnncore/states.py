@@ -10,17 +10,18 @@ import numpy.typing as npt
 
 from .arrays import Array, as_shape, read, short
 
-#: An array `(..., B, H)`, a tuple of states, or None, which is zero: `h`, `(h, c)` of an LSTM.
+#: An array `(..., B, H)`, a tuple of states, or None, which is the one that a layer starts from:
+#: `h`, `(h, c)` of an LSTM.
 State: TypeAlias = Any
 
 
-def mapped(function: Callable[[Array], Array], state: State) -> State:
-    """Apply a function to every array of a state."""
+def mapped(function: Callable[..., Array], state: State, *others: State) -> State:
+    """Apply a function to every array of a state, and those in its place in others like it."""
     if state is None:
         return None
     if isinstance(state, (tuple, list)):
-        return tuple(mapped(function, part) for part in state)
-    return function(state)
+        return tuple(mapped(function, *parts) for parts in zip(state, *others, strict=True))
+    return function(state, *others)
 
 
 def add(a: State, b: State) -> State:
@@ -55,19 +56,6 @@ def take_rows(state: State, rows: Array) -> State:
     return mapped(taken, state)
 
 
-def put_rows(whole: State, part: State, rows: Array, batch: int) -> State:
-    """Return `whole`, zero if None, with `part` in the given rows."""
-    if part is None:
-        return whole
-    if isinstance(part, tuple):
-        wholes = (None,) * len(part) if whole is None else whole
-        return tuple(put_rows(*pair, rows, batch) for pair in zip(wholes, part, strict=True))
-    shape = (*part.shape[:-2], batch, part.shape[-1])
-    result = np.zeros(shape, part.dtype) if whole is None else np.array(whole)
-    result[..., rows, :] = part
-    return result
-
-
 def with_batch_axis(state: State, batched: bool) -> State:
     """Return a state with an axis for the batch, if it came without."""
     return (
@@ -91,16 +79,16 @@ def split_state(name: str, state: State, entries: str, count: int) -> list[State
     return list(state)
 
 
-def fill(name: str, live: State, given: State) -> None:
-    """Copy a state into the arrays of another, None being zero."""
+def fill(name: str, live: State, given: State, first: State) -> None:
+    """Copy a state into the arrays of another; what is None starts as `first`, of one row."""
     if isinstance(live, tuple):
         parts = (None,) * len(live) if given is None else given
         if not isinstance(parts, (tuple, list)) or len(parts) != len(live):
             raise ValueError(f"{name} must be a tuple of {len(live)} entries, or None")
-        for at, pair in enumerate(zip(live, parts, strict=True)):
-            fill(f"{name}[{at}]", *pair)
+        for at, own in enumerate(zip(live, parts, first, strict=True)):
+            fill(f"{name}[{at}]", *own)
     else:
-        live[...] = 0 if given is None else as_shape(name, given, live.dtype, live.shape)
+        live[...] = first if given is None else as_shape(name, given, live.dtype, live.shape)
 
 
 def leaves(state: State) -> Iterator[Array]:

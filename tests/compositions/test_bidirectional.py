@@ -13,9 +13,13 @@ from rnncore import (
     Chain,
     Dropout,
     Embedding,
+    LatencyControlled,
     LayerNorm,
     Linear,
+    Module,
     Reversed,
+    Tanh,
+    Windowed,
 )
 
 from tests.support.compare import assert_close, assert_same
@@ -215,6 +219,34 @@ def test_refusals(rng):
     other = Bidirectional(lstm, GRU(3, 5, dtype="float64"), "mul")
     with pytest.raises(ValueError, match="same width, got 4 from forward and 5 from backward"):
         other(x)
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward", "what"),
+    [
+        (LSTM(3, 4), GRU(4, 4), "forward takes 3 features, backward 4 features"),
+        (Chain(Tanh(), Linear(5, 3), LSTM(3, 4)), LSTM(3, 4), "takes 5 features, backward 3"),
+        (LSTM(3, 4), Chain(Embedding(9, 3), LSTM(3, 4)), "takes 3 features, backward indices"),
+        (LSTM(3, 4), Reversed(Bidirectional(RNN(2, 4), RNN(2, 4))), "backward 2 features"),
+    ],
+    ids=["alone", "chain", "indices", "nested"],
+)
+def test_other_widths_are_refused_when_it_is_built(forward, backward, what):
+    for make in (Bidirectional, Windowed, lambda *parts: LatencyControlled([parts], 3)):
+        if make is Bidirectional or not isinstance(backward, Reversed):
+            with pytest.raises(ValueError, match=f"must take the same width: .*{what}"):
+                make(forward, backward)
+
+
+def test_widths_that_are_not_known_are_left_to_the_call(rng):
+    class Doubled(Module):
+        pointwise = True
+
+        def __call__(self, x):
+            return np.concatenate([x, x], axis=-1)
+
+    ours = Bidirectional(Chain(Doubled(), GRU(6, 4)), GRU(3, 4))
+    assert ours(rng.standard_normal((5, 2, 3)).astype("f4"))[0].shape == (5, 2, 8)
 
 
 class TestReversed:

@@ -281,10 +281,11 @@ class TestModule:
         assert [type(layer) for layer in module.layers] == [Readout, Linear]
         assert module[0].layer.batch_first
         assert_close({"y": module(x)[0]}, {"y": graph.run(x)[0]}, 1e-6)
-        arrays["h0"] += 1  # then it is another function
+        arrays["h0"] += 1  # as constants, it becomes a parameter
         graph = from_onnx(graph_of(nodes, {"x": x}, {"scores": (3, 5)}, arrays))
-        with pytest.raises(ValueError, match="does not agree"):
-            graph.module()
+        module = graph.module()
+        assert (module.params["0.layer.initial_h_l0"] == 1).all()
+        assert_close({"y": module(x)[0]}, {"y": graph.run(x)[0]}, 1e-6)
 
     def test_what_is_no_chain_is_named(self, tmp_path, rng):
         graph = from_onnx(written(tmp_path, Bidirectional(RNN(3, 4), GRU(3, 4))))

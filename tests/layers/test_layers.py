@@ -9,6 +9,7 @@ from rnncore.layers.activations import Identity, ReLU, Sigmoid, Softmax, Tanh, s
 from rnncore.layers.dropout import Dropout
 from rnncore.layers.layer_norm import LayerNorm
 from rnncore.layers.linear import Linear
+from rnncore.layers.prelu import PReLU
 
 from tests.support.compare import near
 from tests.support.gradients import check_layer
@@ -30,6 +31,8 @@ def layers(dtype="float64"):
         "tanh": Tanh(),
         "sigmoid": Sigmoid(),
         "relu": ReLU(),
+        "prelu": scrambled(PReLU(5, dtype=dtype)),
+        "prelu_one": PReLU(dtype=dtype),
         "softmax": Softmax(),
         "softmax_first_axis": Softmax(axis=0),
         "chain": Chain(Linear(5, 4, dtype=dtype, seed=1), Tanh(), Linear(4, 2, dtype=dtype)),

@@ -146,6 +146,7 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
             rnncore.GRU(3, 4, 2, False, bidirectional=True),
             rnncore.GRU(3, 4, reset_after=False, transition_depth=2, init="orthogonal"),
             rnncore.GRU(3, 4, zoneout=(0.2, 0.0), activations=("hard_sigmoid", ("elu", 0.5))),
+            rnncore.GRU(3, 4, 2, bidirectional=True, learned_state=True),
         ],
         _sequence(),
     ),
@@ -157,6 +158,7 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
             rnncore.LSTM(np.int64(3), 4, proj_size=2, cell_clip=np.float32(0.5), seed=1),
             rnncore.LSTM(3, 4, layer_norm="gate", variational_dropout=0.5, checkpoint=1 << 40),
             rnncore.LSTM(3, 4, coupled=True, peephole=True, batch_first=np.True_),
+            rnncore.LSTM(3, 4, proj_size=2, learned_state=True),
         ],
         _sequence(),
     ),
@@ -170,6 +172,7 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
         _sequence(),
     ),
     "LayerNorm": ([rnncore.LayerNorm((2, 3), 1e-3), rnncore.LayerNorm(3)], _sequence()),
+    "LSTMCell": ([rnncore.LSTMCell(3, 4, learned_state=True)], _step),
     "Linear": (
         [rnncore.Linear(3, 2, False), rnncore.Linear(3, 2, dtype=float)],
         lambda module: module(_x(4, 3, dtype=module.dtype)),
@@ -185,6 +188,7 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
     "MinGRU": ([rnncore.MinGRU(3, 4, dtype=np.dtype("float64"))], _sequence(3, "float64")),
     "Module": ([Module()], lambda module: None),
     "Parser": ([rnncore.Parser(3, 4, "relu")], _leaves),
+    "PReLU": ([rnncore.PReLU(3, 0.5), rnncore.PReLU()], _sequence()),
     "RNN": ([rnncore.RNN(3, 4, nonlinearity="relu", weight_drop=0.5)], _sequence()),
     "ReLU": ([rnncore.ReLU()], _sequence()),
     "Readout": (

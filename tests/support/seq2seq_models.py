@@ -117,6 +117,19 @@ def tied(dtype: str) -> Seq2Seq:
     return Seq2Seq(Chain(Embedding(V, E, dtype=dtype, seed=8), joined), decoder)
 
 
+def started(dtype: str) -> Seq2Seq:
+    """Without a bridge: decoder and encoder start from states that are learnt."""
+    rnn = LSTM(E + H, H, 2, dtype=dtype, learned_state=True, seed=3)
+    attention = LuongAttention(H, H, "general", dtype=dtype, seed=2)
+    head, embedding = Linear(H, V, dtype=dtype, seed=4), Embedding(V, E, dtype=dtype, seed=5)
+    decoder = Decoder(embedding, rnn, attention, head, input_feeding=True)
+    model = Seq2Seq(encoder(dtype, GRU, learned_state=True), decoder)
+    for name, param in model.params.items():
+        if "initial_" in name:
+            param += np.linspace(-0.3, 0.4, param.size, dtype=dtype)
+    return model
+
+
 MODELS: dict[str, Callable[[str], Seq2Seq]] = {
     "dot": lambda dtype: luong(dtype, "dot"),
     "general, 2 layers": lambda dtype: luong(dtype, "general", layers=2),
@@ -141,6 +154,7 @@ MODELS: dict[str, Callable[[str], Seq2Seq]] = {
     "context, lstm": lambda dtype: cho(dtype, LSTM),
     "context and feeding": context_and_feeding,
     "tied": tied,
+    "started": started,
 }
 each_model = pytest.mark.parametrize("build", MODELS.values(), ids=list(MODELS))
 each_raggedness = pytest.mark.parametrize("ragged", [False, True], ids=["even", "ragged"])

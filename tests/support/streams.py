@@ -15,6 +15,15 @@ from tests.support.compare import assert_same
 WIDTH = 3
 
 
+def learned(module: Module) -> Module:
+    """The same with first states that are not zero."""
+    rng = np.random.default_rng(3)
+    for name, param in module.params.items():
+        if "initial_" in name:
+            param[...] = rng.standard_normal(param.shape)
+    return module
+
+
 def _layers() -> dict[str, Module]:
     made: dict[str, Module] = {cls.__name__: cls(WIDTH, 5, 2, seed=1) for cls in LAYERS.values()}
     for name, cell in GATED.items():
@@ -32,6 +41,14 @@ PROMPT: dict[str, Module] = _layers() | {
     "weight_drop": GRU(WIDTH, 9, weight_drop=0.5, variational_dropout=0.5, seed=1),
     "depth": GRU(WIDTH, 9, transition_depth=3, shortcut=True, seed=1),
     "reset before": GRU(WIDTH, 9, reset_after=False, seed=1),
+    "learned": learned(LSTM(WIDTH, 9, 2, proj_size=4, learned_state=True, seed=1)),
+    "learned in a chain": learned(
+        Chain(
+            Linear(WIDTH, 4, seed=1),
+            GRU(4, 5, learned_state=True, seed=2),
+            DeepRNN(5, 5, cell="lstm", num_layers=2, residual=True, learned_state=True, seed=3),
+        )
+    ),
     "linear": Linear(WIDTH, 40, seed=1),
     "norm": LayerNorm(WIDTH),
     "tanh": rnncore.Tanh(),
@@ -70,6 +87,16 @@ DELAYED: dict[str, Module] = {
         Chain(LSTM(WIDTH, 4, seed=1)), GRU(WIDTH, 4, seed=2), None, 2, "sum"
     ),
     "all back alone": rnncore.Windowed(GRU(WIDTH, 4, seed=1), None),
+    "learned windows": learned(
+        rnncore.Windowed(
+            GRU(WIDTH, 4, learned_state=True), LSTM(WIDTH, 4, learned_state=True), None, 2
+        )
+    ),
+    "learned chunks": learned(
+        rnncore.LatencyControlled(
+            [(GRU(WIDTH, 4, learned_state=True), LSTM(WIDTH, 4, learned_state=True))], 3, 2
+        )
+    ),
     "chunks": rnncore.LatencyControlled([(GRU(WIDTH, 4, seed=1), LSTM(WIDTH, 4, seed=2))], 3, 2),
     "one after the other": Chain(
         GRU(WIDTH, 4, seed=1),

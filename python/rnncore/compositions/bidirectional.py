@@ -10,7 +10,7 @@ import numpy as np
 from ..arrays import Array, check_choice
 from ..module import Module, width_through
 from ..states import State, add, split_state
-from .composition import Composition, Part, Run
+from .composition import Composition, Part, Run, check_same_input
 from .ragged import from_end
 
 MERGES = ("concat", "sum", "mean", "mul")
@@ -46,7 +46,8 @@ class Bidirectional(Composition):
     Each part is any sequence layer, stacked or wrapped as may be. The backward one reads each
     sequence from its own end, and its output stands beside the frame that it has just read.
     merge: "concat" `(T, B, H + H')`, or "sum", "mean", "mul" of two outputs of the same width. The
-    state is the pair of the parts' states. `batch_first` and `dtype` are the parts' own.
+    state is the pair of the parts' states. `batch_first` and `dtype` are the parts' own. Parts that
+    take x in different widths raise `ValueError`.
 
     With "concat" and the same parameters, outputs and states equal those of
     `LSTM(bidirectional=True)` to the bit.
@@ -55,7 +56,9 @@ class Bidirectional(Composition):
     looks_ahead = True
 
     def __init__(self, forward: Module, backward: Module, merge: str = "concat") -> None:
-        super().__init__({"forward": forward, "backward": backward})
+        parts = {"forward": forward, "backward": backward}
+        super().__init__(parts)
+        check_same_input(parts)
         self.merge = check_merge(merge)
         self.forward, self.backward = forward, backward
         self.parts = Part(forward, self.batch_first), Part(backward, self.batch_first)

@@ -20,9 +20,10 @@ class Chain(Module):
     """Layers one after another, named "0", "1", ...; a chain is a layer, so chains nest.
 
     If a member is recurrent, so is the chain: `chain(x, state=None, *, lengths=None) -> (y, state)`
-    with a tuple of one state for each recurrent member; None is the zero state, for one or for all.
-    Every recurrent member gets the same `lengths`. Raises `ValueError` for layers that do not agree
-    on `batch_first`, or of which one takes another width than the one before it gives.
+    with a tuple of one state for each recurrent member; None is the state that a member starts
+    from, zero or learnt, for one or for all. Every recurrent member gets `lengths`, as convolutions
+    before it have made them. Raises `ValueError` for layers that do not agree on `batch_first`, or
+    of which one takes another width than the one before it gives.
     """
 
     def __init__(self, *layers: Module) -> None:
@@ -71,7 +72,8 @@ class Chain(Module):
                 x, final = layer(x, before.pop(0), lengths=lengths)
                 after.append(final)
             else:
-                x = layer(x)
+                x = layer(x, **_ragged(layer, lengths))
+                lengths = _lengths_after(layer, lengths)
         return (x, tuple(after)) if self.recurrent else x
 
     def vjp(self, x: Any, state: Any = None, *, lengths: Any = None) -> tuple[Any, Pullback]:
@@ -86,7 +88,8 @@ class Chain(Module):
                 (x, final), back = layer.vjp(x, before.pop(0), lengths=lengths)
                 after.append(final)
             else:
-                x, back = layer.vjp(x)
+                x, back = layer.vjp(x, **_ragged(layer, lengths))
+                lengths = _lengths_after(layer, lengths)
             pullbacks.append(back)
 
         def pullback(dy: Any, dstate: Any = None) -> Any:
@@ -113,3 +116,22 @@ class Chain(Module):
                 f"{name} must be a tuple with one entry for each of the {count} recurrent layers"
             )
         return list(states)
+
+
+def _ragged(layer: Module, lengths: Any) -> dict[str, Any]:
+    """What a layer without a state is told of lengths."""
+    if lengths is not None and layer.takes_lengths is False:
+        raise ValueError(f"a {type(layer).__name__} takes no lengths: give rows of equal length")
+    return {"lengths": lengths} if layer.takes_lengths and lengths is not None else {}
+
+
+def _lengths_after(layer: Module, lengths: Any) -> Any:
+    if lengths is None or not layer.takes_lengths:
+        return lengths
+    after = layer.out_lengths(lengths)
+    if len(after) and after.min() < 1:
+        raise ValueError(
+            f"lengths must leave an output of the {type(layer).__name__} in each row, but of "
+            f"{int(np.asarray(lengths)[after.argmin()])} frames it makes none"
+        )
+    return after

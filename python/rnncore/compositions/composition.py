@@ -22,8 +22,8 @@ from ..arrays import (
     check_count,
     short,
 )
-from ..module import Module, modules, once
-from ..states import State, put_rows, take_rows, with_batch_axis, without_batch_axis
+from ..module import Module, modules, once, taken_width
+from ..states import State, mapped, take_rows, with_batch_axis, without_batch_axis
 
 
 class Run(NamedTuple):
@@ -124,7 +124,7 @@ class Part:
         self.layer, self.batch_first = layer, batch_first
 
     def run(self, x: Array, state: State, lengths: Array | None, record: bool) -> Run:
-        """Run over x `(T, B, ...)`; rows of length zero are left out and keep their state."""
+        """Run over x `(T, B, ...)`; rows of length zero are left out and end where they start."""
         if lengths is not None and not lengths.all():
             return self._run_rows(np.flatnonzero(lengths), x, state, lengths, record)
         x = self._swap(x)
@@ -140,21 +140,29 @@ class Part:
         return Run(self._swap(y), after, pullback)
 
     def _run_rows(self, rows: Array, x: Array, state: State, lengths: Array, record: bool) -> Run:
-        batch = x.shape[1]
+        batch, others = x.shape[1], np.flatnonzero(lengths == 0)
         some = self.run(x[:, rows], take_rows(state, rows), lengths[rows], record)
+        none = self.run(x[:0, others], take_rows(state, others), None, record)
+        order = np.argsort(np.concatenate((rows, others)))
+
+        def together(a: Array, b: Array) -> Array:
+            both: Array = np.concatenate((a, b), axis=-2)
+            return both[..., order, :]
+
         y = np.zeros((len(x), batch, *some.y.shape[2:]), some.y.dtype)
         y[:, rows] = some.y
 
         def pullback(dy: Array, dstate: State) -> tuple[Any, State]:
             d, dfirst = some.pullback(dy[:, rows], take_rows(dstate, rows))
+            _, dothers = none.pullback(dy[:0, others], take_rows(dstate, others))
             if d is None:
                 dx = None
             else:
                 dx = np.zeros((*x.shape[:2], *d.shape[2:]), d.dtype)
                 dx[:, rows] = d
-            return dx, put_rows(dstate, dfirst, rows, batch)
+            return dx, mapped(together, dfirst, dothers)
 
-        return Run(y, put_rows(state, some.state, rows, batch), pullback)
+        return Run(y, mapped(together, some.state, none.state), pullback)
 
     def _swap(self, x: Array) -> Array:
         return x.swapaxes(0, 1) if self.batch_first else x
@@ -190,6 +198,19 @@ def agreed(name: str, parts: Mapping[str, Module]) -> Any:
                 f"{found[0][0]} has {found[0][1]}, {label} has {value}"
             )
     return found[0][1] if found else None
+
+
+def check_same_input(parts: Mapping[str, Module]) -> None:
+    """Refuse layers that read the same x, but take it in different widths."""
+    found = {name: taken_width(part) for name, part in parts.items()}
+    told = [(name, width) for name, width in found.items() if width is not None]
+    for name, width in told:
+        if width != told[0][1]:
+            one, other = (f"{n} features" if n else "indices" for n in (told[0][1], width))
+            raise ValueError(
+                f"layers that read the same x must take the same width: "
+                f"{told[0][0]} takes {one}, {name} {other}"
+            )
 
 
 def check_one_way(name: str, part: Module) -> None:

@@ -189,7 +189,7 @@ class DeepRNN(Module):
         return self.output_size
 
     def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
-        """Return the compiled layers, and the zero state that they work on."""
+        """Return the compiled layers, and the first state, which they work on."""
         parts = [layer.stages(batch, dtype) for layer in self.layers]
         state = self._joined([part.state for part in parts])
         layers = [stage for part in parts for stage in part.stages]

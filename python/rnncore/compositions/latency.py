@@ -24,7 +24,7 @@ class LatencyControlled(Composition):
     Also Xue and Yan 2017. Time is cut into chunks of `chunk` frames. Each chunk and the `right`
     frames after it go through the first layer, all of that through the next, and so on; of the last
     layer's outputs those for the `right` frames are dropped. The forward parts start from where
-    they stood at the end of the chunk before, the backward parts from zero at the end of the
+    they stood at the end of the chunk before, the backward parts anew at the end of the
     look-ahead. A frame waits for at most chunk - 1 + right others.
 
     layers: `Bidirectional`s or pairs (forward, backward), which are merged by "concat"; parts in
@@ -202,7 +202,7 @@ class _Chunks(LookAhead):
         return run.y
 
     def _read(self) -> tuple[State, ...]:
-        self._outputs(self._no_frames(), 0)  # None becomes zeros
+        self._outputs(self._no_frames(), 0)  # None becomes arrays
         return (mapped(np.copy, self._state),)
 
     def _write(self, state: Sequence[State] | None, batch: int) -> None:

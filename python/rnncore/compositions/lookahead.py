@@ -20,7 +20,7 @@ from ..module import Module, check_width, modules, width_through
 from ..states import State, add, mapped, split_state
 from ..stream.base import LookAhead, Stream
 from .bidirectional import check_merge, merged, merged_width
-from .composition import Composition, Part, Run, check_frames, check_one_way
+from .composition import Composition, Part, Run, check_frames, check_one_way, check_same_input
 from .ragged import from_end
 
 #: Frames that a batch of windows holds at most, so that memory does not grow with the sequence.
@@ -120,7 +120,7 @@ class Windowed(Composition):
         y_t = merge(forward's output after x_(t-past)..x_t, backward's after x_(t+future)..x_t)
 
     None means all frames on that side: that part is then one plain call, and carries a state. Else
-    all windows go through the layer as one batch (in blocks), each from the zero state, cut short
+    all windows go through the layer as one batch (in blocks), each from the first state, cut short
     at the ends of its sequence; that part has no state, None stands in its place. The cost is that
     of past + 1 (future + 1) plain calls, for memory in `vjp` too. Either layer may be None; each
     must run in one direction. merge as in `Bidirectional`; the state is the pair (forward,
@@ -142,6 +142,7 @@ class Windowed(Composition):
         if not parts:
             raise ValueError("forward and backward must not both be None")
         super().__init__(parts)
+        check_same_input(parts)
         for name, part in parts.items():
             check_one_way(name, part)
         self.past = None if past is None else check_frames("past", past)
@@ -207,7 +208,7 @@ class Windowed(Composition):
         if state is not None:
             raise ValueError(
                 f"state must hold None where {name} is limited: "
-                f"with {name}={reach} every window starts from the zero state"
+                f"with {name}={reach} every window starts from the first state"
             )
         if reach >= len(x) - 1 or not x.shape[1]:  # every window starts where its sequence does
             whole = part.run(x, None, lengths, record)
@@ -269,7 +270,7 @@ class _Views(LookAhead):
 
     def _read(self) -> tuple[State, ...]:
         if self._model.past is None:
-            self._ahead(self._no_frames(), 0)  # None becomes zeros
+            self._ahead(self._no_frames(), 0)  # None becomes arrays
         return ((mapped(np.copy, self._state), None),)
 
     def _write(self, state: Sequence[State] | None, batch: int) -> None:

@@ -233,7 +233,8 @@ def activation_layer(activation: Any) -> Module | None:
 def features(layer: RecurrentBase) -> dict[str, Any]:
     """The options by which a layer's outputs differ from those of its plain form."""
     zoneout = layer.regularisers.zoneout if isinstance(layer, Stacked) else ()
-    return layer.cell.options() | ({"zoneout": zoneout} if any(zoneout) else {})
+    found = layer.cell.options() | ({"zoneout": zoneout} if any(zoneout) else {})
+    return found | ({"learned_state": True} if layer.learned_state else {})
 
 
 def check_representable(where: str, layer: Module, allowed: Sequence[str]) -> dict[str, Any]:

@@ -8,4 +8,5 @@ from .dropout import Dropout as Dropout
 from .embedding import Embedding as Embedding
 from .layer_norm import LayerNorm as LayerNorm
 from .linear import Linear as Linear
+from .prelu import PReLU as PReLU
 from .tied import TiedLinear as TiedLinear

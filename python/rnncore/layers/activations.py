@@ -153,3 +153,39 @@ class Softmax(Activation):
     def _backward(self, dy: Array, y: Array) -> Array:
         dx: Array = y * (dy - (dy * y).sum(axis=self.axis, keepdims=True))
         return dx
+
+
+class GLU(Module):
+    """y = a sigmoid(b), a and b being the halves of x along the last axis (Dauphin et al. 2017)."""
+
+    pointwise = True
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        if width is not None and width % 2:
+            raise ValueError(f"one gives {width} features, the next takes an even number")
+        return None if width is None else width // 2
+
+    def __call__(self, x: npt.ArrayLike) -> Array:
+        """Return y `(..., n)` for x `(..., 2 n)`."""
+        a, b = self._halves(x)
+        return a * sigmoid(b)
+
+    def vjp(self, x: npt.ArrayLike) -> tuple[Array, Pullback]:
+        """Return y and the pullback from dy to dx; keeps x."""
+        a, b = self._halves(x)
+        gate = sigmoid(b)
+        y = a * gate
+
+        def pullback(dy: npt.ArrayLike) -> Array:
+            d = as_shape("dy", dy, y.dtype, y.shape) * gate
+            return np.concatenate((d, d * a * (1 - gate)), axis=-1)
+
+        return y, once(pullback)
+
+    def _halves(self, x: npt.ArrayLike) -> tuple[Array, Array]:
+        array = as_float("x", x)
+        if array.ndim < 1 or array.shape[-1] % 2:
+            raise ValueError(f"x must have an even number of features, got shape {array.shape}")
+        a, b = np.split(array, 2, axis=-1)
+        return a, np.ascontiguousarray(b)

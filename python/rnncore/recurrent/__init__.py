@@ -6,6 +6,9 @@ Keywords of every layer, beside those of its class (H is hidden_size, D the numb
 
 - num_layers, bias, batch_first, bidirectional, and dropout between the layers, as in torch.nn;
 - dtype "float32" or "float64"; seed; init: a name of `rnncore.init.RECURRENT` or a function;
+- learned_state: the state that a row starts from where none is given is a parameter, zero at first:
+  `initial_h_lk (H,)`, `(P,)` with a projection, and `initial_c_lk (H,)` of an LSTM, with `_reverse`
+  appended for the backward direction. Its gradient is the sum over the rows;
 - checkpoint: remember no gates in `vjp` but compute them again in the pullback, so many steps at a
   time (True: about the square root of all), for a third more time; the same bits;
 - regularisers, active in `vjp`, with masks drawn from `seed` (zoneout at inference mixes by rate):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -15,10 +16,14 @@ from ..init import RecurrentInit, recurrent_params
 from ..module import Module
 from ..precision import HoldsWeights
 from ..states import State
-from .cell import Cell, of_transition
+from .cell import Cell, Shapes, of_transition
 
 Seed: TypeAlias = int | np.random.Generator | None
+#: h and c, each None where it is not given or, of a layer without c, not there.
+Pair: TypeAlias = tuple[Any, Any]
 
+#: Held while gradients of first states are added up: NumPy lets go of the GIL over long rows.
+_adding = Lock()
 _PAIRS = {name: (f"{name}[0]", f"{name}[1]") for name in ("state", "dstate")}
 
 
@@ -29,6 +34,8 @@ class Initial:
     dtype: npt.DTypeLike
     seed: Seed
     init: str | RecurrentInit
+    #: Whether the state that sequences start from is a parameter, zero at first.
+    learned_state: bool = False
 
 
 class RecurrentBase(HoldsWeights):
@@ -37,7 +44,7 @@ class RecurrentBase(HoldsWeights):
     recurrent = True
     #: Whether the state is `(h, c)`.
     has_cell_state: ClassVar[bool] = False
-    _no_parts = Module._no_parts | {"_names", "kernels", "_targets"}
+    _no_parts = Module._no_parts | {"_names", "_suffixes", "kernels", "_targets"}
     _built = HoldsWeights._built | {"_targets"}
 
     def __init__(
@@ -54,18 +61,10 @@ class RecurrentBase(HoldsWeights):
         self.hidden_size, self.bias = hidden_size, check_flag("bias", bias)
         self.batch_first = check_flag("batch_first", batch_first)
         self.dtype = float_dtype(initial.dtype)
+        self.learned_state = check_flag("learned_state", initial.learned_state)
         self.cell, self.output_size = cell, cell.output_size(hidden_size)
-        shapes: dict[str, tuple[int, ...]] = {}
-        for number, (suffixes, size) in enumerate(sizes.items()):
-            width = size if number == 0 else len(suffixes) * self.output_size
-            for suffix in suffixes:
-                shapes |= self.cell.shapes(suffix, width, hidden_size, self.bias)
-        rng, units = np.random.default_rng(initial.seed), cell.units
-        own = {n: s for n, s in shapes.items() if units and n.startswith(units)}
-        drawn = {n: s for n, s in shapes.items() if n not in own}
-        params = recurrent_params(initial.init, rng, drawn, hidden_size, self.dtype)
-        params |= {n: self.cell.first_units(rng, hidden_size).astype(self.dtype) for n in own}
-        super().__init__({name: params[name] for name in shapes})
+        self._suffixes = [suffix for suffixes in sizes for suffix in suffixes]
+        super().__init__(self._initial_params(sizes, initial))
         self._names = [
             [
                 [
@@ -77,6 +76,27 @@ class RecurrentBase(HoldsWeights):
             for suffixes in sizes
         ]
         self._build()
+
+    def _initial_params(
+        self, sizes: dict[tuple[str, ...], int], initial: Initial
+    ) -> dict[str, Array]:
+        """How the parameters start, in torch's order."""
+        cell, hidden_size = self.cell, self.hidden_size
+        shapes: Shapes = {}
+        for number, (suffixes, size) in enumerate(sizes.items()):
+            width = size if number == 0 else len(suffixes) * self.output_size
+            for suffix in suffixes:
+                shapes |= cell.shapes(suffix, width, hidden_size, self.bias)
+                if self.learned_state:
+                    shapes |= cell.state_shapes(suffix, hidden_size)
+        rng, units = np.random.default_rng(initial.seed), cell.units
+        own = [name for name in shapes if units and name.startswith(units)]
+        zero = [name for name in shapes if name.startswith("initial")]
+        drawn = {n: shape for n, shape in shapes.items() if n not in own and n not in zero}
+        params = recurrent_params(initial.init, rng, drawn, hidden_size, self.dtype)
+        params |= {n: cell.first_units(rng, hidden_size).astype(self.dtype) for n in own}
+        params |= {n: np.zeros(shapes[n], self.dtype) for n in zero}
+        return {name: params[name] for name in shapes}
 
     def weight_names(self) -> Iterator[str]:
         """Yield the names of the matrices of products: not those of the units' own numbers."""
@@ -122,7 +142,7 @@ class RecurrentBase(HoldsWeights):
         pairs = zip(self.kernels, self._groups(grads), strict=True)
         return [layer.targets(group) for layer, group in pairs]
 
-    def checked_state(self, name: str, state: State, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    def checked_state(self, name: str, state: State, shape: tuple[int, ...]) -> Pair:
         """Check a state, or the gradient of one, and split it into h and c, either of them None.
 
         `shape` is that of h; c may be wider, where h is projected.
@@ -139,6 +159,54 @@ class RecurrentBase(HoldsWeights):
             None if h is None else as_shape(h_name, h, self.dtype, shape),
             None if c is None else as_shape(c_name, c, self.dtype, (*shape[:-1], self.hidden_size)),
         )
+
+    def started(self, given: Pair, rows: int) -> Pair:
+        """Return the state that so many sequences start from; what is given counts.
+
+        h `(L * D, rows, P)` and c `(L * D, rows, H)`, which may be read-only. None is zero: what it
+        means that no state is given is decided here alone, and in `add_first` for the gradient.
+        """
+        if not self.learned_state:
+            return given
+        h, c = (
+            self._first(kind, rows) if part is None else part
+            for kind, part in zip("hc", given, strict=True)
+        )
+        return h, c
+
+    def start_arrays(self, given: Pair, rows: int) -> State:
+        """Return what `started` does as a state of arrays of its own."""
+        h, c = (
+            np.zeros((len(self._suffixes), rows, width), self.dtype)
+            if part is None
+            else np.array(part, order="C")
+            for part, width in zip(
+                self.started(given, rows), (self.output_size, self.hidden_size), strict=True
+            )
+        )
+        return self.join_state(h, c)
+
+    def add_first(self, given: Pair, dstate: State) -> None:
+        """Add the gradient of the state that sequences started from to those of the parameters.
+
+        What was given has none. dstate: `(L * D, B, H)`, without B for one sequence.
+        """
+        if not self.learned_state:
+            return
+        parts = dstate if self.has_cell_state else (dstate,)
+        with _adding:
+            for kind, part, d in zip("hc", given, parts, strict=False):
+                if part is None:
+                    sums = d.reshape(len(self._suffixes), -1, d.shape[-1]).sum(axis=1)
+                    for suffix, row in zip(self._suffixes, sums, strict=True):
+                        self.grads[f"initial_{kind}{suffix}"] += row
+
+    def _first(self, kind: str, rows: int) -> Array | None:
+        """The first h or c of so many rows."""
+        if kind == "c" and not self.has_cell_state:
+            return None
+        first = np.stack([self._params[f"initial_{kind}{suffix}"] for suffix in self._suffixes])
+        return np.broadcast_to(first[:, None], (len(first), rows, first.shape[1]))
 
     def join_state(self, h: Array, c: Array | None) -> State:
         """Return h, or (h, c), as this kind of layer has it."""

@@ -142,6 +142,11 @@ class Cell:
             }
         return shapes
 
+    def state_shapes(self, suffix: str, hidden_size: int) -> Shapes:
+        """The parameters of a first state that is learnt, of one direction of a layer."""
+        shapes: Shapes = {f"initial_h{suffix}": (self.output_size(hidden_size),)}
+        return shapes | ({f"initial_c{suffix}": (hidden_size,)} if self.has_cell_state else {})
+
     def first_units(self, rng: np.random.Generator, hidden_size: int) -> Array:
         """How the units' own numbers start: gains one; u of an IndRNN in 0..1; peepholes small."""
         facts = self.facts

@@ -95,6 +95,7 @@ class GRU(Stacked):
         recurrent_dropout: float = 0.0,
         zoneout: float | tuple[float, float] = 0.0,
         weight_drop: float = 0.0,
+        learned_state: bool = False,
         checkpoint: bool | int = False,
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
@@ -106,7 +107,9 @@ class GRU(Stacked):
         options = Options(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         )
-        super().__init__(cell, rates, options, Initial(dtype, seed, init), checkpoint)
+        super().__init__(
+            cell, rates, options, Initial(dtype, seed, init, learned_state), checkpoint
+        )
 
 
 class GRUCell(Step):
@@ -123,13 +126,16 @@ class GRUCell(Step):
         gate_clip: float | None = None,
         transition_depth: int = 1,
         shortcut: bool = False,
+        learned_state: bool = False,
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
         init: str | RecurrentInit = "torch",
     ) -> None:
         self.reset_after = bool(reset_after)
         cell = _gru(reset_after, activations, gate_clip, transition_depth, shortcut)
-        super().__init__(cell, input_size, hidden_size, bias, Initial(dtype, seed, init))
+        super().__init__(
+            cell, input_size, hidden_size, bias, Initial(dtype, seed, init, learned_state)
+        )
 
 
 class MGU(Stacked):
@@ -159,6 +165,7 @@ class MGU(Stacked):
         recurrent_dropout: float = 0.0,
         zoneout: float | tuple[float, float] = 0.0,
         weight_drop: float = 0.0,
+        learned_state: bool = False,
         checkpoint: bool | int = False,
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
@@ -169,7 +176,9 @@ class MGU(Stacked):
         options = Options(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         )
-        super().__init__(cell, rates, options, Initial(dtype, seed, init), checkpoint)
+        super().__init__(
+            cell, rates, options, Initial(dtype, seed, init, learned_state), checkpoint
+        )
 
 
 class MGUCell(Step):
@@ -184,12 +193,15 @@ class MGUCell(Step):
         activations: tuple[Activation, Activation] = ("sigmoid", "tanh"),
         transition_depth: int = 1,
         shortcut: bool = False,
+        learned_state: bool = False,
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
         init: str | RecurrentInit = "torch",
     ) -> None:
         cell = _two_gates("mgu", "fn", activations, transition_depth, shortcut)
-        super().__init__(cell, input_size, hidden_size, bias, Initial(dtype, seed, init))
+        super().__init__(
+            cell, input_size, hidden_size, bias, Initial(dtype, seed, init, learned_state)
+        )
 
 
 class UGRNN(Stacked):
@@ -223,6 +235,7 @@ class UGRNN(Stacked):
         recurrent_dropout: float = 0.0,
         zoneout: float | tuple[float, float] = 0.0,
         weight_drop: float = 0.0,
+        learned_state: bool = False,
         checkpoint: bool | int = False,
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
@@ -233,7 +246,9 @@ class UGRNN(Stacked):
         options = Options(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         )
-        super().__init__(cell, rates, options, Initial(dtype, seed, init), checkpoint)
+        super().__init__(
+            cell, rates, options, Initial(dtype, seed, init, learned_state), checkpoint
+        )
 
 
 LAYERS: dict[str, type[Stacked]] = {"gru": GRU, "mgu": MGU, "ugrnn": UGRNN}

@@ -136,6 +136,7 @@ class LSTM(Stacked):
         recurrent_dropout: float = 0.0,
         zoneout: float | tuple[float, float] = 0.0,
         weight_drop: float = 0.0,
+        learned_state: bool = False,
         checkpoint: bool | int = False,
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
@@ -151,7 +152,9 @@ class LSTM(Stacked):
         options = Options(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         )
-        super().__init__(cell, rates, options, Initial(dtype, seed, init), checkpoint)
+        super().__init__(
+            cell, rates, options, Initial(dtype, seed, init, learned_state), checkpoint
+        )
 
     def cell_states(
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
@@ -191,6 +194,7 @@ class LSTMCell(Step):
         gate_clip: float | None = None,
         transition_depth: int = 1,
         shortcut: bool = False,
+        learned_state: bool = False,
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
         init: str | RecurrentInit = "torch",
@@ -201,7 +205,9 @@ class LSTMCell(Step):
         cell = _lstm(
             hidden_size, peephole, coupled, gates, layer_norm, proj_size, activations, clips, depth
         )
-        super().__init__(cell, input_size, hidden_size, bias, Initial(dtype, seed, init))
+        super().__init__(
+            cell, input_size, hidden_size, bias, Initial(dtype, seed, init, learned_state)
+        )
 
 
 LAYERS: dict[str, type[Stacked]] = {"lstm": LSTM}

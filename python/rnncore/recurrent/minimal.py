@@ -36,6 +36,7 @@ class MinGRU(Stacked):
         recurrent_dropout: float = 0.0,
         zoneout: float | tuple[float, float] = 0.0,
         weight_drop: float = 0.0,
+        learned_state: bool = False,
         checkpoint: bool | int = False,
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
@@ -46,7 +47,9 @@ class MinGRU(Stacked):
         options = Options(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         )
-        super().__init__(cell, rates, options, Initial(dtype, seed, init), checkpoint)
+        super().__init__(
+            cell, rates, options, Initial(dtype, seed, init, learned_state), checkpoint
+        )
 
 
 class MinLSTM(Stacked):
@@ -74,6 +77,7 @@ class MinLSTM(Stacked):
         recurrent_dropout: float = 0.0,
         zoneout: float | tuple[float, float] = 0.0,
         weight_drop: float = 0.0,
+        learned_state: bool = False,
         checkpoint: bool | int = False,
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
@@ -84,7 +88,9 @@ class MinLSTM(Stacked):
         options = Options(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         )
-        super().__init__(cell, rates, options, Initial(dtype, seed, init), checkpoint)
+        super().__init__(
+            cell, rates, options, Initial(dtype, seed, init, learned_state), checkpoint
+        )
 
 
 LAYERS: dict[str, type[Stacked]] = {"min_gru": MinGRU, "min_lstm": MinLSTM}

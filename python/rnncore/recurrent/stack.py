@@ -24,7 +24,7 @@ from ..compiled import Layer, Targets
 from ..module import check_width, taken
 from ..states import State
 from ..stream.stages import Stack, Stage, Stages
-from .base import Initial, RecurrentBase
+from .base import Initial, Pair, RecurrentBase
 from .cell import Cell
 from .regularisers import Masks, Regularisers, bernoulli, inverted, rate
 
@@ -86,6 +86,7 @@ class Stacked(RecurrentBase):
                 ("batch_first", self.batch_first, False),
                 ("dropout", self.dropout, 0.0),
                 ("bidirectional", self.bidirectional, False),
+                ("learned_state", self.learned_state, False),
                 ("dtype", self.dtype.name, "float32"),
             )
             if value != default
@@ -104,8 +105,8 @@ class Stacked(RecurrentBase):
 
         x: `(T, B, input_size)`, `(B, T, input_size)` with `batch_first`, or `(T, input_size)` for
         one sequence. state: the initial state, `(num_layers * D, B, H)` (without B for one
-        sequence), zero if None; D is the number of directions. lengths: `(B,)` whole numbers in
-        1..T; padding is not computed, outputs there are zero.
+        sequence); None: zero, or what is learnt (`learned_state`). D is the number of directions.
+        lengths: `(B,)` whole numbers in 1..T; padding is not computed, outputs there are zero.
 
         Returns y `(T, B, D * H)`, in x's order of axes, and the state after each sequence's own
         last step.
@@ -123,7 +124,8 @@ class Stacked(RecurrentBase):
         x, batched = self._input(x)
         if lengths is not None:
             lengths = self._lengths(lengths, x)
-        h0, c0 = (None, None) if state is None else self._initial(state, x, batched)
+        given = self._parts("state", state, x.shape, batched)
+        h0, c0 = self.started(given, self._batch(x))
         masks = self._expected
         finals = []
         for n, layer in enumerate(self.kernels):
@@ -149,7 +151,8 @@ class Stacked(RecurrentBase):
         x, batched = self._input(x)
         if lengths is not None:
             lengths = self._lengths(lengths, x)
-        h0, c0 = (None, None) if state is None else self._initial(state, x, batched)
+        given = self._parts("state", state, x.shape, batched)
+        h0, c0 = self.started(given, self._batch(x))
         layers, gradients = self._for_one_call()
         record = self._remembered_steps(x) if self.checkpoint else 0
         finals, calls = [], []
@@ -168,7 +171,7 @@ class Stacked(RecurrentBase):
         def pullback(dy: npt.ArrayLike | None = None, dstate: State = None) -> tuple[Array, State]:
             d = None if dy is None else as_shape("dy", dy, self.dtype, shape)
             d = d if d is None else self._batched(d, batched)
-            dh, dc = (None, None) if dstate is None else self._final(dstate, shape, batched)
+            dh, dc = self._parts("dstate", dstate, shape, batched)
             calls = taken(held)
             grads, add = gradients() if gradients else (self.gradients(), None)
             initial = []
@@ -182,30 +185,33 @@ class Stacked(RecurrentBase):
                 initial.append((dh0, dc0))
             if add:
                 add()
-            return self._outputs(d, initial[::-1], batched)
+            dx, dfirst = self._outputs(d, initial[::-1], batched)
+            self.add_first(given, dfirst)
+            return dx, dfirst
 
         return (y, final), pullback
 
     def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
-        """Return the compiled layers, and the zero state that they work on."""
+        """Return the compiled layers, and the first state, which they work on."""
         if self.bidirectional:
             name = type(self).__name__
             raise ValueError(
                 f"a bidirectional {name} cannot run as a stream: it reads from the end"
             )
-        h = np.zeros((self.num_layers, batch, self.output_size), self.dtype)
-        c = np.zeros((*h.shape[:2], self.hidden_size), self.dtype) if self.has_cell_state else None
+        state = self.start_arrays((None, None), batch)
+        h, c = state if self.has_cell_state else (state, None)
         stages: list[Stage | Stack] = [
             Stage(layer, h[n], None if c is None else c[n], self._expected)
             for n, layer in enumerate(self.kernels)
         ]
-        return Stages(self.input_size, self.join_state(h, c), stages)
+        return Stages(self.input_size, state, stages)
 
     def _build(self) -> None:
         super()._build()
         self._expected = self.regularisers.expected(self.dtype, self.directions * self.hidden_size)
         self._masked = self.regularisers.masks
-        self._single = self.kernels[0].infer if self.num_layers == 1 else None
+        alone = self.num_layers == 1 and not self.learned_state
+        self._single = self.kernels[0].infer if alone else None
 
     def _remembered_steps(self, x: Array) -> int:
         """After how many steps a tape is cut, 0 for never."""
@@ -214,9 +220,8 @@ class Stacked(RecurrentBase):
 
     def _masks(self, x: Array) -> Masks | None:
         """Masks of one layer for a call with inputs like x."""
-        batch = x.shape[0 if self.batch_first else 1]
         rows = (*x.shape[:2], self.directions * self.hidden_size)
-        state = (self.directions, batch, self.output_size)
+        state = (self.directions, self._batch(x), self.output_size)
         return self.regularisers.draw(self.rng, self.dtype, state, rows)
 
     def _for_one_call(self) -> tuple[list[Layer], _Gradients | None]:
@@ -253,6 +258,9 @@ class Stacked(RecurrentBase):
     def _batched(self, x: Array, batched: bool) -> Array:
         return x if batched else np.expand_dims(x, 0 if self.batch_first else 1)
 
+    def _batch(self, x: Array) -> int:
+        return int(x.shape[0 if self.batch_first else 1])
+
     def _lengths(self, lengths: npt.ArrayLike | None, x: Array) -> Array | None:
         return as_lengths(lengths, *x.shape[:2][:: -1 if self.batch_first else 1])
 
@@ -262,16 +270,11 @@ class Stacked(RecurrentBase):
         batch = (shape[0 if self.batch_first else 1],) if batched else ()
         return (layers, *batch, self.output_size)
 
-    def _initial(self, state: State, x: Array, batched: bool) -> tuple[Any, Any]:
-        shape = self._state_shape(x.shape, batched)
-        return self._add_batch(self.checked_state("state", state, shape), batched)
-
-    def _final(self, dstate: State, shape: tuple[int, ...], batched: bool) -> tuple[Any, Any]:
-        """Gradients of the final states of a call whose outputs have this shape."""
-        shape = self._state_shape(shape, batched)
-        return self._add_batch(self.checked_state("dstate", dstate, shape), batched)
-
-    def _add_batch(self, parts: tuple[Any, Any], batched: bool) -> tuple[Any, Any]:
+    def _parts(self, name: str, state: State, shape: tuple[int, ...], batched: bool) -> Pair:
+        """h and c of a state, or of the gradient of one, of sequences of this shape."""
+        if state is None:
+            return None, None
+        parts = self.checked_state(name, state, self._state_shape(shape, batched))
         if batched:
             return parts
         h, c = (None if part is None else part[:, None] for part in parts)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy.typing as npt
 
 from ..arrays import Array, as_array, check_size
 from ..module import once
 from ..states import State
-from .base import Initial, RecurrentBase
+from .base import Initial, Pair, RecurrentBase
 from .cell import Cell
 
 
@@ -30,10 +29,11 @@ class Step(RecurrentBase):
     def __call__(self, x: npt.ArrayLike, state: State = None) -> State:
         """Return the state after x.
 
-        x: `(B, input_size)` or `(input_size,)`; state: `(B, H)` or `(H,)`, zero if None.
+        x: `(B, input_size)` or `(input_size,)`; state: `(B, H)` or `(H,)`; None: zero, or what is
+        learnt.
         """
         x, shape = self._input(x)
-        h0, c0 = self._rows(self.checked_state("state", state, shape))
+        h0, c0 = self.started(self._rows(self.checked_state("state", state, shape)), x.shape[1])
         _, h, c, _, _ = self.kernels[0].forward(x, h0, c0, None, None, False, None)
         return self._result(h, c, shape)
 
@@ -43,14 +43,17 @@ class Step(RecurrentBase):
         """Return `(state, pullback)`; `pullback(dstate) -> (dx, dstate)` adds to `grads`."""
         self._check_trains()
         x, shape = self._input(x)
-        h0, c0 = self._rows(self.checked_state("state", state, shape))
+        given = self._rows(self.checked_state("state", state, shape))
+        h0, c0 = self.started(given, x.shape[1])
         _, h, c, _, tape = self.kernels[0].forward(x, h0, c0, None, 0, False, None)
 
         def pullback(dstate: State) -> tuple[Array, State]:
             dh, dc = self._rows(self.checked_state("dstate", dstate, shape))
             (groups,) = self.gradients()
             dx, dh0, dc0 = self.kernels[0].backward(tape, None, dh, dc, groups, True)
-            return dx.reshape(*shape[:-1], self.input_size), self._result(dh0, dc0, shape)
+            dfirst = self._result(dh0, dc0, shape)
+            self.add_first(given, dfirst)
+            return dx.reshape(*shape[:-1], self.input_size), dfirst
 
         return self._result(h, c, shape), once(pullback)
 
@@ -64,7 +67,7 @@ class Step(RecurrentBase):
         shape = (*x.shape[:-1], self.output_size)
         return x.reshape(1, -1 if x.size else x.shape[0], self.input_size), shape
 
-    def _rows(self, parts: tuple[Any, Any]) -> tuple[Any, Any]:
+    def _rows(self, parts: Pair) -> Pair:
         h, c = (
             None if part is None else part.reshape(1, *(part.shape if part.ndim == 2 else (1, -1)))
             for part in parts

@@ -64,6 +64,7 @@ class RNN(Stacked):
         recurrent_dropout: float = 0.0,
         zoneout: float | tuple[float, float] = 0.0,
         weight_drop: float = 0.0,
+        learned_state: bool = False,
         checkpoint: bool | int = False,
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
@@ -75,7 +76,9 @@ class RNN(Stacked):
         options = Options(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         )
-        super().__init__(cell, rates, options, Initial(dtype, seed, init), checkpoint)
+        super().__init__(
+            cell, rates, options, Initial(dtype, seed, init, learned_state), checkpoint
+        )
 
 
 class RNNCell(Step):
@@ -91,13 +94,16 @@ class RNNCell(Step):
         gate_clip: float | None = None,
         transition_depth: int = 1,
         shortcut: bool = False,
+        learned_state: bool = False,
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
         init: str | RecurrentInit = "torch",
     ) -> None:
         self.nonlinearity = nonlinearity
         cell = _vanilla(nonlinearity, gate_clip, transition_depth, shortcut)
-        super().__init__(cell, input_size, hidden_size, bias, Initial(dtype, seed, init))
+        super().__init__(
+            cell, input_size, hidden_size, bias, Initial(dtype, seed, init, learned_state)
+        )
 
 
 class IndRNN(Stacked):
@@ -122,6 +128,7 @@ class IndRNN(Stacked):
         recurrent_dropout: float = 0.0,
         zoneout: float | tuple[float, float] = 0.0,
         weight_drop: float = 0.0,
+        learned_state: bool = False,
         checkpoint: bool | int = False,
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
@@ -133,7 +140,9 @@ class IndRNN(Stacked):
         options = Options(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         )
-        super().__init__(cell, rates, options, Initial(dtype, seed, init), checkpoint)
+        super().__init__(
+            cell, rates, options, Initial(dtype, seed, init, learned_state), checkpoint
+        )
 
 
 class IndRNNCell(Step):
@@ -146,13 +155,16 @@ class IndRNNCell(Step):
         bias: bool = True,
         *,
         nonlinearity: Activation = "relu",
+        learned_state: bool = False,
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
         init: str | RecurrentInit = "torch",
     ) -> None:
         self.nonlinearity = nonlinearity
         cell = _independent(nonlinearity)
-        super().__init__(cell, input_size, hidden_size, bias, Initial(dtype, seed, init))
+        super().__init__(
+            cell, input_size, hidden_size, bias, Initial(dtype, seed, init, learned_state)
+        )
 
 
 LAYERS: dict[str, type[Stacked]] = {"rnn": RNN, "indrnn": IndRNN}

@@ -13,6 +13,7 @@ from ..arrays import Array, as_array, as_integers, as_lengths, as_rows, as_shape
 from ..compositions.composition import agreed, check_one_way, run
 from ..compositions.ragged import length_mask, pick, spread
 from ..module import Module, once
+from ..recurrent.base import Pair
 from ..recurrent.regularisers import Regularisers
 from ..recurrent.stack import Stacked
 from ..states import State, take_rows
@@ -118,7 +119,8 @@ class Decoder(Module):
     ) -> DecoderState:
         """Return the state before the first step, a row for each source.
 
-        encoded `(S, B, M)`; state: the rnn's initial state, zero if None; lengths: of the sources;
+        encoded `(S, B, M)`; state: the rnn's initial state, its first one if None; lengths: of the
+        sources;
         context: `(B, context_size)`.
         """
         rows = encoded.shape[1]
@@ -126,7 +128,8 @@ class Decoder(Module):
         if self.attention is not None:
             memory, _ = self.attention.remember(encoded, lengths)
         feed = np.zeros((rows, self.joined_size), self.dtype) if self.input_feeding else None
-        first, context = self._initial(state, rows), self._context(context, rows)
+        first = self.rnn.start_arrays(self._state_given(state, rows), rows)
+        context = self._context(context, rows)
         return DecoderState(first, feed, context, memory, np.arange(rows))
 
     def step(self, tokens: npt.ArrayLike, state: DecoderState) -> tuple[Array, DecoderState]:
@@ -206,7 +209,8 @@ class Decoder(Module):
             memory, remember_back = self.attention.remember(encoded, source_lengths, record)
             if len(memory.lengths) != x.shape[1]:
                 raise ValueError(f"encoded must have {x.shape[1]} rows, got {len(memory.lengths)}")
-        first, context = self._initial(state, x.shape[1]), self._context(context, x.shape[1])
+        given, context = self._state_given(state, x.shape[1]), self._context(context, x.shape[1])
+        first = self.rnn.start_arrays(given, x.shape[1])
         found = self._run(Inputs(x, first, memory, steps, mask, context), record)
         logits, head_back = self._logits(found, mask, record)
 
@@ -214,6 +218,7 @@ class Decoder(Module):
             dlogits = as_shape("dlogits", dlogits, self.dtype, logits.shape)
             gradients = None if memory is None else memory.gradients()
             dx, dstate = found.pullback(head_back(dlogits), gradients)
+            self.rnn.add_first(given, dstate)
             dencoded = None if remember_back is None else remember_back(gradients)
             at = self.input_size
             dcontext = dx[..., at : at + self.context_size].sum(axis=0)
@@ -273,17 +278,7 @@ class Decoder(Module):
         shape = (rows, self.context_size)
         return None if context is None else as_shape("context", context, self.dtype, shape)
 
-    def _initial(self, state: State, rows: int) -> State:
-        """The rnn's state, with zeros where none is given."""
-        rnn = self.rnn
-        h, c = (
-            (None, None) if state is None else rnn.checked_state("state", state, self._shape(rows))
-        )
-        h = np.zeros(self._shape(rows), self.dtype) if h is None else h
-        if not rnn.has_cell_state:
-            return h
-        wide = (rnn.num_layers, rows, rnn.hidden_size)
-        return h, np.zeros(wide, self.dtype) if c is None else c
-
-    def _shape(self, rows: int) -> tuple[int, ...]:
-        return (self.rnn.num_layers, rows, self.rnn.output_size)
+    def _state_given(self, state: State, rows: int) -> Pair:
+        """What is given of the rnn's state."""
+        shape = (self.rnn.num_layers, rows, self.rnn.output_size)
+        return self.rnn.checked_state("state", state, shape)

@@ -69,7 +69,7 @@ class Stream:
 
     @property
     def state(self) -> State:
-        """A copy of the state, as a call of the module returns it. Set it, or None for zero."""
+        """A copy of the state, as a call of the module returns it. Set it; None: the first."""
         entries = self._read()
         return entries[0] if self._single else entries
 
@@ -81,24 +81,26 @@ class Stream:
                 self._read()  # a layer that has taken it unseen refuses it now
 
     def reset(self, rows: npt.ArrayLike | None = None) -> None:
-        """Let all rows, or these, start from the zero state again."""
+        """Let all rows, or these, start from the first state again."""
         if rows is None:
             return self._write(None, self.batch)
-        which, state = self._rows(rows), self._read()
-        for part in leaves(state):
-            part[..., which, :] = 0
-        return self._write(state, self.batch)
+        which = self._rows(rows)
+
+        def anew(part: Array, first: Array) -> Array:
+            part[..., which, :] = first
+            return part
+
+        return self._write(mapped(anew, self._read(), self._first()), self.batch)
 
     def join(self, count: int = 1) -> None:
-        """Add rows, in the zero state, after those that are there."""
+        """Add rows, in the first state, after those that are there."""
         batch = check_count("batch", self.batch + check_count("count", count))
 
-        def longer(part: Array) -> Array:
-            new = np.zeros((*part.shape[:-2], count, part.shape[-1]), part.dtype)
-            return np.concatenate((part, new), axis=-2)
+        def longer(part: Array, first: Array) -> Array:
+            return np.concatenate((part, np.repeat(first, count, axis=-2)), axis=-2)
 
         with Rollback(self):
-            self._write(mapped(longer, self._read()), batch)
+            self._write(mapped(longer, self._read(), self._first()), batch)
 
     def leave(self, rows: npt.ArrayLike) -> None:
         """Take these rows out; those after them move up."""
@@ -159,9 +161,13 @@ class Stream:
         """Copies of the state's entries."""
         return ()
 
+    def _first(self) -> tuple[State, ...]:
+        """The entries of the state from which a row starts, of one row: zero, or what is learnt."""
+        return mapped(lambda part: np.zeros_like(part[..., :1, :]), self._read())  # type: ignore[no-any-return]
+
     def _write(self, state: Sequence[State] | None, batch: int) -> None:
-        """Take over a state, None for zero, of so many rows."""
-        fill("state", self._read(), state)
+        """Take over a state of so many rows; None, also for an entry, is the first one."""
+        fill("state", self._read(), state, self._first())
         self.batch = batch
 
     def _parts(self) -> State:

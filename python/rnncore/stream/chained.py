@@ -44,7 +44,7 @@ class Chained(Stream):
             stream.refresh()
 
     def reset(self, rows: npt.ArrayLike | None = None) -> None:
-        """Let all rows, or these, start from the zero state again."""
+        """Let all rows, or these, start from the first state again."""
         if rows is not None and self.looks_ahead:
             raise ValueError("rows must be None: the rows of a stream that looks ahead go together")
         for stream in self._streams:
@@ -73,6 +73,9 @@ class Chained(Stream):
 
     def _read(self) -> tuple[State, ...]:
         return tuple(entry for stream in self._streams for entry in stream._read())
+
+    def _first(self) -> tuple[State, ...]:
+        return tuple(entry for stream in self._streams for entry in stream._first())
 
     def _write(self, state: Sequence[State] | None, batch: int) -> None:
         counts = [len(stream._read()) for stream in self._streams]

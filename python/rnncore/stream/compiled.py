@@ -54,6 +54,7 @@ class Compiled(Stream):
         super().__init__(batch, batch_first, single)
         self._modules, (self.dtype,) = modules, dtypes(modules)
         self._core: Any = None
+        self._start = self._now()
         self._prepare(batch)
 
     def _prepare(self, batch: int) -> None:
@@ -73,6 +74,11 @@ class Compiled(Stream):
     def refresh(self) -> None:
         """Take the weights as they are now."""
         self._core.refresh()
+        self._start = self._now()
+
+    def _now(self) -> State:
+        """The first state, of one row, as the modules have it now."""
+        return stages_of(self._modules, 1, self.dtype).state
 
     def repeat(self, x: Array, times: int) -> None:
         """Take the same frame so many times, without Python in between: for measuring."""
@@ -96,10 +102,13 @@ class Compiled(Stream):
     def _read(self) -> tuple[State, ...]:
         return tuple(mapped(np.copy, self._live))
 
+    def _first(self) -> tuple[State, ...]:
+        return self._start  # type: ignore[no-any-return]
+
     def _write(self, state: Sequence[State] | None, batch: int) -> None:
         if batch != self.batch:
             self._prepare(batch)
-        fill("state", self._live, state)
+        fill("state", self._live, state, self._start)
 
 
 class Pointwise(Stream):

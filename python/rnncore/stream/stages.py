@@ -39,7 +39,7 @@ class Stages(NamedTuple):
     """What a module's call does, as stages one after the other."""
 
     width: int | None  # of a frame; 0: frames are indices; None: any width
-    state: State  # zeros, which the stages work on; None: there is none
+    state: State  # the first one, which the stages work on; None: there is none
     stages: list[Stage | Stack]
 
 

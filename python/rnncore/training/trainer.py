@@ -230,13 +230,13 @@ class Trainer:
     def restore_best(self) -> None:
         """Give the model the parameters of the best validation so far; without one, leave it."""
         if self.best:
-            load_into(self.model.params, self.best)
+            load_into(self.model.stored, self.best)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything that `resume` needs, replacing the file atomically."""
         arrays = join_names(
             [
-                ("model", self.model.params),
+                ("model", self.model.stored),
                 ("best", self.best),
                 ("optimiser", self.optimiser.state_dict()),
                 ("state", {str(i): array for i, array in enumerate(leaves(self._state))}),
@@ -265,8 +265,8 @@ class Trainer:
             if sum(map(len, parts.values())) < len(arrays):
                 raise ValueError(f"it holds more than {', '.join(parts)}")
             progress = Progress.checked(run["progress"])
-            params = fitting(self.model.params, parts["model"])
-            best = fitting(self.model.params, parts["best"]) if parts["best"] else {}
+            params = fitting(self.model.stored, parts["model"])
+            best = fitting(self.model.stored, parts["best"]) if parts["best"] else {}
             state = state_of(run["state"], parts["state"])
             check_generators(self.model, run["generators"])
             check_generator("the epochs' generator", self._rng, run["epoch_generator"])
@@ -283,7 +283,7 @@ class Trainer:
         except BaseException:
             self._rng.bit_generator.state = before
             raise
-        copy_into(self.model.params, params)
+        copy_into(self.model.stored, params)
         restore_generators(self.model, run["generators"])
         self.best, self.metadata, self.progress, self._state = best, kept, progress, state
         self._epoch_generator, self._items = run["epoch_generator"], items

@@ -21,6 +21,7 @@ from .. import common
 from ..budget import Budget, bytes_as_floats
 from ..common import refusal
 from . import quantised
+from .first_states import first_states, leading_to
 from .quantised import Product, within
 from .recurrent import Recurrent
 from .weights import ACTIVATIONS
@@ -45,7 +46,7 @@ class Chained:
         budget: Budget,
     ) -> None:
         self.budget = budget
-        self.nodes, self.constants = _leading_to(nodes, y), constants
+        self.nodes, self.constants = leading_to(nodes, y), constants
         self.at, self.passed, self.y = x, {x}, y
         self.modules: list[Module] = []
         self.turned = False  # against the axes of the input
@@ -107,7 +108,8 @@ class Chained:
         if (*node.inputs, *[""] * 5)[4] in self.constants:
             raise refusal("a chain", f"{node.where}, whose lengths are constants")
         self.time_major = recurrent.time_major
-        layers = recurrent.layers(batch_first=self.turned == self.time_major)
+        first = first_states(node, self.nodes, self.constants, self.budget)
+        layers = recurrent.layers(self.turned == self.time_major, first)
         if len(layers) == 2:
             self.open = Bidirectional(layers[0], layers[1])
         else:
@@ -245,13 +247,3 @@ def _with_bias(linear: Linear, bias: Array | None) -> Any:
         whole, scale = (linear.params[name] for name in names)
         hold_int8(made, {"weight": (whole, scale)})
     return made
-
-
-def _leading_to(nodes: Sequence[Any], y: str) -> list[Any]:
-    """The nodes that an output needs, in their order."""
-    needed, kept = {y}, []
-    for node in reversed(nodes):
-        if needed.intersection(node.outputs):
-            needed.update(name for name in node.inputs if name)
-            kept.append(node)
-    return kept[::-1]

@@ -142,15 +142,27 @@ class Recurrent:
             self.parts = [Part(layer, False) for layer in self._new_layers(False)]
         self._fill(directions)
 
-    def layers(self, batch_first: bool) -> list[Any]:
-        """Return layers of their own with these weights, for sequences laid so."""
-        made = self._new_layers(batch_first)
-        for layer, part in zip(made, self.parts, strict=True):
-            copy_parameters(part.layer, layer)
+    @property
+    def hidden(self) -> int:
+        """How wide a state is, once the weights are known."""
+        return int(self._keywords[0]["hidden_size"])
+
+    def layers(self, batch_first: bool, first: Mapping[str, Array]) -> list[Any]:
+        """Return layers of their own with these weights, for sequences laid so.
+
+        first: what their parameters `initial_h` and `initial_c` are, `(D, H)`, empty for zero.
+        """
+        made = self._new_layers(batch_first, learned_state=bool(first))
+        states = self.by_part(
+            [{n: a[d] for n, a in first.items()} for d in range(len(self.directions))]
+        )
+        for layer, part, own in zip(made, self.parts, states, strict=True):
+            copy_parameters(part.layer, layer, own)
         return made
 
-    def _new_layers(self, batch_first: bool) -> list[Any]:
-        return [LAYERS[self.kind](**own, batch_first=batch_first) for own in self._keywords]
+    def _new_layers(self, batch_first: bool, **options: Any) -> list[Any]:
+        options |= {"batch_first": batch_first}
+        return [LAYERS[self.kind](**own, **options) for own in self._keywords]
 
     def _layers_of(self, params: dict[str, Array]) -> list[dict[str, Any]]:
         """The keywords of one layer for both directions, or of two if their activations differ."""

@@ -24,6 +24,7 @@ from ...layers.tied import TiedLinear
 from ...module import Module
 from ...precision import SCALE, dequantized
 from ...recurrent.registry import LAYERS
+from ...states import leaves
 from .. import common
 from ..common import Report, Verify, is_batch_first, refusal
 from .files import import_onnx
@@ -32,7 +33,7 @@ from .reader import OnnxModel
 from .reference import compare, is_installed
 from .weights import write_activations, write_weights
 
-_FEATURES = ("peephole", "coupled", "activations", "gate_clip", "reset_after")
+_FEATURES = ("peephole", "coupled", "activations", "gate_clip", "reset_after", "learned_state")
 _MERGES = {"sum": "Add", "mul": "Mul", "mean": "Add"}
 
 
@@ -54,8 +55,9 @@ def to_onnx(
 
     Inputs are `x` with free batch and time, int32 `lengths (B,)` and the initial states `h0` and
     `c0`, outputs `y`, `h` and `c`; states of a layer within are named by where it stands, "1.h0".
-    `lengths=False` and `state=False` leave them out; then they are full and zero. Lengths may be 0:
-    the outputs, or the reading, of no steps are zero, and its state is kept.
+    `lengths=False` and `state=False` leave them out; then they are full and zero. A first state
+    that is learnt is a constant of the file, never an input. Lengths may be 0: the outputs, or the
+    reading, of no steps are zero, and its state is kept.
 
     A model that `rnncore.quantize` has made is written in as few bits, and its operators compute in
     float32: what the file gives is what `rnncore.precision.dequantized` gives, not to the bit what
@@ -127,7 +129,7 @@ class Writer(Graph):
 
     def _recurrent(self, layer: Any, x: str, path: str) -> str:
         """RNN, LSTM or GRU: a node for each of the stacked layers."""
-        y, finals = self._stacked(layer, x, self._initial_states(layer, layer, path), path)
+        y, finals = self._stacked(layer, x, self._initial_states(layer, [layer], x, path), path)
         self._final_states(layer, layer, finals, path)
         width = layer.directions * layer.hidden_size
 
@@ -153,8 +155,6 @@ class Writer(Graph):
 
     def _deep(self, module: DeepRNN, x: str, path: str) -> str:
         """The nets around the recurrent layers, what passes them by, and one state for them all."""
-        first = module.layers[0]
-        states = self._initial_states(module, first, path)
         finals: list[list[str]] = []
 
         def layer(n: int, x: str) -> str:
@@ -164,14 +164,16 @@ class Writer(Graph):
             finals.extend(last)
             return h
 
+        x = self.module(module.input, x, f"{path}input.")
+        states = self._initial_states(module, module.layers, x, path)
         y = module.wiring.through(
             len(module.layers),
             layer,
-            self.module(module.input, x, f"{path}input."),
+            x,
             add=partial(self.add, "Add"),
             join=partial(self.add, "Concat", axis=-1),
         )
-        self._final_states(module, first, finals, path)
+        self._final_states(module, module.layers[0], finals, path)
         after = self.module(module.output, y, f"{path}output.")
         return after if after == y else self._inside(after, module.batch_first)
 
@@ -191,22 +193,36 @@ class Writer(Graph):
         mask = self.add("Unsqueeze", self.add("Less", places, ends), self.indices(2))
         return str(self.add("Where", mask, y, self.array(self.dtype.type(0))))
 
-    def _initial_states(self, whole: Any, layer: Any, path: str) -> list[list[str]]:
-        """Declare h0, and c0 of an LSTM, of all layers, and cut them into those of each."""
+    def _initial_states(self, whole: Any, layers: list[Any], x: str, path: str) -> list[list[str]]:
+        """Add h0, and c0 of an LSTM, of all layers, and cut them into those of each."""
+        layer = layers[0]
         kinds = "hc" if layer.has_cell_state else "h"
-        if not self.has_state:
+        if layer.learned_state:
+            self._learned_states(layers, x, [f"{path}{kind}0" for kind in kinds])
+        elif not self.has_state:
             return [[""] * whole.num_layers for _ in kinds]
         rows, parts = whole.num_layers * whole.directions, []
         for kind in kinds:
             name = f"{path}{kind}0"
-            shape = (rows, "batch", layer.hidden_size)
-            self.inputs.append(self.declare(name, layer.dtype, shape))
+            if not layer.learned_state:
+                shape = (rows, "batch", layer.hidden_size)
+                self.inputs.append(self.declare(name, layer.dtype, shape))
             if whole.num_layers == 1:
                 parts.append([name])
             else:
                 sizes = self.indices(*(whole.directions,) * whole.num_layers)
                 parts.append(self.add("Split", name, sizes, outputs=whole.num_layers, axis=0))
         return parts
+
+    def _learned_states(self, layers: list[Any], x: str, names: list[str]) -> None:
+        """Add the first states of layers, one for each row of x."""
+        axis = 0 if layers[0].batch_first else 1
+        one, batch = self.indices(1), self.add("Shape", x, start=axis, end=axis + 1)
+        shape = self.add("Concat", one, batch, one, axis=0)
+        firsts = [list(leaves(layer.start_arrays((None, None), 1))) for layer in layers]
+        for name, parts in zip(names, zip(*firsts, strict=True), strict=True):
+            first = self.array(np.concatenate(parts), f"{name}_of_a_row")
+            self.append("Expand", [first, shape], name)
 
     def _final_states(self, whole: Any, layer: Any, finals: list[list[str]], path: str) -> None:
         """Name the final states of all layers as outputs."""
@@ -366,16 +382,10 @@ def _verify(module: Any, proto: Any, x: Array, told: Any, report: Report) -> Non
     model = OnnxModel(proto)
     inputs = model.neutral(x, is_batch_first(module))
     y, state = module(x) if module.recurrent else (module(x), None)
-    outputs = (y, *_leaves(state))[: len(model.outputs)]
+    outputs = (y, *leaves(state))[: len(model.outputs)]
     if told is not None:
         common.check("the outputs given", model.run(**inputs)[:1], [np.asarray(told)], report)
     elif y.dtype == np.float32 and is_installed():
         compare(outputs, proto, inputs, report)
     else:
         common.check("our own reader", outputs, model.run(**inputs), report)
-
-
-def _leaves(tree: Any) -> list[Array]:
-    if tree is None:
-        return []
-    return [a for part in tree for a in _leaves(part)] if isinstance(tree, tuple) else [tree]

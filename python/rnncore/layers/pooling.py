@@ -1,0 +1,241 @@
+"""Pooling: the largest number or the mean of each window and channel."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import Array, as_float, as_lengths, as_shape, check_flag
+from ..compiled import Windows, core
+from ..module import Module, Pullback, once
+from ..stream.base import Stream
+from .sliding import Back, Slides, SlidesOverImages, SlidesOverTime
+from .windows import axes_of, axis_of, check_half, with_ceil
+
+
+class _Pools(Slides):
+    """Windows of any number of channels."""
+
+    #: Whether the largest number is taken, and whether padding counts in the mean.
+    _kind: tuple[bool, bool]
+
+    def _kernels(self, x: Array) -> Any:
+        return core(x.dtype).Pooling(*self._kind)
+
+    def _compute(self, x: Array, windows: Windows) -> Array:
+        y: Array = self._kernels(x).forward(x, windows)
+        return y
+
+    def _record(self, x: Array, windows: Windows) -> tuple[Array, Back]:
+        kernels = self._kernels(x)
+        y: Array = kernels.forward(x, windows)
+        return y, lambda dy: kernels.backward(x, y, dy, windows)
+
+
+class _PoolsOverTime(_Pools, SlidesOverTime):
+    causal = False
+    looks_ahead = True
+
+    def __init__(
+        self,
+        kernel_size: int,
+        stride: int | None = None,
+        padding: int = 0,
+        ceil_mode: bool = False,
+        *,
+        batch_first: bool = False,
+    ) -> None:
+        super().__init__()
+        axis = axis_of(kernel_size, kernel_size if stride is None else stride, padding)
+        check_half((axis,))
+        (self.axis,) = with_ceil((axis,), ceil_mode)
+        self.batch_first = check_flag("batch_first", batch_first)
+
+    def stream(self, batch: int = 1) -> Stream:
+        """Return a stream; an output comes when its window is full."""
+        if self.axis.before:
+            raise ValueError(f"a stream of {type(self).__name__} cannot be padded")
+        return super().stream(batch)
+
+
+class MaxPool1d(_PoolsOverTime):
+    """The largest number of each channel among `kernel_size` frames, at every `stride`-th frame.
+
+    x: `(T, B, C)`, `(B, T, C)` with `batch_first`, or `(T, C)`. stride: `kernel_size` if None.
+    padding: on both sides, never the largest. ceil_mode: a last window may be cut short by the end,
+    if it begins before it. NaN is the largest; equal ones give the first the gradient.
+    """
+
+    _kind = True, False
+    _nothing = -np.inf
+
+
+class AvgPool1d(_PoolsOverTime):
+    """The mean of each channel over `kernel_size` frames, at every `stride`-th frame.
+
+    As `MaxPool1d`; count_include_pad: whether padding counts as zeros, as in torch, or not at all.
+    """
+
+    def __init__(
+        self,
+        kernel_size: int,
+        stride: int | None = None,
+        padding: int = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        *,
+        batch_first: bool = False,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, ceil_mode, batch_first=batch_first)
+        self.count_include_pad = check_flag("count_include_pad", count_include_pad)
+        self._kind = False, self.count_include_pad
+
+    def _check_ragged(self) -> None:
+        if self.axis.ceil or (self.axis.before and not self.count_include_pad):
+            raise ValueError(
+                "lengths need ceil_mode=False, and no padding or count_include_pad=True"
+            )
+
+
+class _PoolsOverImages(_Pools, SlidesOverImages):
+    def __init__(
+        self,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] | None = None,
+        padding: int | tuple[int, int] = 0,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__()
+        axes = axes_of(kernel_size, kernel_size if stride is None else stride, padding)
+        check_half(axes)
+        first, second = with_ceil(axes, ceil_mode)
+        self.axes = first, second
+
+
+class MaxPool2d(_PoolsOverImages):
+    """The largest number of each channel in windows of pixels, as `MaxPool1d` along both axes.
+
+    x: `(B, H, W, C)`, or `(H, W, C)` for one image: channels come last.
+    """
+
+    _kind = True, False
+
+
+class AvgPool2d(_PoolsOverImages):
+    """The mean of each channel over windows of pixels, as `AvgPool1d` along both axes.
+
+    x: `(B, H, W, C)`, or `(H, W, C)` for one image: channels come last.
+    """
+
+    def __init__(
+        self,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] | None = None,
+        padding: int | tuple[int, int] = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, ceil_mode)
+        self.count_include_pad = check_flag("count_include_pad", count_include_pad)
+        self._kind = False, self.count_include_pad
+
+
+class _PoolsAll(Module):
+    """Over all frames of a sequence, or all pixels of an image; one row for each."""
+
+    takes_lengths = True
+    looks_ahead = True
+
+    def __init__(self, keepdims: bool = False, *, batch_first: bool = False) -> None:
+        super().__init__()
+        self.keepdims = check_flag("keepdims", keepdims)
+        self.batch_first = check_flag("batch_first", batch_first)
+
+    def _pool(self, rows: Array, alive: Array) -> tuple[Array, Back]:
+        """Return y `(B, 1, C)` of rows `(B, N, C)`, of which some count, and the way back."""
+        raise NotImplementedError
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how many channels y has."""
+        return width
+
+    def out_lengths(self, lengths: npt.ArrayLike) -> Array:
+        """Return ones: what is left is one frame of each row."""
+        return np.ones_like(np.asarray(lengths))
+
+    def __call__(self, x: npt.ArrayLike, *, lengths: npt.ArrayLike | None = None) -> Array:
+        """Return y `(B, C)`, with axes of size one in between if `keepdims`."""
+        return self._run(x, lengths)[0]
+
+    def vjp(
+        self, x: npt.ArrayLike, *, lengths: npt.ArrayLike | None = None
+    ) -> tuple[Array, Pullback]:
+        """Return y and the pullback from dy to dx; keeps x."""
+        y, back, turned = self._run(x, lengths)
+
+        def pullback(dy: npt.ArrayLike) -> Array:
+            d = as_shape("dy", dy, y.dtype, y.shape)
+            dx: Array = back(d.swapaxes(0, 1) if turned and self.keepdims else d)
+            return dx.swapaxes(0, 1) if turned else dx
+
+        return y, once(pullback)
+
+    def _run(self, x: npt.ArrayLike, lengths: Any) -> tuple[Array, Back, bool]:
+        array = as_float("x", x)
+        turned = array.ndim == 3 and not self.batch_first
+        batched = array.swapaxes(0, 1) if turned else array
+        if array.ndim not in (3, 4):
+            time = "B, T" if self.batch_first else "T, B"
+            raise ValueError(f"x must have shape ({time}, C) or (B, H, W, C), got {array.shape}")
+        if array.ndim == 4 and lengths is not None:
+            raise ValueError("lengths must be None for images")
+        rows = batched.reshape(len(batched), math.prod(batched.shape[1:-1]), batched.shape[-1])
+        ends = as_lengths(lengths, rows.shape[1], len(rows))
+        counts = np.full(len(rows), rows.shape[1]) if ends is None else ends
+        if not rows.shape[1]:
+            raise ValueError(f"x must have at least one frame, got shape {array.shape}")
+        alive = (np.arange(rows.shape[1]) < counts[:, None])[..., None]
+        y, back = self._pool(rows, alive)
+        kept = (len(rows), *(1,) * (array.ndim - 2), rows.shape[-1])
+        y = y.reshape(kept if self.keepdims else (len(rows), rows.shape[-1]))
+        whole = lambda dy: back(dy.reshape(len(rows), 1, -1)).reshape(batched.shape)  # noqa: E731
+        return (y.swapaxes(0, 1) if turned and self.keepdims else y), whole, turned
+
+
+class GlobalMaxPool(_PoolsAll):
+    """The largest number of each channel of a sequence or an image.
+
+    x `(T, B, C)`, `(B, T, C)` with `batch_first`, or images `(B, H, W, C)`; y `(B, C)`, or with
+    axes of size one in their places with `keepdims`. lengths: `(B,)`, frames past them do not
+    count. Equal ones give the first the gradient.
+    """
+
+    def _pool(self, rows: Array, alive: Array) -> tuple[Array, Back]:
+        seen = np.where(alive, rows, rows.dtype.type(-np.inf))
+        first = seen.argmax(axis=1)[:, None]
+
+        def back(dy: Array) -> Array:
+            dx = np.zeros_like(rows)
+            np.put_along_axis(dx, first, dy, axis=1)
+            return dx
+
+        top: Array = np.take_along_axis(seen, first, axis=1)
+        return top, back
+
+
+class GlobalAvgPool(_PoolsAll):
+    """The mean of each channel of a sequence or an image; as `GlobalMaxPool`."""
+
+    def _pool(self, rows: Array, alive: Array) -> tuple[Array, Back]:
+        count = alive.sum(axis=1, keepdims=True).astype(rows.dtype)
+        seen = np.ascontiguousarray(np.where(alive, rows, rows.dtype.type(0)))
+
+        def back(dy: Array) -> Array:
+            dx: Array = np.where(alive, dy / count, rows.dtype.type(0))
+            return dx
+
+        mean: Array = np.einsum("bnc->bc", seen)[:, None] / count
+        return mean, back

@@ -1,0 +1,68 @@
+"""Rectified units whose slope below zero is learnt."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import Array, as_array, as_shape, check_number, check_size, float_dtype, take_room
+from ..module import Module, Pullback, check_width, once
+
+
+class PReLU(Module):
+    """y = x where x > 0, else a x (He et al. 2015, equation 1): `(..., n)` to `(..., n)`.
+
+    Parameter: `weight (num_parameters,)`, the slopes a, at first `init`: one for all numbers, or
+    one for each of the last axis, which torch's layer has in its second.
+    """
+
+    pointwise = True
+
+    def __init__(
+        self, num_parameters: int = 1, init: float = 0.25, *, dtype: npt.DTypeLike = "float32"
+    ) -> None:
+        self.num_parameters = check_size("num_parameters", num_parameters)
+        self.init, self.dtype = check_number("init", init), float_dtype(dtype)
+        take_room((self.num_parameters,))
+        super().__init__({"weight": np.full(self.num_parameters, self.init, self.dtype)})
+
+    def out_width(self, width: int | None) -> int | None:
+        """Return how wide y is."""
+        if self.num_parameters == 1:
+            return width
+        check_width(width, self.num_parameters)
+        return self.num_parameters
+
+    def __call__(self, x: npt.ArrayLike) -> Array:
+        """Return y for x."""
+        x = self._checked(x)
+        return self._sloped(x, x)
+
+    def vjp(self, x: npt.ArrayLike) -> tuple[Array, Pullback]:
+        """Return y and the pullback from dy to dx; keeps x, and reads the slopes again."""
+        x = self._checked(x)
+
+        def pullback(dy: npt.ArrayLike) -> Array:
+            dy = as_shape("dy", dy, self.dtype, x.shape)
+            # Summed in the order of the rows, however they lie in memory.
+            rows = (-1, self.num_parameters)
+            given = np.ascontiguousarray(dy).reshape(rows)
+            below = np.ascontiguousarray(np.where(x > 0, 0, x)).reshape(rows)
+            self.grads["weight"] += np.einsum("ij,ij->j", given, below)
+            return self._sloped(x, dy)
+
+        return self._sloped(x, x), once(pullback)
+
+    def _checked(self, x: npt.ArrayLike) -> Array:
+        x = as_array("x", x, self.dtype)
+        if self.num_parameters > 1 and x.shape[-1:] != (self.num_parameters,):
+            raise ValueError(f"x must have shape (..., {self.num_parameters}), got {x.shape}")
+        return x
+
+    def _sloped(self, x: Array, values: Array) -> Array:
+        """Return the values, times the slopes where x is not above zero."""
+        y, weight = np.array(values, order="C"), self._params["weight"]
+        slopes = weight.reshape(weight.shape[: x.ndim])
+        with np.errstate(over="ignore", invalid="ignore"):  # as the compiled activations
+            np.multiply(y, slopes, out=y, where=~(x > 0))
+        return y
