@@ -68,7 +68,7 @@ class Sliding(Stream):
     def _write(self, state: Sequence[State] | None, batch: int) -> None:
         channels = self._layer.in_channels
         past = np.zeros((self._layer.axis.before, batch, channels or 0), self._layer.dtype)
-        fill("state", (past,), state)
+        fill("state", (past,), state, (past[:, :1],))
         self._past, self.batch = past, batch
 
 
