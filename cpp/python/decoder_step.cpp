@@ -13,7 +13,7 @@ void copy_columns(Index rows, Index width, Rows<const T> from, Rows<T> to) {
   for (Index r = 0; r < rows; ++r) std::copy_n(from.base + r * from.stride, width, to.base + r * to.stride);
 }
 
-/// (R, width) as it is, or no columns where there is none.
+/// (rows, any width) as it is, or no columns where there is none.
 template <class T>
 Array<T> columns_of(const char* name, const py::object& object, Index rows) {
   if (object.is_none()) return new_array<T>({rows, 0});
@@ -60,11 +60,16 @@ DecoderStep<T>::DecoderStep(const py::object& parts)
       query_(parts.attr("query"), hidden_), centre_(parts.attr("centre"), hidden_),
       merge_(parts.attr("merge"), hidden_ + (memory_ ? memory_->value_size() : 0)),
       head_(parts.attr("head"), merge_.width()),
-      context_(columns_of<T>("context", parts.attr("context"), sources_)),
-      feed_(feeds_ ? merge_.width() : 0, sources_,
-            columns_of<T>("feed", parts.attr("feed"), sources_).data()) {
+      context_(columns_of<T>("context", parts.attr("context"), sources_)), feed_(feed_of(parts)) {
   check();
   if (memory_) call_ = memory_->common(sources_);
+}
+
+template <class T>
+OwnRows<T> DecoderStep<T>::feed_of(const py::object& parts) const {
+  if (!feeds_) return OwnRows<T>(0, sources_, nullptr);
+  const auto first = of_shape<T>("feed", parts.attr("feed"), {sources_, merge_.width()});
+  return OwnRows<T>(merge_.width(), sources_, first.data());
 }
 
 template <class T>

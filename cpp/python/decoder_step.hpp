@@ -81,6 +81,7 @@ private:
   };
 
   std::vector<Recurrent> layers_of(const py::object& parts) const;
+  OwnRows<T> feed_of(const py::object& parts) const;
   Index joined() const { return before_ ? memory_->value_size() : feeds_ ? merge_.width() : 0; }
   Index input() const { return layers_[0].layer.shape().input; }
   void check() const;

@@ -6,8 +6,12 @@
 The model is a `Seq2Seq`, or whatever gives `state = model.start(source, lengths)`, with a row for
 each source of `(S, B, ...)`, and `logits (R, V), state = model.decoder.step(tokens (R,), state)`,
 where `state.take(rows)` repeats, drops and re-orders rows, and `state.attention`, if there is that,
-holds the last step's weights `(R, S)`. All hypotheses about all sources are one call of `step`, and
-what has ended is dropped.
+holds the last step's weights `(R, S)`. Logits are float32 or float64. All hypotheses about all
+sources are one call of `step`, and what has ended is dropped. Of equally likely tokens the lowest
+numbers come first.
+
+`greedy` and `beam` of a `Seq2Seq` run in the compiled core from the first step to the last, unless
+they are rescored: the same to the bit, without Python in between.
 
 Every function takes the fields of `Rules` as keywords: bos, eos, max_length, min_length, no_repeat,
 prefix, rescore.
