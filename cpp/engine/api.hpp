@@ -276,10 +276,12 @@ struct ConvolutionForward {
   const T* x;
   T* y;
   Finish<T> finish;
-  void* work; // this thread's
+  Index begin, end; // outputs, of those of all images
+  void* work;       // this thread's
 };
 
-/// dx is added to, from dy; so are the gradients of the weights, [group][tap][input][output].
+/// dx is added to, from dy; so are the gradients of the weights, [group][tap][input][output], in blocks of
+/// outputs: the same bits for pieces of a multiple of them.
 template <class T>
 struct ConvolutionBackward {
   Filters filters;
@@ -287,10 +289,11 @@ struct ConvolutionBackward {
   const void* transposed;
   const T *x, *dy;
   T *dx, *weight, *bias; // null: not wanted
+  Index begin, end;      // outputs
   void* work;
 };
 
-/// For dx an image belongs to one thread.
+/// For dx an image belongs to one thread. Backward may be null.
 template <class T>
 struct Convolution {
   Packing<T> packing; // told its Filters first
@@ -307,6 +310,7 @@ struct Pooling {
   bool largest, padded;
   const T* x;
   T* y;
+  Index begin, end; // outputs
   const T* dy = nullptr;
   T* dx = nullptr; // added to
 };
@@ -360,9 +364,15 @@ struct LayerNorm {
   T epsilon;
 };
 
+/// Functions of one number, or of two, beside the activations.
+enum class Function : int32_t { negative, absolute, square, square_root, reciprocal };
+enum class Operation : int32_t { add, subtract, multiply, divide, maximum, minimum };
+
 /// What sees one number, or one row of `width`, at a time; y may be x.
 template <class T>
 struct Pointwise {
+  void (*apply)(Function, const T* x, T* y, Index n);
+  void (*combine)(Operation, const T* a, const T* b, T* y, Index n);
   void (*activate)(const Activation&, const T* x, T* y, Index n);
   /// dx = dy times the slope where the value is y.
   void (*activate_backward)(const Activation&, const T* y, const T* dy, T* dx, Index n);
@@ -377,7 +387,7 @@ struct Kernels {
   const CellKernels<T>* cells;
   Linear<T> linear;
   Pointwise<T> pointwise;
-  Convolution<T> convolution; // with weights of T
+  Convolution<T> convolution;
   void (*pool)(const Pooling<T>&, Team);
   void (*pool_backward)(const Pooling<T>&, Team);
 };

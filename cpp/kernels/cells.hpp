@@ -230,12 +230,13 @@ constexpr Linear<T> linear_of() {
 }
 
 template <class T, class W = T>
-constexpr Kernels<T> kernels = {sizeof(cells<T, W>) / sizeof(CellKernels<T>),
-                                cells<T, W>,
-                                linear_of<T, W>(),
-                                {activate<T>, activate_backward<T>, softmax<T>, layer_norm<T>},
-                                convolution<T>,
-                                pool<T>,
-                                pool_backward<T>};
+constexpr Kernels<T> kernels = {
+    sizeof(cells<T, W>) / sizeof(CellKernels<T>),
+    cells<T, W>,
+    linear_of<T, W>(),
+    {apply<T>, combine<T>, activate<T>, activate_backward<T>, softmax<T>, layer_norm<T>},
+    convolution_of<T, W>(),
+    pool<T>,
+    pool_backward<T>};
 
 } // namespace rnncore::RNNCORE_LEVEL

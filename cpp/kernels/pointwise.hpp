@@ -46,6 +46,48 @@ void activate_backward(const Activation& f, const T* y, const T* dy, T* dx, Inde
   }
 }
 
+/// The larger of two numbers, NaN if one of them is.
+template <class T>
+RNNCORE_INLINE Vec<T> larger(Vec<T> a, Vec<T> b) {
+  return select_le(a, a, select_le(b, a, a, b), a);
+}
+
+template <class T>
+void apply(Function f, const T* x, T* y, Index n) {
+  const auto each = [=](auto function) RNNCORE_HOT { for_each_vector(y, n, function, x); };
+  switch (f) {
+  case Function::negative:
+    return each([](Vec<T> v) RNNCORE_HOT { return -v; });
+  case Function::absolute:
+    return each([](Vec<T> v) RNNCORE_HOT { return -minus_abs(v); });
+  case Function::square:
+    return each([](Vec<T> v) RNNCORE_HOT { return v * v; });
+  case Function::square_root:
+    return each([](Vec<T> v) RNNCORE_HOT { return Vec<T>(Eigen::internal::psqrt(v.p)); });
+  case Function::reciprocal:
+    return each([](Vec<T> v) RNNCORE_HOT { return Vec<T>(T(1)) / v; });
+  }
+}
+
+template <class T>
+void combine(Operation f, const T* a, const T* b, T* y, Index n) {
+  const auto each = [=](auto function) RNNCORE_HOT { for_each_vector(y, n, function, a, b); };
+  switch (f) {
+  case Operation::add:
+    return each([](Vec<T> v, Vec<T> w) RNNCORE_HOT { return v + w; });
+  case Operation::subtract:
+    return each([](Vec<T> v, Vec<T> w) RNNCORE_HOT { return v - w; });
+  case Operation::multiply:
+    return each([](Vec<T> v, Vec<T> w) RNNCORE_HOT { return v * w; });
+  case Operation::divide:
+    return each([](Vec<T> v, Vec<T> w) RNNCORE_HOT { return v / w; });
+  case Operation::maximum:
+    return each([](Vec<T> v, Vec<T> w) RNNCORE_HOT { return larger(v, w); });
+  case Operation::minimum:
+    return each([](Vec<T> v, Vec<T> w) RNNCORE_HOT { return -larger(-v, -w); });
+  }
+}
+
 /// NaN may be passed over: its row becomes NaN by its exponential.
 template <class T>
 T largest(const T* x, Index n) {

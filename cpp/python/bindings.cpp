@@ -12,6 +12,7 @@
 #include "linear.hpp"
 #include "log_probs.hpp"
 #include "pointwise.hpp"
+#include "program.hpp"
 #include "search.hpp"
 #include "stream.hpp"
 
@@ -60,9 +61,9 @@ template <class T>
 void bind_convolution(py::module_& m, const std::string& suffix) {
   py::class_<ConvolutionLayer<T>>(m, ("Convolution" + suffix).c_str())
       .def(py::init<Index, Index, Index, const std::array<Index, 2>&, const py::object&, const py::object&,
-                    bool>(),
+                    bool, const std::string&>(),
            py::arg("inputs"), py::arg("outputs"), py::arg("groups"), py::arg("taps"), py::arg("weight"),
-           py::arg("bias"), py::arg("owned") = false)
+           py::arg("bias"), py::arg("owned") = false, py::arg("weights") = "")
       .def("lend", &ConvolutionLayer<T>::lend)
       .def("forward", &ConvolutionLayer<T>::forward, py::arg("x"), py::arg("windows"))
       .def("spread", &ConvolutionLayer<T>::spread, py::arg("y"), py::arg("windows"))
@@ -128,6 +129,27 @@ void bind_stream(py::module_& m, const std::string& suffix) {
       .def("run", &Stream<T>::run, py::arg("x"))
       .def("repeat", &Stream<T>::repeat, py::arg("x"), py::arg("times"))
       .def("refresh", &Stream<T>::refresh);
+}
+
+template <class T>
+void bind_program(py::module_& m, const std::string& suffix) {
+  using P = Program<T>;
+  py::class_<P>(m, ("Program" + suffix).c_str())
+      .def(py::init<>())
+      .def("copy", &P::copy, py::arg("to"), py::arg("x"))
+      .def("gather", &P::gather, py::arg("to"), py::arg("x"), py::arg("index"))
+      .def("activate", &P::activate, py::arg("to"), py::arg("x"), py::arg("name"), py::arg("alpha"),
+           py::arg("beta"))
+      .def("apply", &P::apply, py::arg("to"), py::arg("x"), py::arg("function"))
+      .def("combine", &P::combine, py::arg("to"), py::arg("a"), py::arg("b"), py::arg("operation"))
+      .def("reduce", &P::reduce, py::arg("to"), py::arg("x"), py::arg("kind"))
+      .def("pointwise", &P::pointwise, py::arg("to"), py::arg("x"), py::arg("layer"))
+      .def("linear", &P::linear, py::arg("to"), py::arg("x"), py::arg("layer"))
+      .def("convolve", &P::convolve, py::arg("to"), py::arg("x"), py::arg("layer"), py::arg("windows"),
+           py::arg("add"), py::arg("activation"), py::arg("gated"))
+      .def("pool", &P::pool, py::arg("to"), py::arg("x"), py::arg("layer"), py::arg("windows"))
+      .def("recur", &P::recur, py::arg("to"), py::arg("x"), py::arg("layer"), py::arg("h"), py::arg("c"))
+      .def("run", &P::run);
 }
 
 template <class T>
@@ -204,6 +226,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_pointwise<double>(m, "F64");
   bind_stream<float>(m, "F32");
   bind_stream<double>(m, "F64");
+  bind_program<float>(m, "F32");
+  bind_program<double>(m, "F64");
   bind_memory<float>(m, "F32");
   bind_memory<double>(m, "F64");
   bind_decoding<float>(m, "F32");

@@ -16,6 +16,7 @@ from ._core import LinearF32 as Linear
 from ._core import MemoryF32 as Memory
 from ._core import Parameters as Parameters
 from ._core import PointwiseF32 as Pointwise
+from ._core import ProgramF32 as Program
 from ._core import Settings as Settings
 from ._core import TargetsF32 as Targets
 from ._core import Windows as Windows
@@ -35,6 +36,7 @@ __all__ = [
     "Memory",
     "Parameters",
     "Pointwise",
+    "Program",
     "Settings",
     "Targets",
     "Windows",
@@ -59,6 +61,7 @@ class Core(NamedTuple):
     Norm: type[_core.NormF32]
     Embedding: type[_core.EmbeddingF32]
     Stream: type[_core.StreamF32]
+    Program: type[_core.ProgramF32]
     Memory: type[_core.MemoryF32]
     Decoding: type[_core.DecodingF32]
     search: Callable[..., Any]

@@ -129,8 +129,8 @@ class TestOnnx:
 
     def test_states_of_a_wrong_shape_are_refused(self, rng: np.random.Generator) -> None:
         graph, _ = self.graph(rng, np.ones(4, np.float32))
-        graph._constants["size"] = np.array([5])
-        graph._constants["first"] = np.ones((1, 1, 5), np.float32)
+        graph._body.constants["size"] = np.array([5])
+        graph._body.constants["first"] = np.ones((1, 1, 5), np.float32)
         with pytest.raises(ValueError, match=r"must be \(1, B, 4\), got \(1, 1, 5\)"):
             graph.module()
 

@@ -294,7 +294,7 @@ class TestRefusals:
         x = {"x": np.zeros((2, 3), np.float32)}
         make = helper.make_node
         for node, what in (
-            (make("Conv", ["x", "x"], ["y"], "c1"), r"the operator Conv \(Conv c1\)"),
+            (make("Unique", ["x"], ["y"], "u1"), r"the operator Unique \(Unique u1\)"),
             (make("Elu", ["x"], ["y"], other=1), "other"),
             (make("Dropout", ["x"], ["z", "y", "w"]), "the output w"),
         ):

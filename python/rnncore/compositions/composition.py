@@ -222,6 +222,17 @@ def check_one_way(name: str, part: Module) -> None:
             )
 
 
+def check_remembers(name: str, part: Module) -> None:
+    """Refuse a layer that is run in pieces or from its end, and keeps frames outside its state."""
+    for module in modules(part):
+        leaf = next(module.children(), None) is None
+        if leaf and module.takes_lengths is not None and not module.pointwise:
+            raise ValueError(
+                f"{name} must hold what it remembers in its state, but its {type(module).__name__} "
+                "mixes frames: put that before it"
+            )
+
+
 def check_frames(name: str, count: int) -> int:
     """Return a number of frames."""
     if isinstance(count, bool) or not hasattr(count, "__index__"):

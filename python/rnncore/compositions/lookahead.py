@@ -19,8 +19,16 @@ from ..init import Seed
 from ..module import Module, check_width, modules, width_through
 from ..states import State, add, mapped, split_state
 from ..stream.base import LookAhead, Stream
-from .bidirectional import check_merge, merged, merged_width
-from .composition import Composition, Part, Run, check_frames, check_one_way, check_same_input
+from .composition import (
+    Composition,
+    Part,
+    Run,
+    check_frames,
+    check_one_way,
+    check_remembers,
+    check_same_input,
+)
+from .merging import check_merge, merged, merged_width
 from .ragged import from_end
 
 #: Frames that a batch of windows holds at most, so that memory does not grow with the sequence.
@@ -145,6 +153,7 @@ class Windowed(Composition):
         check_same_input(parts)
         for name, part in parts.items():
             check_one_way(name, part)
+            check_remembers(name, part)
         self.past = None if past is None else check_frames("past", past)
         self.future = None if future is None else check_frames("future", future)
         self.merge = check_merge(merge)
@@ -158,8 +167,10 @@ class Windowed(Composition):
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is."""
         named = (("forward", self.forward), ("backward", self.backward))
-        wide = [width_through([(name, part)], width) for name, part in named if part is not None]
-        return wide[0] if len(wide) == 1 else merged_width(self.merge, *wide)
+        parts = [(name, part) for name, part in named if part is not None]
+        return merged_width(
+            self.merge, {name: width_through([(name, part)], width) for name, part in parts}
+        )
 
     def stream(self, batch: int = 1) -> Stream:
         """Return a stream; each output comes `future` frames after its own."""
@@ -177,7 +188,7 @@ class Windowed(Composition):
             runs[1] = from_end(lambda turned: side(turned, states[1], lengths, record), x, lengths)
         ahead, back = runs
         if ahead is not None and back is not None:
-            y, unmerge = merged(self.merge, ahead.y, back.y)
+            y, unmerge = merged(self.merge, {"forward": ahead.y, "backward": back.y})
         else:
             y = ahead.y if ahead else back.y if back else x
             unmerge = _same_for_both
@@ -246,7 +257,7 @@ class _Views(LookAhead):
         if ahead is None or back is None:
             y = back if ahead is None else ahead
         else:
-            y, _ = merged(self._model.merge, ahead, back)
+            y, _ = merged(self._model.merge, {"forward": ahead, "backward": back})
         self._seen = min(ready, self._kept)
         return np.asarray(y), pending[ready - self._seen :]
 

@@ -12,8 +12,9 @@ from ..arrays import Array, as_array, as_shape, read, short
 from ..module import Module, once, width_through
 from ..recurrent.stack import Stacked
 from ..states import State, leaves, split_state
-from .bidirectional import Bidirectional, Reversed, merged
+from .bidirectional import Bidirectional, Reversed
 from .composition import Part, agreed, run
+from .merging import merged
 
 READINGS = ("last", "mean")
 #: From the gradient of a reading, and that of the state beside it, to the state's.
@@ -33,6 +34,7 @@ class Readout(Module):
     """
 
     recurrent = True
+    keeps_steps = False
 
     def __init__(self, layer: Module, reading: str = "last") -> None:
         _check_ends(layer)
@@ -73,6 +75,9 @@ class Readout(Module):
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is."""
         return width_through([("layer", self.layer)], width)
+
+    def out_lengths(self, lengths: npt.ArrayLike) -> None:
+        """Return None: y has no frames."""
 
     def _run(self, x: Any, state: State, lengths: Any, record: bool) -> tuple[Any, Any]:
         """What the layer returns, and its pullback if it is recorded; lengths may be zero."""
@@ -157,7 +162,7 @@ def _both_endings(layer: Bidirectional, final: State) -> tuple[Array, _Unread]:
     (ahead, unread_ahead), (behind, unread_behind) = (
         _ending(part, own) for part, own in zip((layer.forward, layer.backward), final, strict=True)
     )
-    y, unmerge = merged(layer.merge, ahead, behind)
+    y, unmerge = merged(layer.merge, {"forward": ahead, "backward": behind})
 
     def unread(dy: Array, dstate: State) -> State:
         dahead, dbehind = split_state("dstate", dstate, "(forward, backward)", 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from ...arrays import Array
 from ..budget import Budget
 from ..common import shown
+from .nested import tensors
 
 
 def array_of(onnx: Any, tensor: Any) -> Array:
@@ -27,7 +27,7 @@ def fetch(onnx: Any, proto: Any, folder: str | None, budget: Budget) -> None:
     Raises `ValueError` for those that do not, and for all where there is no folder.
     """
     files: dict[str, bytes] = {}
-    for tensor in _tensors(proto.graph):
+    for tensor in tensors(proto.graph):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         if folder is None:
@@ -56,15 +56,6 @@ def _without_a_path(tensor: Any) -> ValueError:
         f"the numbers of {shown(tensor.name)} lie in another file: give the path of the model, "
         "or a model whose numbers have been loaded"
     )
-
-
-def _tensors(graph: Any) -> Iterator[Any]:
-    """The tensors of a graph, but for those of graphs within its nodes, which are not read."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
 
 
 def _inside(folder: str, location: str) -> Path:

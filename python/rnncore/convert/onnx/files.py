@@ -12,10 +12,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ...arrays import Array, as_array
+from ...arrays import Array, as_array, read
 from ..budget import Budget
 from ..common import readable, refusal
 from .external import array_of, fetch
+from .part import Part, cut
 
 
 def import_onnx() -> Any:
@@ -38,11 +39,11 @@ def name_of(source: Source) -> str:
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else "the model"
 
 
-def load(source: Source) -> tuple[Any, Budget]:
+def load(source: Source, part: Part | None = None) -> tuple[Any, Budget]:
     """Return a checked ModelProto of a file, of its bytes or of one that onnx has loaded.
 
-    With it comes the budget of what may be made of it. Numbers in other files are read if these lie
-    in the folder of the model's own.
+    part: of it only what lies between these values. With it comes the budget of what may be made of
+    it. Numbers in other files are read if these lie in the folder of the model's own.
     """
     onnx, name = import_onnx(), name_of(source)
     path = name if isinstance(source, (str, os.PathLike)) else None
@@ -62,7 +63,7 @@ def load(source: Source) -> tuple[Any, Budget]:
         fetch(onnx, proto, None if path is None else os.path.dirname(path), budget)
         with _shapes(proto.graph):
             onnx.checker.check_model(proto)
-    return proto, budget
+        return proto if part is None else cut(onnx, proto, part), budget
 
 
 @contextmanager
@@ -81,14 +82,17 @@ def _shapes(graph: Any) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Input:
-    """What a graph says of one of its inputs; a size that it leaves open is a name or None."""
+    """What a graph says of one of its inputs; a size that it leaves open is a name or None.
 
-    dtype: np.dtype[Any]
+    dtype: None where an input is a value of a larger graph that does not say it.
+    """
+
+    dtype: np.dtype[Any] | None
     shape: tuple[int | str | None, ...] | None
 
     def checked(self, name: str, value: npt.ArrayLike) -> Array:
         """Return the value as an array of this dtype, or raise naming what was expected."""
-        array = as_array(name, value, self.dtype)
+        array = read(name, value)[0] if self.dtype is None else as_array(name, value, self.dtype)
         if self.shape is not None:
             fits = len(self.shape) == array.ndim and all(
                 size == wanted
@@ -104,6 +108,8 @@ class Input:
 def described(onnx: Any, value: Any) -> Input:
     """What a graph says of an input."""
     kind = value.type.tensor_type
+    if value.type.WhichOneof("value") is None:
+        return Input(None, None)
     if not value.type.HasField("tensor_type"):
         raise refusal("rnncore", f"the input {value.name}, which is no tensor")
     dtype = _dtype(onnx, f"the input {value.name}", kind.elem_type)
@@ -126,6 +132,17 @@ def _dtype(onnx: Any, where: str, kind: int) -> np.dtype[Any]:
     return dtype
 
 
+def blank(onnx: Any, value: Any) -> Array:
+    """None of the arrays that a graph says of an output, one after the other."""
+    kind = value.type.tensor_type
+    dtype = _dtype(onnx, value.name, kind.elem_type) if kind.elem_type else np.dtype(np.float32)
+    return np.zeros((0, *(max(0, size.dim_value) for size in kind.shape.dim)), dtype)
+
+
+#: Attributes that are a type of numbers.
+_TYPES = {("Cast", "to"), ("EyeLike", "dtype"), ("SequenceEmpty", "dtype")}
+
+
 def attributes_of(onnx: Any, where: str, node: Any) -> Iterator[tuple[str, Any]]:
     """Yield a node's attributes: numbers, texts, lists of them, arrays."""
     for attribute in node.attribute:
@@ -138,7 +155,7 @@ def attributes_of(onnx: Any, where: str, node: Any) -> Iterator[tuple[str, Any]]
             value = array_of(onnx, value)
         elif not isinstance(value, (int, float, str, list)) or _is_list_of_others(value):
             raise refusal("rnncore", f"{where}: the attribute {attribute.name}")
-        if node.op_type == "Cast" and attribute.name == "to":
+        if (node.op_type, attribute.name) in _TYPES:
             value = _dtype(onnx, where, value)
         yield attribute.name, value
 

@@ -2,7 +2,7 @@
 
 - DynamicQuantizeLinear, MatMulInteger, Cast and Mul, as the quantiser writes a MatMul, or with
   MatMulIntegerToFloat: DynamicQuantizeMatMul, which ONNX Runtime itself makes of them.
-- Gather of a table in few bits, and what makes its rows float32: `quantised.ROWS`.
+- Gather of a table in few bits, and what makes its rows float32: `operators.quantised.ROWS`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .quantised import PRODUCT, ROWS
+from .nested import reads
+from .operators.quantised import ROWS
+from .quantised import PRODUCT
 
 #: The operators of which groups are made.
 _PARTS = ("Cast", "DynamicQuantizeLinear", "Gather", "MatMulInteger", "Mul")
@@ -30,7 +32,7 @@ def fused(onnx: Any, graph: Any) -> Iterator[tuple[int, Any]]:
         part = node.op_type in _PARTS and node.domain in _STANDARD
         if not part or read.intersection(node.output):
             kept.append((at, node))
-            read.update(node.input)
+            read |= reads(node)
     yield from reversed(kept)
 
 

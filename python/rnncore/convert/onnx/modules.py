@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,9 @@ from ..budget import Budget, bytes_as_floats
 from ..common import refusal
 from . import quantised
 from .first_states import first_states, leading_to
+from .nodes import Body
+from .operators.normalisation import FLAT_SOFTMAX
+from .operators.quantised import ROWS, rows
 from .quantised import Product, within
 from .recurrent import Recurrent
 from .weights import ACTIVATIONS
@@ -37,17 +40,10 @@ class Chained:
     the layer and `ending` says which of the two it is.
     """
 
-    def __init__(
-        self,
-        nodes: Sequence[Any],
-        constants: Mapping[str, Array],
-        x: str,
-        y: str,
-        budget: Budget,
-    ) -> None:
-        self.budget = budget
-        self.nodes, self.constants = leading_to(nodes, y), constants
-        self.at, self.passed, self.y = x, {x}, y
+    def __init__(self, body: Body, x: str, budget: Budget) -> None:
+        self.budget, self.constants, self.y = budget, body.constants, body.outputs[0]
+        self.nodes = leading_to(body.nodes, self.y)
+        self.at, self.passed = x, {x}
         self.modules: list[Module] = []
         self.turned = False  # against the axes of the input
         self.time_major: bool | None = None  # known once a recurrent node has been met
@@ -77,11 +73,12 @@ class Chained:
             "MatMul": self._product,
             "Reshape": self._close,
             "Softmax": self._softmax,
+            FLAT_SOFTMAX: self._softmax,
             "Squeeze": self._squeeze,
             "Transpose": self._transpose,
             quantised.LSTM: self._recurrent,
             quantised.PRODUCT: self._rounded_product,
-            quantised.ROWS: self._rows,
+            ROWS: self._rows,
         }
         steps |= dict.fromkeys(_OURS, self._activation)
         steps |= dict.fromkeys(("RNN", "LSTM", "GRU"), self._recurrent)
@@ -186,7 +183,7 @@ class Chained:
         assert table is not None
         embedding = Embedding(*table.shape)
         with np.errstate(all="ignore"):
-            every = quantised.rows(table, np.arange(len(table)), scale, zero)
+            every = rows(table, np.arange(len(table)), scale, zero)
         self.modules.append(common.filled(embedding, {"weight": every}))
         held = within(table - np.int16(0 if zero is None else zero.item()))
         if scale is not None and held is not None:
@@ -219,7 +216,8 @@ class Chained:
         self.modules.append(common.filled(layer, {"weight": weight, "bias": bias}))
 
     def _softmax(self, node: Any) -> None:
-        self.modules.append(Softmax(node.attributes.get("axis", -1)))
+        usual = -1 if node.op == "Softmax" else 1
+        self.modules.append(Softmax(node.attributes.get("axis", usual)))
 
     def _activation(self, node: Any) -> None:
         constants = [node.attributes[n] for n in ("alpha", "beta") if n in node.attributes]

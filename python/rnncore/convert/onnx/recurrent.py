@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -211,7 +211,7 @@ class Recurrent:
         return np.concatenate(ys, axis=-1), finals
 
 
-def product(weight: Array) -> Callable[[Array], Array]:
+def product(weight: Array) -> Linear:
     """X -> X weight, (..., I) to (..., O): the kernels of a Linear without bias."""
     inputs, outputs = weight.shape
     linear = Linear(inputs, outputs, bias=False, dtype=weight.dtype)

@@ -26,7 +26,9 @@ from ...precision import SCALE, dequantized
 from ...recurrent.registry import LAYERS
 from ...states import leaves
 from .. import common
+from ..budget import Budget
 from ..common import Report, Verify, is_batch_first, refusal
+from .examples import neutral
 from .files import import_onnx
 from .graph import Graph
 from .reader import OnnxModel
@@ -380,7 +382,8 @@ def _attributes(kind: str, layer: Any) -> dict[str, Any]:
 def _verify(module: Any, proto: Any, x: Array, told: Any, report: Report) -> None:
     """Compare a module's outputs, or those told, with what the file says from zero, full length."""
     model = OnnxModel(proto)
-    inputs = model.neutral(x, is_batch_first(module))
+    room = Budget(proto.ByteSize() + x.nbytes)
+    inputs = neutral(model.inputs, x, is_batch_first(module), room)
     y, state = module(x) if module.recurrent else (module(x), None)
     outputs = (y, *leaves(state))[: len(model.outputs)]
     if told is not None:
