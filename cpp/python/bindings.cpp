@@ -10,8 +10,10 @@
 #include "decoding.hpp"
 #include "layer.hpp"
 #include "linear.hpp"
+#include "log_probs.hpp"
 #include "pointwise.hpp"
 #include "program.hpp"
+#include "search.hpp"
 #include "stream.hpp"
 
 namespace {
@@ -152,6 +154,15 @@ void bind_program(py::module_& m, const std::string& suffix) {
       .def("run", &P::run);
 }
 
+template <class T>
+void bind_search(py::module_& m, const std::string& suffix) {
+  m.def(("search" + suffix).c_str(), &search<T>, py::arg("parts"), py::arg("rules"), py::arg("limits"),
+        py::arg("forced"), py::arg("lengths"));
+  m.def(("log_softmax" + suffix).c_str(), &log_softmax_of<T>, py::arg("logits"));
+  m.def(("likeliest" + suffix).c_str(), &likeliest_of<T>, py::arg("log_probs"), py::arg("k"));
+  m.def(("coverage" + suffix).c_str(), &coverage_of<T>, py::arg("attention"), py::arg("lengths"));
+}
+
 py::object call_under(Hold& hold, const py::function& function, const py::args& arguments) {
   const Hold::Use use(hold);
   return function(*arguments);
@@ -223,6 +234,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_memory<double>(m, "F64");
   bind_decoding<float>(m, "F32");
   bind_decoding<double>(m, "F64");
+  bind_search<float>(m, "F32");
+  bind_search<double>(m, "F64");
   m.def("info", &info);
   m.def("cells", &cells);
   m.def("num_threads", &num_threads);
