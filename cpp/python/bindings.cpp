@@ -66,7 +66,7 @@ void bind_convolution(py::module_& m, const std::string& suffix) {
            py::arg("bias"), py::arg("owned") = false, py::arg("weights") = "")
       .def("lend", &ConvolutionLayer<T>::lend)
       .def("forward", &ConvolutionLayer<T>::forward, py::arg("x"), py::arg("windows"))
-      .def("spread", &ConvolutionLayer<T>::spread, py::arg("y"), py::arg("windows"))
+      .def("spread", &ConvolutionLayer<T>::spread, py::arg("y"), py::arg("windows"), py::arg("bias"))
       .def("backward", &ConvolutionLayer<T>::backward, py::arg("x"), py::arg("dy"), py::arg("windows"),
            py::arg("weight_gradient"), py::arg("bias_gradient"), py::arg("want_dx") = true);
   py::class_<PoolingLayer<T>>(m, ("Pooling" + suffix).c_str())

@@ -153,6 +153,21 @@ DELAYED: dict[str, Module] = {
         )
     ),
     "chunks": rnncore.LatencyControlled([(GRU(WIDTH, 4, seed=1), LSTM(WIDTH, 4, seed=2))], 3, 2),
+    "convolution": rnncore.Conv1d(WIDTH, 4, 3, padding=1, seed=1),
+    "convolution, dilated": rnncore.Conv1d(WIDTH, 20, 2, dilation=3, padding=(1, 2), seed=1),
+    "convolution, strided": rnncore.Conv1d(WIDTH, 4, 3, stride=2, seed=1),
+    "convolution, apart": rnncore.Conv1d(WIDTH, 4, 2, stride=5, padding=1, seed=1),
+    "more padding than taps": rnncore.Conv1d(WIDTH, 4, 2, padding=(4, 3), seed=1),
+    "pooling": rnncore.MaxPool1d(3, 2),
+    "pooling, apart": rnncore.AvgPool1d(1, 3),
+    "convolution and recurrence": Chain(
+        rnncore.Conv1d(WIDTH, 6, 3, padding="same", seed=1),
+        rnncore.GLU(),
+        rnncore.BatchNorm(3),
+        LSTM(3, 5, seed=2),
+        rnncore.MaxPool1d(2),
+        Linear(5, 2, seed=3),
+    ),
     "one after the other": Chain(
         GRU(WIDTH, 4, seed=1),
         rnncore.RowConvolution(4, 2, seed=1),

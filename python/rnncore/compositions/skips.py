@@ -56,11 +56,11 @@ class Branching(Module):
         """Undo `_states`."""
         raise NotImplementedError
 
-    def out_lengths(self, lengths: npt.ArrayLike) -> Array | None:
-        """Return how long rows are in y that are `lengths` long in x; None without frames."""
+    def out_lengths(self, lengths: npt.ArrayLike) -> Array:
+        """Return how long rows are in y that are `lengths` long in x."""
         parts = (layer for layer in self.branches().values() if layer.takes_lengths)
         found = [layer.out_lengths(lengths) for layer in parts] or [np.asarray(lengths)]
-        if any(not np.array_equal(one, found[0]) for one in found):  # type: ignore[arg-type]
+        if any(not np.array_equal(one, found[0]) for one in found):
             raise ValueError("layers beside one another must leave rows of the same lengths")
         return found[0]
 
