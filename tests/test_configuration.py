@@ -54,7 +54,7 @@ def test_every_class_is_made_again(name):
         assert type(twin) is type(module)
         assert describe(twin) == describe(module)
         assert list(twin.params) == list(module.params)
-        twin.load_state_dict(module.params)
+        twin.load_state_dict(module.stored)
         for got, want in zip(arrays_of(call(twin)), arrays_of(call(module)), strict=True):
             np.testing.assert_array_equal(got, want, strict=True)
 

@@ -276,10 +276,12 @@ struct ConvolutionForward {
   const T* x;
   T* y;
   Finish<T> finish;
-  void* work; // this thread's
+  Index begin, end; // outputs, of those of all images
+  void* work;       // this thread's
 };
 
-/// dx is added to, from dy; so are the gradients of the weights, [group][tap][input][output].
+/// dx is added to, from dy; so are the gradients of the weights, [group][tap][input][output], in blocks of
+/// outputs: the same bits for pieces of a multiple of them.
 template <class T>
 struct ConvolutionBackward {
   Filters filters;
@@ -287,10 +289,11 @@ struct ConvolutionBackward {
   const void* transposed;
   const T *x, *dy;
   T *dx, *weight, *bias; // null: not wanted
+  Index begin, end;      // outputs
   void* work;
 };
 
-/// For dx an image belongs to one thread.
+/// For dx an image belongs to one thread. Backward may be null.
 template <class T>
 struct Convolution {
   Packing<T> packing; // told its Filters first
@@ -307,6 +310,7 @@ struct Pooling {
   bool largest, padded;
   const T* x;
   T* y;
+  Index begin, end; // outputs
   const T* dy = nullptr;
   T* dx = nullptr; // added to
 };
@@ -383,7 +387,7 @@ struct Kernels {
   const CellKernels<T>* cells;
   Linear<T> linear;
   Pointwise<T> pointwise;
-  Convolution<T> convolution; // with weights of T
+  Convolution<T> convolution;
   void (*pool)(const Pooling<T>&, Team);
   void (*pool_backward)(const Pooling<T>&, Team);
 };

@@ -235,7 +235,7 @@ constexpr Kernels<T> kernels = {
     cells<T, W>,
     linear_of<T, W>(),
     {apply<T>, combine<T>, activate<T>, activate_backward<T>, softmax<T>, layer_norm<T>},
-    convolution<T>,
+    convolution_of<T, W>(),
     pool<T>,
     pool_backward<T>};
 

@@ -26,8 +26,9 @@ template <class T>
 void pool(const Pooling<T>& p, Team team) {
   const Windows& w = p.windows;
   const Index channels = w.channels;
-  const Share rows(team, outputs_of(w));
+  const Share rows = Share::of(p.begin, p.end).part(team);
   const Vec<T> nothing(p.largest ? -std::numeric_limits<T>::infinity() : T(0));
+  if (rows.begin >= rows.end) return;
   WindowPlace place(w, rows.begin);
   for (Index r = rows.begin; r < rows.end; ++r, place.next(w)) {
     T* y = p.y + r * channels;
@@ -51,27 +52,48 @@ void pool(const Pooling<T>& p, Team team) {
   }
 }
 
-/// To the first of the largest numbers, or to all alike; an image belongs to one thread.
+/// dx += dy at the first of the largest numbers of each channel.
+template <class T>
+void to_largest(const Pooling<T>& p, const WindowPlace& place, Index row) {
+  constexpr Index most = 64; // channels at once
+  const Index channels = p.windows.channels;
+  for (Index c = 0; c < channels; c += most) {
+    const Index n = min(most, channels - c);
+    const T *dy = p.dy + row * channels + c, *y = p.y + row * channels + c;
+    bool given[most] = {};
+    for_each_tap(p.windows, place, [&](Index, Index at) {
+      if (at < 0) return;
+      const T* x = p.x + at + c;
+      for (Index i = 0; i < n; ++i) {
+        if (given[i] || !(x[i] == y[i] || x[i] != x[i])) continue;
+        p.dx[at + c + i] += dy[i];
+        given[i] = true;
+      }
+    });
+  }
+}
+
+/// dx += dy / count at all taps.
+template <class T>
+void to_all(const Pooling<T>& p, const WindowPlace& place, Index row) {
+  const Index channels = p.windows.channels;
+  const Vec<T> count(T(counted(p.windows, place, p.padded)));
+  for_each_tap(p.windows, place, [&](Index, Index at) {
+    if (at < 0) return;
+    T* dx = p.dx + at;
+    for_each_vector(
+        dx, channels, [=](Vec<T> a, Vec<T> d) RNNCORE_HOT { return a + d / count; },
+        static_cast<const T*>(dx), p.dy + row * channels);
+  });
+}
+
 template <class T>
 void pool_backward(const Pooling<T>& p, Team team) {
-  const Windows& w = p.windows;
-  const Index each = w.axes[0].outputs * w.axes[1].outputs, channels = w.channels;
-  const Share images(team, w.images);
-  WindowPlace place(w, images.begin * each);
-  for (Index r = images.begin * each; r < images.end * each; ++r, place.next(w)) {
-    const T count = T(p.largest ? 1 : counted(w, place, p.padded));
-    const T *dy = p.dy + r * channels, *y = p.y + r * channels;
-    for (Index c = 0; c < channels; ++c) {
-      bool wanted = true;
-      for_each_tap(w, place, [&](Index, Index at) {
-        if (at < 0 || !wanted) return;
-        const T x = p.largest ? p.x[at + c] : T(0);
-        if (p.largest && x != y[c] && x == x) return;
-        p.dx[at + c] += dy[c] / count;
-        wanted = !p.largest;
-      });
-    }
-  }
+  const Share rows = whole_images(p.windows, p.begin, p.end, team);
+  if (rows.begin >= rows.end) return;
+  WindowPlace place(p.windows, rows.begin);
+  for (Index r = rows.begin; r < rows.end; ++r, place.next(p.windows))
+    p.largest ? to_largest(p, place, r) : to_all(p, place, r);
 }
 
 } // namespace rnncore::RNNCORE_LEVEL

@@ -59,9 +59,9 @@ template <class T>
 void bind_convolution(py::module_& m, const std::string& suffix) {
   py::class_<ConvolutionLayer<T>>(m, ("Convolution" + suffix).c_str())
       .def(py::init<Index, Index, Index, const std::array<Index, 2>&, const py::object&, const py::object&,
-                    bool>(),
+                    bool, const std::string&>(),
            py::arg("inputs"), py::arg("outputs"), py::arg("groups"), py::arg("taps"), py::arg("weight"),
-           py::arg("bias"), py::arg("owned") = false)
+           py::arg("bias"), py::arg("owned") = false, py::arg("weights") = "")
       .def("lend", &ConvolutionLayer<T>::lend)
       .def("forward", &ConvolutionLayer<T>::forward, py::arg("x"), py::arg("windows"))
       .def("spread", &ConvolutionLayer<T>::spread, py::arg("y"), py::arg("windows"))

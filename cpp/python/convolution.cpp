@@ -1,6 +1,5 @@
 #include "convolution.hpp"
 
-#include "../engine/denormals.hpp"
 #include "../engine/dispatch.hpp"
 #include "../engine/threads.hpp"
 
@@ -9,10 +8,26 @@ namespace {
 
 /// Fewer operations than this are done before another thread is awake.
 constexpr double least_window_work = 500'000;
+/// Outputs come in multiples of this many: then those of a call are summed in the same order, pieces or
+/// none.
+constexpr Index output_unit = 1024;
 
-Index outputs_of(const Windows& w) { return w.axes[0].outputs * w.axes[1].outputs; }
-Index inputs_of(const Windows& w) { return w.axes[0].size * w.axes[1].size * w.channels; }
+Index outputs_of(const Windows& w) { return w.images * w.axes[0].outputs * w.axes[1].outputs; }
 Index taps_of(const Windows& w) { return w.axes[0].taps * w.axes[1].taps; }
+
+Index threads_for(double work) { return std::min(num_threads(), 1 + Index(work / least_window_work)); }
+
+/// f(begin, end, team, space) for all outputs, in pieces, on a few threads; `work`: operations of each
+/// output, `bytes`: what a thread works in.
+template <class F>
+void over_outputs(const Windows& w, double work, Index bytes, F f) {
+  in_pieces(outputs_of(w), work, output_unit, [&](Index begin, Index end) {
+    const Index threads = threads_for(work * double(end - begin));
+    // For all threads, and taken here: one of the pool that had no memory could not say so.
+    char* const space = static_cast<char*>(scratch(std::size_t(bytes * threads)));
+    on_team(threads, [&](const Team& team) { f(begin, end, team, space + bytes * team.rank); });
+  });
+}
 
 template <class T>
 Array<T> images_of(const char* name, const py::object& object, const Windows& w, bool outputs,
@@ -29,15 +44,22 @@ Array<T> cleared(Extents shape) {
   return array;
 }
 
+std::vector<Index> shape_of(const py::object& object) {
+  const auto array = py::cast<py::array>(object);
+  return {array.shape(), array.shape() + array.ndim()};
+}
+
+/// Where weight and bias or their gradients lie; over time a weight has one axis of taps.
 template <class T>
-Weights<T> pointers(KeptArrays& kept, const Filters& f, const py::object& weight, const py::object& bias) {
+Weights<T> pointers(KeptArrays& kept, const std::vector<Index>& shape, const py::object& weight,
+                    const py::object& bias) {
   using U = std::remove_const_t<T>;
   Weights<T> w{};
-  // Over time there is one axis of taps: what counts is how many there are.
-  if (py::cast<py::array>(weight).size() != f.outputs * (f.inputs / f.groups) * f.taps[0] * f.taps[1])
-    throw py::value_error("weight: unexpected shape");
+  if (shape_of(weight) != shape)
+    throw py::value_error("weight must have shape " + text_of(shape) + ", got " +
+                          text_of(shape_of(weight)));
   w.input = kept.keep<U>("weight", weight);
-  w.input_bias = kept.keep<U>("bias", bias, {f.outputs});
+  w.input_bias = kept.keep<U>("bias", bias, {shape[0]});
   return w;
 }
 
@@ -46,12 +68,6 @@ Packing<T> told(const Packing<T>& packing, const Filters& filters) {
   Packing<T> own = packing;
   own.cell = &filters;
   return own;
-}
-
-/// Some of the images.
-Windows with_images(Windows w, Index images) {
-  w.images = images;
-  return w;
 }
 
 } // namespace
@@ -69,11 +85,18 @@ Windows windows_of(Index images, Index channels, const AxisNumbers& first, const
 template <class T>
 ConvolutionLayer<T>::ConvolutionLayer(Index inputs, Index outputs, Index groups,
                                       const std::array<Index, 2>& taps, const py::object& weight,
-                                      const py::object& bias, bool owned)
-    : filters_{inputs, outputs, groups, {taps[0], taps[1]}},
-      packing_(told(kernels_of<T>().convolution.packing, filters_)), parameters_(owned),
+                                      const py::object& bias, bool owned, const std::string& weights)
+    : kernels_(kernels_of<T>(weights).convolution), filters_{inputs, outputs, groups, {taps[0], taps[1]}},
+      shape_(shape_of(weight)), packing_(told(kernels_.packing, filters_)), parameters_(owned),
       weights_(packing_, Shape{inputs / groups * taps[0] * taps[1], outputs},
-               {pointers<const T>(parameters_, filters_, weight, bias)}) {}
+               {pointers<const T>(parameters_, shape_, weight, bias)}) {
+  if (py::cast<py::array>(weight).size() != outputs * (inputs / groups) * taps[0] * taps[1])
+    throw py::value_error("weight: unexpected shape");
+  if (kernels_.backward) return;
+  if (groups != 1) throw py::value_error("weights of fewer bits need one group");
+  weights_.freeze();
+  parameters_.clear();
+}
 
 template <class T>
 void ConvolutionLayer<T>::check_parameters() {
@@ -83,31 +106,16 @@ void ConvolutionLayer<T>::check_parameters() {
 
 template <class T>
 double ConvolutionLayer<T>::work(const Windows& w) const {
-  return 2.0 * double(outputs_of(w) * taps_of(w)) * double(filters_.outputs * w.channels / filters_.groups);
+  return 2.0 * double(taps_of(w)) * double(filters_.outputs) * double(filters_.inputs / filters_.groups);
 }
 
 template <class T>
-Index ConvolutionLayer<T>::threads(const Windows& w) const {
-  return std::min(num_threads(), 1 + Index(work(w) * double(w.images) / least_window_work));
-}
-
-template <class T>
-void ConvolutionLayer<T>::run(const Snapshot<T>& weights, const Windows& all, const T* x, T* y,
+void ConvolutionLayer<T>::run(const Snapshot<T>& weights, const Windows& w, const T* x, T* y,
                               const Finish<T>& finish) const {
-  const Convolution<T>& kernels = kernels_of<T>().convolution;
-  in_pieces(all.images, work(all), 1, [&](Index begin, Index end) {
-    const Windows w = with_images(all, end - begin);
-    const Index count = threads(w), bytes = kernels.work(filters_, w);
-    const Index first = begin * outputs_of(w) * filters_.outputs;
-    Finish<T> own = finish;
-    if (own.add) own.add += first;
-    char* const space = static_cast<char*>(scratch(std::size_t(bytes * count)));
-    on_team(count, [&](const Team& team) {
-      kernels.forward({filters_, w, weights.packed(), x + begin * inputs_of(w), y + first, own,
-                       space + bytes * team.rank},
-                      team);
-    });
-  });
+  over_outputs(w, work(w), kernels_.work(filters_, w),
+               [&](Index begin, Index end, const Team& team, void* space) {
+                 kernels_.forward({filters_, w, weights.packed(), x, y, finish, begin, end, space}, team);
+               });
 }
 
 template <class T>
@@ -117,29 +125,22 @@ Array<T> ConvolutionLayer<T>::forward(const py::object& x_object, const Windows&
   Array<T> y = new_array<T>({w.images, w.axes[0].outputs, w.axes[1].outputs, filters_.outputs});
   T* const to = y.mutable_data();
   {
-    const ReleaseGil release(Index(work(w)) * w.images);
+    const ReleaseGil release(Index(work(w)) * outputs_of(w));
     run(*weights_.snapshot(false), w, x.data(), to);
   }
   return y;
 }
 
 template <class T>
-void ConvolutionLayer<T>::go_back(const ConvolutionBackward<T>& all, Index images) {
-  const Convolution<T>& kernels = kernels_of<T>().convolution;
-  in_pieces(images, 2 * work(all.windows), 1, [&](Index begin, Index end) {
-    ConvolutionBackward<T> b = all;
-    b.windows = with_images(all.windows, end - begin);
-    b.x += b.x ? begin * inputs_of(b.windows) : 0;
-    b.dx += b.dx ? begin * inputs_of(b.windows) : 0;
-    b.dy += begin * outputs_of(b.windows) * filters_.outputs;
-    const Index count = threads(b.windows), bytes = kernels.work(filters_, b.windows);
-    char* const space = static_cast<char*>(scratch(std::size_t(bytes * count)));
-    on_team(count, [&](const Team& team) {
-      ConvolutionBackward<T> own = b;
-      own.work = space + bytes * team.rank;
-      kernels.backward(own, team);
-    });
-  });
+void ConvolutionLayer<T>::go_back(const ConvolutionBackward<T>& all) {
+  over_outputs(all.windows, 2 * work(all.windows), kernels_.work(filters_, all.windows),
+               [&](Index begin, Index end, const Team& team, void* space) {
+                 ConvolutionBackward<T> b = all;
+                 b.begin = begin;
+                 b.end = end;
+                 b.work = space;
+                 kernels_.backward(b, team);
+               });
 }
 
 template <class T>
@@ -159,22 +160,22 @@ template <class T>
 py::object ConvolutionLayer<T>::backward(const py::object& x_object, const py::object& dy_object,
                                          const Windows& w, const py::object& weight_gradient,
                                          const py::object& bias_gradient, bool want_dx) {
+  check_trains(kernels_.backward);
   check_parameters();
   const Array<T> x = images_of<T>("x", x_object, w, false, filters_.inputs);
   const Array<T> dy = images_of<T>("dy", dy_object, w, true, filters_.outputs);
   Array<T> dx;
   if (want_dx) dx = cleared<T>({w.images, w.axes[0].size, w.axes[1].size, filters_.inputs});
   KeptArrays kept;
-  const Weights<T> to = pointers<T>(kept, filters_, weight_gradient, bias_gradient);
+  const Weights<T> to = pointers<T>(kept, shape_, weight_gradient, bias_gradient);
   const Index weights = filters_.outputs * filters_.inputs / filters_.groups * taps_of(w);
   std::vector<T> sums(std::size_t(weights + filters_.outputs), T(0));
   T* const into = want_dx ? dx.mutable_data() : nullptr;
   {
-    const ReleaseGil release(Index(work(w)) * w.images);
+    const ReleaseGil release(Index(work(w)) * outputs_of(w));
     const auto snapshot = weights_.snapshot(true);
     go_back({filters_, w, snapshot->transposed.template as<void>(), x.data(), dy.data(), into, sums.data(),
-             to.input_bias ? sums.data() + weights : nullptr, nullptr},
-            w.images);
+             to.input_bias ? sums.data() + weights : nullptr, 0, 0, nullptr});
     add_gradients(sums, to.input, to.input_bias);
   }
   return or_none(dx, want_dx);
@@ -182,18 +183,29 @@ py::object ConvolutionLayer<T>::backward(const py::object& x_object, const py::o
 
 template <class T>
 Array<T> ConvolutionLayer<T>::spread(const py::object& y_object, const Windows& w) {
+  check_trains(kernels_.backward);
   check_parameters();
   const Array<T> y = images_of<T>("y", y_object, w, true, filters_.outputs);
   Array<T> x = cleared<T>({w.images, w.axes[0].size, w.axes[1].size, filters_.inputs});
   T* const to = x.mutable_data();
   {
-    const ReleaseGil release(Index(work(w)) * w.images);
+    const ReleaseGil release(Index(work(w)) * outputs_of(w));
     const auto snapshot = weights_.snapshot(true);
     go_back({filters_, w, snapshot->transposed.template as<void>(), nullptr, y.data(), to, nullptr, nullptr,
-             nullptr},
-            w.images);
+             0, 0, nullptr});
   }
   return x;
+}
+
+/// Operations of a tap of a channel, about.
+constexpr double tap_work = 4;
+
+template <class T>
+void PoolingLayer<T>::run(const Windows& w, const T* x, T* y) const {
+  over_outputs(w, tap_work * double(taps_of(w) * w.channels), 0,
+               [&](Index begin, Index end, const Team& team, void*) {
+                 kernels_of<T>().pool({w, largest_, padded_, x, y, begin, end}, team);
+               });
 }
 
 template <class T>
@@ -202,8 +214,8 @@ Array<T> PoolingLayer<T>::forward(const py::object& x_object, const Windows& w) 
   Array<T> y = new_array<T>({w.images, w.axes[0].outputs, w.axes[1].outputs, w.channels});
   T* const to = y.mutable_data();
   {
-    const FlushDenormals flush;
-    kernels_of<T>().pool(call(w, x.data(), to), alone);
+    const ReleaseGil release(y.size() * taps_of(w));
+    run(w, x.data(), to);
   }
   return y;
 }
@@ -215,10 +227,18 @@ Array<T> PoolingLayer<T>::backward(const py::object& x_object, const py::object&
   const Array<T> y = images_of<T>("y", y_object, w, true, w.channels);
   const Array<T> dy = images_of<T>("dy", dy_object, w, true, w.channels);
   Array<T> dx = cleared<T>({w.images, w.axes[0].size, w.axes[1].size, w.channels});
-  Pooling<T> p = call(w, x.data(), const_cast<T*>(y.data()));
-  p.dy = dy.data();
-  p.dx = dx.mutable_data();
-  kernels_of<T>().pool_backward(p, alone);
+  Pooling<T> all{w, largest_, padded_,   x.data(),         const_cast<T*>(y.data()),
+                 0, 0,        dy.data(), dx.mutable_data()};
+  {
+    const ReleaseGil release(y.size() * taps_of(w));
+    over_outputs(w, tap_work * double(taps_of(w) * w.channels), 0,
+                 [&](Index begin, Index end, const Team& team, void*) {
+                   Pooling<T> p = all;
+                   p.begin = begin;
+                   p.end = end;
+                   kernels_of<T>().pool_backward(p, team);
+                 });
+  }
   return dx;
 }
 

@@ -18,9 +18,11 @@ template <class T>
 class ConvolutionLayer {
 public:
   /// weight (outputs, inputs / groups, taps of all axes) and, or None, bias (outputs) are not copied:
-  /// writing to them counts. `owned`: see `KeptArrays`.
+  /// writing to them counts. `owned`: see `KeptArrays`. `weights`: the type of those of the products; if it
+  /// is not T, there is one group, they come as (outputs, taps, inputs), and are taken now.
   ConvolutionLayer(Index inputs, Index outputs, Index groups, const std::array<Index, 2>& taps,
-                   const py::object& weight, const py::object& bias, bool owned);
+                   const py::object& weight, const py::object& bias, bool owned,
+                   const std::string& weights);
 
   /// x (images, size, size, inputs) to y (images, outputs, outputs, outputs of the layer).
   Array<T> forward(const py::object& x, const Windows& windows);
@@ -40,12 +42,13 @@ public:
            const Finish<T>& finish = {}) const;
 
 private:
-  double work(const Windows& windows) const; // of an image
-  Index threads(const Windows& windows) const;
-  void go_back(const ConvolutionBackward<T>& all, Index images);
+  double work(const Windows& windows) const; // of an output
+  void go_back(const ConvolutionBackward<T>& all);
   void add_gradients(const std::vector<T>& sums, T* weight, T* bias);
 
+  const Convolution<T>& kernels_;
   const Filters filters_;
+  const std::vector<Index> shape_; // of weight
   const Packing<T> packing_;
   KeptArrays parameters_;
   WatchedWeights<T> weights_;
@@ -60,9 +63,7 @@ public:
   Array<T> forward(const py::object& x, const Windows& windows) const;
   Array<T> backward(const py::object& x, const py::object& y, const py::object& dy,
                     const Windows& windows) const;
-  Pooling<T> call(const Windows& windows, const T* x, T* y) const {
-    return {windows, largest_, padded_, x, y};
-  }
+  void run(const Windows& windows, const T* x, T* y) const;
 
 private:
   const bool largest_, padded_;

@@ -295,8 +295,7 @@ void Program<T>::pool(const py::array& to, const py::array& from, const py::obje
   const auto& layer = object.cast<const PoolingLayer<T>&>();
   T* const y = whole<T>("to", to, w.images * w.axes[0].outputs * w.axes[1].outputs * w.channels);
   T* const x = whole<T>("from", from, w.images * w.axes[0].size * w.axes[1].size * w.channels);
-  const Pooling<T> call = layer.call(w, x, y);
-  add([=] { kernels_of<T>().pool(call, alone); }, 8 * to.size(), {to, from, object});
+  add([=, &layer] { layer.run(w, x, y); }, 8 * to.size(), {to, from, object});
 }
 
 template <class T>

@@ -9,13 +9,17 @@ from .compositions.bidirectional import Bidirectional as Bidirectional
 from .compositions.bidirectional import Reversed as Reversed
 from .compositions.chain import Chain as Chain
 from .compositions.deep import DeepRNN as DeepRNN
+from .compositions.graph import Graph as Graph
 from .compositions.latency import LatencyControlled as LatencyControlled
 from .compositions.lookahead import RowConvolution as RowConvolution
 from .compositions.lookahead import Windowed as Windowed
+from .compositions.masked import Masked as Masked
 from .compositions.ragged import length_mask as length_mask
 from .compositions.readout import Readout as Readout
+from .compositions.return_state import ReturnState as ReturnState
 from .compositions.skips import Parallel as Parallel
 from .compositions.skips import Residual as Residual
+from .compositions.time_distributed import TimeDistributed as TimeDistributed
 from .layers.activations import GLU as GLU
 from .layers.activations import Elementwise as Elementwise
 from .layers.activations import Identity as Identity
@@ -23,6 +27,8 @@ from .layers.activations import ReLU as ReLU
 from .layers.activations import Sigmoid as Sigmoid
 from .layers.activations import Softmax as Softmax
 from .layers.activations import Tanh as Tanh
+from .layers.attention import AdditiveAttention as AdditiveAttention
+from .layers.attention import DotAttention as DotAttention
 from .layers.batch_norm import BatchNorm as BatchNorm
 from .layers.convolution import Conv1d as Conv1d
 from .layers.convolution import Conv2d as Conv2d
@@ -31,6 +37,8 @@ from .layers.dropout import Dropout as Dropout
 from .layers.embedding import Embedding as Embedding
 from .layers.layer_norm import LayerNorm as LayerNorm
 from .layers.linear import Linear as Linear
+from .layers.merge import Dot as Dot
+from .layers.merge import Merge as Merge
 from .layers.pooling import AvgPool1d as AvgPool1d
 from .layers.pooling import AvgPool2d as AvgPool2d
 from .layers.pooling import GlobalAvgPool as GlobalAvgPool
@@ -38,6 +46,10 @@ from .layers.pooling import GlobalMaxPool as GlobalMaxPool
 from .layers.pooling import MaxPool1d as MaxPool1d
 from .layers.pooling import MaxPool2d as MaxPool2d
 from .layers.prelu import PReLU as PReLU
+from .layers.shapes import Permute as Permute
+from .layers.shapes import RepeatVector as RepeatVector
+from .layers.shapes import Reshape as Reshape
+from .layers.shapes import ZeroPad as ZeroPad
 from .layers.tied import TiedLinear as TiedLinear
 from .losses import BinaryCrossEntropy as BinaryCrossEntropy
 from .losses import MeanSquaredError as MeanSquaredError

@@ -23,8 +23,9 @@ class Batch(NamedTuple):
     """What one update learns from; a plain tuple that starts the same way serves as well.
 
     `lengths` (B,) goes to the model and `mask`, booleans or weights, to the loss. Where outputs and
-    targets are per step and there is no mask, the lengths are it: padding does not count. `carry`
-    starts from the state in which the previous batch ended, with gradients cut there: truncated
+    targets are per step and there is no mask, the lengths are it: padding does not count. A loss is
+    handed those of the outputs, which convolutions change (`Module.out_lengths`). `carry` starts
+    from the state in which the previous batch ended, with gradients cut there: truncated
     back-propagation through time.
 
     A loss may take other fields than the mask: see `Objective.takes`. `target_lengths` (B,) and
@@ -50,11 +51,14 @@ class Batch(NamedTuple):
         if self.lengths is None or self.mask is not None:
             return self
         axes = np.shape(self.inputs)[:2]
-        if len(axes) < 2 or y.ndim < 3 or not y.shape[:2] == np.shape(self.targets)[:2] == axes:
-            return self  # one output for each sequence, or steps of their own
+        if len(axes) < 2 or y.ndim < 3 or y.shape[:2] != np.shape(self.targets)[:2]:
+            return self  # one output for each sequence
         batch_first = bool(agreed("batch_first", {"model": model}))
-        steps = axes[1] if batch_first else axes[0]
-        return self._replace(mask=length_mask(self.lengths, steps, batch_first))
+        time = int(batch_first)
+        ends = model.out_lengths([axes[time], *self.lengths])
+        if ends is None or y.shape[1 - time] != axes[1 - time] or y.shape[time] != ends[0]:
+            return self  # steps of their own
+        return self._replace(mask=length_mask(ends[1:], y.shape[time], batch_first))
 
     def for_loss(self, loss: Objective, y: Array, model: Module) -> tuple[Any, ...]:
         """Return the arguments of a loss behind the outputs y of a model: targets, what it takes.
@@ -74,6 +78,9 @@ class Batch(NamedTuple):
                     f"a batch has {name}, but {kind} takes {', '.join(takes) or 'nothing'}"
                 )
         batch = self.masked(y, model) if "mask" in takes else self
+        if "lengths" in takes and self.lengths is not None:
+            ends = model.out_lengths(self.lengths)
+            batch = batch if ends is None else batch._replace(lengths=ends)
         return (batch.targets, *(getattr(batch, name) for name in takes))
 
 

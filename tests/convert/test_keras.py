@@ -132,14 +132,13 @@ def kind(at, name):
 @pytest.mark.parametrize(
     ("model", "change", "what"),
     [
-        ("tagger", settings(1, mask_zero=True), "mask_zero=True; with lengths=True"),
         ("tagger", settings(2, return_state=True), "LSTM 'first' with return_state=True"),
         ("tagger", settings(2, go_backwards=True), "LSTM 'first' with go_backwards=True"),
         ("tagger", settings(2, activation="mish"), "the Keras activation 'mish'"),
         ("tagger", settings(2, activation="softmax"), "LSTM with the activation 'softmax'"),
         ("tagger", settings(2, novelty=3), "LSTM 'first' with novelty=3"),
         ("tagger", settings(5, axis=1), "LayerNormalization 'layer_normalization' with axis=1"),
-        ("tagger", kind(3, "Conv1D"), "the Keras layer Conv1D"),
+        ("tagger", kind(3, "ConvLSTM1D"), "the Keras layer ConvLSTM1D 'dropout'"),
         ("tagger", lambda layers, _: layers[2].update(module="mine"), "LSTM 'first' of the module"),
         ("classifier", settings(1, merge_mode=None), "with merge_mode=None"),
         (
@@ -148,7 +147,6 @@ def kind(at, name):
             "of the module 'mine.layers'",
         ),
         ("classifier", kind(4, "ReLU"), None),
-        ("functional", lambda layers, _: layers.pop(1), "a Keras model with branches"),
         ("tagger", lambda _, config: config.update(class_name="Mine"), "of class 'Mine'"),
     ],
     ids=lambda value: value if isinstance(value, str) and value.isidentifier() else "",

@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
-from rnncore.convert import from_keras, from_rtneural, keras_files
+from rnncore.convert import from_keras, from_rtneural
 from rnncore.convert.budget import LEAST, RATIO, Budget
 from rnncore.files import one_line
 
@@ -309,17 +309,18 @@ def test_weights_that_float32_does_not_hold(tmp_path):
     assert from_rtneural(tmp_path / "m.json").params["weight"] == np.inf
 
 
-@pytest.mark.parametrize(
-    ("kind", "config"),
-    [
-        ("BatchNormalization", {"name": "a", "momentum": 0.99}),
-        ("GlobalAveragePooling1D", {"name": "a", "data_format": "channels_last"}),
-        ("Sequential", {"name": "a", "layers": [{"class_name": "LSTM"}] * 99}),
-    ],
-)
-def test_the_kind_of_a_layer_comes_before_its_settings(kind, config):
-    with pytest.raises(ValueError, match=rf"^rnncore cannot represent the Keras layer {kind} 'a'$"):
-        list(keras_files._layer(kind, "a", config, 3, False, []))
+def test_all_layers_that_are_not_known_come_before_any_setting(tmp_path):
+    inner = {"class_name": "SeparableConv1D", "config": {"name": "b", "novelty": 3}}
+    layers = [
+        {"class_name": "Dense", "config": DENSE | {"novelty": 3}},
+        {"class_name": "ConvLSTM2D", "config": {"name": "a", "filters": 3}},
+        {"class_name": "TimeDistributed", "config": {"name": "c", "layer": inner}},
+        {"class_name": "Sequential", "config": {"name": "d", "layers": [inner]}},
+    ]
+    keras(tmp_path / "m.keras", plain, {"class_name": "Sequential", "config": {"layers": layers}})
+    what = "the Keras layers ConvLSTM2D 'a', SeparableConv1D 'b', SeparableConv1D 'b'$"
+    with pytest.raises(ValueError, match=f"cannot represent {what}"):
+        from_keras(tmp_path / "m.keras")
 
 
 def test_a_layer_that_is_not_known_comes_before_its_arrays(tmp_path):

@@ -15,7 +15,7 @@ from rnncore import convert
 from rnncore.arrays import load_arrays
 from rnncore.trees import brackets
 
-from . import mutate, seeds
+from . import graphs, mutate, seeds
 from .child import MEGABYTE, Target
 
 #: The longest message that a person reads: 1000 characters of what is wrong, and names.
@@ -44,7 +44,10 @@ def targets() -> list[Target]:
             file_target("h5", seeds.golden("h5"), in_h5, _from_keras, suffix=".h5"),
         ]
     if find_spec("onnx"):
-        made.append(file_target("onnx", seeds.onnx_files, mutate.onnx, _from_onnx, share=2))
+        made += [
+            file_target("onnx", seeds.onnx_files, mutate.onnx, _from_onnx, share=2),
+            file_target("graphs", graphs.onnx_graphs, mutate.onnx, _from_onnx, share=2),
+        ]
     return made
 
 

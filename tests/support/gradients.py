@@ -1,6 +1,7 @@
 """Analytic gradients against central differences, entry by entry and along random directions.
 
     check_layer(Linear(3, 4, dtype="float64"), x)
+    check_layer(Merge("mul"), a, b)
     check_recurrent(LSTM(3, 4, dtype="float64"), x, (h, c), lengths=[5, 2])
     check_cell(LSTMCell(3, 4, dtype="float64"), x, (h, c))
     check_loss(SoftmaxCrossEntropy(), logits, targets, mask)
@@ -26,10 +27,15 @@ MOST_ENTRIES = 150  # of larger arrays, this many entries are drawn at random
 Evaluate = Callable[[], tuple[Any, Callable[..., Any]]]
 
 
-def check_layer(module, x, *, tolerance=TOLERANCE):
-    """Check `y, pullback = module.vjp(x)`; `dx = pullback(dy)`."""
-    x = _writable(x)
-    _check(module, (x,), lambda: module.vjp(x), lambda back, dy: (back(dy),), tolerance)
+def check_layer(module, *xs, tolerance=TOLERANCE, **kwargs):
+    """Check `y, pullback = module.vjp(x)`; `dx = pullback(dy)`; of several x a tuple."""
+    xs = tuple(map(_writable, xs))
+
+    def pull(back, dy):
+        dx = back(dy)
+        return dx if len(xs) > 1 else (dx,)
+
+    _check(module, xs, lambda: module.vjp(*xs, **kwargs), pull, tolerance)
 
 
 def check_recurrent(module, x, state=None, *, tolerance=TOLERANCE, **kwargs):

@@ -22,8 +22,33 @@ def _sequence(width: int = 3, dtype: str = "float32") -> Call:
     return lambda module: module(x)
 
 
+def _images(channels: int = 3) -> Call:
+    x = _x(2, 5, 4, channels)
+    return lambda module: module(x)
+
+
 def _step(module: Any) -> Any:
     return module(_x(2, 3))
+
+
+def _batch(*shapes: tuple[int, ...]) -> Call:
+    """Arrays with the batch first."""
+    xs = [_x(*shape) for shape in shapes]
+    return lambda module: module(*xs)
+
+
+def _graph() -> rnncore.Graph:
+    encoder = rnncore.ReturnState(rnncore.LSTM(3, 4, batch_first=True, seed=0))
+    shared = rnncore.Linear(4, 4, seed=1)
+    nodes = [
+        ("encoder", encoder, "x"),
+        ("state", shared, ("encoder", 1)),
+        ("steps", rnncore.RepeatVector(2), "state"),
+        ("decoder", rnncore.GRU(4, 4, batch_first=True, seed=2), ["steps", 0]),
+        ("out", shared, "decoder"),
+        ("both", rnncore.Merge("mean"), "steps", "out"),
+    ]
+    return rnncore.Graph(["x"], nodes, ["both", ("encoder", 2)])
 
 
 def _forest(module: Any) -> Any:
@@ -92,8 +117,21 @@ def _recurrent() -> dict[str, tuple[list[Module], Call]]:
 
 #: For each class its models, and how they are called.
 MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
+    "AdditiveAttention": (
+        [rnncore.AdditiveAttention(3)],
+        _batch((2, 4, 3), (2, 5, 3)),
+    ),
     "Attention": ([_attention(rnncore.Attention, score="concat")], _look),
+    "AvgPool1d": (
+        [rnncore.AvgPool1d(2), rnncore.AvgPool1d(3, 1, 1, True, False, batch_first=True)],
+        _sequence(),
+    ),
+    "AvgPool2d": ([rnncore.AvgPool2d((2, 3), 1, (1, 0), True, False)], _images()),
     "BahdanauAttention": ([_attention(rnncore.BahdanauAttention)], _look),
+    "BatchNorm": (
+        [rnncore.BatchNorm(3, 1e-3, 0.5), rnncore.BatchNorm(3, affine=False, batch_first=False)],
+        _sequence(),
+    ),
     "Bidirectional": (
         [rnncore.Bidirectional(rnncore.GRU(3, 4, seed=0), rnncore.MGU(3, 4, seed=1), "sum")],
         _sequence(),
@@ -126,6 +164,28 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
         _forest,
     ),
     "ContextBridge": ([rnncore.ContextBridge(3, 2, 4, 2, seed=0)], _bridge),
+    "Conv1d": (
+        [
+            rnncore.Conv1d(3, 4, 2),
+            rnncore.Conv1d(3, 6, 3, 2, (2, 0), 2, 3, False, "replicate", batch_first=True),
+            rnncore.Conv1d(3, 4, 3, padding="causal", seed=1),
+        ],
+        _sequence(),
+    ),
+    "Conv2d": (
+        [
+            rnncore.Conv2d(3, 4, 2),
+            rnncore.Conv2d(3, 6, (3, 2), (2, 1), ((1, 0), "same"), (1, 2), 3, False, "reflect"),
+        ],
+        _images(),
+    ),
+    "ConvTranspose1d": (
+        [
+            rnncore.ConvTranspose1d(3, 4, 2),
+            rnncore.ConvTranspose1d(3, 6, 3, 2, 1, 1, 2, 3, False, batch_first=True),
+        ],
+        _sequence(),
+    ),
     "Decoder": (
         [_decoder()],
         lambda module: module(np.array([[1, 2], [3, 6]]), _x(5, 2, 6)),
@@ -137,10 +197,16 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
         ],
         _sequence(),
     ),
+    "Dot": ([rnncore.Dot((2, 1), True), rnncore.Dot(1)], _batch((2, 3, 3), (2, 3, 3))),
+    "DotAttention": (
+        [rnncore.DotAttention(), rnncore.DotAttention(scale=True)],
+        _batch((2, 4, 3), (2, 5, 3)),
+    ),
     "Dropout": ([rnncore.Dropout(0.25, seed=3)], _sequence()),
     "Elementwise": ([rnncore.Elementwise(("elu", 0.5))], _sequence()),
     "Embedding": ([rnncore.Embedding(3, 2, dtype=np.float64)], _ids),
     "FinalBridge": ([rnncore.FinalBridge()], _bridge),
+    "GLU": ([rnncore.GLU()], _sequence(4)),
     "GRU": (
         [
             rnncore.GRU(3, 4, 2, False, bidirectional=True),
@@ -150,7 +216,13 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
         ],
         _sequence(),
     ),
+    "GlobalAvgPool": (
+        [rnncore.GlobalAvgPool(), rnncore.GlobalAvgPool(True, batch_first=True)],
+        _sequence(),
+    ),
+    "GlobalMaxPool": ([rnncore.GlobalMaxPool(keepdims=True)], _images()),
     "GRUCell": ([rnncore.GRUCell(3, 4, bias=False)], _step),
+    "Graph": ([_graph()], _sequence()),
     "Identity": ([rnncore.Identity()], _sequence()),
     "IndRNN": ([rnncore.IndRNN(3, 4, 2, nonlinearity=["leaky_relu", 0.1])], _sequence()),
     "LSTM": (
@@ -185,6 +257,16 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
         ],
         _look,
     ),
+    "Masked": (
+        [rnncore.Masked(rnncore.GRU(3, 4, batch_first=True), -1.0)],
+        _sequence(),
+    ),
+    "Merge": (
+        [rnncore.Merge("concat", 1), rnncore.Merge("mul"), rnncore.Merge()],
+        _batch((2, 4, 3), (2, 4, 3)),
+    ),
+    "MaxPool1d": ([rnncore.MaxPool1d(2), rnncore.MaxPool1d(3, 2, 1, True)], _sequence()),
+    "MaxPool2d": ([rnncore.MaxPool2d(2), rnncore.MaxPool2d((3, 2), 2, (1, 0), True)], _images()),
     "MinGRU": ([rnncore.MinGRU(3, 4, dtype=np.dtype("float64"))], _sequence(3, "float64")),
     "Module": ([Module()], lambda module: None),
     "Parallel": (
@@ -198,6 +280,7 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
         _sequence(),
     ),
     "Parser": ([rnncore.Parser(3, 4, "relu")], _leaves),
+    "Permute": ([rnncore.Permute(2, 1)], _sequence()),
     "PReLU": ([rnncore.PReLU(3, 0.5), rnncore.PReLU()], _sequence()),
     "RNN": ([rnncore.RNN(3, 4, nonlinearity="relu", weight_drop=0.5)], _sequence()),
     "ReLU": ([rnncore.ReLU()], _sequence()),
@@ -215,11 +298,17 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
     ),
     "RecursiveNet": ([rnncore.RecursiveNet(3, 4, nonlinearity="softsign")], _forest),
     "RecursiveTensorNet": ([rnncore.RecursiveTensorNet(3, 4, nonlinearity="relu")], _forest),
+    "RepeatVector": ([rnncore.RepeatVector(3)], _batch((4, 2))),
+    "Reshape": ([rnncore.Reshape(-1), rnncore.Reshape(3, 2)], _sequence()),
     "Residual": (
         [
             rnncore.Residual(rnncore.Chain(rnncore.LSTM(3, 4), rnncore.Linear(4, 3))),
             rnncore.Residual(rnncore.Residual(rnncore.Sigmoid())),
         ],
+        _sequence(),
+    ),
+    "ReturnState": (
+        [rnncore.ReturnState(rnncore.Bidirectional(rnncore.GRU(3, 4), rnncore.LSTM(3, 4)))],
         _sequence(),
     ),
     "Reversed": ([rnncore.Reversed(rnncore.GRU(3, 4))], _sequence()),
@@ -231,6 +320,10 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
     "Sigmoid": ([rnncore.Sigmoid()], _sequence()),
     "Softmax": ([rnncore.Softmax(axis=0)], _sequence()),
     "Tanh": ([rnncore.Tanh()], _sequence()),
+    "TimeDistributed": (
+        [rnncore.TimeDistributed(rnncore.Readout(rnncore.GRU(3, 4, batch_first=True)))],
+        _batch((2, 4, 5, 3)),
+    ),
     "TreeGRU": ([rnncore.TreeGRU(3, 4, variational_dropout=0.5)], _forest),
     "TiedLinear": ([_tied_linear()], _ids),
     "TreeLSTM": (
@@ -244,4 +337,5 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
         ],
         _sequence(),
     ),
+    "ZeroPad": ([rnncore.ZeroPad((1, 2), (0, 1))], _sequence()),
 }

@@ -55,6 +55,21 @@ CASES = {
     ),
     "child sum": (rnncore.ChildSumTreeLSTM(3, 4, **F64), random(8, 3), FOREST),
     "context": (rnncore.ContextBridge(3, 2, 4, 2, **F64), [(random(2, 3), None)]),
+    "convolution": (
+        rnncore.Chain(
+            rnncore.Conv1d(3, 4, 3, padding="same", **F64),
+            rnncore.BatchNorm(4, dtype="float64"),
+            rnncore.GLU(),
+            rnncore.MaxPool1d(2),
+            rnncore.ConvTranspose1d(2, 3, 2, **F64),
+        ),
+        X,
+    ),
+    "convolution, ragged": (
+        rnncore.Chain(rnncore.Conv1d(3, 4, 2, **F64), rnncore.GRU(4, 3, **F64)),
+        X,
+        None,
+    ),
     "decoder": (
         rnncore.Decoder(
             None,

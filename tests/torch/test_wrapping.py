@@ -80,7 +80,64 @@ class TestEveryClass:
         assert generator_states(wrapped.module) == before
 
     def test_has_its_parameters_names(self, model, args):
-        assert list(wrap(model).state_dict()) == list(model.params)
+        named = wrap(model)
+        assert dict(named.named_parameters(remove_duplicate=False)).keys() == model.params.keys()
+        assert named.state_dict().keys() == model.stored.keys()
+
+
+class TestBuffers:
+    """Running statistics are the module's, both ways, and move in training alone."""
+
+    def trained(self):
+        wrapped = wrap(rnncore.Chain(rnncore.BatchNorm(3, momentum=0.5, dtype="float64")))
+        wrapped(X)
+        return wrapped
+
+    def check(self, wrapped):
+        mean = wrapped.module.buffers["0.running_mean"]
+        assert mean.any()
+        before = wrapped.eval()(X)
+        mean += 1
+        assert (wrapped.state_dict()["0.running_mean"].numpy() == mean).all()
+        assert not torch.equal(wrapped(X), before)
+
+    def test_are_shared(self):
+        wrapped = self.trained()
+        want = X.detach().numpy().reshape(-1, 3).mean(axis=0) / 2
+        np.testing.assert_allclose(wrapped.module.buffers["0.running_mean"], want)
+        self.check(wrapped)
+
+    @pytest.mark.parametrize("again", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+    def test_are_copied(self, again):
+        self.check(again(self.trained()))
+
+    def test_are_loaded(self):
+        trained = self.trained()
+        wrapped = wrap(rnncore.Chain(rnncore.BatchNorm(3, dtype="float64")))
+        wrapped.load_state_dict(trained.state_dict())
+        assert torch.equal(wrapped.eval()(X), trained.eval()(X))
+        self.check(wrapped)
+
+    def test_move_once_for_each_call(self):
+        wrapped = self.trained()
+        y = wrapped(X).square().sum()
+        kept = wrapped.module.state_dict()
+        first, second = (torch.autograd.grad(y, [X], retain_graph=True)[0] for _ in range(2))
+        assert torch.equal(first, second)
+        for name, array in wrapped.module.buffers.items():
+            np.testing.assert_array_equal(array, kept[name])
+
+    def test_have_no_gradient_in_eval_mode(self):
+        wrapped = self.trained().eval()
+        with pytest.raises(RuntimeError, match="uses running statistics: it has no gradient in ev"):
+            wrapped(X).sum().backward()
+
+    def test_elsewhere_are_refused(self):
+        wrapped = self.trained()
+        part = wrapped._modules["0"]
+        part.running_var = part.running_var.clone()
+        with pytest.raises(RuntimeError, match=r"0\.running_var does not share its memory"):
+            wrapped(X)
 
 
 class TestParameters:

@@ -2,10 +2,14 @@ from .bidirectional import Bidirectional as Bidirectional
 from .bidirectional import Reversed as Reversed
 from .chain import Chain as Chain
 from .deep import DeepRNN as DeepRNN
+from .graph import Graph as Graph
 from .latency import LatencyControlled as LatencyControlled
 from .lookahead import RowConvolution as RowConvolution
 from .lookahead import Windowed as Windowed
+from .masked import Masked as Masked
 from .ragged import length_mask as length_mask
 from .readout import Readout as Readout
+from .return_state import ReturnState as ReturnState
 from .skips import Parallel as Parallel
 from .skips import Residual as Residual
+from .time_distributed import TimeDistributed as TimeDistributed

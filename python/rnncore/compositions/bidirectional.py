@@ -7,7 +7,7 @@ from typing import Any
 from ..arrays import Array
 from ..module import Module, width_through
 from ..states import State, add, split_state
-from .composition import Composition, Part, Run, check_same_input
+from .composition import Composition, Part, Run, check_remembers, check_same_input
 from .merging import check_merge, merged, merged_width
 from .ragged import from_end
 
@@ -24,6 +24,7 @@ class Reversed(Composition):
 
     def __init__(self, layer: Module) -> None:
         super().__init__({"layer": layer})
+        check_remembers("layer", layer)
         self.layer = layer
         self.part = Part(layer, self.batch_first)
 
@@ -56,6 +57,8 @@ class Bidirectional(Composition):
         parts = {"forward": forward, "backward": backward}
         super().__init__(parts)
         check_same_input(parts)
+        for name, part in parts.items():
+            check_remembers(name, part)
         self.merge = check_merge(merge)
         self.forward, self.backward = forward, backward
         self.parts = Part(forward, self.batch_first), Part(backward, self.batch_first)

@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
+from ..arrays import Array
 from ..module import Module, once, width_through
 from ..stream.base import Stream
 from ..stream.chained import chained
 from ..stream.stages import Stages, stages_of
-from .composition import agreed, told_lengths
+from .composition import agreed
+from .ragged import lengths_after, takes_lengths, told
 
 Pullback: TypeAlias = Callable[..., Any]
 
@@ -21,9 +24,10 @@ class Chain(Module):
 
     If a member is recurrent, so is the chain: `chain(x, state=None, *, lengths=None) -> (y, state)`
     with a tuple of one state for each recurrent member; None is the state that a member starts
-    from, zero or learnt, for one or for all. Every recurrent member gets `lengths`, as convolutions
-    before it have made them. Raises `ValueError` for layers that do not agree on `batch_first`, or
-    of which one takes another width than the one before it gives.
+    from, zero or learnt, for one or for all. Every member that takes `lengths` gets them, as
+    convolutions before it have made them. A convolution has no state in a call: it begins each call
+    anew, where a stream goes on. Raises `ValueError` for layers that do not agree on `batch_first`,
+    or of which one takes another width than the one before it gives.
     """
 
     def __init__(self, *layers: Module) -> None:
@@ -34,6 +38,8 @@ class Chain(Module):
         self.layers = layers
         self.recurrent = any(layer.recurrent for layer in layers)
         self.takes_indices = any(layer.takes_indices for layer in layers)
+        self.takes_lengths = takes_lengths(layers)
+        self.keeps_steps = all(layer.keeps_steps for layer in layers)
         named = {f"layer {at}": layer for at, layer in enumerate(layers)}
         agreed("batch_first", named)
         width_through(named.items())
@@ -45,6 +51,13 @@ class Chain(Module):
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is."""
         return width_through(((f"layer {n}", layer) for n, layer in enumerate(self.layers)), width)
+
+    def out_lengths(self, lengths: npt.ArrayLike) -> Array | None:
+        """Return the lengths of y's rows for those of x; None where y has no frames."""
+        left: Array | None = np.asarray(lengths)
+        for layer in self.layers:
+            left = None if left is None else layer.out_lengths(left)
+        return left
 
     def stream(self, batch: int = 1) -> Stream:
         """Return a stream; neighbours that the compiled core has run as one."""
@@ -72,8 +85,8 @@ class Chain(Module):
                 x, final = layer(x, before.pop(0), lengths=lengths)
                 after.append(final)
             else:
-                x = layer(x, **told_lengths(layer, lengths))
-                lengths = _lengths_after(layer, lengths)
+                x = layer(x, **told(layer, lengths))
+            lengths = lengths_after(layer, lengths)
         return (x, tuple(after)) if self.recurrent else x
 
     def vjp(self, x: Any, state: Any = None, *, lengths: Any = None) -> tuple[Any, Pullback]:
@@ -88,8 +101,8 @@ class Chain(Module):
                 (x, final), back = layer.vjp(x, before.pop(0), lengths=lengths)
                 after.append(final)
             else:
-                x, back = layer.vjp(x, **told_lengths(layer, lengths))
-                lengths = _lengths_after(layer, lengths)
+                x, back = layer.vjp(x, **told(layer, lengths))
+            lengths = lengths_after(layer, lengths)
             pullbacks.append(back)
 
         def pullback(dy: Any, dstate: Any = None) -> Any:
@@ -107,8 +120,10 @@ class Chain(Module):
     def _states(self, name: str, states: Any, lengths: Any = None) -> list[Any]:
         """Return one state for each recurrent member."""
         count = sum(layer.recurrent for layer in self.layers)
-        if not count and (states is not None or lengths is not None):
-            raise TypeError(f"no layer of this chain is recurrent: it takes no {name} or lengths")
+        if not count and states is not None:
+            raise TypeError(f"no layer of this chain is recurrent: it takes no {name}")
+        if not count and lengths is not None and self.takes_lengths is None:
+            raise TypeError("no layer of this chain is recurrent or slides: it takes no lengths")
         if states is None:
             return [None] * count
         if not isinstance(states, (tuple, list)) or len(states) != count:
@@ -116,15 +131,3 @@ class Chain(Module):
                 f"{name} must be a tuple with one entry for each of the {count} recurrent layers"
             )
         return list(states)
-
-
-def _lengths_after(layer: Module, lengths: Any) -> Any:
-    if lengths is None or not layer.takes_lengths:
-        return lengths
-    after = layer.out_lengths(lengths)
-    if len(after) and after.min() < 1:
-        raise ValueError(
-            f"lengths must leave an output of the {type(layer).__name__} in each row, but of "
-            f"{int(np.asarray(lengths)[after.argmin()])} frames it makes none"
-        )
-    return after

@@ -26,6 +26,7 @@ from .composition import (
     as_input,
     check_frames,
     check_one_way,
+    check_remembers,
     check_same_input,
 )
 from .merging import check_merge, merged, merged_width
@@ -153,6 +154,7 @@ class Windowed(Composition):
         check_same_input(parts)
         for name, part in parts.items():
             check_one_way(name, part)
+            check_remembers(name, part)
         self.past = None if past is None else check_frames("past", past)
         self.future = None if future is None else check_frames("future", future)
         self.merge = check_merge(merge)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,34 @@ def length_mask(lengths: npt.ArrayLike, T: int, batch_first: bool = False) -> Ar
         raise ValueError(f"lengths must have shape (B,), got {lengths.shape}")
     steps = np.arange(T)
     return steps < lengths[:, None] if batch_first else steps[:, None] < lengths
+
+
+def takes_lengths(modules: Iterable[Module]) -> bool | None:
+    """Return `Module.takes_lengths` of modules that are called as one."""
+    found = {module.takes_lengths for module in modules if not module.recurrent}
+    return None if found <= {None} else False not in found
+
+
+def told(module: Module, lengths: Any) -> dict[str, Any]:
+    """What a module without a state is told of lengths; `ValueError` if it takes none."""
+    if lengths is not None and module.takes_lengths is False:
+        raise ValueError(f"a {type(module).__name__} takes no lengths: give rows of equal length")
+    return {"lengths": lengths} if module.takes_lengths and lengths is not None else {}
+
+
+def lengths_after(module: Module, lengths: Any) -> Any:
+    """Return the lengths of a module's outputs: None where these have no steps."""
+    if lengths is None or not module.keeps_steps:
+        return None
+    if not module.takes_lengths:
+        return lengths
+    after = module.out_lengths(lengths)
+    if after is not None and len(after) and after.min() < 1 <= np.min(lengths):
+        raise ValueError(
+            f"lengths must leave an output of the {type(module).__name__} in each row, but of "
+            f"{int(np.asarray(lengths)[after.argmin()])} frames it makes none"
+        )
+    return after
 
 
 def inside(x: Array, lengths: npt.ArrayLike | None, batch_first: bool) -> Array:

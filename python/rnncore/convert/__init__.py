@@ -4,7 +4,7 @@ Only ONNX files and saved Keras models need the extra "convert".
 """
 
 from .common import Check
-from .keras import from_keras
+from .keras import from_keras, keras_weights
 from .onnx import OnnxModel, from_onnx, to_onnx
 from .pytorch import from_torch, to_torch_state_dict
 from .rtneural import from_rtneural, to_rtneural
@@ -16,6 +16,7 @@ __all__ = [
     "from_onnx",
     "from_rtneural",
     "from_torch",
+    "keras_weights",
     "to_onnx",
     "to_rtneural",
     "to_torch_state_dict",

@@ -204,7 +204,7 @@ def filled(module: Module, params: Mapping[str, Array]) -> Any:
 
     Raises `ValueError` where names or shapes differ, or numbers are too large for the dtype.
     """
-    dtypes = {name: mine.dtype for name, mine in module.params.items()}
+    dtypes = {name: mine.dtype for name, mine in module.stored.items()}
     module.load_state_dict({n: _cast(n, p, dtypes.get(n, p.dtype)) for n, p in params.items()})
     return module
 

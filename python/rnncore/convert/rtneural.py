@@ -23,7 +23,9 @@ from ..recurrent.registry import LAYERS
 from ..reference.keras import KerasLayer
 from . import common
 from .common import GATES, Report, Verify, refusal, shown
-from .keras_weights import CELLS, from_layers, verify_layers
+from .keras.makers import from_layers
+from .keras.settings import CELLS
+from .keras.verify import verify_layers
 
 _KINDS = {"dense": "Dense", "time-distributed-dense": "Dense", "lstm": "LSTM", "gru": "GRU"}
 _ACTIVATIONS = ("tanh", "relu", "sigmoid", "softmax", "elu")

@@ -14,7 +14,8 @@ from ..compiled import HoldsCompiled, Windows, core
 from ..init import Seed
 from ..module import Pullback, once
 from .sliding import Back, Slides, SlidesOverImages, SlidesOverTime
-from .windows import STILL, Axis, axes_of, axis_of
+from .sums import summed
+from .windows import STILL, Axis, axes_of, axis_of, check_extent
 
 
 class Convolves(HoldsCompiled, Slides):
@@ -95,10 +96,10 @@ class Conv1d(Convolves, SlidesOverTime):
     sum), torch's default.
 
     padding: a number for both sides, a pair (before, after), "valid" (none), "same" (as many
-    outputs as inputs) or "causal" (all of it before: no output depends on a later frame, and the
-    layer streams frame by frame). padding_mode: "zeros", "reflect" or "replicate". groups: channels
-    are split, each part seen by its own outputs. lengths: see `SlidesOverTime`; `out_lengths` tells
-    how long rows are after it.
+    outputs as inputs, or as strides that begin) or "causal" (all of it before: no output depends on
+    a later frame, and the layer streams frame by frame). padding_mode: "zeros", "reflect" or
+    "replicate". groups: channels are split, each part seen by its own outputs. lengths: see
+    `SlidesOverTime`; `out_lengths` tells how long rows are after it.
     """
 
     def __init__(
@@ -176,10 +177,10 @@ class ConvTranspose1d(Convolves):
         y_(t * stride + k * dilation - padding) += W_k^T x_t, over all t and k; y starts from b
 
     x: `(T, B, in_channels)`, `(B, T, in_channels)` with `batch_first`, or `(T, in_channels)`; y has
-    `(T - 1) stride - 2 padding + dilation (kernel_size - 1) + output_padding + 1` steps. Parameters
-    in torch's layout: `weight (in_channels, out_channels / groups, kernel_size)` and, with `bias`,
-    `bias (out_channels,)`; at first uniform in +-1/sqrt(outputs' share of a frame), torch's
-    default. It does not stream: outputs overlap.
+    `(T - 1) stride - 2 padding + dilation (kernel_size - 1) + output_padding + 1` steps, none where
+    that is below 1, or T is 0. Parameters in torch's layout: `weight (in_channels, out_channels /
+    groups, kernel_size)` and, with `bias`, `bias (out_channels,)`; at first uniform in
+    +-1/sqrt(outputs' share of a frame), torch's default. It does not stream: outputs overlap.
     """
 
     looks_ahead = True
@@ -204,13 +205,12 @@ class ConvTranspose1d(Convolves):
         self.in_channels, self.out_channels, self.groups = _check_channels(
             in_channels, out_channels, groups
         )
-        check_count("padding", padding, 0)
-        more = check_count("output_padding", output_padding, 0)
-        if more and more >= max(stride, dilation):
+        self.axis = axis_of(kernel_size, stride, check_extent("padding", padding, 0), dilation)
+        self.output_padding = check_extent("output_padding", output_padding, 0)
+        if self.output_padding and self.output_padding >= max(stride, dilation):
             raise ValueError(
                 f"output_padding must be smaller than stride or dilation, got {output_padding}"
             )
-        self.axis, self.output_padding = axis_of(kernel_size, stride, padding, dilation), int(more)
         self.batch_first = check_flag("batch_first", batch_first)
         taps = check_size("kernel_size", kernel_size)
         self._taps, outputs = (1, taps), self.out_channels // self.groups
@@ -235,9 +235,7 @@ class ConvTranspose1d(Convolves):
             d = self._as_images(as_shape("dy", dy, y.dtype, y.shape))
             grads = self._own_grads()
             if self.bias:
-                grads["bias"] += np.ones(d.size // d.shape[-1], d.dtype) @ d.reshape(
-                    -1, d.shape[-1]
-                )
+                grads["bias"] += summed(d.reshape(-1, d.shape[-1]))
             self.kernels.backward(d, rows, sliding, grads["weight"], None, False)
             dx: Array = self.kernels.forward(d, sliding)
             return self._as_given(dx, x.ndim)
@@ -251,9 +249,8 @@ class ConvTranspose1d(Convolves):
         """Return y, x as images, and the windows from y to x."""
         rows = self._as_images(x)
         axis, steps = self.axis, rows.shape[2]
-        size = (steps - 1) * axis.stride - 2 * axis.before + axis.span + self.output_padding
-        if steps == 0 or size < 1:
-            raise ValueError(f"x has {steps} steps: too few for an output")
+        whole = (steps - 1) * axis.stride + axis.span + self.output_padding if steps else 0
+        size = max(whole - 2 * axis.before, 0)
         # What is left over at the end is read by no window: there may be more windows than steps.
         sliding = _exactly(axis, len(rows), self.out_channels or 0, size, steps)
         y = self.kernels.spread(rows, sliding)

@@ -24,6 +24,8 @@ class Linear(HoldsWeights):
     first uniform in +-1/sqrt(in_features), torch's default.
     """
 
+    pointwise = True
+
     def __init__(
         self,
         in_features: int,

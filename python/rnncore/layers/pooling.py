@@ -13,7 +13,8 @@ from ..compiled import Windows, core
 from ..module import Module, Pullback, once
 from ..stream.base import Stream
 from .sliding import Back, Slides, SlidesOverImages, SlidesOverTime
-from .windows import axes_of, axis_of, check_half, with_ceil
+from .sums import summed
+from .windows import axes_of, axis_of, for_pooling
 
 
 class _Pools(Slides):
@@ -43,20 +44,19 @@ class _PoolsOverTime(_Pools, SlidesOverTime):
         self,
         kernel_size: int,
         stride: int | None = None,
-        padding: int = 0,
+        padding: int | tuple[int, int] | str = 0,
         ceil_mode: bool = False,
         *,
         batch_first: bool = False,
     ) -> None:
         super().__init__()
         axis = axis_of(kernel_size, kernel_size if stride is None else stride, padding)
-        check_half((axis,))
-        (self.axis,) = with_ceil((axis,), ceil_mode)
+        (self.axis,) = for_pooling((axis,), ceil_mode)
         self.batch_first = check_flag("batch_first", batch_first)
 
     def stream(self, batch: int = 1) -> Stream:
         """Return a stream; an output comes when its window is full."""
-        if self.axis.before:
+        if self.axis.before + self.axis.after:
             raise ValueError(f"a stream of {type(self).__name__} cannot be padded")
         return super().stream(batch)
 
@@ -65,8 +65,9 @@ class MaxPool1d(_PoolsOverTime):
     """The largest number of each channel among `kernel_size` frames, at every `stride`-th frame.
 
     x: `(T, B, C)`, `(B, T, C)` with `batch_first`, or `(T, C)`. stride: `kernel_size` if None.
-    padding: on both sides, never the largest. ceil_mode: a last window may be cut short by the end,
-    if it begins before it. NaN is the largest; equal ones give the first the gradient.
+    padding: as that of `Conv1d`, at most half a window on each side, and never the largest.
+    ceil_mode: a last window may be cut short by the end, if it begins before it. NaN is the
+    largest; of equal numbers the first gets the gradient.
     """
 
     _kind = True, False
@@ -83,7 +84,7 @@ class AvgPool1d(_PoolsOverTime):
         self,
         kernel_size: int,
         stride: int | None = None,
-        padding: int = 0,
+        padding: int | tuple[int, int] | str = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
         *,
@@ -94,7 +95,9 @@ class AvgPool1d(_PoolsOverTime):
         self._kind = False, self.count_include_pad
 
     def _check_ragged(self) -> None:
-        if self.axis.ceil or (self.axis.before and not self.count_include_pad):
+        super()._check_ragged()
+        padded = self.axis.before + self.axis.after
+        if self.axis.ceil or (padded and not self.count_include_pad):
             raise ValueError(
                 "lengths need ceil_mode=False, and no padding or count_include_pad=True"
             )
@@ -105,13 +108,12 @@ class _PoolsOverImages(_Pools, SlidesOverImages):
         self,
         kernel_size: int | tuple[int, int],
         stride: int | tuple[int, int] | None = None,
-        padding: int | tuple[int, int] = 0,
+        padding: Any = 0,
         ceil_mode: bool = False,
     ) -> None:
         super().__init__()
         axes = axes_of(kernel_size, kernel_size if stride is None else stride, padding)
-        check_half(axes)
-        first, second = with_ceil(axes, ceil_mode)
+        first, second = for_pooling(axes, ceil_mode)
         self.axes = first, second
 
 
@@ -134,7 +136,7 @@ class AvgPool2d(_PoolsOverImages):
         self,
         kernel_size: int | tuple[int, int],
         stride: int | tuple[int, int] | None = None,
-        padding: int | tuple[int, int] = 0,
+        padding: Any = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> None:
@@ -147,6 +149,7 @@ class _PoolsAll(Module):
     """Over all frames of a sequence, or all pixels of an image; one row for each."""
 
     takes_lengths = True
+    keeps_steps = False
     looks_ahead = True
 
     def __init__(self, keepdims: bool = False, *, batch_first: bool = False) -> None:
@@ -162,9 +165,9 @@ class _PoolsAll(Module):
         """Return how many channels y has."""
         return width
 
-    def out_lengths(self, lengths: npt.ArrayLike) -> Array:
-        """Return ones: what is left is one frame of each row."""
-        return np.ones_like(np.asarray(lengths))
+    def out_lengths(self, lengths: npt.ArrayLike) -> Array | None:
+        """Return ones, or None where y has no axis of frames."""
+        return np.ones_like(np.asarray(lengths)) if self.keepdims else None
 
     def __call__(self, x: npt.ArrayLike, *, lengths: npt.ArrayLike | None = None) -> Array:
         """Return y `(B, C)`, with axes of size one in between if `keepdims`."""
@@ -174,43 +177,46 @@ class _PoolsAll(Module):
         self, x: npt.ArrayLike, *, lengths: npt.ArrayLike | None = None
     ) -> tuple[Array, Pullback]:
         """Return y and the pullback from dy to dx; keeps x."""
-        y, back, turned = self._run(x, lengths)
+        y, back = self._run(x, lengths)
+        return y, once(lambda dy: back(as_shape("dy", dy, y.dtype, y.shape)))
 
-        def pullback(dy: npt.ArrayLike) -> Array:
-            d = as_shape("dy", dy, y.dtype, y.shape)
-            dx: Array = back(d.swapaxes(0, 1) if turned and self.keepdims else d)
-            return dx.swapaxes(0, 1) if turned else dx
-
-        return y, once(pullback)
-
-    def _run(self, x: npt.ArrayLike, lengths: Any) -> tuple[Array, Back, bool]:
+    def _run(self, x: npt.ArrayLike, lengths: Any) -> tuple[Array, Back]:
         array = as_float("x", x)
-        turned = array.ndim == 3 and not self.batch_first
-        batched = array.swapaxes(0, 1) if turned else array
-        if array.ndim not in (3, 4):
+        if array.ndim not in (2, 3, 4):
             time = "B, T" if self.batch_first else "T, B"
-            raise ValueError(f"x must have shape ({time}, C) or (B, H, W, C), got {array.shape}")
+            raise ValueError(
+                f"x must have shape ({time}, C), (T, C) or (B, H, W, C), got {array.shape}"
+            )
         if array.ndim == 4 and lengths is not None:
             raise ValueError("lengths must be None for images")
+        turned = array.ndim == 3 and not self.batch_first
+        batched = array.swapaxes(0, 1) if turned else array if array.ndim > 2 else array[None]
         rows = batched.reshape(len(batched), math.prod(batched.shape[1:-1]), batched.shape[-1])
-        ends = as_lengths(lengths, rows.shape[1], len(rows))
-        counts = np.full(len(rows), rows.shape[1]) if ends is None else ends
         if not rows.shape[1]:
             raise ValueError(f"x must have at least one frame, got shape {array.shape}")
-        alive = (np.arange(rows.shape[1]) < counts[:, None])[..., None]
-        y, back = self._pool(rows, alive)
-        kept = (len(rows), *(1,) * (array.ndim - 2), rows.shape[-1])
-        y = y.reshape(kept if self.keepdims else (len(rows), rows.shape[-1]))
-        whole = lambda dy: back(dy.reshape(len(rows), 1, -1)).reshape(batched.shape)  # noqa: E731
-        return (y.swapaxes(0, 1) if turned and self.keepdims else y), whole, turned
+        ends = as_lengths(lengths, rows.shape[1], len(rows))
+        counts = np.full(len(rows), rows.shape[1]) if ends is None else ends
+        y, back = self._pool(rows, (np.arange(rows.shape[1]) < counts[:, None])[..., None])
+
+        def whole(dy: Array) -> Array:
+            dx = back(dy.reshape(y.shape)).reshape(batched.shape)
+            return dx.swapaxes(0, 1) if turned else dx.reshape(array.shape)
+
+        return y.reshape(self._out_shape(array.shape)), whole
+
+    def _out_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        gone = {2: (0,), 3: (1 if self.batch_first else 0,), 4: (1, 2)}[len(shape)]
+        kept = [1 if axis in gone else size for axis, size in enumerate(shape)]
+        return tuple(s for axis, s in enumerate(kept) if self.keepdims or axis not in gone)
 
 
 class GlobalMaxPool(_PoolsAll):
     """The largest number of each channel of a sequence or an image.
 
-    x `(T, B, C)`, `(B, T, C)` with `batch_first`, or images `(B, H, W, C)`; y `(B, C)`, or with
-    axes of size one in their places with `keepdims`. lengths: `(B,)`, frames past them do not
-    count. Equal ones give the first the gradient.
+    x `(T, B, C)`, `(B, T, C)` with `batch_first`, `(T, C)` for one sequence, or images `(B, H, W,
+    C)`; y `(B, C)`, or `(C,)`, or with axes of size one in their places with `keepdims`. lengths:
+    `(B,)`, frames past them do not count. NaN is the largest; of equal numbers the first gets the
+    gradient.
     """
 
     def _pool(self, rows: Array, alive: Array) -> tuple[Array, Back]:
@@ -231,11 +237,11 @@ class GlobalAvgPool(_PoolsAll):
 
     def _pool(self, rows: Array, alive: Array) -> tuple[Array, Back]:
         count = alive.sum(axis=1, keepdims=True).astype(rows.dtype)
-        seen = np.ascontiguousarray(np.where(alive, rows, rows.dtype.type(0)))
+        seen = np.where(alive, rows, rows.dtype.type(0))
 
         def back(dy: Array) -> Array:
             dx: Array = np.where(alive, dy / count, rows.dtype.type(0))
             return dx
 
-        mean: Array = np.einsum("bnc->bc", seen)[:, None] / count
+        mean: Array = summed(seen)[:, None] / count
         return mean, back

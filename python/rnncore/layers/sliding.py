@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, as_array, as_float, as_lengths, as_shape
+from ..arrays import Array, as_array, as_float, as_integers, as_lengths, as_shape
 from ..compiled import Windows
 from ..module import Module, Pullback, check_width, once
 from ..stream.base import Stream
@@ -87,7 +87,8 @@ class SlidesOverTime(Slides):
 
     def out_lengths(self, lengths: npt.ArrayLike) -> Array:
         """Return how many outputs rows of these lengths have."""
-        return np.array([self.axis.outputs(int(n)) for n in np.asarray(lengths)], np.int64)
+        counts = as_integers("lengths", lengths)
+        return np.array([self.axis.outputs(int(n)) for n in counts], np.int64)
 
     def stream(self, batch: int = 1) -> Stream:
         """Return a stream that keeps the frames that later windows read.
@@ -98,6 +99,8 @@ class SlidesOverTime(Slides):
         """
         if self.axis.mode != "zeros" and self.axis.before + self.axis.after:
             raise ValueError(f"a stream cannot be padded by {self.axis.mode!r}")
+        if self.axis.same:
+            raise ValueError("a stream cannot be padded by what its length asks for")
         if self.axis.ceil:
             raise ValueError("a stream cannot have a last window that is cut short (ceil_mode)")
         return Sliding(self, batch) if self.causal else SlidingAhead(self, batch)
@@ -105,13 +108,15 @@ class SlidesOverTime(Slides):
     @property
     def causal(self) -> bool:
         """Whether there is an output for each frame, which depends on no later one."""
-        return self.axis.stride == 1 and self.axis.before == self.axis.span - 1
+        axis = self.axis
+        return axis.stride == 1 and (axis.before, axis.after) == (axis.span - 1, 0)
 
     def slide(self, x: Array) -> Array:
         """Return the outputs of whole windows over x `(T, B, C)`: as a call, without padding."""
-        images, sizes, axes = self._layout(x, self.axis._replace(before=0, after=0), False)
+        whole = self.axis._replace(before=0, after=0)
+        images, sizes, axes = self._layout(x, whole, False)
         y = self._compute(images, windows(len(images), x.shape[-1], sizes, axes))
-        return y.reshape(-1, x.shape[1], y.shape[-1])
+        return y.reshape(whole.outputs(len(x)), x.shape[1], y.shape[-1])
 
     def _taken(self, x: npt.ArrayLike, lengths: Any) -> tuple[Array, Array | None]:
         steps = "B, T" if self.batch_first else "T, B"
@@ -124,6 +129,8 @@ class SlidesOverTime(Slides):
 
     def _check_ragged(self) -> None:
         """Refuse lengths where rows that end early would be padded in another way."""
+        if self.axis.same:
+            raise ValueError(f'padding="same" with a stride of {self.axis.stride} takes no lengths')
         if self.axis.mode != "zeros" and self.axis.before + self.axis.after:
             raise ValueError(f"lengths need padding by zeros, not by {self.axis.mode!r}")
 

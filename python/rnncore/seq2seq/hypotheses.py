@@ -155,6 +155,9 @@ class Search:
         #: The model's weights are read once; rescoring may do whatever it likes meanwhile.
         self._hold = Hold()
         self.state = self._hold(model.start, source, lengths)
+        memory = getattr(self.state, "memory", None)  # of what the encoder made of the sources
+        if memory is not None:
+            self._lengths = memory.lengths
         if copies > 1:
             self.state = self.state.take(self.sources)
         self.tokens = np.empty((len(self), 0), np.intp)

@@ -159,7 +159,7 @@ class Seq2Seq(Module):
                 dfinal = state_back(bridge_back(Start(dh, dc, dcontext)))
             return encoder_back(dencoded, dfinal)[0]
 
-        return y, own, start, pullback
+        return y, None if own is None else self.encoder.out_lengths(own), start, pullback
 
     def _forward(
         self,

@@ -224,10 +224,14 @@ class LookAhead(Stream):
         """Return the outputs that are ready (all, if these frames are the last), and what waits."""
         raise NotImplementedError
 
+    def _ahead_of(self, x: Array) -> Array:
+        """Return what stands before the first frames that come."""
+        return x[:0]
+
     def _run(self, x: Array) -> Array:
         if self._finished:
             raise RuntimeError("this stream is finished: reset it, or make another one")
-        before = x[:0] if self._pending is None else self._pending
+        before = self._ahead_of(x) if self._pending is None else self._pending
         if before.shape[2:] != x.shape[2:]:
             raise ValueError(f"chunk must have {before.shape[2]} features, got {x.shape[2]}")
         with Rollback(self):
@@ -258,17 +262,20 @@ class LookAhead(Stream):
     def _put(self, parts: State, batch: int) -> None:
         state, pending, finished = parts
         self._write(state, batch)
-        none = self._no_frames()
         pending = pending.astype(pending.dtype.newbyteorder("="), copy=False)
+        self._check_waiting(pending)
+        if finished.dtype != np.bool_ or finished.shape != ():
+            raise ValueError(f"whether a stream is finished must be true or false, got {finished}")
+        self._pending, self._finished = np.copy(pending), bool(finished)
+
+    def _check_waiting(self, pending: Array) -> None:
+        none = self._no_frames()
         if (pending.dtype, pending.shape[1:]) != (none.dtype, none.shape[1:]):
             wanted = ("n", *none.shape[1:])
             raise ValueError(
                 f"frames that wait must be {none.dtype} of shape {wanted}, got {pending.dtype} "
                 f"{pending.shape}"
             )
-        if finished.dtype != np.bool_ or finished.shape != ():
-            raise ValueError(f"whether a stream is finished must be true or false, got {finished}")
-        self._pending, self._finished = np.copy(pending), bool(finished)
 
     def _undo(self) -> Callable[[], None]:
         return partial(vars(self).update, vars(self).copy())  # nothing in it is ever written to

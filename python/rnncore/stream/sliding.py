@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -57,7 +58,7 @@ class Sliding(Stream):
         return self._past[:0]
 
     def _run(self, x: Array) -> Array:
-        seen = np.concatenate((self._past, x))
+        seen = np.concatenate((self._past, _as_frames(self._layer, "chunk", x)))
         y = self._layer.slide(seen)
         self._past = seen[len(x) :]
         return y
@@ -71,9 +72,15 @@ class Sliding(Stream):
         fill("state", (past,), state, (past[:, :1],))
         self._past, self.batch = past, batch
 
+    def _undo(self) -> Callable[[], None]:
+        return partial(vars(self).update, vars(self).copy())  # nothing in it is ever written to
+
 
 class SlidingAhead(LookAhead):
-    """Outputs come when their windows are full; frames that no window needs any more are let go."""
+    """Outputs come when their windows are full; frames that no window needs any more are let go.
+
+    Where windows leave out frames, those between two have to come, too.
+    """
 
     def __init__(self, layer: _Layer, batch: int) -> None:
         super().__init__(batch, bool(layer.batch_first))
@@ -86,17 +93,35 @@ class SlidingAhead(LookAhead):
         shape = self._layer.axis.before, self.batch, self._layer.in_channels or 0
         return np.zeros(shape, self._layer.dtype)
 
+    def _ahead_of(self, x: Array) -> Array:
+        return np.zeros((self._layer.axis.before, *x.shape[1:]), x.dtype)
+
     def _run(self, x: Array) -> Array:
-        if self._pending is None:
-            shape = self._layer.axis.before, *x.shape[1:]
-            self._pending = np.zeros(shape, x.dtype)
-        return super()._run(x)
+        return super()._run(_as_frames(self._layer, "chunk", x))
+
+    def _finish(self) -> Array:
+        if self._pending is None and self._layer.in_channels is None:
+            raise RuntimeError("no frames have come: their width is not known")
+        return super()._finish()
 
     def _settled(self, pending: Array, last: bool) -> tuple[Array, Array]:
-        axis = self._layer.axis
+        axis, stride = self._layer.axis, self._layer.axis.stride
         if last:
             end = np.zeros((axis.after, *pending.shape[1:]), pending.dtype)
             pending = np.concatenate((pending, end))
-        count = max((len(pending) - axis.span) // axis.stride + 1, 0)
-        used = (count - 1) * axis.stride + axis.span if count else 0
-        return self._layer.slide(pending[:used]), pending[count * axis.stride :]
+        wanted = axis.span if last else max(axis.span, stride)
+        count = max((len(pending) - wanted) // stride + 1, 0)
+        used = (count - 1) * stride + axis.span if count else 0
+        return self._layer.slide(pending[:used]), pending[count * stride :]
+
+    def _check_waiting(self, pending: Array) -> None:
+        if self._layer.in_channels is not None:
+            super()._check_waiting(pending)
+        elif as_float("frames that wait", pending).shape[1:2] != (self.batch,) or pending.ndim != 3:
+            wanted = ("n", self.batch, "features")
+            raise ValueError(f"frames that wait must have shape {wanted}, got {pending.shape}")
+
+    def _put(self, parts: State, batch: int) -> None:
+        super()._put(parts, batch)
+        if self._pending is not None and not self._pending.shape[2]:
+            self._pending = None  # none have come: any width may

@@ -31,9 +31,10 @@ _lock = RLock()
 def wrap(module: Module | Objective) -> Wrapped:
     """Return a `torch.nn.Module` that computes what a module or a loss of this library does.
 
-    Its parameters have the names of `module.params` and share their memory: what either side
-    writes, the other sees. `load_state_dict`, copies and pickles keep it so. Where torch gives a
-    parameter other memory (`double()`, `load_state_dict(assign=True)`), calls raise `RuntimeError`.
+    Its parameters have the names of `module.params` and share their memory, as its buffers do with
+    `module.buffers`: what either side writes, the other sees. `load_state_dict`, copies and pickles
+    keep it so. Where torch gives one of them other memory (`double()`,
+    `load_state_dict(assign=True)`), calls raise `RuntimeError`.
 
     It is called as the module is, with tensors in the place of arrays: on the CPU and in the
     module's dtype, others raise `TypeError`. They are read where they lie. What is no tensor (None,
@@ -45,8 +46,8 @@ def wrap(module: Module | Objective) -> Wrapped:
 
     `backward` leaves `module.grads` as they were. Through a retained graph it computes the call
     again; where a call drops at random, that raises `RuntimeError`, and so does any backward in
-    eval mode. So do second derivatives, and a backward after torch has changed an argument or a
-    parameter in place (changes by NumPy go unnoticed).
+    eval mode, there of a module that has buffers, too. So do second derivatives, and a backward
+    after torch has changed an argument or a parameter in place (changes by NumPy go unnoticed).
 
     The pullback of a user's own module is taken to be called with the gradients of its outputs, one
     by one, and to return those of the arguments but lengths, in their order: one, or a tuple.
@@ -85,18 +86,31 @@ class Wrapped(torch.nn.Module):
         self._dtypes = [getattr(torch, dtype.name) for dtype in dtypes]
         made: dict[int, torch.nn.Parameter] = {}
         for name, array in module.params.items():
-            *path, leaf = name.split(".")
-            holder: Any = self
-            for step in path:  # add_module refuses names of attributes: a part called "forward"
-                holder = holder._modules.setdefault(step, torch.nn.Module())
+            holder, leaf = self._holder(name)
             param = torch.nn.Parameter(torch.from_numpy(array))
             holder._parameters[leaf] = made.setdefault(id(array), param)
+        for name, array in module.buffers.items():
+            holder, leaf = self._holder(name)
+            holder._buffers[leaf] = torch.from_numpy(array)
+
+    def _holder(self, name: str) -> tuple[Any, str]:
+        """Return the part of this module that a dotted name is in, and its last part."""
+        *path, leaf = name.split(".")
+        holder: Any = self
+        for step in path:  # add_module refuses names of attributes: a part called "forward"
+            holder = holder._modules.setdefault(step, torch.nn.Module())
+        return holder, leaf
+
+    def _held(self) -> dict[str, torch.Tensor]:
+        """Parameters and buffers by name."""
+        buffers = self.named_buffers(remove_duplicate=False)
+        return {**dict(self.named_parameters(remove_duplicate=False)), **dict(buffers)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        params = dict(self.named_parameters(remove_duplicate=False))
-        for name, array in self.module.params.items():
-            params[name].data = torch.from_numpy(array).copy_(params[name].data)
+        held = self._held()
+        for name, array in self.module.stored.items():
+            held[name].data = torch.from_numpy(array).copy_(held[name].data)
 
     def __repr__(self) -> str:
         return f"wrap({self.module!r})"
@@ -108,10 +122,10 @@ class Wrapped(torch.nn.Module):
         return call(args, kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        arrays, params = self.module.params, dict(self.named_parameters(remove_duplicate=False))
-        for name, array in arrays.items():
-            param = params.get(name)
-            if param is None or param.data_ptr() != torch.from_numpy(array).data_ptr():
+        arrays, held = self.module.params, self._held()
+        for name, array in self.module.stored.items():
+            tensor = held.get(name)
+            if tensor is None or tensor.data_ptr() != torch.from_numpy(array).data_ptr():
                 raise RuntimeError(
                     f"{name} does not share its memory with the wrapped module any more: change "
                     "parameters in place, in their dtype and on the CPU, or wrap the module again"
@@ -121,7 +135,7 @@ class Wrapped(torch.nn.Module):
         tensors = call.enter(args, kwargs, self._arguments)
         for name, tensor in zip(call.labels, tensors, strict=True):
             _check(name, tensor, self._dtypes)
-        tensors += (params[name] for name in own)
+        tensors += (held[name] for name in own)
         graded = self.training or any(tensor.requires_grad for tensor in tensors)
         call.recorded = graded and torch.is_grad_enabled()
         outputs = _Function.apply(call, *tensors)
@@ -171,8 +185,10 @@ class _Call:
         args, kwargs = _filled((self.args, self.kwargs), arrays)
         found = self.pullbacks or self._vjp(args, kwargs, drops=False)
         if found is None:
+            eval_mode = self.module.buffers and not self.training
+            does = "uses running statistics" if eval_mode else "drops at random"
             raise RuntimeError(
-                "this call drops at random: it has no gradient in eval mode, and in training mode "
+                f"this call {does}: it has no gradient in eval mode, and in training mode "
                 "for one backward only, unless the module is called again"
             )
         pullback, self.pullbacks = found[-1], []
@@ -186,9 +202,17 @@ class _Call:
             yield from _pairs(slot, d)
 
     def _vjp(self, args: list[Any], kwargs: dict[str, Any], drops: bool) -> Any:
-        """Return what the module's `vjp` does; None if it drops at random and must not."""
+        """Return what the module's `vjp` does; None if it drops at random and must not.
+
+        None, too, where a call in eval mode would use running statistics: `vjp` uses the batch's.
+        """
+        buffers = self.module.buffers
+        if buffers and not self.training:
+            return None
         states = {} if drops else generator_states(self.module)
+        kept = {} if drops else {name: array.copy() for name, array in buffers.items()}
         found = self.module.vjp(*args, **kwargs)
+        buffers.update(kept)  # the same call moves running statistics once
         if drops or generator_states(self.module) == states:
             return found
         restore_generators(self.module, states)

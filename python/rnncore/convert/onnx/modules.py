@@ -23,6 +23,7 @@ from ..common import refusal
 from . import quantised
 from .first_states import first_states, leading_to
 from .nodes import Body
+from .operators.normalisation import FLAT_SOFTMAX
 from .operators.quantised import ROWS, rows
 from .quantised import Product, within
 from .recurrent import Recurrent
@@ -72,6 +73,7 @@ class Chained:
             "MatMul": self._product,
             "Reshape": self._close,
             "Softmax": self._softmax,
+            FLAT_SOFTMAX: self._softmax,
             "Squeeze": self._squeeze,
             "Transpose": self._transpose,
             quantised.LSTM: self._recurrent,
@@ -215,7 +217,8 @@ class Chained:
         self.modules.append(common.filled(layer, {"weight": weight, "bias": bias}))
 
     def _softmax(self, node: Any) -> None:
-        self.modules.append(Softmax(node.attributes.get("axis", -1)))
+        usual = -1 if node.op == "Softmax" else 1
+        self.modules.append(Softmax(node.attributes.get("axis", usual)))
 
     def _activation(self, node: Any) -> None:
         constants = [node.attributes[n] for n in ("alpha", "beta") if n in node.attributes]

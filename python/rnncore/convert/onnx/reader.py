@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from .modules import Chained
 from .part import part_of
 from .plan import Plans
 from .reference import compare
+from .stream import GraphStream
 
 #: So many times the usual may be made of a file while a module is compared with it.
 _ROOM = 4
@@ -94,6 +95,17 @@ class OnnxModel:
         values = self._values(inputs, named)
         numbers = sum(value.size for value in values.values())
         return self._plans.run(values, Budget(self._budget.size * (1 + numbers)))
+
+    def stream(
+        self, states: Mapping[str, str], batch: int = 1, **fixed: npt.ArrayLike
+    ) -> GraphStream:
+        """Return an object that takes frame by frame and keeps the states.
+
+        states: for each input that is a state the output that it is afterwards, as in
+        `{"state": "stateN"}`; they start at zero, with `batch` rows where sizes are open. fixed:
+        inputs that stay the same, such as a rate. Raises `ValueError` for names that there are not.
+        """
+        return GraphStream(self, states, batch, fixed)
 
     def _values(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Array]:
         """The inputs by name, checked."""
