@@ -51,7 +51,7 @@ class Merge(Module):
 
     def _merged(self, arrays: list[Array]) -> Merged:
         if self.how == "concat":
-            return _concatenated(arrays, self.axis)
+            return concatenated(arrays, self.axis)
         if self.how == "subtract" and len(arrays) != 2:
             raise ValueError(f"how='subtract' takes two arrays, got {len(arrays)}")
         shapes = [array.shape for array in arrays]
@@ -63,7 +63,7 @@ class Merge(Module):
             raise ValueError(
                 f"the arrays must have shapes that go together, got {shapes}"
             ) from None
-        return _MERGES[self.how](arrays)
+        return MERGES[self.how](arrays)
 
 
 class Dot(Module):
@@ -163,7 +163,8 @@ def _count(sizes: Sequence[int]) -> int:
     return math.prod(sizes)
 
 
-def _concatenated(arrays: list[Array], axis: int) -> Merged:
+def concatenated(arrays: list[Array], axis: int) -> Merged:
+    """Arrays one after the other along an axis."""
     shapes = [array.shape for array in arrays]
     ndim = len(shapes[0])
     rest = {(*s[: axis % ndim], *s[axis % ndim + 1 :]) for s in shapes} if ndim else {()}
@@ -220,7 +221,8 @@ def _extreme(pick: Callable[..., Any]) -> Callable[[list[Array]], Merged]:
     return merge
 
 
-_MERGES: dict[str, Callable[[list[Array]], Merged]] = {
+#: What becomes of arrays of one number of axes; those of size 1 are broadcast.
+MERGES: dict[str, Callable[[list[Array]], Merged]] = {
     "sum": _summed,
     "mean": _averaged,
     "mul": _multiplied,
@@ -228,4 +230,4 @@ _MERGES: dict[str, Callable[[list[Array]], Merged]] = {
     "min": _extreme(np.argmin),
     "subtract": _subtracted,
 }
-HOW = (*_MERGES, "concat")
+HOW = (*MERGES, "concat")
