@@ -17,6 +17,8 @@ from .compositions.masked import Masked as Masked
 from .compositions.ragged import length_mask as length_mask
 from .compositions.readout import Readout as Readout
 from .compositions.return_state import ReturnState as ReturnState
+from .compositions.skips import Parallel as Parallel
+from .compositions.skips import Residual as Residual
 from .compositions.time_distributed import TimeDistributed as TimeDistributed
 from .layers.activations import GLU as GLU
 from .layers.activations import Elementwise as Elementwise
