@@ -293,7 +293,7 @@ struct ConvolutionBackward {
   void* work;
 };
 
-/// For dx an image belongs to one thread.
+/// For dx an image belongs to one thread. Backward may be null.
 template <class T>
 struct Convolution {
   Packing<T> packing; // told its Filters first
@@ -378,6 +378,8 @@ struct Pointwise {
   void (*activate_backward)(const Activation&, const T* y, const T* dy, T* dx, Index n);
   void (*softmax)(const T* x, T* y, Index rows, Index width);
   void (*layer_norm)(const LayerNorm<T>&, const T* x, T* y, Index rows);
+  /// y = x where it is positive, else a x, with a slope a for each number of a row, or one for all.
+  void (*slopes)(const T* a, Index count, const T* x, T* y, Index rows, Index width);
 };
 
 /// The kernels of one type of numbers and one of weights.
@@ -387,7 +389,7 @@ struct Kernels {
   const CellKernels<T>* cells;
   Linear<T> linear;
   Pointwise<T> pointwise;
-  Convolution<T> convolution; // with weights of T
+  Convolution<T> convolution;
   void (*pool)(const Pooling<T>&, Team);
   void (*pool_backward)(const Pooling<T>&, Team);
 };

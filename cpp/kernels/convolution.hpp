@@ -18,7 +18,10 @@ struct FilterLayout {
       : filters(f), inputs(f.inputs / f.groups), taps(f.taps[0] * f.taps[1]), columns(taps * inputs),
         outputs(f.outputs / f.groups, widest), windows(columns, widest) {}
   Index numbers() const { return filters.groups * outputs.padded(); }
-  Index weights() const { return columns * outputs.padded(); } // of a group
+  template <class W>
+  Index weights() const { // of a group
+    return Arithmetic<T, W>::depth(columns) * outputs.padded();
+  }
   Index transposed() const { return outputs.columns * windows.padded(); }
   /// Of torch's weights: of output o of a group and number k of its window.
   const T* at(const T* weight, Index group, Index o) const {
@@ -27,11 +30,12 @@ struct FilterLayout {
   Index place(Index k) const { return k % inputs * taps + k / inputs; }
 };
 
-template <class T>
+template <class T, class W>
 Sizes convolution_sizes(const void* filters, Shape) {
   const FilterLayout<T> at(*static_cast<const Filters*>(filters));
-  const Index groups = at.filters.groups, bytes = Index(sizeof(T));
-  return {at.numbers(), 0, groups * at.weights() * bytes, groups * at.transposed() * bytes};
+  const Index groups = at.filters.groups, weights = groups * at.template weights<W>();
+  const Index transposed = trains<T, W> ? groups * at.transposed() : 0;
+  return {at.numbers(), 0, weights * Index(sizeof(W)), transposed * Index(sizeof(T))};
 }
 
 /// `panels` of columns beside each other, `depth` of them below each other: f(depth, column) or, beyond the
@@ -46,16 +50,20 @@ T* pack_panels(const Panels<T>& panels, Index depth, T* packed, F f) {
   return packed;
 }
 
-template <class T>
+/// Weights of another type than T come as (outputs, taps, inputs), in one group.
+template <class T, class W>
 void convolution_pack(const void* filters, Shape, const Weights<const T>* from, T* numbers, void* weights) {
   const FilterLayout<T> at(*static_cast<const Filters*>(filters));
   const Index outputs = at.outputs.columns, padded = at.outputs.padded();
-  T* packed = static_cast<T*>(weights);
   for (Index g = 0; g < at.filters.groups; ++g) {
+    W* const packed = static_cast<W*>(weights) + g * at.template weights<W>();
     for (Index o = 0; o < padded; ++o)
       numbers[g * padded + o] = from->input_bias && o < outputs ? from->input_bias[g * outputs + o] : T(0);
-    packed = pack_panels(at.outputs, at.columns, packed,
-                         [&](Index k, Index o) { return at.at(from->input, g, o)[at.place(k)]; });
+    if constexpr (trains<T, W>)
+      pack_panels(at.outputs, at.columns, packed,
+                  [&](Index k, Index o) { return at.at(from->input, g, o)[at.place(k)]; });
+    else
+      pack_window(at.outputs, plain, at.at(from->input, g, 0), at.columns, packed);
   }
 }
 
@@ -69,17 +77,22 @@ void convolution_pack_transposed(const void* filters, Shape, const Weights<const
                          [&](Index o, Index k) { return at.at(from->input, g, o)[at.place(k)]; });
 }
 
-/// Whether sums run in strands.
-template <class T>
-bool narrow(const FilterLayout<T>& at) {
-  return strands(at.outputs.vectors.n) > 1;
+/// In how many runs windows may be: other weights than those of T want one, and strands of a sum do not
+/// stop where a run of odd length ends.
+template <class T, class W>
+WindowRuns runs_of(const FilterLayout<T>& at) {
+  if (!trains<T, W>) return WindowRuns::one;
+  return strands(at.outputs.vectors.n) > 1 ? WindowRuns::even : WindowRuns::any;
 }
 
-/// Bytes that each thread works in: the windows of a block, and, for backward, what comes back to them.
-template <class T>
+/// Bytes that each thread works in: the windows of a block, and what they are made into, or, for backward,
+/// what comes back to them.
+template <class T, class W>
 Index convolution_work(const Filters& filters, const Windows& w) {
   const FilterLayout<T> at(filters);
-  return WindowBlock<T>::bytes(w) + min(row_block, outputs_of(w)) * at.windows.padded() * Index(sizeof(T));
+  const Index rows = min(row_block, outputs_of(w));
+  const Index made = Arithmetic<T, W>::Rows::bytes(rows, at.columns);
+  return WindowBlock<T>::bytes(w) + max(made, rows * at.windows.padded() * Index(sizeof(T)));
 }
 
 template <class T>
@@ -95,21 +108,25 @@ void finish_rows(const Finish<T>& finish, T* y, Index begin, Index n) {
   for_each_vector(y, n, [&](Vec<T> v) RNNCORE_HOT { return v * value_of(f, v); }, y);
 }
 
-template <class T>
+template <class T, class W>
 void convolution_forward(const ConvolutionForward<T>& f, Team team) {
+  using Own = Arithmetic<T, W>;
   const FilterLayout<T> at(f.filters);
   const Index outputs = f.filters.outputs, groups = f.filters.groups;
-  WindowBlock<T> block(f.windows, groups, narrow(at), f.x, f.work);
+  const Index most = min(row_block, outputs_of(f.windows));
+  void* const made = static_cast<char*>(f.work) + WindowBlock<T>::bytes(f.windows);
+  WindowBlock<T> block(f.windows, groups, runs_of<T, W>(at), f.x, f.work);
   const Share rows = Share::of(f.begin, f.end).part(team);
   for (Index r = rows.begin; r < rows.end; r += row_block) {
     const Index n = min(row_block, rows.end - r);
     block.find(r, n);
     const RowBlock<T> y({f.y, outputs}, nullptr, r, n);
-    const T *weights = static_cast<const T*>(f.packed.weights), *bias = f.packed.numbers;
-    for (Index g = 0; g < groups; ++g, weights += at.weights(), bias += at.outputs.padded()) {
+    const W* weights = static_cast<const W*>(f.packed.weights);
+    const T* bias = f.packed.numbers;
+    for (Index g = 0; g < groups; ++g, weights += at.template weights<W>(), bias += at.outputs.padded()) {
       if (g) block.advance(at.inputs);
-      multiply_block(block.rows(), n, at.columns, at.outputs, weights, bias, y.rows,
-                     g * at.outputs.columns);
+      const auto rows = block.template rows<Own>(made, most);
+      multiply_block(rows, n, at.columns, at.outputs, weights, bias, y.rows, g * at.outputs.columns);
     }
     finish_rows(f.finish, f.y, r * outputs, n * outputs);
   }
@@ -150,7 +167,7 @@ template <class T>
 void convolution_weights(const ConvolutionBackward<T>& b, Team team) {
   const FilterLayout<T> at(b.filters);
   const Index outputs = b.filters.outputs, own = at.outputs.columns;
-  WindowBlock<T> block(b.windows, b.filters.groups, narrow(at), b.x, b.work);
+  WindowBlock<T> block(b.windows, b.filters.groups, runs_of<T, T>(at), b.x, b.work);
   const Share panels(team, at.outputs.count());
   for (Index r = b.begin; r < b.end; r += row_block) {
     const Index n = min(row_block, b.end - r);
@@ -192,11 +209,17 @@ void convolution_backward(const ConvolutionBackward<T>& b, Team team) {
   if (b.weight) convolution_weights(b, team);
 }
 
-template <class T>
-constexpr Convolution<T> convolution{
-    {nullptr, 1, 1, 0, convolution_sizes<T>, convolution_pack<T>, convolution_pack_transposed<T>},
-    convolution_work<T>,
-    convolution_forward<T>,
-    convolution_backward<T>};
+template <class T, class W>
+constexpr Convolution<T> convolution_of() {
+  Convolution<T> convolution{{nullptr, 1, 1, 0, convolution_sizes<T, W>, convolution_pack<T, W>, nullptr},
+                             convolution_work<T, W>,
+                             convolution_forward<T, W>,
+                             nullptr};
+  if constexpr (trains<T, W>) {
+    convolution.packing.pack_transposed = convolution_pack_transposed<T>;
+    convolution.backward = convolution_backward<T>;
+  }
+  return convolution;
+}
 
 } // namespace rnncore::RNNCORE_LEVEL

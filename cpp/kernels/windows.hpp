@@ -1,6 +1,8 @@
 // Windows over two axes, as runs of numbers that lie one after the other.
 #pragma once
 
+#include <type_traits>
+
 #include "linear.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
@@ -23,6 +25,11 @@ struct WindowPlace {
     row /= w.axes[1].outputs;
     a = row % w.axes[0].outputs;
     image = row / w.axes[0].outputs;
+  }
+  /// To the first output of the next line.
+  RNNCORE_INLINE void next_line(const Windows& w) {
+    b = w.axes[1].outputs - 1;
+    next(w);
   }
   RNNCORE_INLINE void next(const Windows& w) {
     if (++b < w.axes[1].outputs) return;
@@ -57,14 +64,16 @@ RNNCORE_INLINE void for_each_tap(const Windows& w, const WindowPlace& place, F f
   }
 }
 
+/// In how many runs of numbers a window may be: one alone, any, or any of an even length.
+enum class WindowRuns { any, even, one };
+
 /// The windows of a block of outputs as the products want them. The taps along the second axis are one run
 /// of x where they lie one after the other; only windows that reach beyond x are copied, and short ones.
 template <class T>
 class WindowBlock {
 public:
-  /// `narrow`: sums may run in two strands, whose order must not depend on where runs end.
-  WindowBlock(const Windows& w, Index groups, bool narrow, const T* x, void* work)
-      : w_(w), x_(x), joined_(joins(w, groups)), copied_(copies(w, groups, narrow)),
+  WindowBlock(const Windows& w, Index groups, WindowRuns may, const T* x, void* work)
+      : w_(w), x_(x), joined_(joins(w, groups)), copied_(copies(w, groups, may)),
         columns_((copied_   ? taps_of(w)
                   : joined_ ? w.axes[1].taps
                             : 1) *
@@ -87,25 +96,12 @@ public:
 
   void find(Index first, Index n) {
     n_ = n;
+    next_ = copies_;
     WindowPlace place(w_, first);
-    T* copy = copies_;
-    for (Index i = 0; i < n; ++i, place.next(w_)) {
-      if (copied_) {
-        rows_[i] = copy;
-        copy = each_line(place, copy, [&](Index, const T* run, T* to) {
-          if (run != to) copy_run(run, w_.axes[1].taps * w_.channels, to);
-          return true;
-        });
-      } else if (joined_) {
-        copy = each_line(place, copy, [&](Index line, const T* run, T* to) {
-          rows_[line * n + i] = run;
-          return run == to;
-        });
-      } else {
-        for_each_tap(w_, place,
-                     [&](Index tap, Index at) { rows_[tap * n + i] = at < 0 ? zeros_ : x_ + at; });
-      }
-    }
+    if (joined_ && !copied_)
+      for (Index i = 0; i < n; place.next_line(w_)) i += find_line(place, i);
+    else
+      for (Index i = 0; i < n; ++i, place.next(w_)) copied_ ? copy_window(place, i) : find_taps(place, i);
   }
 
   /// On to the channels of the next group.
@@ -113,7 +109,17 @@ public:
     for (Index i = 0; i < runs_ * n_; ++i) rows_[i] += channels;
   }
 
-  Gathered<T> rows() const { return {rows_, columns_, runs_, n_}; }
+  /// As they are, or made into what `Own` multiplies, in space for so many.
+  template <class Own>
+  typename Own::Rows rows(void* space, Index most) const {
+    if constexpr (std::is_same_v<typename Own::Rows, Gathered<T>>) {
+      return {rows_, columns_, runs_, n_};
+    } else {
+      const auto rows = Own::Rows::of(rows_, columns_, space, most);
+      for (Index i = 0; i < n_; ++i) rows.prepare(i);
+      return rows;
+    }
+  }
   /// Of one run.
   const T* const* run(Index r) const { return rows_ + r * n_; }
   Index runs() const { return runs_; }
@@ -124,9 +130,12 @@ private:
   static constexpr Index short_run = 16;
 
   static bool joins(const Windows& w, Index groups) { return groups == 1 && w.axes[1].dilation == 1; }
-  static bool copies(const Windows& w, Index groups, bool narrow) {
-    if (groups > 1 || taps_of(w) == 1) return false;
-    return (joins(w, groups) ? w.axes[1].taps : 1) * w.channels < short_run || (narrow && w.channels % 2);
+  static bool copies(const Windows& w, Index groups, WindowRuns may) {
+    if (taps_of(w) == 1) return false;
+    if (may == WindowRuns::one) return true;
+    if (groups > 1) return false;
+    const Index run = (joins(w, groups) ? w.axes[1].taps : 1) * w.channels;
+    return run < short_run || (may == WindowRuns::even && w.channels % 2);
   }
   static Index padded(Index numbers) { return ceil_div(numbers * sizeof(T), 64) * 64 / Index(sizeof(T)); }
   static Index pointers(const Windows& w, Index outputs) {
@@ -139,24 +148,64 @@ private:
     for (Index i = 0; i < count; ++i) to[i] = from[i];
   }
 
-  /// f(tap of the first axis, the numbers at the taps of the second, copy) for each line of a window. Where
-  /// these reach beyond x they are put together at `copy`, which moves on if f returns true.
-  template <class F>
-  RNNCORE_INLINE T* each_line(const WindowPlace& place, T* copy, F f) {
-    const WindowAxis &first = w_.axes[0], &second = w_.axes[1];
-    const Index C = w_.channels, begin = place.b * second.stride - second.before;
-    const bool inside = second.dilation == 1 && 0 <= begin && begin + second.taps <= second.size;
-    for (Index ta = 0; ta < first.taps; ++ta) {
-      const Index a = source(first, place.a, ta);
-      const T* const line = x_ + (place.image * first.size + a) * second.size * C;
-      if (!inside && a >= 0)
-        for (Index tb = 0; tb < second.taps; ++tb) {
-          const Index b = source(second, place.b, tb);
-          copy_run(b < 0 ? zeros_ : line + b * C, C, copy + tb * C);
-        }
-      if (f(ta, a < 0 ? zeros_ : inside ? line + begin * C : copy, copy)) copy += second.taps * C;
+  /// The rest of a line of outputs, or of the block, from row i on: how many. Inside x, windows lie at
+  /// equal distances.
+  Index find_line(const WindowPlace& place, Index i) {
+    const WindowAxis& second = w_.axes[1];
+    const Index count = min(n_ - i, second.outputs - place.b), end = place.b + count;
+    const Index begin = min(max(place.b, ceil_div(second.before, second.stride)), end);
+    const Index fits = second.size + second.before - second.taps;
+    const Index stop = max(begin, min(end, fits < 0 ? 0 : fits / second.stride + 1));
+    const Index step = second.stride * w_.channels;
+    for (Index ta = 0; ta < w_.axes[0].taps; ++ta) {
+      const T** rows = rows_ + ta * n_ + i - place.b;
+      const T* const line = line_of(place, ta);
+      for (Index b = place.b; b < begin; ++b) rows[b] = line ? join(line, b) : zeros_;
+      if (line) {
+        const T* from = line + (begin * second.stride - second.before) * w_.channels;
+        for (Index b = begin; b < stop; ++b, from += step) rows[b] = from;
+      } else {
+        for (Index b = begin; b < stop; ++b) rows[b] = zeros_;
+      }
+      for (Index b = stop; b < end; ++b) rows[b] = line ? join(line, b) : zeros_;
     }
-    return copy;
+    return count;
+  }
+
+  void find_taps(const WindowPlace& place, Index i) {
+    for_each_tap(w_, place, [&](Index tap, Index at) { rows_[tap * n_ + i] = at < 0 ? zeros_ : x_ + at; });
+  }
+
+  void copy_window(const WindowPlace& place, Index i) {
+    const WindowAxis& second = w_.axes[1];
+    const Index C = w_.channels, from = place.b * second.stride - second.before;
+    const bool inside = second.dilation == 1 && 0 <= from && from + second.taps <= second.size;
+    rows_[i] = next_;
+    for (Index ta = 0; ta < w_.axes[0].taps; ++ta) {
+      const T* const line = line_of(place, ta);
+      if (line && !inside) {
+        join(line, place.b);
+        continue;
+      }
+      copy_run(line ? line + from * C : zeros_, second.taps * C, next_);
+      next_ += second.taps * C;
+    }
+  }
+
+  /// The line of x that a tap of the first axis reads; null: zeros.
+  const T* line_of(const WindowPlace& place, Index tap) const {
+    const Index a = source(w_.axes[0], place.a, tap);
+    return a < 0 ? nullptr : x_ + (place.image * w_.axes[0].size + a) * w_.axes[1].size * w_.channels;
+  }
+
+  /// Numbers at the taps of the second axis, put together.
+  const T* join(const T* line, Index output) {
+    T* const to = next_;
+    for (Index tb = 0; tb < w_.axes[1].taps; ++tb, next_ += w_.channels) {
+      const Index b = source(w_.axes[1], output, tb);
+      copy_run(b < 0 ? zeros_ : line + b * w_.channels, w_.channels, next_);
+    }
+    return to;
   }
 
   const Windows& w_;
@@ -165,7 +214,7 @@ private:
   const Index columns_, runs_;
   Index n_ = 0;
   const T** rows_;
-  T *zeros_, *copies_;
+  T *zeros_, *copies_, *next_;
 };
 
 } // namespace rnncore::RNNCORE_LEVEL

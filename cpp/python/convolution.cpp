@@ -85,13 +85,17 @@ Windows windows_of(Index images, Index channels, const AxisNumbers& first, const
 template <class T>
 ConvolutionLayer<T>::ConvolutionLayer(Index inputs, Index outputs, Index groups,
                                       const std::array<Index, 2>& taps, const py::object& weight,
-                                      const py::object& bias, bool owned)
-    : filters_{inputs, outputs, groups, {taps[0], taps[1]}}, shape_(shape_of(weight)),
-      packing_(told(kernels_of<T>().convolution.packing, filters_)), parameters_(owned),
+                                      const py::object& bias, bool owned, const std::string& weights)
+    : kernels_(kernels_of<T>(weights).convolution), filters_{inputs, outputs, groups, {taps[0], taps[1]}},
+      shape_(shape_of(weight)), packing_(told(kernels_.packing, filters_)), parameters_(owned),
       weights_(packing_, Shape{inputs / groups * taps[0] * taps[1], outputs},
                {pointers<const T>(parameters_, shape_, weight, bias)}) {
   if (py::cast<py::array>(weight).size() != outputs * (inputs / groups) * taps[0] * taps[1])
     throw py::value_error("weight: unexpected shape");
+  if (kernels_.backward) return;
+  if (groups != 1) throw py::value_error("weights of fewer bits need one group");
+  weights_.freeze();
+  parameters_.clear();
 }
 
 template <class T>
@@ -108,10 +112,9 @@ double ConvolutionLayer<T>::work(const Windows& w) const {
 template <class T>
 void ConvolutionLayer<T>::run(const Snapshot<T>& weights, const Windows& w, const T* x, T* y,
                               const Finish<T>& finish) const {
-  const Convolution<T>& kernels = kernels_of<T>().convolution;
-  over_outputs(w, work(w), output_block, kernels.work(filters_, w),
+  over_outputs(w, work(w), output_block, kernels_.work(filters_, w),
                [&](Index begin, Index end, const Team& team, void* space) {
-                 kernels.forward({filters_, w, weights.packed(), x, y, finish, begin, end, space}, team);
+                 kernels_.forward({filters_, w, weights.packed(), x, y, finish, begin, end, space}, team);
                });
 }
 
@@ -130,14 +133,13 @@ Array<T> ConvolutionLayer<T>::forward(const py::object& x_object, const Windows&
 
 template <class T>
 void ConvolutionLayer<T>::go_back(const ConvolutionBackward<T>& all) {
-  const Convolution<T>& kernels = kernels_of<T>().convolution;
-  over_outputs(all.windows, 2 * work(all.windows), output_block, kernels.work(filters_, all.windows),
+  over_outputs(all.windows, 2 * work(all.windows), output_block, kernels_.work(filters_, all.windows),
                [&](Index begin, Index end, const Team& team, void* space) {
                  ConvolutionBackward<T> b = all;
                  b.begin = begin;
                  b.end = end;
                  b.work = space;
-                 kernels.backward(b, team);
+                 kernels_.backward(b, team);
                });
 }
 
@@ -158,6 +160,7 @@ template <class T>
 py::object ConvolutionLayer<T>::backward(const py::object& x_object, const py::object& dy_object,
                                          const Windows& w, const py::object& weight_gradient,
                                          const py::object& bias_gradient, bool want_dx) {
+  check_trains(kernels_.backward);
   check_parameters();
   const Array<T> x = images_of<T>("x", x_object, w, false, filters_.inputs);
   const Array<T> dy = images_of<T>("dy", dy_object, w, true, filters_.outputs);
@@ -180,6 +183,7 @@ py::object ConvolutionLayer<T>::backward(const py::object& x_object, const py::o
 
 template <class T>
 Array<T> ConvolutionLayer<T>::spread(const py::object& y_object, const Windows& w, const py::object& bias) {
+  check_trains(kernels_.backward);
   check_parameters();
   const Array<T> y = images_of<T>("y", y_object, w, true, filters_.outputs);
   const T* const first = parameter<T>("bias", bias, {filters_.inputs});

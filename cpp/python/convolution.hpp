@@ -18,9 +18,11 @@ template <class T>
 class ConvolutionLayer {
 public:
   /// weight (outputs, inputs / groups, taps of all axes) and, or None, bias (outputs) are not copied:
-  /// writing to them counts. `owned`: see `KeptArrays`.
+  /// writing to them counts. `owned`: see `KeptArrays`. `weights`: the type of those of the products; if it
+  /// is not T, there is one group, they come as (outputs, taps, inputs), and are taken now.
   ConvolutionLayer(Index inputs, Index outputs, Index groups, const std::array<Index, 2>& taps,
-                   const py::object& weight, const py::object& bias, bool owned);
+                   const py::object& weight, const py::object& bias, bool owned,
+                   const std::string& weights);
 
   /// x (images, size, size, inputs) to y (images, outputs, outputs, outputs of the layer).
   Array<T> forward(const py::object& x, const Windows& windows);
@@ -45,6 +47,7 @@ private:
   void go_back(const ConvolutionBackward<T>& all);
   void add_gradients(const std::vector<T>& sums, T* weight, T* bias);
 
+  const Convolution<T>& kernels_;
   const Filters filters_;
   const std::vector<Index> shape_; // of weight
   const Packing<T> packing_;

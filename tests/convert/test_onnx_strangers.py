@@ -98,6 +98,34 @@ def test_small_arrays_that_become_large(monkeypatch, op, constants, options):
     refused_cheaply(proto, rf"{op} 0: an array of shape .* is too large")
 
 
+@pytest.mark.parametrize(
+    ("op", "names", "options"),
+    [
+        ("Tile", ["a", "many"], {}),
+        ("Resize", ["b", "", "", "far"], {}),
+        ("OneHot", ["none", "depth", "ends"], {}),
+        ("Trilu", ["e"], {}),
+        ("TopK", ["e", "k"], {"axis": 0}),
+        ("GatherElements", ["e", "where"], {}),
+        ("ScatterElements", ["e", "where", "e"], {}),
+        ("AveragePool", ["b"], {"kernel_shape": [1, 1], "pads": [0, 1 << 40, 0, 0]}),
+        ("ConvTranspose", ["b", "w"], {}),
+    ],
+)
+def test_long_axes_beside_empty_ones(monkeypatch, op, names, options):
+    """There are no numbers, and yet indices along them would be many."""
+    monkeypatch.setattr(onnx.checker, "check_model", lambda *_: None)
+    far = 1 << 40
+    held = {"a": np.zeros((0, 2), "f4"), "b": np.zeros((0, 1, 1, 1), "f4")}
+    held |= {"many": np.array([1, far]), "far": np.array([0, 1, far, 1])}
+    held |= {"none": np.zeros(0, "i8"), "depth": np.array(far), "ends": np.zeros(2, "f4")}
+    held |= {"e": np.zeros((far, 0), "f4"), "k": np.array([far]), "where": np.zeros((far, 0), "i8")}
+    held |= {"w": np.zeros((1, 0, far, 1), "f4")}
+    held = {name: array for name, array in held.items() if name in names}
+    proto = graph_of([make(op, names, ["y"], **options)], X, {"y": None}, held, 18)
+    refused_cheaply(proto, rf"{op} 0: an array of shape .* is too large")
+
+
 def test_what_all_nodes_make_counts_together():
     refused_cheaply(chain("Concat", {"c0": np.zeros(9, np.int8)}, axis=0), r"Concat \d+: an array")
     refused_cheaply(chain("Add", {"c0": np.zeros(1 << 16, "f4")}, 999), r"Add \d+: an array of")

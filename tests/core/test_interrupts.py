@@ -27,6 +27,7 @@ from rnncore import (
     MaxPool1d,
     Softmax,
     _core,
+    search,
 )
 
 from tests.support import seq2seq_models
@@ -250,6 +251,15 @@ class TestLongCalls:
         )
         model = rnncore.Seq2Seq(RNN(16, 16, seed=0), decoder)
         assert_ends(lambda: model(SLOW[:3], SLOW))
+
+    @pytest.mark.parametrize("width", [1, 4])
+    def test_searches(self, width: int) -> None:
+        embedding, head = rnncore.Embedding(9, 16, seed=0), Linear(WIDE, 9, seed=0)
+        decoder = rnncore.Decoder(embedding, LSTM(16, WIDE, seed=0), None, head)
+        model, steps = rnncore.Seq2Seq(RNN(16, 16, seed=0), decoder), 2 * STEPS
+        options = {"bos": 0, "eos": 1, "min_length": steps, "max_length": steps, "width": width}
+        assert_ends(lambda: search.beam(model, SLOW[:3], **options))
+        assert search.beam(model, SLOW[:3], bos=0, eos=1, max_length=2, width=width)
 
     def test_attention(self) -> None:
         attention = rnncore.LuongAttention(256, 256, "concat", seed=0)

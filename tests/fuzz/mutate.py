@@ -337,7 +337,8 @@ def _change_field(luck: Random, message: Any, field: Any, value: Any, messages: 
 def _strange(luck: Random, field: Any, messages: list[Any]) -> Any:
     """A value that the field can hold."""
     if field.message_type is not None:
-        return luck.choice([m for m in messages if m.DESCRIPTOR is field.message_type])
+        found = luck.choice([m for m in messages if m.DESCRIPTOR is field.message_type])
+        return copy.deepcopy(found)  # which may hold the field itself
     kinds = type(field)
     if field.type == kinds.TYPE_STRING:
         names = [m.name for m in messages if m.DESCRIPTOR.fields_by_name.get("name")]
@@ -355,4 +356,6 @@ def _strange(luck: Random, field: Any, messages: list[Any]) -> Any:
 _OPERATORS = (
     *("LSTM", "GRU", "RNN", "Gemm", "MatMul", "Add", "Transpose", "Reshape", "Concat", "Slice"),
     *("Gather", "Squeeze", "Constant", "ConstantOfShape", "Expand", "Tile", "Range", "Loop", "If"),
+    *("Scan", "Conv", "ConvTranspose", "MaxPool", "Pad", "Resize", "Einsum", "TopK", "OneHot"),
+    *("GatherND", "ScatterND", "NonZero", "SplitToSequence", "SequenceInsert", "CumSum", "ArgMax"),
 )

@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import rnncore
-from rnncore import GRU, LSTM, Chain, Linear, RowConvolution, Tanh
+from rnncore import GRU, LSTM, RNN, Chain, Linear, RowConvolution, Tanh
 from rnncore.arrays import load_arrays, save_arrays
 from rnncore.states import leaves, skeleton
 
@@ -239,6 +239,24 @@ def test_streams_go_back(name, tmp_path):
         stream.restore(snapshot)
         assert stream.batch == 2
         same(stream.run(x[3:]), y[3:])
+
+
+def test_states_nest_as_the_layers_do():
+    inner = Chain(GRU(WIDTH, 4, seed=0), RowConvolution(4, 1, seed=1), RNN(4, 3, seed=2))
+    model = Chain(inner, Tanh(), Chain(Chain(RowConvolution(3, 1, seed=3)), LSTM(3, 2, seed=4)))
+    x = frames(model, STEPS, 2)
+    y, state = model(x)
+    stream = model.stream(2)
+    same(np.concatenate([stream.run(x), stream.finish()]), y)
+    assert skeleton(stream.state) == skeleton(state)
+    assert_same(named(stream.state), named(state))
+    other = model.stream(2)
+    other.state = state
+    assert skeleton(other.state) == skeleton(state)
+    same(np.concatenate([other.run(x), other.finish()]), model(x, state)[0])
+    other.reset()
+    other.state = (None, state[1])
+    same(np.concatenate([other.run(x), other.finish()]), model(x, (None, state[1]))[0])
 
 
 # Weights

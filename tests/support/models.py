@@ -275,6 +275,16 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
     ),
     "MinGRU": ([rnncore.MinGRU(3, 4, dtype=np.dtype("float64"))], _sequence(3, "float64")),
     "Module": ([Module()], lambda module: None),
+    "Parallel": (
+        [
+            rnncore.Parallel(rnncore.GRU(3, 4), rnncore.Identity(), rnncore.LSTM(3, 2)),
+            rnncore.Parallel(
+                rnncore.Linear(3, 4), rnncore.Linear(3, 4, seed=1), rnncore.RNN(3, 4), merge="mul"
+            ),
+            rnncore.Parallel(rnncore.Tanh(), rnncore.LayerNorm(3), merge="mean"),
+        ],
+        _sequence(),
+    ),
     "Parser": ([rnncore.Parser(3, 4, "relu")], _leaves),
     "Permute": ([rnncore.Permute(2, 1)], _sequence()),
     "PReLU": ([rnncore.PReLU(3, 0.5), rnncore.PReLU()], _sequence()),
@@ -284,6 +294,7 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
         [
             rnncore.Readout(rnncore.GRU(3, 4), "mean"),
             rnncore.Readout(rnncore.Reversed(rnncore.GRU(3, 4))),
+            rnncore.Readout(rnncore.Chain(rnncore.GRU(3, 4), rnncore.Linear(4, 2)), "last_step"),
         ],
         _sequence(),
     ),
@@ -295,6 +306,13 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
     "RecursiveTensorNet": ([rnncore.RecursiveTensorNet(3, 4, nonlinearity="relu")], _forest),
     "RepeatVector": ([rnncore.RepeatVector(3)], _batch((4, 2))),
     "Reshape": ([rnncore.Reshape(-1), rnncore.Reshape(3, 2)], _sequence()),
+    "Residual": (
+        [
+            rnncore.Residual(rnncore.Chain(rnncore.LSTM(3, 4), rnncore.Linear(4, 3))),
+            rnncore.Residual(rnncore.Residual(rnncore.Sigmoid())),
+        ],
+        _sequence(),
+    ),
     "ReturnState": (
         [rnncore.ReturnState(rnncore.Bidirectional(rnncore.GRU(3, 4), rnncore.LSTM(3, 4)))],
         _sequence(),

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from ..arrays import Array, check_choice
+from ..arrays import Array
 from ..module import Module, width_through
 from ..states import State, add, split_state
 from .composition import Composition, Part, Run, check_remembers, check_same_input
+from .merging import check_merge, merged, merged_width
 from .ragged import from_end
 
-MERGES = ("concat", "sum", "mean", "mul")
 _ENTRIES = "(forward, backward)"
 
 
@@ -69,7 +66,9 @@ class Bidirectional(Composition):
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is."""
         parts = (("forward", self.forward), ("backward", self.backward))
-        return merged_width(self.merge, *(width_through([part], width) for part in parts))
+        return merged_width(
+            self.merge, {name: width_through([(name, part)], width) for name, part in parts}
+        )
 
     def _run(self, x: Array, state: State, lengths: Array | None, record: bool) -> Run:
         first = split_state("state", state, _ENTRIES, 2)
@@ -77,7 +76,7 @@ class Bidirectional(Composition):
         back = from_end(
             lambda turned: self.parts[1].run(turned, first[1], lengths, record), x, lengths
         )
-        y, unmerge = merged(self.merge, ahead.y, back.y)
+        y, unmerge = merged(self.merge, {"forward": ahead.y, "backward": back.y})
 
         def pullback(dy: Array, dstate: State) -> tuple[Any, State]:
             dlast = split_state("dstate", dstate, _ENTRIES, 2)
@@ -87,35 +86,3 @@ class Bidirectional(Composition):
             return add(dx, dx_back), (dahead, dback)
 
         return Run(y, (ahead.state, back.state), pullback)
-
-
-def check_merge(merge: str) -> str:
-    """Return the name of a way to merge, or raise `ValueError`."""
-    return check_choice("merge", merge, MERGES)
-
-
-def merged_width(merge: str, a: int | None, b: int | None) -> int | None:
-    """Return how wide two outputs become; `ValueError` where they must be of one width."""
-    if a is None or b is None:
-        return None
-    if merge == "concat":
-        return a + b
-    if a != b:
-        raise ValueError(
-            f"merge={merge!r} needs outputs of the same width, "
-            f"got {a} from forward and {b} from backward"
-        )
-    return a
-
-
-def merged(merge: str, a: Array, b: Array) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:
-    """Return what two outputs become, and the pullback from its gradient to theirs."""
-    if merge == "concat":
-        width = a.shape[-1]
-        return np.concatenate((a, b), axis=-1), lambda dy: (dy[..., :width], dy[..., width:])
-    merged_width(merge, a.shape[-1], b.shape[-1])
-    if merge == "sum":
-        return a + b, lambda dy: (dy, dy)
-    if merge == "mean":
-        return (a + b) / 2, lambda dy: (dy / 2, dy / 2)
-    return a * b, lambda dy: (dy * b, dy * a)

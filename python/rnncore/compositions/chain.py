@@ -24,10 +24,10 @@ class Chain(Module):
 
     If a member is recurrent, so is the chain: `chain(x, state=None, *, lengths=None) -> (y, state)`
     with a tuple of one state for each recurrent member; None is the state that a member starts
-    from, zero or learnt, for one or for all. Members get `lengths` as convolutions before them have
-    made them. A convolution has no state in a call: it begins each call anew, where a stream goes
-    on. Raises `ValueError` for layers that do not agree on `batch_first`, or of which one takes
-    another width than the one before it gives.
+    from, zero or learnt, for one or for all. Every member that takes `lengths` gets them, as
+    convolutions before it have made them. A convolution has no state in a call: it begins each call
+    anew, where a stream goes on. Raises `ValueError` for layers that do not agree on `batch_first`,
+    or of which one takes another width than the one before it gives.
     """
 
     def __init__(self, *layers: Module) -> None:
@@ -120,9 +120,10 @@ class Chain(Module):
     def _states(self, name: str, states: Any, lengths: Any = None) -> list[Any]:
         """Return one state for each recurrent member."""
         count = sum(layer.recurrent for layer in self.layers)
-        unread = lengths is not None and self.takes_lengths is None
-        if not count and (states is not None or unread):
-            raise TypeError(f"no layer of this chain is recurrent: it takes no {name} or lengths")
+        if not count and states is not None:
+            raise TypeError(f"no layer of this chain is recurrent: it takes no {name}")
+        if not count and lengths is not None and self.takes_lengths is None:
+            raise TypeError("no layer of this chain is recurrent or slides: it takes no lengths")
         if states is None:
             return [None] * count
         if not isinstance(states, (tuple, list)) or len(states) != count:

@@ -94,7 +94,7 @@ class Composition(Module):
 
     def _enter(self, x: npt.ArrayLike) -> tuple[Array, bool]:
         """Return x as `(T, B, ...)`, and whether it came with a batch axis."""
-        array = self.as_input("x", x)
+        array = as_input(self, "x", x)
         axes = 2 if self.takes_indices else 3
         wanted = "(T, B) or (T,)" if self.takes_indices else "(T, B, features) or (T, features)"
         if array.ndim not in (axes - 1, axes):
@@ -103,12 +103,6 @@ class Composition(Module):
         if array.ndim == axes:
             return self._swap(array), True
         return array[:, None], False
-
-    def as_input(self, name: str, x: npt.ArrayLike) -> Array:
-        """Return x as an array of what the layers take, with whatever axes."""
-        if self.takes_indices:
-            return as_integers(name, x)
-        return as_float(name, x) if self.dtype is None else as_array(name, x, self.dtype)
 
     def _leave(self, y: Array, batched: bool) -> Array:
         return self._swap(y) if batched else y[:, 0]
@@ -149,7 +143,7 @@ class Part:
             both: Array = np.concatenate((a, b), axis=-2)
             return both[..., order, :]
 
-        y = np.zeros((len(x), batch, *some.y.shape[2:]), some.y.dtype)
+        y = np.zeros((len(some.y), batch, *some.y.shape[2:]), some.y.dtype)
         y[:, rows] = some.y
 
         def pullback(dy: Array, dstate: State) -> tuple[Any, State]:
@@ -178,6 +172,13 @@ def run(module: Module, record: bool, *args: Any, **options: Any) -> tuple[Any, 
         output, pullback = module.vjp(*args, **options)
         return output, pullback
     return module(*args, **options), None
+
+
+def as_input(module: Module, name: str, x: npt.ArrayLike) -> Array:
+    """Return x as an array of what a module's layers take, with whatever axes."""
+    if module.takes_indices:
+        return as_integers(name, x)
+    return as_float(name, x) if module.dtype is None else as_array(name, x, module.dtype)
 
 
 def agreed(name: str, parts: Mapping[str, Module]) -> Any:

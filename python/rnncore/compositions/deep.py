@@ -13,7 +13,6 @@ import numpy.typing as npt
 from ..arrays import (
     Array,
     as_array,
-    as_lengths,
     as_shape,
     check_choice,
     check_flag,
@@ -28,9 +27,9 @@ from ..nonlinearities import Activation, as_activation
 from ..recurrent.registry import LAYERS
 from ..recurrent.stack import Pullback
 from ..states import State
-from ..stream.stages import Stack, Stage, Stages
+from ..stream.stages import AnyStage, Stack, Stage, Stages
 from .chain import Chain
-from .ragged import length_mask
+from .ragged import inside
 
 
 def feed_forward(
@@ -85,7 +84,7 @@ class Wiring(NamedTuple):
         return join(*outputs) if self.skip else y
 
 
-def _on_state(stage: Stage | Stack, state: State) -> Stage:
+def _on_state(stage: AnyStage, state: State) -> Stage:
     """A layer's stage on its part of the state of all, one row."""
     assert isinstance(stage, Stage)
     h, c = state if isinstance(state, tuple) else (state, None)
@@ -204,7 +203,7 @@ class DeepRNN(Module):
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
     ) -> tuple[Array, State]:
         """Run over whole sequences, as a recurrent layer does; nothing is recorded."""
-        x, mask = self._masked(x, lengths)
+        x = inside(self._checked(x), lengths, self.batch_first)
         finals: list[State] = []
 
         def layer(n: int, x: Array) -> Array:
@@ -215,13 +214,13 @@ class DeepRNN(Module):
 
         x, before = self.input(x), self._split(state)
         y = self.output(self.wiring.through(len(self.layers), layer, x))
-        return self._visible(y, mask), self._joined(finals)
+        return inside(y, lengths, self.batch_first), self._joined(finals)
 
     def vjp(
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
     ) -> tuple[tuple[Array, State], Pullback]:
         """As a call, with dropout and the pullback: `pullback(dy, dstate=None) -> (dx, dstate)`."""
-        x, mask = self._masked(x, lengths)
+        x = inside(self._checked(x), lengths, self.batch_first)
         finals: list[State] = []
         backs: list[Any] = []
         drop_backs: list[Any] = [None]
@@ -240,12 +239,13 @@ class DeepRNN(Module):
 
         (x, input_back), before = self.input.vjp(x), self._split(state)
         y, output_back = self.output.vjp(self.wiring.through(len(self.layers), layer, x, drop))
-        y = self._visible(y, mask)
+        y = inside(y, lengths, self.batch_first)
         layer_backs = list(zip(backs, drop_backs, strict=True))
 
         def pullback(dy: npt.ArrayLike | None = None, dstate: State = None) -> tuple[Array, State]:
             dy = np.zeros_like(y) if dy is None else as_shape("dy", dy, self.dtype, y.shape)
-            dseen, dfirst = self._back(output_back(self._visible(dy, mask)), dstate, layer_backs)
+            dy = inside(dy, lengths, self.batch_first)
+            dseen, dfirst = self._back(output_back(dy), dstate, layer_backs)
             return input_back(dseen), dfirst
 
         return (y, self._joined(finals)), once(pullback)
@@ -274,28 +274,13 @@ class DeepRNN(Module):
             d = d + parts[n - 1] if parts else d
         return d if dseen is None else d + dseen, self._joined(dfirst[::-1])
 
-    def _masked(
-        self, x: npt.ArrayLike, lengths: npt.ArrayLike | None
-    ) -> tuple[Array, Array | None]:
-        """Return x without its padding, which the feed-forward nets would see, and the mask."""
+    def _checked(self, x: npt.ArrayLike) -> Array:
         x = as_array("x", x, self.dtype)
         if not 2 <= x.ndim <= 3 or x.shape[-1] != self.input_size:
             axes = "B, T" if self.batch_first else "T, B"
             expected = f"({axes}, {self.input_size}) or (T, {self.input_size})"
             raise ValueError(f"x must have shape {expected}, got {x.shape}")
-        if lengths is None:
-            return x, None
-        if x.ndim == 2:
-            mask = length_mask(lengths, len(x))
-        else:
-            steps, batch = x.shape[:2][:: -1 if self.batch_first else 1]
-            as_lengths(lengths, steps, batch)
-            mask = length_mask(lengths, steps, self.batch_first)[..., None]
-        return np.where(mask, x, x.dtype.type(0)), mask
-
-    @staticmethod
-    def _visible(y: Array, mask: Array | None) -> Array:
-        return y if mask is None else np.where(mask, y, y.dtype.type(0))
+        return x
 
     def _split(self, state: State) -> list[State]:
         """The state of each recurrent layer."""

@@ -12,9 +12,10 @@ from ..arrays import Array, check_count
 from ..module import Module, width_through
 from ..states import State, add, mapped, split_state
 from ..stream.base import LookAhead, Stream
-from .bidirectional import Bidirectional, merged
-from .composition import Composition, Run, check_frames, check_one_way
+from .bidirectional import Bidirectional
+from .composition import Composition, Run, as_input, check_frames, check_one_way
 from .lookahead import no_frames
+from .merging import merged
 from .ragged import from_end
 
 
@@ -131,7 +132,7 @@ def _run_pair(
         runs.append(forward.run(x[count:], runs[0].state, rest, record))
     ahead = np.concatenate([run.y for run in runs])
     back = from_end(lambda turned: backward.run(turned, None, lengths, record), x, lengths)
-    y, unmerge = merged(pair.merge, ahead, back.y[:wanted])
+    y, unmerge = merged(pair.merge, {"forward": ahead, "backward": back.y[:wanted]})
 
     def pullback(dy: Array, dstate: State) -> tuple[Any, State]:
         d_ahead, d_wanted = unmerge(dy)
@@ -183,7 +184,7 @@ class _Chunks(LookAhead):
         self._state: tuple[State, ...] = (None,) * len(model.layers)
 
     def _array(self, name: str, x: npt.ArrayLike) -> Array:
-        return self._model.as_input(name, x)
+        return as_input(self._model, name, x)
 
     def _settled(self, pending: Array, last: bool) -> tuple[Array, Array]:
         chunk, right = self._model.chunk, self._model.right

@@ -19,16 +19,17 @@ from ..init import Seed
 from ..module import Module, check_width, modules, width_through
 from ..states import State, add, mapped, split_state
 from ..stream.base import LookAhead, Stream
-from .bidirectional import check_merge, merged, merged_width
 from .composition import (
     Composition,
     Part,
     Run,
+    as_input,
     check_frames,
     check_one_way,
     check_remembers,
     check_same_input,
 )
+from .merging import check_merge, merged, merged_width
 from .ragged import from_end
 
 #: Frames that a batch of windows holds at most, so that memory does not grow with the sequence.
@@ -167,8 +168,10 @@ class Windowed(Composition):
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is."""
         named = (("forward", self.forward), ("backward", self.backward))
-        wide = [width_through([(name, part)], width) for name, part in named if part is not None]
-        return wide[0] if len(wide) == 1 else merged_width(self.merge, *wide)
+        parts = [(name, part) for name, part in named if part is not None]
+        return merged_width(
+            self.merge, {name: width_through([(name, part)], width) for name, part in parts}
+        )
 
     def stream(self, batch: int = 1) -> Stream:
         """Return a stream; each output comes `future` frames after its own."""
@@ -186,7 +189,7 @@ class Windowed(Composition):
             runs[1] = from_end(lambda turned: side(turned, states[1], lengths, record), x, lengths)
         ahead, back = runs
         if ahead is not None and back is not None:
-            y, unmerge = merged(self.merge, ahead.y, back.y)
+            y, unmerge = merged(self.merge, {"forward": ahead.y, "backward": back.y})
         else:
             y = ahead.y if ahead else back.y if back else x
             unmerge = _same_for_both
@@ -243,7 +246,7 @@ class _Views(LookAhead):
         self._seen, self._state = 0, None
 
     def _array(self, name: str, x: npt.ArrayLike) -> Array:
-        return self._model.as_input(name, x)
+        return as_input(self._model, name, x)
 
     def _no_frames(self) -> Array:
         return no_frames(self._model, self.batch)
@@ -255,7 +258,7 @@ class _Views(LookAhead):
         if ahead is None or back is None:
             y = back if ahead is None else ahead
         else:
-            y, _ = merged(self._model.merge, ahead, back)
+            y, _ = merged(self._model.merge, {"forward": ahead, "backward": back})
         self._seen = min(ready, self._kept)
         return np.asarray(y), pending[ready - self._seen :]
 

@@ -33,7 +33,9 @@ def takes_lengths(modules: Iterable[Module]) -> bool | None:
 
 
 def told(module: Module, lengths: Any) -> dict[str, Any]:
-    """What a module without a state is told of lengths; `ValueError` if it takes none."""
+    """What a module is told of lengths; `ValueError` if it takes none."""
+    if module.recurrent:
+        return {"lengths": lengths}
     if lengths is not None and module.takes_lengths is False:
         raise ValueError(f"a {type(module).__name__} takes no lengths: give rows of equal length")
     return {"lengths": lengths} if module.takes_lengths and lengths is not None else {}
@@ -46,12 +48,25 @@ def lengths_after(module: Module, lengths: Any) -> Any:
     if not module.takes_lengths:
         return lengths
     after = module.out_lengths(lengths)
-    if len(after) and after.min() < 1 <= np.min(lengths):
+    if after is not None and len(after) and after.min() < 1 <= np.min(lengths):
         raise ValueError(
             f"lengths must leave an output of the {type(module).__name__} in each row, but of "
             f"{int(np.asarray(lengths)[after.argmin()])} frames it makes none"
         )
     return after
+
+
+def inside(x: Array, lengths: npt.ArrayLike | None, batch_first: bool) -> Array:
+    """Return x `(T, B, C)`, `(B, T, C)` or `(T, C)` with zeros past the ends of its sequences."""
+    if lengths is None:
+        return x
+    batched = x.ndim == 3
+    turned = batched and batch_first
+    steps, batch = x.shape[:2][:: -1 if turned else 1] if batched else (len(x), 1)
+    mask = length_mask(lengths, steps, turned)
+    if mask.shape[0 if turned else 1] != batch:
+        raise ValueError(f"lengths must have shape ({batch},), got {np.shape(lengths)}")
+    return np.where(mask[..., None] if batched else mask, x, x.dtype.type(0))
 
 
 def run_rows(module: Module, record: bool, x: Array, mask: Array | None) -> tuple[Array, Any]:

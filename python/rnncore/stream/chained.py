@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array
-from ..states import State
 from .base import Rollback, Stream
 from .compiled import Compiled, Pointwise, dtypes
+from .several import Part, Several
 from .stages import stages_of
 
 if TYPE_CHECKING:
     from ..module import Module
 
 
-class Chained(Stream):
+class Chained(Several):
     """Streams one after the other."""
 
-    def __init__(self, streams: Sequence[Stream], batch_first: bool) -> None:
-        super().__init__(streams[0].batch, batch_first)
-        self._streams, self._axes = streams, streams[0]._axes
-        self.looks_ahead = any(stream.looks_ahead for stream in streams)
+    def __init__(self, parts: Sequence[Part], batch_first: bool) -> None:
+        super().__init__(parts, batch_first)
         # What a step may have to undo: the last stream does all of it or nothing.
-        self._kept = [stream for stream in streams[:-1] if not isinstance(stream, Pointwise)]
+        self._kept = [part for part in self._streams[:-1] if not isinstance(part, Pointwise)]
 
     def step(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
         """Take one frame of each row, return the outputs."""
@@ -37,18 +35,6 @@ class Chained(Stream):
             for stream in before:
                 x = stream.step(x)
             return last.step(x, out)
-
-    def refresh(self) -> None:
-        """Take the weights as they are now."""
-        for stream in self._streams:
-            stream.refresh()
-
-    def reset(self, rows: npt.ArrayLike | None = None) -> None:
-        """Let all rows, or these, start from the first state again."""
-        if rows is not None and self.looks_ahead:
-            raise ValueError("rows must be None: the rows of a stream that looks ahead go together")
-        for stream in self._streams:
-            stream.reset(rows)
 
     def _array(self, name: str, x: npt.ArrayLike) -> Array:
         return self._streams[0]._array(name, x)
@@ -71,40 +57,6 @@ class Chained(Stream):
                     y = np.concatenate((y, stream._finish()))
         return y
 
-    def _read(self) -> tuple[State, ...]:
-        return tuple(entry for stream in self._streams for entry in stream._read())
-
-    def _first(self) -> tuple[State, ...]:
-        return tuple(entry for stream in self._streams for entry in stream._first())
-
-    def _write(self, state: Sequence[State] | None, batch: int) -> None:
-        counts = [len(stream._read()) for stream in self._streams]
-        entries = (None,) * sum(counts) if state is None else state
-        if not isinstance(entries, (tuple, list)) or len(entries) != sum(counts):
-            raise ValueError(f"state must be a tuple of {sum(counts)} entries, or None")
-        for stream, count in zip(self._streams, counts, strict=True):
-            stream._write(tuple(entries[:count]), batch)
-            entries = entries[count:]
-        self.batch = batch
-
-    def _parts(self) -> State:
-        return tuple(stream._parts() for stream in self._streams)
-
-    def _put(self, parts: State, batch: int) -> None:
-        for stream, own in zip(self._streams, parts, strict=True):
-            stream._put(own, batch)
-        self.batch = batch
-
-    def _undo(self) -> Callable[[], None]:
-        undo, batch = [stream._undo() for stream in self._streams], self.batch
-
-        def back() -> None:
-            for part in undo:
-                part()
-            self.batch = batch
-
-        return back
-
 
 def chained(layers: Iterable[Module], batch: int, batch_first: bool) -> Stream:
     """Return a stream of layers one after the other."""
@@ -117,8 +69,13 @@ def chained(layers: Iterable[Module], batch: int, batch_first: bool) -> Stream:
     runs = [run for run in runs if not _does_nothing(run)]
     if len(runs) < 2 and all(_together(*run) for run in runs):
         return _stream_of(runs[0] if runs else [], batch, batch_first)
-    streams = [_stream_of(run, batch) if _together(*run) else run[0].stream(batch) for run in runs]
-    return Chained(streams, batch_first)
+    parts = [
+        Part(_stream_of(run, batch), lone=False)
+        if _together(*run)
+        else Part(run[0].stream(batch), lone=True)
+        for run in runs
+    ]
+    return Chained(parts, batch_first)
 
 
 def _stream_of(modules: Sequence[Module], batch: int, batch_first: bool = False) -> Stream:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import common
+from ..archives import unpacked
 from ..budget import RATIO, Budget
 from ..hdf5 import Hdf5, opened
 from .arrays import Entry, Source, source_of
@@ -65,9 +66,9 @@ def opened_model(
         model, version = described or _described(file, root, budget)
         beside = Path(re.sub(r"(\.weights)?\.\w+$", "", name) + ".json")
         if architecture is not None:
-            model, version = _beside(architecture, budget)
+            model, version = _beside(architecture, version, budget)
         elif model is None and beside.is_file():
-            model, version = _beside(beside, budget)
+            model, version = _beside(beside, version, budget)
         yield Saved(model, numbers(version), file, root)
 
 
@@ -86,29 +87,29 @@ def _member(archive: zipfile.ZipFile, name: str, budget: Budget) -> bytes:
     """Unpack one file of a .keras file."""
     if name not in archive.namelist():
         raise ValueError(f"it is no Keras model: it has no {name}")
-    info = archive.getinfo(name)
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{name} is packed in a way that is not read")
-    budget.take(name, (info.file_size,))
-    with archive.open(info) as file:
-        return file.read(info.file_size)  # the number keeps it from unpacking more than that
+    return unpacked(archive, archive.getinfo(name), budget)
 
 
 def _described(file: Hdf5, root: str, budget: Budget) -> tuple[Entry | None, Any]:
     """The configuration of an `.h5` file, None of weights alone, and the version."""
     version = file.attribute("", "keras_version")
     version = file.attribute(root, "keras_version") if version is None and root else version
+    if version is None and "layers" in file:  # weights alone of Keras 3
+        version = "3"
     config = file.attribute("", "model_config")
     return (None if config is None else _parsed(config, budget)), version
 
 
-def _beside(path: str | os.PathLike[str], budget: Budget) -> tuple[Entry, Any]:
-    """The configuration in a file of its own, and the version that it tells."""
+def _beside(path: str | os.PathLike[str], version: Any, budget: Budget) -> tuple[Entry, Any]:
+    """The configuration in a file of its own, and the version: its own, or that of the weights.
+
+    Keras 3 does not write it there, but the modules of all classes.
+    """
     if not os.path.isfile(path):
         raise ValueError(f"architecture is {os.fspath(path)!r}, which is no file")
     budget.add(os.path.getsize(path))
     config = _parsed(Path(path).read_bytes(), budget)
-    return config, config.get("keras_version")
+    return config, config.get("keras_version") or ("3" if "module" in config else version)
 
 
 def _parsed(text: str | bytes, budget: Budget) -> Any:

@@ -77,6 +77,8 @@ class Builder:
     def _add(self, node: Any, scope: Scope, where: str) -> None:
         """Make a node ready; one that needs nothing but constants is run at once."""
         op = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+        before, earlier = EARLIER.get(op, (0, op))
+        op = earlier if self.opset < before else op
         self.budget.take(f"{where}: a node", (_NODE,))
         if op not in _KNOWN:
             self._unknown.setdefault(op, []).append(where)
@@ -163,8 +165,6 @@ class Builder:
         if op in _QUANTISED:
             return self._quantised(op, node, scope, where, attributes)
         function = OPERATORS[op]
-        before, earlier = EARLIER.get(op, (0, function))
-        function = earlier if self.opset < before else function
         if op == "Split":
             attributes = attributes | {"outputs": len(node.output)}
             attributes.pop("num_outputs", None)

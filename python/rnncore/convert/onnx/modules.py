@@ -23,6 +23,7 @@ from ..common import refusal
 from . import quantised
 from .first_states import first_states, leading_to
 from .nodes import Body
+from .operators.normalisation import FLAT_SOFTMAX
 from .operators.quantised import ROWS, rows
 from .quantised import Product, within
 from .recurrent import Recurrent
@@ -72,6 +73,7 @@ class Chained:
             "MatMul": self._product,
             "Reshape": self._close,
             "Softmax": self._softmax,
+            FLAT_SOFTMAX: self._softmax,
             "Squeeze": self._squeeze,
             "Transpose": self._transpose,
             quantised.LSTM: self._recurrent,
@@ -151,11 +153,12 @@ class Chained:
             return
         index = self.constants.get(node.inputs[1])
         last = self.modules[-1] if self.modules else None
-        one_way = last is not None and last.directions == 1
         is_last = index is not None and not index.shape and index == -1
-        if not is_last or not one_way or axis != (0 if self.time_major else 1):
+        has_time = last is not None and last.recurrent and not isinstance(last, Readout)
+        if not is_last or not has_time or axis != (0 if self.time_major else 1):
             raise refusal("a chain", node.where)
-        self.modules[-1] = Readout(self.modules[-1])
+        one_way = self.modules[-1].directions == 1
+        self.modules[-1] = Readout(self.modules[-1], "last" if one_way else "last_step")
 
     def _product(self, node: Any) -> None:
         weight = self.constants.get(node.inputs[1])
@@ -214,7 +217,8 @@ class Chained:
         self.modules.append(common.filled(layer, {"weight": weight, "bias": bias}))
 
     def _softmax(self, node: Any) -> None:
-        self.modules.append(Softmax(node.attributes.get("axis", -1)))
+        usual = -1 if node.op == "Softmax" else 1
+        self.modules.append(Softmax(node.attributes.get("axis", usual)))
 
     def _activation(self, node: Any) -> None:
         constants = [node.attributes[n] for n in ("alpha", "beta") if n in node.attributes]

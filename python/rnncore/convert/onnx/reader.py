@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from .modules import Chained
 from .part import part_of
 from .plan import Plans
 from .reference import compare
+from .stream import GraphStream
 
 #: So many times the usual may be made of a file while a module is compared with it.
 _ROOM = 4
@@ -63,7 +64,13 @@ def from_onnx(
     if verify is not None and verify is not False:
         inputs = model._random(budget) if verify is True else as_inputs(verify)
         named = dict(zip(model.inputs, inputs, strict=False))
-        compare(model.run(*inputs), proto, named, report, rounded=model.rounds)
+        try:
+            outputs = model.run(*inputs)
+        except ValueError as error:
+            if verify is not True:
+                raise
+            raise ValueError(f"random inputs do not fit, give verify= one: {error}") from error
+        compare(outputs, proto, named, report, rounded=model.rounds)
     return model
 
 
@@ -82,7 +89,7 @@ class OnnxModel:
         }
         builder = Builder(onnx, opset, self._budget)
         self._body = builder.model(graph, list(self.inputs))
-        self._plans = Plans(self._body)
+        self._plans = Plans(self._body, self._budget.size)
         self.outputs, self.layers = self._body.outputs, builder.layers
         self.rounds = builder.rounds  # activations to 8 bits
 
@@ -91,9 +98,22 @@ class OnnxModel:
 
         Raises `ValueError` naming an input that does not fit, or a node that fails.
         """
-        values = self._values(inputs, named)
-        numbers = sum(value.size for value in values.values())
-        return self._plans.run(values, Budget(self._budget.size * (1 + numbers)))
+        return self.compute(self._values(inputs, named))
+
+    def compute(self, given: Mapping[str, Array]) -> tuple[Array, ...]:
+        """`run` for inputs that are known to fit: all of them, in the file's order."""
+        return self._plans.run(given)
+
+    def stream(
+        self, states: Mapping[str, str], batch: int = 1, **fixed: npt.ArrayLike
+    ) -> GraphStream:
+        """Return an object that takes frame by frame and keeps the states.
+
+        states: for each input that is a state the output that it is afterwards, as in
+        `{"state": "stateN"}`; they start at zero, with `batch` rows where sizes are open. fixed:
+        inputs that stay the same, such as a rate. Raises `ValueError` for names that there are not.
+        """
+        return GraphStream(self, states, batch, fixed)
 
     def _values(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Array]:
         """The inputs by name, checked."""
@@ -109,7 +129,7 @@ class OnnxModel:
                     f", {w} are {', '.join(names or ['none'])}" for w, names in faults.items()
                 )
             )
-        return {name: self.inputs[name].checked(name, value) for name, value in given.items()}
+        return {name: own.checked(name, given[name]) for name, own in self.inputs.items()}
 
     def _random(self, budget: Budget) -> tuple[Array, ...]:
         return random_inputs(self.inputs, bound_by_states(self._body, self.inputs), budget)

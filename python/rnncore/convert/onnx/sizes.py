@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -112,7 +112,7 @@ def _windows(x: Array, **options: Any) -> tuple[int, int, Size]:
         )
     ]  # fmt: skip
     seen = math.prod(where.kernel) * math.prod(where.counts)
-    return math.prod((*x.shape[:2], *padded)), seen, where.counts
+    return math.prod(_full((*x.shape[:2], *padded))), seen, where.counts
 
 
 def _conv(
@@ -134,7 +134,7 @@ def _conv_transpose(
 ) -> Size:
     """What each number of x makes, and where all that is summed, with and without a bias."""
     reach, _, _ = transposed_sizes(x, w, **options)
-    outputs = x.shape[0] * w.shape[1] * max(1, group)
+    outputs = math.prod(_full((x.shape[0], w.shape[1], group)))
     parts = math.prod((*w.shape[2:], *x.shape[2:]))
     return (outputs * (parts + 2 * math.prod(reach)),)
 
@@ -165,8 +165,6 @@ def _resize(
     x: Array, roi: Any = None, scales: Any = None, sizes: Any = None, *, axes: Any = None, **_: Any
 ) -> Size:
     """Three arrays as large as the larger of both by every axis."""
-    if scales is None and sizes is None:  # as it was before version 11
-        scales = roi
     new, _factors = resized_sizes(x, scales, sizes, axes)
     return (3, *map(max, x.shape, new))
 
@@ -227,15 +225,23 @@ def take(budget: Budget, op: str, given: Given, attributes: Mapping[str, Any]) -
     """Take from a budget what a node is about to make; `ValueError` if that is too much."""
     if op in _VIEWS:
         return
+    arrays = list(_arrays(given))
+    for array in arrays:
+        if not array.size:
+            budget.check("an array", _full(array.shape))
     if op in BYTES:
         budget.take("an array", BYTES[op](*given, **attributes))
         return
-    arrays = list(_arrays(given))
     shape = SHAPES[op](*given, **attributes) if op in SHAPES else (sum(a.size for a in arrays),)
     names = ("to", "value", "dtype")
     typed = [*arrays, *(attributes[name] for name in names if name in attributes)]
     sizes = [value.itemsize for value in typed if hasattr(value, "itemsize")]
-    budget.take("an array", shape, max(sizes, default=1))
+    budget.take("an array", _full(shape), max(sizes, default=1))
+
+
+def _full(shape: Iterable[int]) -> Size:
+    """A shape without empty axes: beside one the others may have any size, but are walked along."""
+    return tuple(size or 1 for size in shape)
 
 
 def _arrays(given: Given) -> Iterator[Array]:

@@ -47,5 +47,5 @@ OPERATORS: dict[str, Operator] = {
 #: Operators with several outputs, and how many we have of each.
 OUTPUTS = {"Dropout": 2, "DynamicQuantizeLinear": 3, "Split": 1 << 30, "TopK": 2}
 
-#: What operators were in versions before the one given.
-EARLIER: dict[str, tuple[int, Operator]] = {**normalisation.EARLIER, **resizing.EARLIER}
+#: Which operators those were that have these names in versions before the one given.
+EARLIER = {**normalisation.EARLIER, **resizing.EARLIER}

@@ -147,7 +147,7 @@ def conv_transpose(
     parts = parts.reshape(n, group * w.shape[1], *kernel, *x.shape[2:])
     y = np.zeros((n, group * w.shape[1], *reach), parts.dtype)
     steps, gaps = (ones_or("", given, len(kernel)) for given in (strides, dilations))
-    for tap in np.ndindex(kernel):
+    for tap in np.ndindex(kernel) if parts.size else ():
         places = [
             slice(at * gap, at * gap + (size - 1) * step + 1, step)
             for at, gap, step, size in zip(tap, gaps, steps, x.shape[2:], strict=True)

@@ -10,6 +10,9 @@ from ....layers.layer_norm import LayerNorm
 from .arguments import Operator, check_plain
 from .shapes import flatten
 
+#: What Softmax and LogSoftmax were before version 13.
+FLAT_SOFTMAX, FLAT_LOG_SOFTMAX = "rnncore.FlatSoftmax", "rnncore.FlatLogSoftmax"
+
 
 def _softmax(x: Array, *, axis: int = -1) -> Array:
     return Softmax(axis)(x)
@@ -119,6 +122,8 @@ def _lp_normalization(x: Array, *, axis: int = -1, p: int = 2) -> Array:
 
 
 OPERATORS: dict[str, Operator] = {
+    FLAT_LOG_SOFTMAX: _flat(_log_softmax),
+    FLAT_SOFTMAX: _flat(_softmax),
     "BatchNormalization": _batch_normalization,
     "GroupNormalization": _group_normalization,
     "InstanceNormalization": _instance_normalization,
@@ -129,8 +134,5 @@ OPERATORS: dict[str, Operator] = {
     "Softmax": _softmax,
 }
 
-#: What operators were in versions before the one given.
-EARLIER: dict[str, tuple[int, Operator]] = {
-    "LogSoftmax": (13, _flat(_log_softmax)),
-    "Softmax": (13, _flat(_softmax)),
-}
+#: What operators were called here in versions before the one given.
+EARLIER = {"LogSoftmax": (13, FLAT_LOG_SOFTMAX), "Softmax": (13, FLAT_SOFTMAX)}

@@ -50,7 +50,7 @@ def resized_sizes(x: Array, scales: Any, sizes: Any, axes: Any) -> tuple[Size, l
         old = x.shape[axis]
         if named is sizes:
             new[axis] = int(value)
-            factors[axis] = np.float32(new[axis] / old)
+            factors[axis] = np.float32(new[axis] / old if old else 1)
         else:
             factors[axis] = np.float32(value)
             new[axis] = int(np.floor(np.float32(old) * factors[axis]))
@@ -109,10 +109,6 @@ def _along(x: Array, axis: int, places: Array, rounded: Callable[[Any], Any] | N
     return y.astype(x.dtype)
 
 
-def _resize_10(x: Array, scales: Array, *, mode: str = "nearest") -> Array:
-    return _upsample(x, scales, mode=mode)
-
-
 def _upsample(
     x: Array,
     given: Array | None = None,
@@ -133,5 +129,5 @@ def _upsample(
 
 OPERATORS: dict[str, Operator] = {"Resize": _resize, "Upsample": _upsample}
 
-#: What operators were in versions before the one given.
-EARLIER: dict[str, tuple[int, Operator]] = {"Resize": (11, _resize_10)}
+#: What operators were called here in versions before the one given.
+EARLIER = {"Resize": (11, "Upsample")}

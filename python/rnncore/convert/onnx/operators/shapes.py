@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,7 +88,10 @@ def _tile(x: Array, repeats: Array) -> Array:
     counts = whole(repeats)
     if len(counts) != x.ndim or min(counts, default=0) < 0:
         raise ValueError(f"repeats must be {x.ndim} numbers of at least 0, got {counts}")
-    return np.tile(x, counts)
+    spread = [size for pair in zip((1,) * x.ndim, x.shape, strict=True) for size in pair]
+    wanted = [size for pair in zip(counts, x.shape, strict=True) for size in pair]
+    shape = tuple(map(operator.mul, counts, x.shape))
+    return np.broadcast_to(x.reshape(spread), wanted).reshape(shape)
 
 
 def _constant_of_shape(shape: Array, *, value: Any = None) -> Array:

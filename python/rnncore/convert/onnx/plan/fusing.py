@@ -23,6 +23,7 @@ class Fused:
     """A convolution: weights `(O, I / groups, *kernel)` and bias of all its nodes, and its finish.
 
     add: the name of what is added before the activation. gated: the sums are multiplied by it.
+    rounded: weights were in 8 bits, and met what was rounded as it came.
     """
 
     node: Node
@@ -33,6 +34,7 @@ class Fused:
     add: str = ""
     activation: tuple[str, float, float] | None = None
     gated: bool = False
+    rounded: bool = False
     taken: list[Node] = field(default_factory=list)
 
 
@@ -183,8 +185,8 @@ class Fuser:
         floats = dequantize_linear(known[0], scale.reshape(()), known[1])
         bias = np.zeros(len(floats), floats.dtype) if bias is None else bias
         plain = replace(node, op="Conv", inputs=(rounding.inputs[0], weight, ""))
-        output = scaled.outputs[0]
-        return Fused(plain, rounding.inputs[0], floats, bias, output, taken=[*taken, after, scaled])
+        output, taken = scaled.outputs[0], [*taken, after, scaled]
+        return Fused(plain, rounding.inputs[0], floats, bias, output, rounded=True, taken=taken)
 
     def _scale(self, name: str, rounding: Node) -> Array | None:
         """The scale of the weights in the product of both scales."""

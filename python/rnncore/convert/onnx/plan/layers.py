@@ -65,6 +65,8 @@ def convolve(steps: Steps, fused: Fused) -> bool:
     shape, weight = steps.shape(fused.x), fused.weight
     if weight.dtype != steps.dtype or len(shape) not in (3, 4) or 0 in shape:
         return False
+    if any(steps.value(name).dtype != steps.dtype for name in (fused.x, fused.add) if name):
+        return False
     attributes = fused.node.attributes
     where = _where(attributes, shape[2:], weight.shape[2:])
     counts = where.counts if len(shape) == 4 else (1, *where.counts)
@@ -87,7 +89,12 @@ def _layer(steps: Steps, fused: Fused, inputs: int) -> Any:
     weight, bias = (np.array(a, order="C") for a in (fused.weight, fused.bias))
     groups, kernel = fused.node.attributes.get("group", 1), weight.shape[2:]
     taps = kernel if len(kernel) == 2 else (1, *kernel)
-    layer = core(steps.dtype).Convolution(inputs, len(weight), groups, taps, weight, bias)
+    # Few inputs are not worth being rounded.
+    rounded = fused.rounded and groups == 1 and inputs >= 16 and steps.dtype == np.float32
+    lies = np.ascontiguousarray(np.moveaxis(weight, 1, -1)) if rounded else weight
+    layer = core(steps.dtype).Convolution(
+        inputs, len(weight), groups, taps, lies, bias, weights="int8" if rounded else ""
+    )
     steps.layers.setdefault(key, []).append((weight, bias, layer))
     return layer
 

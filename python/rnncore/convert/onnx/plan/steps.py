@@ -61,7 +61,7 @@ class Steps:
 
     def contiguous(self, x: Array) -> Array:
         """The same numbers one after the other: the array itself, or a copy made at every run."""
-        if x.flags.c_contiguous and x.flags.aligned:
+        if x.flags.carray:  # one that broadcasts another must not be written
             return x
         y = self.empty(x.shape)
         self.program.copy(y, x)
