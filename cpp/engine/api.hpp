@@ -378,6 +378,8 @@ struct Pointwise {
   void (*activate_backward)(const Activation&, const T* y, const T* dy, T* dx, Index n);
   void (*softmax)(const T* x, T* y, Index rows, Index width);
   void (*layer_norm)(const LayerNorm<T>&, const T* x, T* y, Index rows);
+  /// y = x where it is positive, else a x, with a slope a for each number of a row, or one for all.
+  void (*slopes)(const T* a, Index count, const T* x, T* y, Index rows, Index width);
 };
 
 /// The kernels of one type of numbers and one of weights.

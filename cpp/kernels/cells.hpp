@@ -234,7 +234,7 @@ constexpr Kernels<T> kernels = {
     sizeof(cells<T, W>) / sizeof(CellKernels<T>),
     cells<T, W>,
     linear_of<T, W>(),
-    {apply<T>, combine<T>, activate<T>, activate_backward<T>, softmax<T>, layer_norm<T>},
+    {apply<T>, combine<T>, activate<T>, activate_backward<T>, softmax<T>, layer_norm<T>, slopes<T>},
     convolution_of<T, W>(),
     pool<T>,
     pool_backward<T>};

@@ -140,4 +140,15 @@ void layer_norm(const LayerNorm<T>& norm, const T* x, T* y, Index rows) {
   }
 }
 
+template <class T>
+void slopes(const T* a, Index count, const T* x, T* y, Index rows, Index width) {
+  const auto sloped = [](Vec<T> v, Vec<T> slope)
+                          RNNCORE_HOT { return select_le(v, Vec<T>(T(0)), slope * v, v); };
+  if (count == 1) {
+    const Vec<T> slope(a[0]);
+    return for_each_vector(y, rows * width, [=](Vec<T> v) RNNCORE_HOT { return sloped(v, slope); }, x);
+  }
+  for (; rows > 0; --rows, x += width, y += width) for_each_vector(y, width, sloped, x, a);
+}
+
 } // namespace rnncore::RNNCORE_LEVEL

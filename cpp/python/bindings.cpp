@@ -10,8 +10,10 @@
 #include "decoding.hpp"
 #include "layer.hpp"
 #include "linear.hpp"
+#include "log_probs.hpp"
 #include "pointwise.hpp"
 #include "program.hpp"
+#include "search.hpp"
 #include "stream.hpp"
 
 namespace {
@@ -64,7 +66,7 @@ void bind_convolution(py::module_& m, const std::string& suffix) {
            py::arg("bias"), py::arg("owned") = false, py::arg("weights") = "")
       .def("lend", &ConvolutionLayer<T>::lend)
       .def("forward", &ConvolutionLayer<T>::forward, py::arg("x"), py::arg("windows"))
-      .def("spread", &ConvolutionLayer<T>::spread, py::arg("y"), py::arg("windows"))
+      .def("spread", &ConvolutionLayer<T>::spread, py::arg("y"), py::arg("windows"), py::arg("bias"))
       .def("backward", &ConvolutionLayer<T>::backward, py::arg("x"), py::arg("dy"), py::arg("windows"),
            py::arg("weight_gradient"), py::arg("bias_gradient"), py::arg("want_dx") = true);
   py::class_<PoolingLayer<T>>(m, ("Pooling" + suffix).c_str())
@@ -86,6 +88,8 @@ void bind_pointwise(py::module_& m, const std::string& suffix) {
   py::class_<NormLayer<T>, PointwiseLayer<T>>(m, ("Norm" + suffix).c_str())
       .def(py::init<const py::object&, const py::object&, double>(), py::arg("weight"), py::arg("bias"),
            py::arg("epsilon"));
+  py::class_<SlopesLayer<T>, PointwiseLayer<T>>(m, ("Slopes" + suffix).c_str())
+      .def(py::init<const py::object&>(), py::arg("weight"));
 
   py::class_<EmbeddingLayer<T>>(m, ("Embedding" + suffix).c_str())
       .def(py::init<Index, Index, const py::object&, const py::object&>(), py::arg("count"),
@@ -148,6 +152,15 @@ void bind_program(py::module_& m, const std::string& suffix) {
       .def("pool", &P::pool, py::arg("to"), py::arg("x"), py::arg("layer"), py::arg("windows"))
       .def("recur", &P::recur, py::arg("to"), py::arg("x"), py::arg("layer"), py::arg("h"), py::arg("c"))
       .def("run", &P::run);
+}
+
+template <class T>
+void bind_search(py::module_& m, const std::string& suffix) {
+  m.def(("search" + suffix).c_str(), &search<T>, py::arg("parts"), py::arg("rules"), py::arg("limits"),
+        py::arg("forced"), py::arg("lengths"));
+  m.def(("log_softmax" + suffix).c_str(), &log_softmax_of<T>, py::arg("logits"));
+  m.def(("likeliest" + suffix).c_str(), &likeliest_of<T>, py::arg("log_probs"), py::arg("k"));
+  m.def(("coverage" + suffix).c_str(), &coverage_of<T>, py::arg("attention"), py::arg("lengths"));
 }
 
 py::object call_under(Hold& hold, const py::function& function, const py::args& arguments) {
@@ -221,6 +234,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_memory<double>(m, "F64");
   bind_decoding<float>(m, "F32");
   bind_decoding<double>(m, "F64");
+  bind_search<float>(m, "F32");
+  bind_search<double>(m, "F64");
   m.def("info", &info);
   m.def("cells", &cells);
   m.def("num_threads", &num_threads);

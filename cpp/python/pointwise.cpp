@@ -91,11 +91,21 @@ void NormLayer<T>::run(Index rows, Index, const T* x, T* y) const {
   kernels_of<T>().pointwise.layer_norm(norm_, x, y, rows);
 }
 
+template <class T>
+SlopesLayer<T>::SlopesLayer(const py::object& weight)
+    : count_(py::cast<py::array>(weight).size()), weight_(parameters_.keep<T>("weight", weight)) {}
+
+template <class T>
+void SlopesLayer<T>::run(Index rows, Index width, const T* x, T* y) const {
+  kernels_of<T>().pointwise.slopes(weight_, count_, x, y, rows, width);
+}
+
 #define RNNCORE_POINTWISE(T)                                                                               \
   template class PointwiseLayer<T>;                                                                        \
   template class ActivationLayer<T>;                                                                       \
   template class SoftmaxLayer<T>;                                                                          \
-  template class NormLayer<T>;
+  template class NormLayer<T>;                                                                             \
+  template class SlopesLayer<T>;
 RNNCORE_POINTWISE(float)
 RNNCORE_POINTWISE(double)
 #undef RNNCORE_POINTWISE

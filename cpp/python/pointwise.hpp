@@ -64,6 +64,22 @@ private:
   LayerNorm<T> norm_;
 };
 
+/// Rectified units with a slope (count) below zero for each number of a row, or one for all.
+template <class T>
+class SlopesLayer final : public PointwiseLayer<T> {
+public:
+  explicit SlopesLayer(const py::object& weight);
+
+  Index width() const override { return count_ == 1 ? 0 : count_; }
+  void check() const override { parameters_.check(); }
+  void run(Index rows, Index width, const T* x, T* y) const override;
+
+private:
+  const Index count_;
+  KeptArrays parameters_;
+  const T* weight_;
+};
+
 /// Rows of a table by their numbers.
 template <class T>
 class EmbeddingLayer {

@@ -1,5 +1,6 @@
 """`rnncore convert IN OUT`: by suffix, through all formats, and how it fails."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,21 @@ def test_of_torch_and_keras(tmp_path, model, capsys):
     )
 
 
+def test_of_state_dicts_and_amplifiers(tmp_path, capsys):
+    state = {f"rnn.{n}": a for n, a in GRU(3, 4, seed=1).state_dict().items()}
+    np.savez(tmp_path / "m.npz", **state)
+    (tmp_path / "m.json").write_text(json.dumps({n: a.tolist() for n, a in state.items()}))
+    for source in ("m.npz", "m.json"):
+        out = str(tmp_path / "out.safetensors")
+        asked = ["convert", str(tmp_path / source), out, "--prefix", "rnn", "--batch-first"]
+        assert main(asked) == 0
+        assert capsys.readouterr().out == f"{out}: GRU; 108 parameters\n"
+        assert load(out).batch_first
+    source = str(GOLDEN.parent / "amplifiers" / "plain.nam")
+    assert main(["convert", source, str(tmp_path / "nam.json"), "--verify"]) == 0
+    assert capsys.readouterr().out.count("largest difference") == 2
+
+
 def test_of_a_file_of_ours(tmp_path, rng, capsys):
     """What it says of the model counts: the shapes are those of torch's layers."""
     pytest.importorskip("onnx", reason="the package onnx reads and writes the format")
@@ -77,7 +93,8 @@ def test_of_a_file_of_ours(tmp_path, rng, capsys):
     ("source", "out", "what"),
     [
         ("m.json", "m.h5", "OUT must end in .safetensors, .onnx, .json, got "),
-        ("m.pt", "m.onnx", "IN must end in .safetensors, .keras, .onnx, .json, .h5, got "),
+        ("m.pb", "m.onnx", "IN must end in .safetensors, .keras, .onnx, .json, .nam, .h5, .npz, "),
+        ("none.pt", "m.onnx", "no such model file: "),
         ("m.json", "nowhere/m.onnx", "there is no folder"),
         ("none.json", "m.onnx", "No such file"),
     ],

@@ -4,7 +4,6 @@ import json
 import shutil
 import sys
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,8 @@ from rnncore import GRU, LSTM, RNN, Bidirectional, Readout
 from rnncore.convert import from_keras
 
 from tests.support.compare import assert_close, assert_same
+from tests.support.keras_models import GOLDEN, changed, kind, settings
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 SINGLE = {
     "rnn": {},
     "rnn_relu_no_bias": {"activation": "relu"},
@@ -106,29 +105,6 @@ class TestFiles:
         assert all(grad.any() for grad in model.grads.values() if grad.size > 40)
 
 
-def changed(tmp_path, name, change):
-    """A copy of a golden model, its configuration changed."""
-    pytest.importorskip("h5py", reason="h5py reads the arrays of Keras models")
-    path = tmp_path / "changed.keras"
-    with zipfile.ZipFile(GOLDEN / "keras" / name) as old, zipfile.ZipFile(path, "w") as new:
-        for entry in old.namelist():
-            data = old.read(entry)
-            if entry == "config.json":
-                config = json.loads(data)
-                change(config["config"]["layers"], config)
-                data = json.dumps(config).encode()
-            new.writestr(entry, data)
-    return path
-
-
-def settings(at, **values):
-    return lambda layers, _: layers[at]["config"].update(values)
-
-
-def kind(at, name):
-    return lambda layers, _: layers[at].update(class_name=name)
-
-
 @pytest.mark.parametrize(
     ("model", "change", "what"),
     [
@@ -152,7 +128,7 @@ def kind(at, name):
     ids=lambda value: value if isinstance(value, str) and value.isidentifier() else "",
 )
 def test_what_cannot_be_represented_is_refused_by_name(tmp_path, model, change, what):
-    path = changed(tmp_path, f"{model}.keras", change)
+    path = changed(tmp_path, f"keras/{model}.keras", change)
     if what is None:
         assert from_keras(path)
     else:
@@ -161,14 +137,16 @@ def test_what_cannot_be_represented_is_refused_by_name(tmp_path, model, change, 
 
 
 def test_lengths_stand_for_masks(golden, tmp_path):
-    path = changed(tmp_path, "tagger.keras", settings(1, mask_zero=True))
+    path = changed(tmp_path, "keras/tagger.keras", settings(1, mask_zero=True))
     model = from_keras(path, lengths=True)
     y, _ = model(golden["tagger/x"], lengths=[6, 3])
     assert_close({"y": y[0]}, {"y": golden["tagger/y"][0]}, 2e-5)
 
 
 def test_keras_2_has_another_hard_sigmoid(golden, tmp_path):
-    path = changed(tmp_path, "backwards.keras", settings(1, recurrent_activation="hard_sigmoid"))
+    path = changed(
+        tmp_path, "keras/backwards.keras", settings(1, recurrent_activation="hard_sigmoid")
+    )
     with zipfile.ZipFile(path) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
     for version, alpha in (("2.15.0", 0.2), ("3.15.1", 1 / 6)):
@@ -222,7 +200,7 @@ def test_files_that_are_none_are_named(tmp_path):
         lambda layers, _: layers[2]["config"].pop("activation"),
         lambda layers, _: layers[2]["config"].update(activation=[[]]),
     ):
-        path = changed(tmp_path, "tagger.keras", change)
+        path = changed(tmp_path, "keras/tagger.keras", change)
         with pytest.raises(ValueError, match=r"changed\.keras is not a readable Keras model"):
             from_keras(path)
 

@@ -56,7 +56,8 @@ def both_ways(module: Any) -> Callable[[np.ndarray], Any]:
 
 CALLS: dict[str, Callable[[np.ndarray], Any]] = {
     **{
-        module.__class__.__name__: both_ways(module) for module in (Tanh(), Softmax(), LayerNorm(3))
+        module.__class__.__name__: both_ways(module)
+        for module in (Tanh(), Softmax(), LayerNorm(3), rnncore.PReLU(3))
     },
     "Linear": both_ways(Linear(3, 3, seed=0)),
     "Dropout": both_ways(rnncore.Dropout(0.0)),

@@ -35,6 +35,7 @@ MODULES: dict[str, Callable[[], Any]] = {
     "Tanh": Tanh,
     "Softmax": rnncore.Softmax,
     "LayerNorm": lambda: rnncore.LayerNorm(3),
+    "PReLU": lambda: rnncore.PReLU(3),
     "Chain": lambda: Chain(GRU(3, 2, seed=0), Linear(2, 3, seed=0), ReLU()),
     "DeepRNN": lambda: DeepRNN(3, 4, num_layers=2, skip=True, seed=0),
     "two dtypes": lambda: Chain(Tanh(), GRU(3, 2, seed=0), Tanh()),

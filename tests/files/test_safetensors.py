@@ -140,7 +140,7 @@ def test_other_floats_are_not_narrowed() -> None:
     np.testing.assert_array_equal(from_torch(swapped).params["bias_hh_l0"], state["bias_hh_l0"])
     with pytest.raises(TypeError, match="'weight_ih_l0' must be an array of floats, got float"):
         from_torch({name: array.astype(np.longdouble) for name, array in state.items()})
-    with pytest.raises(TypeError, match="'weight_ih_l0' cannot be read as an array"):
+    with pytest.raises(ValueError, match="'weight_ih_l0': weights must be numbers, in rows of eq"):
         from_torch(state | {"weight_ih_l0": [[1.0], [2.0, 3.0]]})
 
 

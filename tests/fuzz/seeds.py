@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -142,14 +143,52 @@ def state_dicts() -> list[bytes]:
     )
 
 
+def _state() -> dict[str, np.ndarray]:
+    """A state_dict with most that is read from one."""
+    state = {f"module.rnn.{n}": a for n, a in rnncore.LSTM(3, 4, 2, seed=1).state_dict().items()}
+    matrix = state.pop("module.rnn.weight_hh_l1")
+    state |= {"module.rnn.weight_hh_l1_g": matrix[:, :1], "module.rnn.weight_hh_l1_v": matrix}
+    norm = rnncore.BatchNorm(4).state_dict() | {"num_batches_tracked": np.array(3)}
+    return state | {f"module.norm.{name}": array for name, array in norm.items()}
+
+
+#: The layers of `_state`.
+PARTS = ["rnn", "norm"]
+
+
+@cache
+def npz() -> list[bytes]:
+    whole, half = _state(), {n: a.astype("f2" if a.ndim else "i8") for n, a in _state().items()}
+
+    def writing(write: Callable[..., None], state: dict[str, np.ndarray]) -> Callable[[Path], Any]:
+        def to(path: Path) -> None:
+            with path.open("wb") as file:  # to a path NumPy adds a suffix
+                write(file, **state)
+
+        return to
+
+    return written(writing(np.savez, whole), writing(np.savez_compressed, half))
+
+
+@cache
+def json_states() -> list[bytes]:
+    state = {name: array.tolist() for name, array in _state().items()}
+    return [json.dumps(state).encode()]
+
+
 def golden(suffix: str) -> Callable[[], list[bytes]]:
     return cache(lambda: [path.read_bytes() for path in sorted(_GOLDEN.glob(f"*/*.{suffix}"))])
+
+
+def in_folder(name: str) -> Callable[[], list[bytes]]:
+    """The golden files of one kind."""
+    return cache(lambda: [path.read_bytes() for path in sorted((_GOLDEN / name).glob("*.json"))])
 
 
 @cache
 def rtneural() -> list[bytes]:
     layers = Linear(2, 4, seed=1), rnncore.Tanh(), rnncore.GRU(4, 3, seed=2)
-    return written(
+    return in_folder("rtneural")() + written(
         lambda path: convert.to_rtneural(Chain(*layers), path),
         lambda path: convert.to_rtneural(rnncore.LSTM(2, 3, 2, seed=1), path),
     )

@@ -32,6 +32,11 @@ def targets() -> list[Target]:
         file_target("quantized", seeds.quantized, header, rnncore.load),
         file_target("parameters", seeds.parameters, header, _load_into, *_DTYPES),
         file_target("torch", seeds.state_dicts, header, _from_torch, *_DTYPES),
+        file_target("npz", seeds.npz, in_npz, _from_parts, *_DTYPES, suffix=".npz"),
+        file_target(
+            "json", seeds.json_states, mutate.json_of, _from_parts, *_DTYPES, suffix=".json"
+        ),
+        file_target("nam", seeds.golden("nam"), mutate.json_of, convert.from_nam),
         file_target("checkpoint", seeds.checkpoints, header, _resume, *_DTYPES),
         file_target("snapshot", seeds.snapshots, header, _restore, *_DTYPES),
         file_target("rtneural", seeds.rtneural, mutate.json_of, convert.from_rtneural),
@@ -42,6 +47,7 @@ def targets() -> list[Target]:
         made += [
             file_target("keras", seeds.golden("keras"), change, _from_keras, suffix=".keras"),
             file_target("h5", seeds.golden("h5"), in_h5, _from_keras, suffix=".h5"),
+            file_target("h5 arrays", seeds.golden("h5"), in_h5, convert.keras_weights),
         ]
     if find_spec("onnx"):
         made += [
@@ -160,6 +166,14 @@ def _restore(path: Path) -> None:
 
 def _from_torch(path: Path) -> None:
     convert.from_torch(path)
+
+
+def _from_parts(path: Path) -> None:
+    convert.from_torch(path, seeds.PARTS)
+
+
+def in_npz(luck: Random, data: bytes) -> bytes:
+    return mutate.archive(lambda name: mutate.raw)(luck, data)
 
 
 def in_keras(name: str) -> mutate.Mutation:

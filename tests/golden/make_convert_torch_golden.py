@@ -8,11 +8,13 @@ The arrays of a case are `CASE/state/NAME`, `CASE/x` and `CASE/y`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 TORCH_VERSION = "2.13.0"
 FILE = Path(__file__).with_name("convert_torch.npz")
@@ -31,6 +33,42 @@ class Tagger(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return scores `(T, B, 3)`."""
         return self.out(torch.tanh(self.norm(self.rnn(self.embed(x))[0])))
+
+
+class Frontend(nn.Module):
+    """Convolutions in front of a recurrent layer; x is `(T, B, C)`, as here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv1d(4, 8, 3, padding=1, groups=4, bias=False)
+        self.norm = nn.BatchNorm1d(8, eps=1e-3)
+        self.slopes = nn.PReLU(8)
+        self.strided = parametrizations.weight_norm(nn.Conv1d(8, 6, 4, stride=2, dilation=2))
+        self.up = nn.ConvTranspose1d(6, 5, 3, stride=2, padding=1, output_padding=1)
+        self.plain = nn.BatchNorm1d(5, affine=False)
+        self.rnn = nn.GRU(5, 4)
+        self.out = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return y `(T', B, 2)`."""
+        x = self.slopes(self.norm(self.depthwise(x.permute(1, 2, 0))))
+        x = self.plain(self.up(torch.relu(self.strided(x))))
+        return self.out(self.rnn(x.permute(2, 0, 1))[0])
+
+
+class Images(nn.Module):
+    """Convolutions of images; x is `(B, H, W, C)`, as here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, 4, (3, 2), stride=(2, 1), padding=(1, 0))
+        self.norm = nn.BatchNorm2d(4)
+        self.second = nn.Conv2d(4, 4, 3, padding="same", padding_mode="replicate", groups=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return y `(B, H', W', 4)`."""
+        x = self.norm(self.first(x.permute(0, 3, 1, 2)))
+        return self.second(torch.tanh(x)).permute(0, 2, 3, 1)
 
 
 def modules() -> dict[str, nn.Module]:
@@ -52,27 +90,55 @@ def modules() -> dict[str, nn.Module]:
     }
 
 
+def others() -> dict[str, nn.Module]:
+    """Cases that came later, drawn after those before."""
+    return {
+        "weight_norm": normed(nn.LSTM(3, 5, bidirectional=True), parametrizations.weight_norm),
+        "weight_norm_old": normed(nn.GRU(3, 5, 2), nn.utils.weight_norm),
+        "frontend": Frontend(),
+        "images": Images(),
+    }
+
+
+def normed(module: nn.Module, norm: Callable[..., nn.Module]) -> nn.Module:
+    """Put weight_norm on all matrices of a recurrent layer, on some over other axes than rows."""
+    for at, name in enumerate([n for n, _ in module.named_parameters() if "weight" in n]):
+        norm(module, name, dim=(0, 1, None)[at % 3])
+    with torch.no_grad():  # so that lengths are not those of the directions
+        for parameter in module.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return module
+
+
+def numbers(case: str, module: nn.Module) -> dict[str, np.ndarray]:
+    """The arrays of one case."""
+    with torch.no_grad():
+        if case == "tagger":
+            for parameter in module.parameters():
+                parameter += 0.1 * torch.randn_like(parameter)
+            x = torch.randint(11, (6, 2))
+        elif case in ("frontend", "images"):
+            x = torch.randn(*((12, 2, 4) if case == "frontend" else (3, 7, 5, 2)))
+            module(3 * x + 1)  # which moves the running statistics
+            module.eval()
+        else:
+            shape = (2,) if case.endswith("cell") else (6, 2)
+            x = torch.randn(*shape, module.input_size)
+        y = module(x)
+    state = {f"state/{name}": value.numpy() for name, value in module.state_dict().items()}
+    return {"x": x.numpy(), "y": (y[0] if isinstance(y, tuple) else y).numpy()} | state
+
+
 def main() -> None:
     """Write the file."""
     version = torch.__version__.partition("+")[0]
     if version != TORCH_VERSION:
         raise SystemExit(f"the golden file is made with torch {TORCH_VERSION}, this is {version}")
-    torch.manual_seed(7)
     arrays: dict[str, np.ndarray] = {}
-    for case, module in modules().items():
-        with torch.no_grad():
-            if case == "tagger":
-                for parameter in module.parameters():
-                    parameter += 0.1 * torch.randn_like(parameter)
-                x = torch.randint(11, (6, 2))
-            else:
-                shape = (2,) if case.endswith("cell") else (6, 2)
-                x = torch.randn(*shape, module.input_size)
-            y = module(x)
-        arrays[f"{case}/x"] = x.numpy()
-        arrays[f"{case}/y"] = (y[0] if isinstance(y, tuple) else y).numpy()
-        for name, value in module.state_dict().items():
-            arrays[f"{case}/state/{name}"] = value.numpy()
+    for seed, cases in ((7, modules), (8, others)):
+        torch.manual_seed(seed)
+        for case, module in cases().items():
+            arrays |= {f"{case}/{name}": array for name, array in numbers(case, module).items()}
     np.savez_compressed(FILE, **arrays, torch_version=version)
 
 

@@ -50,13 +50,15 @@ def translator() -> keras.Model:
     encoded, *states = layers.Bidirectional(layers.LSTM(2, return_state=True, **WHOLE))(source)
     h = layers.Concatenate()([states[0], states[2]])
     c = layers.Concatenate()([states[1], states[3]])
-    table = layers.Embedding(7, 3)(target)
-    decoded, last, _ = layers.LSTM(4, return_state=True, **WHOLE)(table, initial_state=[h, c])
+    table = layers.Embedding(7, 3, name="table")(target)
+    decoder = layers.LSTM(4, return_state=True, name="decoder", **WHOLE)
+    decoded, last, _ = decoder(table, initial_state=[h, c])
     context = layers.Attention(use_scale=True)([decoded, encoded])
-    more = layers.AdditiveAttention()([decoded, encoded, encoded])
+    more = layers.AdditiveAttention(name="additive")([decoded, encoded, encoded])
     own = layers.GRU(4, **WHOLE)(decoded, initial_state=last)
     joined = layers.Concatenate()([decoded, context, more, own])
-    return keras.Model([source, target], [layers.Dense(7, activation="softmax")(joined), last])
+    out = layers.Dense(7, activation="softmax", name="out")
+    return keras.Model([source, target], [out(joined), last])
 
 
 def nested() -> keras.Model:
@@ -76,7 +78,7 @@ def nested() -> keras.Model:
     steps = layers.RNN([layers.LSTMCell(3), layers.GRUCell(2, reset_after=False)], **WHOLE)(steps)
     steps = layers.Bidirectional(layers.RNN(layers.SimpleRNNCell(2), **WHOLE))(steps)
     steps = layers.TimeDistributed(layers.LayerNormalization())(steps)
-    y = layers.RNN(layers.LSTMCell(3))(steps)
+    y = layers.RNN(layers.LSTMCell(3), name="end")(steps)
     return keras.Model(words, rows(layers.Dense(6)(y)))
 
 
@@ -181,6 +183,7 @@ def main() -> None:
     rng, arrays = np.random.default_rng(5), {}
     (FOLDER / "keras_graphs").mkdir(exist_ok=True)
     for name, (build, shapes) in MODELS.items():
+        keras.utils.clear_session()
         model = build()
         scramble(model, rng)
         for layer in model._flatten_layers():

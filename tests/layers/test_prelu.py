@@ -80,3 +80,13 @@ def test_the_width_is_checked():
         PReLU(3)(np.zeros((2, 4), np.float32))
     with pytest.raises(ValueError, match=r"x must have shape \(\.\.\., 3\), got \(\)"):
         PReLU(3)(np.float32(1))
+
+
+def test_slopes_that_are_resized_are_refused():
+    layer = PReLU(3)
+    stream = layer.stream(1)
+    layer.params["weight"].resize(1, refcheck=False)
+    x = np.zeros((1, 3), np.float32)
+    for call in (lambda: layer(x), lambda: stream.step(x)):
+        with pytest.raises(ValueError, match="weight must stay"):
+            call()

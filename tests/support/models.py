@@ -182,7 +182,7 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
     "ConvTranspose1d": (
         [
             rnncore.ConvTranspose1d(3, 4, 2),
-            rnncore.ConvTranspose1d(3, 6, 3, 2, 1, 1, 2, 3, False, batch_first=True),
+            rnncore.ConvTranspose1d(3, 6, 3, 2, 1, 1, 3, False, 2, batch_first=True),
         ],
         _sequence(),
     ),
@@ -257,6 +257,14 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
         ],
         _look,
     ),
+    "MaxPool1d": (
+        [rnncore.MaxPool1d(2), rnncore.MaxPool1d(2, 2, 1, 2, ceil_mode=True)],
+        _sequence(),
+    ),
+    "MaxPool2d": (
+        [rnncore.MaxPool2d(2), rnncore.MaxPool2d((3, 2), 2, (1, 0), ceil_mode=True)],
+        _images(),
+    ),
     "Masked": (
         [rnncore.Masked(rnncore.GRU(3, 4, batch_first=True), -1.0)],
         _sequence(),
@@ -265,8 +273,6 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
         [rnncore.Merge("concat", 1), rnncore.Merge("mul"), rnncore.Merge()],
         _batch((2, 4, 3), (2, 4, 3)),
     ),
-    "MaxPool1d": ([rnncore.MaxPool1d(2), rnncore.MaxPool1d(3, 2, 1, True)], _sequence()),
-    "MaxPool2d": ([rnncore.MaxPool2d(2), rnncore.MaxPool2d((3, 2), 2, (1, 0), True)], _images()),
     "MinGRU": ([rnncore.MinGRU(3, 4, dtype=np.dtype("float64"))], _sequence(3, "float64")),
     "Module": ([Module()], lambda module: None),
     "Parallel": (

@@ -1,9 +1,10 @@
 """Convert a model between PyTorch, Keras, ONNX, RTNeural and rnncore, by the files' suffixes.
 
-From .safetensors (a model of ours, or a PyTorch state_dict), .keras, .h5, .onnx and .json
-(RTNeural); to .safetensors (ours; plain layers have torch's names), .onnx and .json. What cannot be
-said is refused by name. With --weights the model is quantized (`rnncore.quantize`), and how far its
-outputs are from those in float32 is said.
+From .safetensors (a model of ours, or a PyTorch state_dict), .npz, .pt, .pth and .ckpt
+(state_dicts), .keras, .h5, .onnx, .nam and .json (RTNeural; with --prefix a state_dict); to
+.safetensors (ours; plain layers have torch's names), .onnx and .json. What cannot be said is
+refused by name. With --weights the model is quantized (`rnncore.quantize`), and how far its outputs
+are from those in float32 is said.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ..module import KEY, WEIGHT_TYPES, load
 from ..precision import quantize
 from . import options
 
-_PREFIX = "name of the layer, as encoder.lstm, in a .safetensors; several make a chain"
+_PREFIX = "name of the layer, as encoder.lstm, in a state_dict; several make a chain"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="the file to write")
     parser.add_argument("--prefix", action="append", help=_PREFIX)
     parser.add_argument(
-        "--batch-first", action="store_true", help="of a .safetensors: inputs are (B, T, I)"
+        "--batch-first", action="store_true", help="of a state_dict: inputs are (B, T, I)"
     )
     parser.add_argument(
         "--lengths", action="store_true", help="of Keras: lengths stand in the place of masks"
@@ -57,9 +58,11 @@ def run(args: argparse.Namespace) -> None:
         ".safetensors": lambda: _read(args),
         ".keras": lambda: convert.from_keras(args.source, lengths=args.lengths, verify=args.verify),
         ".onnx": lambda: convert.from_onnx(args.source, verify=args.verify).module(),
-        ".json": lambda: convert.from_rtneural(args.source, verify=args.verify),
+        ".json": lambda: _read_json(args),
+        ".nam": lambda: convert.from_nam(args.source, verify=args.verify),
     }
     readers[".h5"] = readers[".keras"]
+    readers |= dict.fromkeys((".npz", ".pt", ".pth", ".ckpt"), lambda: _read_state(args))
     writers: dict[str, Callable[[Any], None]] = {
         ".safetensors": lambda module: module.save(args.out),
         ".onnx": lambda module: convert.to_onnx(module, args.out, verify=args.verify),
@@ -86,15 +89,28 @@ def run(args: argparse.Namespace) -> None:
 
 def _read(args: argparse.Namespace) -> Any:
     """Read a .safetensors: a file of ours says more of its model than the shapes do."""
-    from .. import convert
-
     if args.prefix is None and KEY in load_arrays(args.source)[1]:
         if args.batch_first:
             raise ValueError(f"--batch-first is not for {args.source}, which says so itself")
         return load(args.source)
+    return _read_state(args)
+
+
+def _read_state(args: argparse.Namespace) -> Any:
+    from .. import convert
+
     return convert.from_torch(
         args.source, args.prefix, batch_first=args.batch_first, verify=args.verify
     )
+
+
+def _read_json(args: argparse.Namespace) -> Any:
+    """Read an RTNeural model, or what prefixes name in a state_dict."""
+    from .. import convert
+
+    if args.prefix is not None:
+        return _read_state(args)
+    return convert.from_rtneural(args.source, verify=args.verify)
 
 
 def _inputs(args: argparse.Namespace) -> Any:

@@ -13,8 +13,8 @@ from ..module import Module, once, width_through
 from ..stream.base import Stream
 from ..stream.chained import chained
 from ..stream.stages import Stages, stages_of
-from .composition import agreed
-from .ragged import lengths_after, takes_lengths, told
+from .composition import agreed, told_lengths
+from .ragged import lengths_after, takes_lengths
 
 Pullback: TypeAlias = Callable[..., Any]
 
@@ -52,12 +52,12 @@ class Chain(Module):
         """Return how wide y is."""
         return width_through(((f"layer {n}", layer) for n, layer in enumerate(self.layers)), width)
 
-    def out_lengths(self, lengths: npt.ArrayLike) -> Array | None:
-        """Return the lengths of y's rows for those of x; None where y has no frames."""
-        left: Array | None = np.asarray(lengths)
+    def out_lengths(self, lengths: npt.ArrayLike) -> Array:
+        """Return how long rows are in y that are `lengths` long in x."""
+        found = np.asarray(lengths)
         for layer in self.layers:
-            left = None if left is None else layer.out_lengths(left)
-        return left
+            found = layer.out_lengths(found)
+        return found
 
     def stream(self, batch: int = 1) -> Stream:
         """Return a stream; neighbours that the compiled core has run as one."""
@@ -85,7 +85,7 @@ class Chain(Module):
                 x, final = layer(x, before.pop(0), lengths=lengths)
                 after.append(final)
             else:
-                x = layer(x, **told(layer, lengths))
+                x = layer(x, **told_lengths(layer, lengths))
             lengths = lengths_after(layer, lengths)
         return (x, tuple(after)) if self.recurrent else x
 
@@ -101,7 +101,7 @@ class Chain(Module):
                 (x, final), back = layer.vjp(x, before.pop(0), lengths=lengths)
                 after.append(final)
             else:
-                x, back = layer.vjp(x, **told(layer, lengths))
+                x, back = layer.vjp(x, **told_lengths(layer, lengths))
             lengths = lengths_after(layer, lengths)
             pullbacks.append(back)
 

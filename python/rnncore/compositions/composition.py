@@ -6,7 +6,7 @@ the `vjp` that goes with it. Inside a composition all arrays are time-major with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -181,6 +181,15 @@ def as_input(module: Module, name: str, x: npt.ArrayLike) -> Array:
     return as_float(name, x) if module.dtype is None else as_array(name, x, module.dtype)
 
 
+def told_lengths(layer: Module, lengths: Any) -> dict[str, Any]:
+    """Return the keyword by which a layer is told of lengths, if it is."""
+    if layer.recurrent:
+        return {"lengths": lengths}
+    if lengths is not None and layer.takes_lengths is False:
+        raise ValueError(f"a {type(layer).__name__} takes no lengths: give rows of equal length")
+    return {"lengths": lengths} if layer.takes_lengths and lengths is not None else {}
+
+
 def agreed(name: str, parts: Mapping[str, Module]) -> Any:
     """Return `batch_first` or `dtype` of all modules that have it, None if none does.
 
@@ -225,13 +234,21 @@ def check_one_way(name: str, part: Module) -> None:
 
 def check_remembers(name: str, part: Module) -> None:
     """Refuse a layer that is run in pieces or from its end, and keeps frames outside its state."""
-    for module in modules(part):
-        leaf = next(module.children(), None) is None
-        if leaf and module.takes_lengths is not None and not module.pointwise:
-            raise ValueError(
-                f"{name} must hold what it remembers in its state, but its {type(module).__name__} "
-                "mixes frames: put that before it"
-            )
+    for module in _sliding(part):
+        raise ValueError(
+            f"{name} must hold what it remembers in its state, but its {type(module).__name__} "
+            "mixes frames: put that before it"
+        )
+
+
+def _sliding(module: Module) -> Iterator[Module]:
+    """Yield the parts that see several frames at once, and have no state."""
+    parts = [part for _, part in module.children()]
+    if parts and (module.recurrent or module.takes_lengths is not None):
+        for part in parts:
+            yield from _sliding(part)
+    elif not module.recurrent and module.takes_lengths is not None and not module.pointwise:
+        yield module
 
 
 def check_frames(name: str, count: int) -> int:

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from ..arrays import Array, check_count, short
 from ..module import Module, Pullback, once
-from .composition import agreed, run
-from .ragged import lengths_after, takes_lengths, told
+from .composition import agreed, run, told_lengths
+from .ragged import lengths_after, takes_lengths
 
 #: What a module reads: an input or a node by name, or (name, n), the n-th output of a node.
 Read: TypeAlias = "str | tuple[str, int]"
@@ -225,7 +225,7 @@ def _lengths(part: Module, found: list[Any]) -> tuple[dict[str, Any], Any]:
     known = [lengths for lengths in found if lengths is not None]
     # Of attention the lengths are those of the values, its last; its steps the query's, its first.
     last = known[-1] if known else None
-    own = {"lengths": last} if part.recurrent and known else told(part, last)
+    own = {"lengths": last} if part.recurrent and known else told_lengths(part, last)
     first = found[0] if part.recurrent or part.takes_lengths else next(iter(known), None)
     return own, lengths_after(part, first)
 

@@ -83,9 +83,6 @@ class Readout(Module):
         """Return how wide y is."""
         return width_through([("layer", self.layer)], width)
 
-    def out_lengths(self, lengths: npt.ArrayLike) -> None:
-        """Return None: y has no frames."""
-
     def _run(self, x: Any, state: State, lengths: Any, record: bool) -> tuple[Any, Any]:
         """What the layer returns, and its pullback if it is recorded; lengths may be zero."""
         counts = None if lengths is None else read("lengths", lengths)[0]

@@ -14,9 +14,9 @@ from ..states import State, add, split_state
 from ..stream.base import Stream
 from ..stream.branched import Branched
 from ..stream.stages import AnyStage, Branches, Stages
-from .composition import agreed, as_input, check_same_input, run
+from .composition import agreed, as_input, check_same_input, run, told_lengths
 from .merging import Unmerge, check_merge, merged, merged_width
-from .ragged import inside, lengths_after, takes_lengths, told
+from .ragged import inside, lengths_after, takes_lengths
 
 
 class Branching(Module):
@@ -56,13 +56,11 @@ class Branching(Module):
         """Undo `_states`."""
         raise NotImplementedError
 
-    def out_lengths(self, lengths: npt.ArrayLike) -> Array | None:
-        """Return the lengths of y's rows for those of x; None where y has no frames."""
+    def out_lengths(self, lengths: npt.ArrayLike) -> Array:
+        """Return how long rows are in y that are `lengths` long in x."""
         found = [layer.out_lengths(lengths) for layer in self.branches().values()]
         found += [np.asarray(lengths)] * self.passes_x
-        if any(one is None for one in found):
-            return None
-        if not all(np.array_equal(found[0], one) for one in found):  # type: ignore[arg-type]
+        if not all(np.array_equal(found[0], one) for one in found):
             raise ValueError("layers beside one another must leave rows of the same lengths")
         return found[0]
 
@@ -118,7 +116,7 @@ class Branching(Module):
                 (y, final), back = run(layer, record, x, before.pop(0), lengths=lengths)
                 finals.append(final)
             else:
-                y, back = run(layer, record, x, **told(layer, lengths))
+                y, back = run(layer, record, x, **told_lengths(layer, lengths))
             outputs.append(y)
             backs.append(back)
         y, unmerge = self.merged(outputs)

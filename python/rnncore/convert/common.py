@@ -14,9 +14,12 @@ from ..arrays import Array, read
 from ..compositions.chain import Chain
 from ..files import one_line
 from ..layers.activations import Elementwise, ReLU, Sigmoid, Softmax, Tanh
+from ..layers.batch_norm import BatchNorm
+from ..layers.convolution import Conv1d, Conv2d, ConvTranspose1d
 from ..layers.embedding import Embedding
 from ..layers.layer_norm import LayerNorm
 from ..layers.linear import Linear
+from ..layers.sliding import SlidesOverImages, SlidesOverTime
 from ..module import Module, modules
 from ..recurrent.base import RecurrentBase
 from ..recurrent.registry import LAYERS
@@ -121,8 +124,9 @@ def random_input(
 ) -> Array:
     """Draw an input that the module takes; the budget is asked before."""
     rng = np.random.default_rng(0)
-    axes = (batch, steps) if is_batch_first(module) else (steps, batch)
-    shape, dtype, indices = _input_of(module, axes, batch)
+    sizes = _sizes(module, steps)
+    axes = (batch, sizes[0]) if is_batch_first(module) else (sizes[0], batch)
+    shape, dtype, indices = _input_of(module, axes, (batch, *sizes))
     if budget is not None:
         budget.take("an input", shape, 8)
     if indices:
@@ -130,15 +134,32 @@ def random_input(
     return rng.standard_normal(shape).astype(dtype)
 
 
+def _sizes(module: Module, size: int) -> list[int]:
+    """How many steps, or rows and columns, go in for at least `size` to come out."""
+    sizes = [size, size]
+    for part in reversed(list(modules(module))):
+        if isinstance(part, (SlidesOverTime, SlidesOverImages)):
+            axes = part.axes if isinstance(part, SlidesOverImages) else [part.axis]
+            for at, axis in enumerate(axes):
+                sizes[at] = (sizes[at] - 1) * axis.stride + axis.span
+    return sizes
+
+
 def _input_of(
-    module: Module, axes: tuple[int, int], batch: int
+    module: Module, axes: tuple[int, int], images: tuple[int, ...]
 ) -> tuple[tuple[int, ...], Any, int]:
     """The shape and dtype of an input, and below which number it is where it is one of indices."""
     for part in modules(module):
+        if isinstance(part, Conv2d):
+            return (*images, part.in_channels or 0), part.dtype, 0
+        if isinstance(part, (Conv1d, ConvTranspose1d)):
+            return (*axes, part.in_channels or 0), part.dtype, 0
+        if isinstance(part, BatchNorm):
+            return (*axes, part.num_features), part.dtype, 0
         if isinstance(part, Embedding):
             return axes, np.int64, part.num_embeddings
         if isinstance(part, Step):
-            return (batch, part.input_size), part.dtype, 0
+            return (images[0], part.input_size), part.dtype, 0
         if isinstance(part, Stacked):
             return (*axes, part.input_size), part.dtype, 0
         if isinstance(part, Linear):
@@ -182,6 +203,10 @@ def regate(rows: Array, source: str, target: str) -> Array:
     return np.concatenate([blocks[gate] for gate in target])
 
 
+class NotFloats(TypeError):
+    """Numbers of a kind that no parameter is of."""
+
+
 def as_floats(name: str, value: npt.ArrayLike) -> Array:
     """Return an array of floats; float16 and bfloat16 become float32, which is exact."""
     array, _ = read(name, value)
@@ -190,7 +215,7 @@ def as_floats(name: str, value: npt.ArrayLike) -> Array:
     if array.dtype in TOLERANCE:
         return array
     if array.dtype.name not in ("float16", "bfloat16"):
-        raise TypeError(f"{name} must be an array of floats, got {array.dtype}")
+        raise NotFloats(f"{name} must be an array of floats, got {array.dtype}")
     return array.astype(np.float32)
 
 
@@ -205,11 +230,11 @@ def filled(module: Module, params: Mapping[str, Array]) -> Any:
     Raises `ValueError` where names or shapes differ, or numbers are too large for the dtype.
     """
     dtypes = {name: mine.dtype for name, mine in module.stored.items()}
-    module.load_state_dict({n: _cast(n, p, dtypes.get(n, p.dtype)) for n, p in params.items()})
+    module.load_state_dict({n: in_dtype(n, p, dtypes.get(n, p.dtype)) for n, p in params.items()})
     return module
 
 
-def _cast(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
+def in_dtype(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
     """Return an array in a dtype that may be narrower, which must not make numbers infinite."""
     if array.dtype == dtype:
         return array

@@ -1,4 +1,4 @@
-// Rows of activations, softmax and layer normalisation, of every width and of none.
+// Rows of activations, softmax, layer normalisation and slopes, of every width and of none.
 #include "kernels/pointwise.hpp"
 
 #include <limits>
@@ -69,6 +69,20 @@ void layer_norms(Index rows, Index width) {
 }
 
 template <class T>
+void slopes_of(Index rows, Index width) {
+  const std::vector<T> x = fractions<T>(rows * width, 7), weight = fractions<T>(width, 8);
+  for (const Index count : {Index(1), width}) {
+    std::vector<T> y(rows * width), in_place = x;
+    slopes(weight.data(), count, x.data(), y.data(), rows, width);
+    slopes(weight.data(), count, in_place.data(), in_place.data(), rows, width);
+    CHECK(y == in_place, "slopes of %td in place", width);
+    for (Index i = 0; i < rows * width; ++i)
+      CHECK(y[i] == (x[i] > 0 ? x[i] : weight[count == 1 ? 0 : i % width] * x[i]), "slope %td of %td", i,
+            width);
+  }
+}
+
+template <class T>
 void test() {
   activations<T>(0);
   softmaxes<T>(3, 0, 1);
@@ -78,6 +92,7 @@ void test() {
       softmaxes<T>(rows, n, 1);
       softmaxes<T>(rows, n, 50);
       layer_norms<T>(rows, n);
+      slopes_of<T>(rows, n);
     }
   }
 }

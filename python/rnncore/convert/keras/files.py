@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import common
+from ..archives import unpacked
 from ..budget import RATIO, Budget
 from ..hdf5 import Hdf5, opened
 from .arrays import Entry, Source, source_of
@@ -86,18 +87,15 @@ def _member(archive: zipfile.ZipFile, name: str, budget: Budget) -> bytes:
     """Unpack one file of a .keras file."""
     if name not in archive.namelist():
         raise ValueError(f"it is no Keras model: it has no {name}")
-    info = archive.getinfo(name)
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{name} is packed in a way that is not read")
-    budget.take(name, (info.file_size,))
-    with archive.open(info) as file:
-        return file.read(info.file_size)  # the number keeps it from unpacking more than that
+    return unpacked(archive, archive.getinfo(name), budget)
 
 
 def _described(file: Hdf5, root: str, budget: Budget) -> tuple[Entry | None, Any]:
     """The configuration of an `.h5` file, None of weights alone, and the version."""
     version = file.attribute("", "keras_version")
     version = file.attribute(root, "keras_version") if version is None and root else version
+    if version is None and "layers" in file:  # weights alone of Keras 3
+        version = "3"
     config = file.attribute("", "model_config")
     return (None if config is None else _parsed(config, budget)), version
 

@@ -34,5 +34,5 @@ def _custom(given: Given) -> KerasLayer:
     module = given.context.custom[given.kind](given.as_layer(settings))
     if not isinstance(module, Module):
         made = type(module).__name__
-        raise TypeError(f"custom[{given.kind!r}] must make a Module, got {made}")
+        raise ValueError(f"custom[{given.kind!r}] must make a Module, got {made}")
     return KerasLayer("Custom", given.name, {"module": module}, given.arrays)

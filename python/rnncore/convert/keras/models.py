@@ -190,7 +190,13 @@ def _outputs(node: str, layer: KerasLayer, reads: Sequence[Value], masked: bool)
     return values
 
 
+#: Of layers whose outputs have so many axes whatever they read.
 _RANKS = {"Flatten": 2, "RepeatVector": 3}
+_RANKS |= {
+    f"{name}{axes}D": axes + 2
+    for name in ("Conv", "MaxPooling", "AveragePooling", "GlobalMaxPooling", "GlobalAveragePooling")
+    for axes in (1, 2)
+}
 
 
 def _rank(layer: KerasLayer, reads: Sequence[Value]) -> int | None:
@@ -212,9 +218,9 @@ def _rank(layer: KerasLayer, reads: Sequence[Value]) -> int | None:
     if kind == "Dot":
         ranks = [x.rank for x in reads if x.rank]
         return max(2, sum(ranks) - 3) if len(ranks) == 2 else None
-    if kind == "Custom" or most is None:
-        return None
-    return _RANKS.get(kind, most + 1 if kind == "Embedding" else most)
+    if kind in _RANKS or kind == "Custom" or most is None:
+        return _RANKS.get(kind)
+    return most + 1 if kind == "Embedding" else most
 
 
 def _most(reads: Sequence[Value]) -> int | None:

@@ -30,11 +30,14 @@ def _normalisation(given: Given) -> KerasLayer:
     config, arrays = {"momentum": 0.99, "epsilon": 1e-3} | given.config, given.arrays
     if given.axis() != -1:
         raise given.refuse(f"with axis={shown(config['axis'])}")
-    if not arrays:
+    scale, center = bool(config.get("scale", True)), bool(config.get("center", True))
+    count = scale + center + (2 if given.kind == "BatchNormalization" else 0)
+    if not count:
         raise given.refuse("without center and scale")
+    given.check_count(count)
     left = iter(arrays)
-    gamma = next(left) if config.get("scale", True) else np.ones_like(arrays[0])
-    beta = next(left) if config.get("center", True) else np.zeros_like(arrays[0])
+    gamma = next(left) if scale else np.ones_like(arrays[0])
+    beta = next(left) if center else np.zeros_like(arrays[0])
     return given.as_layer(config, [gamma, beta, *left])
 
 

@@ -26,6 +26,8 @@ def cells(given: Given) -> list[KerasLayer]:
     cell, arrays = given.config["cell"], given.arrays
     stacked = cell["class_name"] == "StackedRNNCells"
     every = cell["config"]["cells"] if stacked else [cell]
+    if not every:
+        raise given.refuse("of no cells")
     run = {key: given.config.get(key) for key in ("return_state", "go_backwards")}
     if stacked and any(run.values()):
         raise given.refuse(f"of several cells with {shown(run)}")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
+from ...compositions.masked import Masked
 from ...reference import keras as reference
 from ...reference.keras import KerasLayer, KerasModel
 from .. import common
@@ -37,6 +38,8 @@ def verify_model(
     if y is not None:
         common.check("the outputs given", mine, [np.asarray(one) for one in _as_list(y)], report)
         return
+    if isinstance(module, Masked) and verify is not True:
+        raise ValueError("verify must be True or (x, y): the reference knows no masks")
     for layer in _layers(model):
         if layer.kind == "Custom":
             raise ValueError(f"verify must be (x, y): of {shown(layer.name)} there is no reference")

@@ -83,7 +83,7 @@ class OnnxModel:
         }
         builder = Builder(onnx, opset, self._budget)
         self._body = builder.model(graph, list(self.inputs))
-        self._plans = Plans(self._body)
+        self._plans = Plans(self._body, self._budget.size)
         self.outputs, self.layers = self._body.outputs, builder.layers
         self.rounds = builder.rounds  # activations to 8 bits
 
@@ -92,9 +92,11 @@ class OnnxModel:
 
         Raises `ValueError` naming an input that does not fit, or a node that fails.
         """
-        values = self._values(inputs, named)
-        numbers = sum(value.size for value in values.values())
-        return self._plans.run(values, Budget(self._budget.size * (1 + numbers)))
+        return self.compute(self._values(inputs, named))
+
+    def compute(self, given: Mapping[str, Array]) -> tuple[Array, ...]:
+        """`run` for inputs that are known to fit: all of them, in the file's order."""
+        return self._plans.run(given)
 
     def stream(
         self, states: Mapping[str, str], batch: int = 1, **fixed: npt.ArrayLike
@@ -121,7 +123,7 @@ class OnnxModel:
                     f", {w} are {', '.join(names or ['none'])}" for w, names in faults.items()
                 )
             )
-        return {name: self.inputs[name].checked(name, value) for name, value in given.items()}
+        return {name: own.checked(name, given[name]) for name, own in self.inputs.items()}
 
     def _random(self, budget: Budget) -> tuple[Array, ...]:
         return random_inputs(self.inputs, bound_by_states(self._body, self.inputs), budget)

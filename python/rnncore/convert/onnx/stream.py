@@ -29,7 +29,9 @@ class GraphStream:
         self._check(fixed)
         self.inputs = tuple(n for n in model.inputs if n not in states and n not in fixed)
         self.outputs = tuple(n for n in model.outputs if n not in states.values())
-        self._fixed = {n: model.inputs[n].checked(n, value) for n, value in fixed.items()}
+        self._given = dict.fromkeys(model.inputs, np.zeros(0)) | {
+            name: model.inputs[name].checked(name, value) for name, value in fixed.items()
+        }
         self._first = {name: self._zeros(name) for name in states}
         self._now = self._first
 
@@ -38,14 +40,13 @@ class GraphStream:
 
         Raises `ValueError` naming an input that does not fit.
         """
-        given = dict(zip(self.inputs, inputs, strict=False)) | named
-        twice = set(named).intersection(self.inputs[: len(inputs)])
-        if len(inputs) > len(self.inputs) or twice or given.keys() - set(self.inputs):
-            raise ValueError(
-                f"a step takes {', '.join(self.inputs)}; got {len(inputs)} in order and "
-                f"{', '.join(named) or 'none'} by name"
-            )
-        results = self._model.run(**given, **self._fixed, **self._now)
+        if named or len(inputs) != len(self.inputs):
+            inputs = self._in_order(inputs, named)
+        given = self._given.copy()
+        for name, value in zip(self.inputs, inputs, strict=True):
+            given[name] = self._model.inputs[name].checked(name, value)
+        given.update(self._now)
+        results = self._model.compute(given)
         made = dict(zip(self._model.outputs, results, strict=True))
         self._now = {name: self._kept(name, made[after]) for name, after in self._states.items()}
         kept = [made[name] for name in self.outputs]
@@ -69,6 +70,18 @@ class GraphStream:
     def reset(self) -> None:
         """Start from zero again."""
         self._now = self._first
+
+    def _in_order(
+        self, inputs: tuple[npt.ArrayLike, ...], named: Mapping[str, npt.ArrayLike]
+    ) -> tuple[npt.ArrayLike, ...]:
+        given = dict(zip(self.inputs, inputs, strict=False))
+        both = {**given, **named}
+        if len(both) != len(inputs) + len(named) or both.keys() != set(self.inputs):
+            raise ValueError(
+                f"a step takes {', '.join(self.inputs)}; got {len(inputs)} in order and "
+                f"{', '.join(named) or 'none'} by name"
+            )
+        return tuple(both[name] for name in self.inputs)
 
     def _check(self, fixed: Mapping[str, Any]) -> None:
         model, states = self._model, self._states

@@ -62,21 +62,24 @@ def _add(steps: Steps, node: Node) -> None:
 
 
 class Plans:
-    """The plans of a model, by the shapes of its inputs: the first run with some makes theirs."""
+    """The plans of a model, by the shapes of its inputs: the first run with some makes theirs.
 
-    def __init__(self, body: Body) -> None:
-        self._body = body
+    size: what a run may make for each number that it is given, and once beside them, in bytes.
+    """
+
+    def __init__(self, body: Body, size: int) -> None:
+        self._body, self._size = body, size
         self._free: OrderedDict[Any, list[Plan]] = OrderedDict()
         self._open: set[Any] = set()  # shapes for which there can be none
         self._layers: Layers = {}
         self._lock = threading.Lock()
 
-    def run(self, given: Mapping[str, Array], budget: Budget) -> tuple[Value, ...]:
-        """Return the outputs of a body for these inputs."""
+    def run(self, given: Mapping[str, Array]) -> tuple[Value, ...]:
+        """Return the outputs of a body for these inputs, which are all of them in its order."""
         key = tuple(map(_signature, given.values()))
         plan = self._take(key)
         if plan is None:
-            return self._first(key, given, budget)
+            return self._first(key, given)
         try:
             return plan.run(given)
         finally:
@@ -95,7 +98,8 @@ class Plans:
             while len(self._free) > _KEPT:
                 self._free.popitem(last=False)
 
-    def _first(self, key: Any, given: Mapping[str, Array], budget: Budget) -> tuple[Value, ...]:
+    def _first(self, key: Any, given: Mapping[str, Array]) -> tuple[Value, ...]:
+        budget = Budget(self._size * (1 + sum(value.size for value in given.values())))
         if key in self._open:
             return self._body.run(given, budget)
         try:

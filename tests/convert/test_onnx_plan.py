@@ -1,0 +1,526 @@
+"""Graphs compiled for the shapes of their inputs: the numbers of their nodes one by one."""
+
+import threading
+
+import numpy as np
+import pytest
+from rnncore.convert import from_onnx
+from rnncore.convert.budget import Budget
+
+from tests.support.onnx_graphs import helper, numpy_helper, onnx, run_by_runtime
+
+TensorProto = onnx.TensorProto
+#: The states of the graph that is streamed.
+STATES = {"h": "hn", "c": "cn"}
+
+
+def graph(nodes, inputs, outputs, constants=None, opset=17):
+    """A model of nodes (op, inputs, outputs, attributes); inputs by name with type and shape."""
+    made = [
+        helper.make_node(op, ins.split(), outs.split(), **attributes)
+        for op, ins, outs, attributes in nodes
+    ]
+    kinds = {"f": TensorProto.FLOAT, "d": TensorProto.DOUBLE, "i": TensorProto.INT64}
+    given = [helper.make_tensor_value_info(n, kinds[k], s) for n, (k, s) in inputs.items()]
+    results = [helper.make_tensor_value_info(name, 1, None) for name in outputs.split()]
+    held = [numpy_helper.from_array(np.asarray(v), n) for n, v in (constants or {}).items()]
+    proto = helper.make_graph(made, "g", given, results, held)
+    return helper.make_model(proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def by_node(model, given):
+    """What the nodes give when none is compiled."""
+    return model._body.run(given, Budget(1 << 30))
+
+
+def plans(model):
+    return [plan for plans in model._plans._free.values() for plan in plans]
+
+
+def near(mine, theirs, bound=1e-6):
+    for a, b in zip(mine, theirs, strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        assert np.array_equal(np.isnan(a), np.isnan(b))
+        largest = np.nanmax(np.abs(b), initial=1)
+        assert np.nanmax(np.abs(a - b), initial=0) <= bound * largest
+
+
+def f32(rng, *shape):
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def steps_of(model):
+    """How many programs and nodes a model's only plan runs one after the other."""
+    (plan,) = plans(model)
+    return len(plan.steps)
+
+
+IMAGE = (2, 3, 9, 7)
+
+
+def conv(rng, name="w", inputs=3, outputs=5, size=(3, 3)):
+    return {name: f32(rng, outputs, inputs, *size), f"{name}_b": f32(rng, outputs)}
+
+
+class TestFusing:
+    """A convolution takes what follows it; what is read elsewhere as well stays."""
+
+    def check(self, nodes, constants, outputs="y", steps=1, opset=17):
+        rng = np.random.default_rng(3)
+        proto = graph(nodes, {"x": ("f", IMAGE)}, outputs, constants, opset)
+        model, x = from_onnx(proto), f32(rng, *IMAGE)
+        near(model.run(x), by_node(model, {"x": x}), 1e-5)
+        assert steps_of(model) == steps
+        return plans(model)[0]
+
+    @pytest.mark.parametrize("op", ["Relu", "Sigmoid", "Tanh", "HardSigmoid", "Elu"])
+    def test_activations(self, rng, op):
+        nodes = [("Conv", "x w w_b", "a", {"pads": [1, 1, 1, 1]}), (op, "a", "y", {})]
+        self.check(nodes, conv(rng))
+
+    @pytest.mark.parametrize("ends", ["y", "y a", "y s"])
+    def test_a_gate(self, rng, ends):
+        nodes = [("Conv", "x w w_b", "a", {}), ("Sigmoid", "a", "s", {}), ("Mul", "a s", "y", {})]
+        self.check(nodes, conv(rng), ends)
+
+    @pytest.mark.parametrize("order", ["a b", "b a"])
+    def test_a_sum_with_another_convolution(self, rng, order):
+        nodes = [
+            ("Conv", "x w w_b", "a", {"strides": [2, 2]}),
+            ("Conv", "x v v_b", "b", {"strides": [2, 2]}),
+            ("Add", order, "c", {}),
+            ("Relu", "c", "y", {}),
+        ]
+        self.check(nodes, conv(rng) | conv(rng, "v"))
+        self.check(nodes, conv(rng) | conv(rng, "v"), "y b")
+
+    def test_a_sum_with_itself(self, rng):
+        self.check([("Conv", "x w w_b", "a", {}), ("Add", "a a", "y", {})], conv(rng))
+
+    @pytest.mark.parametrize("shape", [(1, 5, 1, 1), (5, 1, 1), (1, 1, 1), ()])
+    def test_numbers_for_each_channel(self, rng, shape):
+        constants = conv(rng) | {"m": f32(rng, *shape), "n": f32(rng, *shape)}
+        nodes = [("Conv", "x w", "a", {}), ("Mul", "m a", "b", {}), ("Add", "b n", "y", {})]
+        self.check(nodes, constants)
+
+    @pytest.mark.parametrize("shape", [(1, 5, 1, 5), (5, 7, 1), (2, 5, 1, 1), (5,)])
+    def test_numbers_for_other_axes(self, rng, shape):
+        nodes = [("Conv", "x w w_b", "a", {}), ("Mul", "a m", "y", {})]
+        self.check(nodes, conv(rng) | {"m": f32(rng, *shape)})
+
+    def test_normalisation(self, rng):
+        names = ("scale", "shift", "mean", "variance")
+        constants = conv(rng) | {n: np.abs(f32(rng, 5)) for n in names}
+        nodes = [
+            ("Conv", "x w w_b", "a", {}),
+            ("BatchNormalization", f"a {' '.join(names)}", "b", {"epsilon": 1e-3}),
+            ("Relu", "b", "y", {}),
+        ]
+        self.check(nodes, constants)
+
+    def test_what_comes_after_the_activation_stays(self, rng):
+        nodes = [
+            ("Conv", "x w w_b", "a", {}),
+            ("Relu", "a", "b", {}),
+            ("Add", "b m", "c", {}),
+            ("Tanh", "c", "y", {}),
+        ]
+        self.check(nodes, conv(rng) | {"m": f32(rng, 5, 1, 1)})
+
+    def test_a_weight_that_is_computed(self, rng):
+        """It is no constant: the node runs as it is."""
+        nodes = [("ReduceMean", "x", "s", {}), ("Mul", "w s", "v", {}), ("Conv", "x v", "y", {})]
+        self.check(nodes, conv(rng), steps=2)
+
+
+class TestConvolutions:
+    @pytest.mark.parametrize(
+        "attributes",
+        [
+            {},
+            {"pads": [1, 0, 2, 1]},
+            {"strides": [2, 3], "dilations": [2, 1]},
+            {"auto_pad": "SAME_UPPER", "strides": [2, 2]},
+            {"auto_pad": "SAME_LOWER"},
+        ],
+    )
+    @pytest.mark.parametrize("outputs", [1, 17])
+    def test_images(self, rng, attributes, outputs):
+        constants = conv(rng, outputs=outputs)
+        proto = graph([("Conv", "x w w_b", "y", attributes)], {"x": ("f", IMAGE)}, "y", constants)
+        model, x = from_onnx(proto), f32(rng, *IMAGE)
+        near(model.run(x), run_by_runtime(proto, {"x": x}), 1e-5)
+        assert steps_of(model) == 1
+
+    def test_groups_and_sequences(self, rng):
+        constants = {"w": f32(rng, 6, 2, 3), "v": f32(rng, 3, 6, 1)}
+        nodes = [("Conv", "x w", "a", {"group": 2, "pads": [2, 1]}), ("Conv", "a v", "y", {})]
+        proto = graph(nodes, {"x": ("f", ("n", 4, "t"))}, "y", constants)
+        model = from_onnx(proto)
+        for shape in ((1, 4, 8), (3, 4, 5), (2, 4, 1)):
+            x = f32(rng, *shape)
+            near(model.run(x), run_by_runtime(proto, {"x": x}), 1e-5)
+        assert len(plans(model)) == 3
+        assert len(model._plans._layers) == 2, "the plans share their weights"
+
+    @pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+    @pytest.mark.parametrize(
+        "attributes",
+        [
+            {"kernel_shape": [2, 3]},
+            {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [2, 2]},
+            {"kernel_shape": [2, 2], "ceil_mode": 1, "strides": [2, 2]},
+        ],
+    )
+    def test_pools(self, rng, op, attributes):
+        nodes = [(op, "x", "a", attributes), ("GlobalAveragePool", "a", "y", {})]
+        proto = graph(nodes, {"x": ("f", IMAGE)}, "a y")
+        model, x = from_onnx(proto), f32(rng, *IMAGE)
+        near(model.run(x), run_by_runtime(proto, {"x": x}), 1e-6)
+        assert steps_of(model) == 1
+
+    def test_weights_in_8_bits(self, rng):
+        """As ONNX Runtime's quantiser writes a convolution with a bias."""
+        whole = rng.integers(-127, 128, (8, 16, 3, 3)).astype(np.int8)
+        constants = {
+            "q": whole,
+            "s": np.float32(0.02),
+            "z": np.int8(3),
+            "b": f32(rng, 8),
+            "shape": np.array([1, 8, 1, 1]),
+        }
+        nodes = [
+            ("DynamicQuantizeLinear", "x", "u us uz", {}),
+            ("Mul", "us s", "both", {}),
+            ("Div", "b both", "b1", {}),
+            ("Floor", "b1", "b2", {}),
+            ("Cast", "b2", "b3", {"to": TensorProto.INT32}),
+            ("Reshape", "b3 shape", "b4", {}),
+            ("ConvInteger", "u q uz z", "c", {"pads": [1, 1, 1, 1]}),
+            ("Add", "c b4", "d", {}),
+            ("Cast", "d", "e", {"to": TensorProto.FLOAT}),
+            ("Mul", "us s", "again", {}),
+            ("Mul", "e again", "a", {}),
+            ("Relu", "a", "y", {}),
+        ]
+        proto = graph(nodes, {"x": ("f", (2, 16, 6, 5))}, "y", constants)
+        model, x = from_onnx(proto), f32(rng, 2, 16, 6, 5)
+        near(model.run(x), run_by_runtime(proto, {"x": x}), 2e-2)
+        assert steps_of(model) == 1
+
+
+class TestSteps:
+    """Parts of arrays, arithmetic, sums over axes: all of it in one program."""
+
+    @pytest.mark.parametrize(
+        "nodes",
+        [
+            [("Transpose", "x", "a", {"perm": [2, 0, 1]}), ("Relu", "a", "y", {})],
+            [("Reshape", "x shape", "a", {}), ("Sqrt", "a", "b", {}), ("Neg", "b", "y", {})],
+            [("Transpose", "x", "a", {}), ("Reshape", "a shape", "y", {})],
+            [("Slice", "x first last axis back", "y", {})],
+            [("Split", "x", "a b", {"axis": 1}), ("Sub", "a b", "y", {})],
+            [("Concat", "x x", "a", {"axis": 1}), ("Tanh", "a", "y", {})],
+            [("Concat", "x half", "y", {"axis": 2})],
+            [("Gather", "x order", "y", {"axis": 2})],
+            [("Gather", "x one", "y", {"axis": 1})],
+            [("Expand", "thin wide", "a", {}), ("Mul", "a x", "y", {})],
+            [("Tile", "x twice", "y", {})],
+            [("Pad", "x pads half", "y", {})],
+            [("Pad", "x pads", "y", {"mode": "reflect"})],
+            [("Pad", "x pads", "y", {"mode": "edge"})],
+            [("Pad", "x cut", "y", {})],
+            [("Abs", "x", "a", {}), ("Pow", "a two", "b", {}), ("Pow", "b half", "y", {})],
+            [("Clip", "x half two", "y", {})],
+            [("Clip", "x  two", "y", {})],
+            [("Max", "x half", "a", {}), ("Min", "a two", "y", {})],
+            [("Div", "two x", "a", {}), ("Reciprocal", "a", "y", {})],
+            [("ReduceMean", "x", "y", {"axes": [1]})],
+            [("ReduceMax", "x", "y", {"axes": [-1, 0], "keepdims": 0})],
+            [("ReduceMin", "x", "y", {})],
+            [("ReduceSum", "x axis", "y", {})],
+            [("ReduceL2", "x", "y", {"axes": [0, 2]})],
+            [("Softmax", "x", "y", {"axis": 2})],
+            [("MatMul", "x m", "a", {}), ("Add", "n a", "y", {})],
+            [("Flatten", "x", "a", {}), ("Gemm", "a g n", "y", {"transB": 1})],
+            [("Shape", "x", "s", {}), ("Cast", "s", "f", {"to": 1}), ("Mul", "x f", "y", {})],
+        ],
+        ids=lambda nodes: "-".join(node[0] for node in nodes),
+    )
+    @pytest.mark.parametrize("shape", [(2, 4, 3), (1, 4, 3)])
+    def test_against_the_nodes(self, nodes, shape):
+        rng = np.random.default_rng(5)
+        constants = {
+            "shape": np.array([-1, 2]),
+            "first": np.array([-1]),
+            "last": np.array([-9]),
+            "axis": np.array([1]),
+            "back": np.array([-2]),
+            "half": np.float32(0.5),
+            "two": np.float32(2),
+            "order": np.array([2, 0, 0, 1]),
+            "one": np.array(3),
+            "wide": np.array([1, 4, 1]),
+            "thin": f32(rng, 1, 1, 3),
+            "twice": np.array([2, 1, 3]),
+            "pads": np.array([0, 1, 2, 0, 2, 0]),
+            "cut": np.array([0, -1, 2, 1, 2, -1]),
+            "m": f32(rng, 3, 6),
+            "n": f32(rng, 6),
+            "g": f32(rng, 6, 12),
+        }
+        if nodes[0][0] == "Concat" and "half" in nodes[0][1]:
+            constants["half"] = f32(rng, *shape)
+        read = " ".join(ins for _, ins, _, _ in nodes).split()
+        used = {name: value for name, value in constants.items() if name in read}
+        proto = graph(nodes, {"x": ("f", (None, 4, 3))}, "y", used, 13)
+        for op in proto.graph.node:
+            op.input[:] = ["" if name == "none" else name for name in op.input]
+        model, x = from_onnx(proto), np.abs(f32(rng, *shape)) + np.float32(0.1)
+        near(model.run(x), by_node(model, {"x": x}))
+        near(model.run(-x), by_node(model, {"x": -x}))
+        assert steps_of(model) <= 1
+
+    def test_numbers_that_are_none(self):
+        """They come out where they went in."""
+        nodes = [("Relu", "x", "a", {}), ("Max", "a x", "b", {}), ("ReduceMax", "b", "y", {})]
+        model = from_onnx(graph(nodes, {"x": ("f", (2, 3))}, "b y"))
+        x = np.array([[1, np.nan, -2], [3, 4, 5]], np.float32)
+        whole, largest = model.run(x)
+        assert np.array_equal(np.isnan(whole), np.isnan(x))
+        assert np.isnan(largest).all()
+
+    @pytest.mark.parametrize("shape", [(0, 3), (2, 0), (0, 0)])
+    def test_nothing(self, shape):
+        nodes = [("Relu", "x", "a", {}), ("Concat", "a x", "y", {"axis": 0})]
+        model = from_onnx(graph(nodes, {"x": ("f", ("a", "b"))}, "y"))
+        x = np.zeros(shape, np.float32)
+        for _ in range(2):
+            near(model.run(x), by_node(model, {"x": x}))
+
+    def test_float64_and_whole_numbers(self, rng):
+        nodes = [("Exp", "x", "a", {}), ("Gather", "a i", "b", {}), ("Add", "b b", "y", {})]
+        model = from_onnx(graph(nodes, {"x": ("d", ("n", 3)), "i": ("i", (2,))}, "y"))
+        x, i = rng.standard_normal((4, 3)), np.array([3, 0])
+        near(model.run(x, i), by_node(model, {"x": x, "i": i}), 1e-15)
+        assert model.run(x, i)[0].dtype == np.float64
+
+
+class TestRecurrences:
+    @pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+    @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+    @pytest.mark.parametrize("batch", [1, 3])
+    def test_against_onnx_runtime(self, rng, op, direction, batch):
+        gates, count = {"LSTM": 4, "GRU": 3, "RNN": 1}[op], 2 if direction[0] == "b" else 1
+        names = ("h", "c") if op == "LSTM" else ("h",)
+        constants = {
+            "w": f32(rng, count, gates * 5, 3),
+            "r": f32(rng, count, gates * 5, 5),
+            "b": f32(rng, count, 2 * gates * 5),
+        }
+        inputs = dict.fromkeys(names, ("f", (count, batch, 5))) | {"x": ("f", ("t", batch, 3))}
+        outputs = "y yh yc" if op == "LSTM" else "y yh"
+        attributes = {"hidden_size": 5, "direction": direction}
+        nodes = [(op, f"x w r b none {' '.join(names)}", outputs, attributes)]
+        proto = graph(nodes, inputs, outputs, constants)
+        proto.graph.node[0].input[4] = ""
+        model = from_onnx(proto)
+        for steps in (1, 4):
+            given = {n: f32(rng, count, batch, 5) for n in names}
+            given |= {"x": f32(rng, steps, batch, 3)}
+            near(model.run(**given), run_by_runtime(proto, given), 1e-5)
+            near(model.run(**given), run_by_runtime(proto, given), 1e-5)
+
+
+def branches(rng, condition):
+    """x + 1 or x * 2 in two branches, one of which is chosen by nodes that make `c`."""
+    value = [helper.make_tensor_value_info("r", TensorProto.FLOAT, None)]
+    then = helper.make_graph([helper.make_node("Add", ["x", "one"], ["r"])], "then", [], value)
+    other = helper.make_graph([helper.make_node("Add", ["x", "x"], ["r"])], "else", [], value)
+    nodes = [*condition, ("If", "c", "y", {"then_branch": then, "else_branch": other})]
+    return nodes, {"one": np.float32(1), "limit": np.array(3), "zero": np.float32(0)}
+
+
+class TestWhatIsKnown:
+    def test_a_branch_by_shape(self, rng):
+        chosen = [
+            ("Shape", "x", "s", {}),
+            ("Gather", "s zero_at", "n", {}),
+            ("Less", "n limit", "c", {}),
+        ]
+        nodes, constants = branches(rng, chosen)
+        constants |= {"zero_at": np.array(0)}
+        model = from_onnx(graph(nodes, {"x": ("f", ("n", 2))}, "y", constants))
+        for rows in (2, 5, 2, 5):
+            x = f32(rng, rows, 2)
+            near(model.run(x), [x + 1 if rows < 3 else x + x])
+        assert len(plans(model)) == 2
+
+    def test_a_branch_by_an_input(self, rng):
+        """A whole number without axes: there is a plan for each."""
+        nodes, constants = branches(rng, [("Less", "k limit", "c", {})])
+        inputs = {"x": ("f", (2,)), "k": ("i", ())}
+        model = from_onnx(graph(nodes, inputs, "y", constants))
+        x = f32(rng, 2)
+        for k in (1, 7, 1, 3):
+            near(model.run(x, np.array(k)), [x + 1 if k < 3 else x + x])
+        assert len(plans(model)) == 3
+
+    def test_a_branch_by_numbers(self, rng):
+        """It is not known before: there is no plan."""
+        chosen = [("ReduceSum", "x", "t", {"keepdims": 0}), ("Less", "t zero", "c", {})]
+        nodes, constants = branches(rng, chosen)
+        model = from_onnx(graph(nodes, {"x": ("f", (2,))}, "y", constants))
+        for x in (np.float32([1, 2]), np.float32([-1, -2]), np.float32([3, 1])):
+            near(model.run(x), [x + 1 if x.sum() < 0 else x + x])
+        assert not plans(model)
+
+    def test_a_shape_by_numbers(self, rng):
+        nodes = [("NonZero", "x", "i", {}), ("Cast", "i", "f", {"to": 1}), ("Relu", "f", "y", {})]
+        model = from_onnx(graph(nodes, {"x": ("f", (4,))}, "y"))
+        for x in (np.float32([0, 1, 0, 2]), np.float32([1, 1, 1, 0])):
+            assert np.array_equal(model.run(x)[0], np.flatnonzero(x)[None].astype(np.float32))
+        assert not plans(model)
+
+    def test_an_output_that_is_known(self, rng):
+        model = from_onnx(graph([("Shape", "x", "y", {})], {"x": ("f", ("n", 2))}, "y"))
+        for _ in range(2):
+            (y,) = model.run(f32(rng, 3, 2))
+            assert y.tolist() == [3, 2]
+            y[:] = 0  # is the caller's
+
+    def test_an_input_that_is_an_output(self, rng):
+        model = from_onnx(graph([("Identity", "x", "y", {})], {"x": ("f", (2,))}, "y x"))
+        x = f32(rng, 2)
+        for array in model.run(x):
+            assert np.array_equal(array, x)
+            assert not np.shares_memory(array, x)
+
+
+class TestCalls:
+    def model(self, rng):
+        constants = conv(rng, outputs=8)
+        nodes = [("Conv", "x w w_b", "a", {"pads": [1, 1, 1, 1]}), ("Relu", "a", "y", {})]
+        return from_onnx(graph(nodes, {"x": ("f", ("n", 3, "h", "w"))}, "y", constants))
+
+    def test_results_stay(self, rng):
+        model = self.model(rng)
+        first, second = f32(rng, *IMAGE), f32(rng, *IMAGE)
+        (y,) = model.run(first)
+        kept = y.copy()
+        model.run(second)
+        assert np.array_equal(y, kept)
+        assert np.array_equal(model.run(first)[0], kept), "every run has the same bits"
+
+    def test_how_x_lies(self, rng):
+        model = self.model(rng)
+        x = f32(rng, *IMAGE)
+        (y,) = model.run(x)
+        assert np.array_equal(model.run(np.asfortranarray(x))[0], y)
+        assert np.array_equal(model.run(np.repeat(x, 2, axis=3)[..., ::2])[0], y)
+
+    def test_few_plans_are_kept(self, rng):
+        model = self.model(rng)
+        for width in range(1, 30):
+            assert model.run(f32(rng, 1, 3, 2, width))[0].shape == (1, 8, 2, width)
+        assert len(plans(model)) <= 8
+
+    def test_threads(self, rng):
+        """Each has arrays of its own."""
+        model = self.model(rng)
+        xs = [f32(rng, 1, 3, 20, 20) for _ in range(4)]
+        want = [model.run(x)[0] for x in xs]
+        wrong = []
+
+        def work(at):
+            for _ in range(50):
+                if not np.array_equal(model.run(xs[at])[0], want[at]):
+                    wrong.append(at)
+
+        threads = [threading.Thread(target=work, args=(at,)) for at in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not wrong
+
+
+class TestStream:
+    """A graph whose states are inputs and outputs."""
+
+    def model(self, rng):
+        constants = {"w": f32(rng, 1, 12, 2), "r": f32(rng, 1, 12, 3), "b": f32(rng, 1, 24)}
+        nodes = [
+            ("Unsqueeze", "x front", "u", {}),
+            ("Mul", "u k", "v", {}),
+            ("LSTM", "v w r b none h c", "a hn cn", {"hidden_size": 3}),
+            ("Squeeze", "a front2", "y", {}),
+        ]
+        constants |= {"front": np.array([0]), "front2": np.array([0, 1])}
+        state = ("f", (1, "n", 3))
+        inputs = {"x": ("f", ("n", 2)), "h": state, "c": state, "k": ("f", ())}
+        proto = graph(nodes, inputs, "y hn cn", constants)
+        proto.graph.node[2].input[4] = ""
+        return from_onnx(proto)
+
+    @pytest.mark.parametrize("batch", [1, 3])
+    def test_as_states_carried_by_hand(self, rng, batch):
+        model = self.model(rng)
+        stream = model.stream(STATES, batch, k=np.float32(0.5))
+        assert (stream.inputs, stream.outputs) == (("x",), ("y",))
+        h = c = np.zeros((1, batch, 3), np.float32)
+        for _ in range(5):
+            x = f32(rng, batch, 2)
+            y, h, c = model.run(x, h, c, np.float32(0.5))
+            assert np.array_equal(stream.step(x), y)
+        assert np.array_equal(stream.state["h"], h)
+        stream.reset()
+        assert not stream.state["c"].any()
+        stream.state = {"h": h, "c": c}
+        assert np.array_equal(stream.step(x=x), model.run(x, h, c, np.float32(0.5))[0])
+        stream.state = None
+        assert not stream.state["h"].any()
+
+    def test_inputs_that_are_left(self, rng):
+        stream = self.model(rng).stream(STATES)
+        assert stream.inputs == ("x", "k")
+        x = f32(rng, 1, 2)
+        y = stream.step(x, np.float32(2))
+        stream.reset()
+        assert np.array_equal(stream.step(k=np.float32(2), x=x), y)
+
+    def test_a_refused_step_leaves_the_state(self, rng):
+        stream = self.model(rng).stream(STATES, k=np.float32(1))
+        stream.step(f32(rng, 1, 2))
+        before = stream.state
+        for wrong in (f32(rng, 2, 2), f32(rng, 1, 3)):
+            with pytest.raises(ValueError, match=r"must have shape"):
+                stream.step(wrong)
+        for args, named in (((), {}), ((1, 2), {}), ((1,), {"x": 1}), ((), {"z": 1})):
+            with pytest.raises(ValueError, match="a step takes x"):
+                stream.step(*args, **named)
+        assert all(np.array_equal(before[n], stream.state[n]) for n in before)
+
+    @pytest.mark.parametrize(
+        ("states", "fixed", "words"),
+        [
+            ({"g": "hn"}, {}, "no input 'g'"),
+            ({"h": "gn"}, {}, "no output 'gn'"),
+            ({"h": "hn"}, {"z": 1}, "no input 'z'"),
+            ({"h": "hn"}, {"h": np.zeros((1, 1, 3), np.float32)}, "'h' is a state"),
+        ],
+    )
+    def test_names(self, rng, states, fixed, words):
+        with pytest.raises(ValueError, match=words):
+            self.model(rng).stream(states, **fixed)
+
+    def test_states(self, rng):
+        stream = self.model(rng).stream(STATES)
+        for state in ({"h": np.zeros((1, 1, 3), np.float32)}, 3):
+            with pytest.raises(ValueError, match="state must have the entries h, c"):
+                stream.state = state
+        wrong = np.zeros((1, 2, 3), np.float32)
+        with pytest.raises(ValueError, match=r"the state 'h' must be float32 of shape \(1, 1, 3\)"):
+            stream.state = {"h": wrong, "c": wrong}
+        with pytest.raises(ValueError, match="batch"):
+            self.model(rng).stream(STATES, 0)
