@@ -181,15 +181,6 @@ def as_input(module: Module, name: str, x: npt.ArrayLike) -> Array:
     return as_float(name, x) if module.dtype is None else as_array(name, x, module.dtype)
 
 
-def told_lengths(layer: Module, lengths: Any) -> dict[str, Any]:
-    """Return the keyword by which a layer is told of lengths, if it is."""
-    if layer.recurrent:
-        return {"lengths": lengths}
-    if lengths is not None and layer.takes_lengths is False:
-        raise ValueError(f"a {type(layer).__name__} takes no lengths: give rows of equal length")
-    return {"lengths": lengths} if layer.takes_lengths and lengths is not None else {}
-
-
 def agreed(name: str, parts: Mapping[str, Module]) -> Any:
     """Return `batch_first` or `dtype` of all modules that have it, None if none does.
 

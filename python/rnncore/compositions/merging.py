@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from ..arrays import Array, check_choice
-from ..layers.merge import MERGES as OPERATIONS
-from ..layers.merge import concatenated
+from ..layers.merge import joined
 
 MERGES = ("concat", "sum", "mean", "mul")
 #: From the gradient of what outputs became to theirs.
-Unmerge: TypeAlias = Callable[[Array], Sequence[Array]]
+Unmerge: TypeAlias = Callable[[Array], tuple[Array, ...]]
 
 
 def check_merge(merge: str) -> str:
@@ -36,8 +35,7 @@ def merged_width(merge: str, widths: Mapping[str, int | None]) -> int | None:
 def merged(merge: str, named: Mapping[str, Array]) -> tuple[Array, Unmerge]:
     """Return what outputs become, by who gives them, and the pullback to theirs, in order."""
     _check_shapes(merge, {name: output.shape for name, output in named.items()})
-    outputs = list(named.values())
-    return concatenated(outputs, -1) if merge == "concat" else OPERATIONS[merge](outputs)
+    return joined(merge, tuple(named.values()))
 
 
 def _check_shapes(merge: str, shapes: Mapping[str, tuple[int, ...]]) -> None:

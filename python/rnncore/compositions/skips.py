@@ -14,9 +14,9 @@ from ..states import State, add, split_state
 from ..stream.base import Stream
 from ..stream.branched import Branched
 from ..stream.stages import AnyStage, Branches, Stages
-from .composition import agreed, as_input, check_same_input, run, told_lengths
+from .composition import agreed, as_input, check_same_input, run
 from .merging import Unmerge, check_merge, merged, merged_width
-from .ragged import inside, lengths_after, takes_lengths
+from .ragged import inside, lengths_after, takes_lengths, told
 
 
 class Branching(Module):
@@ -116,7 +116,7 @@ class Branching(Module):
                 (y, final), back = run(layer, record, x, before.pop(0), lengths=lengths)
                 finals.append(final)
             else:
-                y, back = run(layer, record, x, **told_lengths(layer, lengths))
+                y, back = run(layer, record, x, **told(layer, lengths))
             outputs.append(y)
             backs.append(back)
         y, unmerge = self.merged(outputs)
