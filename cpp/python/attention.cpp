@@ -107,15 +107,7 @@ py::tuple Memory<T>::attend(const py::object& query_object, const py::object& so
   call.weights = weights.mutable_data();
   {
     const ReleaseGil release(context.size() * steps());
-    std::fill_n(call.weights, weights.size(), T(0));
-    for_each_row(call, time, steps_object.is_none() ? nullptr : until.data(),
-                 [&](Index r, Index steps, T* work) {
-                   attention_of<T>().forward(call, r, 0, std::min(steps, time), work);
-                   for (Index t = 0; t < time; ++t) {
-                     const Index filled = t < steps ? value_size() : 0;
-                     std::fill_n(call.context.base + (t * rows + r) * wide + filled, wide - filled, T(0));
-                   }
-                 });
+    attend_rows(call, time, steps_object.is_none() ? nullptr : until.data());
   }
   return py::make_tuple(context, weights);
 }
@@ -165,6 +157,20 @@ py::tuple Memory<T>::attend_backward(const py::object& dcontext_object, const py
 }
 
 template <class T>
+void attend_rows(const AttentionForward<T>& call, Index time, const int64_t* until) {
+  const Rows<T> context = call.context;
+  std::fill_n(call.weights, time * call.rows * call.length, T(0));
+  for_each_row(call, time, until, [&](Index r, Index steps, T* work) {
+    attention_of<T>().forward(call, r, 0, std::min(steps, time), work);
+    for (Index t = 0; t < time; ++t) {
+      const Index filled = t < steps ? call.value_size : 0;
+      std::fill_n(context.base + (t * call.rows + r) * context.stride + filled, context.stride - filled,
+                  T(0));
+    }
+  });
+}
+
+template <class T>
 void add_rows_in_order(const T* rows, Index count, Index width, T* sum) {
   static std::mutex adding; // calls share the sum
   const std::lock_guard lock(adding);
@@ -174,6 +180,8 @@ void add_rows_in_order(const T* rows, Index count, Index width, T* sum) {
 
 template class Memory<float>;
 template class Memory<double>;
+template void attend_rows(const AttentionForward<float>&, Index, const int64_t*);
+template void attend_rows(const AttentionForward<double>&, Index, const int64_t*);
 template void add_rows_in_order(const float*, Index, Index, float*);
 template void add_rows_in_order(const double*, Index, Index, double*);
 

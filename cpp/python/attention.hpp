@@ -39,6 +39,11 @@ private:
   const T window_;
 };
 
+/// Contexts and weights of all rows at their first `steps` steps, or each at its own `until`; what the
+/// context's rows have beyond them is zero. On as many threads as that is worth.
+template <class T>
+void attend_rows(const AttentionForward<T>& call, Index steps, const int64_t* until);
+
 /// Gradients of additive scores' v, a row for each source, added up in order.
 template <class T>
 void add_rows_in_order(const T* rows, Index count, Index width, T* sum);

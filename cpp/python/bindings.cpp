@@ -10,8 +10,10 @@
 #include "decoding.hpp"
 #include "layer.hpp"
 #include "linear.hpp"
+#include "log_probs.hpp"
 #include "pointwise.hpp"
 #include "program.hpp"
+#include "search.hpp"
 #include "stream.hpp"
 
 namespace {
@@ -64,7 +66,7 @@ void bind_convolution(py::module_& m, const std::string& suffix) {
            py::arg("bias"), py::arg("owned") = false, py::arg("weights") = "")
       .def("lend", &ConvolutionLayer<T>::lend)
       .def("forward", &ConvolutionLayer<T>::forward, py::arg("x"), py::arg("windows"))
-      .def("spread", &ConvolutionLayer<T>::spread, py::arg("y"), py::arg("windows"))
+      .def("spread", &ConvolutionLayer<T>::spread, py::arg("y"), py::arg("windows"), py::arg("bias"))
       .def("backward", &ConvolutionLayer<T>::backward, py::arg("x"), py::arg("dy"), py::arg("windows"),
            py::arg("weight_gradient"), py::arg("bias_gradient"), py::arg("want_dx") = true);
   py::class_<PoolingLayer<T>>(m, ("Pooling" + suffix).c_str())
@@ -152,6 +154,15 @@ void bind_program(py::module_& m, const std::string& suffix) {
       .def("run", &P::run);
 }
 
+template <class T>
+void bind_search(py::module_& m, const std::string& suffix) {
+  m.def(("search" + suffix).c_str(), &search<T>, py::arg("parts"), py::arg("rules"), py::arg("limits"),
+        py::arg("forced"), py::arg("lengths"));
+  m.def(("log_softmax" + suffix).c_str(), &log_softmax_of<T>, py::arg("logits"));
+  m.def(("likeliest" + suffix).c_str(), &likeliest_of<T>, py::arg("log_probs"), py::arg("k"));
+  m.def(("coverage" + suffix).c_str(), &coverage_of<T>, py::arg("attention"), py::arg("lengths"));
+}
+
 py::object call_under(Hold& hold, const py::function& function, const py::args& arguments) {
   const Hold::Use use(hold);
   return function(*arguments);
@@ -223,6 +234,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_memory<double>(m, "F64");
   bind_decoding<float>(m, "F32");
   bind_decoding<double>(m, "F64");
+  bind_search<float>(m, "F32");
+  bind_search<double>(m, "F64");
   m.def("info", &info);
   m.def("cells", &cells);
   m.def("num_threads", &num_threads);

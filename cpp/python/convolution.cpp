@@ -182,12 +182,15 @@ py::object ConvolutionLayer<T>::backward(const py::object& x_object, const py::o
 }
 
 template <class T>
-Array<T> ConvolutionLayer<T>::spread(const py::object& y_object, const Windows& w) {
+Array<T> ConvolutionLayer<T>::spread(const py::object& y_object, const Windows& w, const py::object& bias) {
   check_trains(kernels_.backward);
   check_parameters();
   const Array<T> y = images_of<T>("y", y_object, w, true, filters_.outputs);
+  const T* const first = parameter<T>("bias", bias, {filters_.inputs});
   Array<T> x = cleared<T>({w.images, w.axes[0].size, w.axes[1].size, filters_.inputs});
   T* const to = x.mutable_data();
+  for (Index i = 0; first && i < x.size(); i += filters_.inputs)
+    std::copy_n(first, filters_.inputs, to + i);
   {
     const ReleaseGil release(Index(work(w)) * outputs_of(w));
     const auto snapshot = weights_.snapshot(true);

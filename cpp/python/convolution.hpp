@@ -31,8 +31,9 @@ public:
   py::object backward(const py::object& x, const py::object& dy, const Windows& windows,
                       const py::object& weight_gradient, const py::object& bias_gradient, bool want_dx);
 
-  /// Back through the windows alone, from y to x: what a transposed convolution computes, but for its bias.
-  Array<T> spread(const py::object& y, const Windows& windows);
+  /// Back through the windows alone, from y to x, which starts from a bias (inputs) or None: what a
+  /// transposed convolution computes.
+  Array<T> spread(const py::object& y, const Windows& windows, const py::object& bias);
 
   void lend() { parameters_.lend(); }
   void check_parameters();

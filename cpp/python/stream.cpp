@@ -1,5 +1,7 @@
 #include "stream.hpp"
 
+#include "branches.hpp"
+
 namespace rnncore {
 namespace {
 
@@ -176,7 +178,7 @@ private:
 
   const Index batch_;
   const bool residual_, skip_;
-  std::vector<std::unique_ptr<Stage<T>>> layers_;
+  StageList<T> layers_;
   Buffer outputs_[2], joined_;
 };
 
@@ -187,6 +189,9 @@ std::unique_ptr<Stage<T>> stage_of(const py::tuple& given, Index batch, Index wi
   const py::object layer = given[0];
   if (py::isinstance<py::list>(layer))
     return std::make_unique<DeepStage<T>>(given, batch, dynamic_cast<const DeepStage<T>*>(other));
+  if (py::isinstance<py::tuple>(layer))
+    return std::make_unique<BranchStage<T>>(given, batch, width,
+                                            dynamic_cast<const BranchStage<T>*>(other));
   if (py::isinstance<PointwiseLayer<T>>(layer))
     return std::make_unique<PointwiseStage<T>>(layer.cast<const PointwiseLayer<T>&>(), batch, width);
   if (py::isinstance<EmbeddingLayer<T>>(layer))
@@ -199,6 +204,20 @@ std::unique_ptr<Stage<T>> stage_of(const py::tuple& given, Index batch, Index wi
 }
 
 } // namespace
+
+template <class T>
+StageList<T> stages_of(const py::list& layers, Index batch, Index width, const StageList<T>* other) {
+  StageList<T> stages;
+  for (const auto& layer : layers) {
+    const Stage<T>* known = other ? other->at(stages.size()).get() : nullptr;
+    stages.push_back(stage_of<T>(layer.cast<py::tuple>(), batch, width, known));
+    if (stages.back()->inputs() != width)
+      throw py::value_error("layers do not fit: one gives " + std::to_string(width) +
+                            " features, the next takes " + std::to_string(stages.back()->inputs()));
+    width = stages.back()->width();
+  }
+  return stages;
+}
 
 /// Keeps other threads out of a stream.
 template <class T>
@@ -220,15 +239,10 @@ Stream<T>::Stream(const py::list& layers, Index batch, Index width, const py::ob
                   const Stream* other)
     : batch_(batch), inputs_(width), layers_(layers), check_(check), outputs_(width) {
   check_rows("batch", batch);
-  for (std::size_t i = 0; i < layers.size(); ++i) {
-    const auto given = layers[i].cast<py::tuple>();
-    const Stage<T>* known = other ? other->stages_.at(i).get() : nullptr;
-    stages_.push_back(stage_of<T>(given, batch, outputs_, known));
-    if (stages_[i]->inputs() != outputs_)
-      throw py::value_error("layers do not fit: one gives " + std::to_string(outputs_) +
-                            " features, the next takes " + std::to_string(stages_[i]->inputs()));
-    outputs_ = stages_[i]->width();
-    work_ += stages_[i]->work();
+  stages_ = stages_of<T>(layers, batch, width, other ? &other->stages_ : nullptr);
+  for (const auto& stage : stages_) {
+    outputs_ = stage->width();
+    work_ += stage->work();
   }
   const py::object first = layers[0].cast<py::tuple>()[0];
   if (py::isinstance<EmbeddingLayer<T>>(first)) table_ = &first.cast<const EmbeddingLayer<T>&>();
@@ -337,6 +351,8 @@ void Stream<T>::refresh() {
   for (const auto& stage : stages_) stage->refresh();
 }
 
+template StageList<float> stages_of(const py::list&, Index, Index, const StageList<float>*);
+template StageList<double> stages_of(const py::list&, Index, Index, const StageList<double>*);
 template class Stream<float>;
 template class Stream<double>;
 

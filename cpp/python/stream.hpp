@@ -35,15 +35,24 @@ public:
 };
 
 template <class T>
+using StageList = std::vector<std::unique_ptr<Stage<T>>>;
+
+/// `layers`: for each stage a compiled layer in one direction, its states h (B, P) and c (B, H) or None,
+/// which are read and written where they are, and its masks; or another layer and three Nones; or a list
+/// of such, whether each but the first adds its input to its output, whether each sees the first one's
+/// input as well and the outputs of all go on, and None; or a tuple of lists of stages, which all see the
+/// same, and how their outputs are merged. `width`: of what the first takes, that is not said by layers for
+/// any width; 0 where it is a table, and takes numbers. `other`: null, or stages of the same layers whose
+/// weights these take.
+template <class T>
+StageList<T> stages_of(const py::list& layers, Index batch, Index width, const StageList<T>* other);
+
+template <class T>
 class Stream {
 public:
-  /// `layers`: for each stage a compiled layer in one direction, its states h (B, P) and c (B, H) or None,
-  /// which are read and written where they are, and its masks; or another layer and three Nones; or a list
-  /// of such, whether each but the first adds its input to its output, whether each sees the first one's
-  /// input as well and the outputs of all go on, and None. `width`: of x, that is not said by layers for
-  /// any width; 0 where the first is a table, and x are numbers. `check` makes of anything an array (B, I)
-  /// or, if B is one, (I), or raises; of numbers (B) or (). `other`: a stream of the same layers whose
-  /// weights this one takes; None for those of now.
+  /// `layers`: see `stages_of`; `width`: of x. `check` makes of anything an array (B, I) or, if B is one,
+  /// (I), or raises; of numbers (B) or (). `other`: a stream of the same layers whose weights this one
+  /// takes; None for those of now.
   Stream(const py::list& layers, Index batch, Index width, const py::object& check, const Stream* other);
 
   /// x (B, I), or (I) if B is one, to y (B, O) or (O): `out`, or a new array.
@@ -66,7 +75,7 @@ private:
   const py::list layers_; // kept alive
   const py::object check_;
   const EmbeddingLayer<T>* table_ = nullptr; // where x are numbers
-  std::vector<std::unique_ptr<Stage<T>>> stages_;
+  StageList<T> stages_;
   Index outputs_, work_ = 0;
   Buffer between_[2]; // what one stage hands to the next
   std::atomic_flag used_ = ATOMIC_FLAG_INIT;

@@ -56,7 +56,8 @@ class Batch(NamedTuple):
         batch_first = bool(agreed("batch_first", {"model": model}))
         time = int(batch_first)
         ends = model.out_lengths([axes[time], *self.lengths])
-        if ends is None or y.shape[1 - time] != axes[1 - time] or y.shape[time] != ends[0]:
+        same = y.shape[1 - time] == axes[1 - time] and y.shape[time] == ends[0]
+        if not model.keeps_steps or not same:
             return self  # steps of their own
         return self._replace(mask=length_mask(ends[1:], y.shape[time], batch_first))
 
@@ -78,9 +79,8 @@ class Batch(NamedTuple):
                     f"a batch has {name}, but {kind} takes {', '.join(takes) or 'nothing'}"
                 )
         batch = self.masked(y, model) if "mask" in takes else self
-        if "lengths" in takes and self.lengths is not None:
-            ends = model.out_lengths(self.lengths)
-            batch = batch if ends is None else batch._replace(lengths=ends)
+        if "lengths" in takes and self.lengths is not None and model.keeps_steps:
+            batch = batch._replace(lengths=model.out_lengths(self.lengths))
         return (batch.targets, *(getattr(batch, name) for name in takes))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from . import _core
 from ._core import ActivationF32 as Activation
@@ -63,6 +65,10 @@ class Core(NamedTuple):
     Program: type[_core.ProgramF32]
     Memory: type[_core.MemoryF32]
     Decoding: type[_core.DecodingF32]
+    search: Callable[..., Any]
+    log_softmax: Callable[..., npt.NDArray[Any]]
+    likeliest: Callable[..., npt.NDArray[Any]]
+    coverage: Callable[..., npt.NDArray[Any]]
 
 
 _CORES = {

@@ -142,8 +142,8 @@ class Module(Configured):
         """
         return None
 
-    def out_lengths(self, lengths: npt.ArrayLike) -> Array | None:
-        """Return the lengths of y's rows for those of x; None where y has no frames."""
+    def out_lengths(self, lengths: npt.ArrayLike) -> Array:
+        """Return how long rows are in y that are `lengths` long in x."""
         return np.asarray(lengths)
 
     def children(self) -> Iterator[tuple[str, Module]]:

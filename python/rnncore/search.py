@@ -6,8 +6,12 @@
 The model is a `Seq2Seq`, or whatever gives `state = model.start(source, lengths)`, with a row for
 each source of `(S, B, ...)`, and `logits (R, V), state = model.decoder.step(tokens (R,), state)`,
 where `state.take(rows)` repeats, drops and re-orders rows, and `state.attention`, if there is that,
-holds the last step's weights `(R, S)`. All hypotheses about all sources are one call of `step`, and
-what has ended is dropped.
+holds the last step's weights `(R, S)`. Logits are float32 or float64. All hypotheses about all
+sources are one call of `step`, and what has ended is dropped. Of equally likely tokens the lowest
+numbers come first.
+
+`greedy` and `beam` of a `Seq2Seq` run in the compiled core from the first step to the last, unless
+they are rescored: the same to the bit, without Python in between.
 
 Every function takes the fields of `Rules` as keywords: bos, eos, max_length, min_length, no_repeat,
 prefix, rescore.
@@ -15,15 +19,14 @@ prefix, rescore.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, check_count, check_integer, check_number, check_size
-from .seq2seq.hypotheses import Hypothesis, Rules, Search
+from .arrays import Array, check_count, check_number, check_size
+from .seq2seq.hypotheses import Hypothesis, Search, likeliest_tokens
+from .seq2seq.rules import Limits, Rules
 
 __all__ = ["Hypothesis", "Rules", "beam", "greedy", "sample"]
 
@@ -33,10 +36,13 @@ def greedy(
 ) -> list[Hypothesis]:
     """Take the likeliest token at every step; return a hypothesis for each source."""
     search = Search(model, source, lengths, Rules(**rules))
-    while len(search):
-        log_probs = search.step()
-        _follow(search, log_probs, log_probs.argmax(axis=1))
-    return [found for (found,) in search.best(1)]
+    found = search.at_once(Limits())
+    if found is None:
+        while len(search):
+            log_probs = search.step()
+            _follow(search, log_probs, log_probs.argmax(axis=1))
+        found = search.best(1)
+    return [best for (best,) in found]
 
 
 def sample(
@@ -104,45 +110,14 @@ def beam(
     given up (threshold pruning, Freitag and Al-Onaizan 2017): where a model is sure, a wide beam
     then costs little more than a narrow one.
     """
-    limits = _Limits(width, n_best, length_penalty, coverage_penalty, prune)
+    limits = Limits(width, n_best, length_penalty, coverage_penalty, prune)
     search = _Beam(model, source, lengths, Rules(**rules), limits)
+    found = search.at_once(limits)
+    if found is not None:
+        return found
     while len(search):
         search.extend(*search.choose(search.step()))
     return search.best(n_best)
-
-
-@dataclass(frozen=True)
-class _Limits:
-    """How wide a beam is, and what decides between its hypotheses."""
-
-    width: int
-    n_best: int
-    length_penalty: float
-    coverage_penalty: float
-    prune: float
-
-    def __post_init__(self) -> None:
-        check_integer("n_best", self.n_best)
-        if not 1 <= self.n_best <= check_size("width", self.width):
-            raise ValueError(f"n_best must be in 1..{self.width} (width), got {self.n_best}")
-        for name in ("length_penalty", "coverage_penalty", "prune"):
-            if not check_number(name, getattr(self, name)) >= 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-
-    def scaled(self, log_prob: Array, length: int) -> Array:
-        """log P(Y | X) / lp(Y), the end symbol counted in the length."""
-        try:
-            penalty = ((5 + length) / 6) ** self.length_penalty
-        except OverflowError:
-            penalty = math.inf
-        return np.asarray(log_prob / penalty)
-
-    def covered(self, attention: Array, lengths: Array) -> Array:
-        """cp(X; Y) of attention `(R, N, S)`."""
-        sums = attention.sum(axis=1)
-        there = np.arange(sums.shape[1]) < lengths[:, None]
-        logs = np.log(np.clip(sums, np.finfo(sums.dtype).tiny, 1))
-        return np.asarray(self.coverage_penalty * (logs * there).sum(axis=1))
 
 
 class _Beam(Search):
@@ -154,7 +129,7 @@ class _Beam(Search):
         source: npt.ArrayLike,
         lengths: npt.ArrayLike | None,
         rules: Rules,
-        limits: _Limits,
+        limits: Limits,
     ) -> None:
         super().__init__(model, source, lengths, rules)
         self.limits = limits
@@ -169,7 +144,7 @@ class _Beam(Search):
         if self.limits.coverage_penalty and not self._attention:
             raise ValueError("coverage_penalty needs a decoder with attention")
         each = min(width, log_probs.shape[1])  # no more than that can come from one row
-        likely = _likeliest(log_probs, each)
+        likely = likeliest_tokens(log_probs, each)
         sums = self.log_prob[:, None] + log_probs[np.arange(len(self))[:, None], likely]
         table, sources, first = _by_source(self.sources, sums)
         order = np.argsort(-table, axis=1, kind="stable")[:, :width]
@@ -208,15 +183,6 @@ def _follow(search: Search, log_probs: Array, tokens: Array) -> None:
     search.extend(rows, tokens, search.log_prob + log_probs[rows, tokens])
 
 
-def _likeliest(log_probs: Array, k: int) -> Array:
-    """Return the k likeliest tokens `(R, k)` of each row, in any order."""
-    if k == 1:
-        return np.asarray(log_probs.argmax(axis=1)[:, None])
-    if k == log_probs.shape[1]:
-        return np.broadcast_to(np.arange(k), log_probs.shape)
-    return np.argpartition(-log_probs, k - 1, axis=1)[:, :k]
-
-
 def _by_source(sources: Array, values: Array) -> tuple[Array, Array, Array]:
     """Put rows `(R, k)` of one source, which are neighbours, side by side: -inf where fewer.
 
@@ -234,7 +200,7 @@ def _by_source(sources: Array, values: Array) -> tuple[Array, Array, Array]:
 def _draw(log_probs: Array, uniform: Array, temperature: float, top_k: int, top_p: float) -> Array:
     """Draw a token for each row: uniform `(R,)` in [0, 1) says where in the cumulated sum."""
     vocabulary = log_probs.shape[1]
-    tokens = _likeliest(log_probs, min(top_k or vocabulary, vocabulary))
+    tokens = likeliest_tokens(log_probs, min(top_k or vocabulary, vocabulary))
     if top_p < 1:
         order = np.argsort(-np.take_along_axis(log_probs, tokens, axis=1), axis=1, kind="stable")
         tokens = np.take_along_axis(tokens, order, axis=1)

@@ -2,7 +2,19 @@
 
 import numpy as np
 import pytest
-from rnncore import GRU, LSTM, RNN, Bidirectional, Chain, Linear, Readout, Reversed
+from rnncore import (
+    GRU,
+    LSTM,
+    RNN,
+    Bidirectional,
+    Chain,
+    Conv1d,
+    Embedding,
+    Linear,
+    Readout,
+    Reversed,
+)
+from rnncore.compositions.readout import READINGS
 
 from tests.support.compare import assert_same
 from tests.support.gradients import check_recurrent, leaves
@@ -25,6 +37,7 @@ def test_readings(lengths, batch_first, rng):
     own = [row[:n] for row, n in zip(rows, lengths or [5] * 3, strict=True)]
     wanted = {
         "last": np.stack([np.append(row[-1, :3], row[0, 3:]) for row in own]),
+        "last_step": np.stack([row[-1] for row in own]),
         "mean": np.stack([row.mean(axis=0) for row in own]),
     }
     for reading, values in wanted.items():
@@ -89,13 +102,13 @@ class TestEveryLayer:
         y, _ = Readout(inner, "mean")(x, lengths=lengths)
         np.testing.assert_allclose(y, np.stack(want), rtol=1e-12)
 
-    @pytest.mark.parametrize("reading", ["last", "mean"])
+    @pytest.mark.parametrize("reading", READINGS)
     def test_gradients(self, rng, kind, lengths, reading):
         inner, x = self.given(rng, kind)
         check_recurrent(Readout(inner, reading), x, inner(x)[1], lengths=lengths)
 
 
-@pytest.mark.parametrize("reading", ["last", "mean"])
+@pytest.mark.parametrize("reading", READINGS)
 def test_one_sequence_is_a_batch_of_one(reading, rng):
     for made in (small(GRU), small(GRU, batch_first=True), mul(), mul(batch_first=True)):
         readout = Readout(made, reading)
@@ -107,7 +120,7 @@ def test_one_sequence_is_a_batch_of_one(reading, rng):
             )
 
 
-@pytest.mark.parametrize("reading", ["last", "mean"])
+@pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("kind", [LSTM, GRU])
 @pytest.mark.parametrize("lengths", [None, LENGTHS])
 def test_gradients(lengths, kind, reading, rng):
@@ -124,7 +137,7 @@ def test_in_a_chain(rng):
     assert "0.layer.weight_ih_l1_reverse" in chain.params
 
 
-@pytest.mark.parametrize("reading", ["last", "mean"])
+@pytest.mark.parametrize("reading", READINGS)
 def test_without_steps_or_rows(reading):
     readout = Readout(layer(GRU), reading)
     for shape in ((0, 3, 2), (5, 0, 2)):
@@ -138,7 +151,7 @@ def test_without_steps_or_rows(reading):
 def test_nan_stays_in_its_row(rng):
     x = rng.standard_normal((5, 3, 2))
     x[2, 1] = np.nan
-    for reading in ("last", "mean"):
+    for reading in READINGS:
         y, _ = Readout(layer(), reading)(x)
         assert np.isnan(y).any(axis=1).tolist() == [False, True, False]
 
@@ -149,7 +162,9 @@ def test_refusals():
             TypeError, match=r"layer must be a recurrent layer, .*got (Linear|Chain)"
         ):
             Readout(other)
-    with pytest.raises(ValueError, match="reading must be 'last' or 'mean', got 'first'"):
+    with pytest.raises(TypeError, match=r"layer must be a recurrent layer, .*got Linear"):
+        Readout(Linear(2, 3), "mean")
+    with pytest.raises(ValueError, match=r"reading must be one of last, .*, got 'first'"):
         Readout(layer(), "first")
     _, pullback = Readout(layer()).vjp(np.zeros((5, 3, 2)))
     with pytest.raises(ValueError, match=r"dy must have shape \(3, 6\), got \(3, 5\)"):
@@ -164,7 +179,7 @@ def test_a_gradient_of_the_state_must_fit():
         pullback(y, (None,))
 
 
-@pytest.mark.parametrize("reading", ["last", "mean"])
+@pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("kind", LAYERS)
 class TestSequencesOfNoSteps:
     LENGTHS = (4, 0, 6)
@@ -210,3 +225,51 @@ def state_like(state, rng):
     if isinstance(state, tuple):
         return tuple(state_like(part, rng) for part in state)
     return rng.standard_normal(state.shape)
+
+
+class TestAnyLayer:
+    """What has a y for each step may be read at its last one, and in the mean."""
+
+    def chain(self):
+        return Chain(Embedding(5, 3, dtype="float64", seed=0), mul(), Linear(4, 2, dtype="float64"))
+
+    @pytest.mark.parametrize("reading", ["last_step", "mean"])
+    @pytest.mark.parametrize("lengths", [None, [4, 1, 6], [4, 0, 6], [0, 0, 0]], ids=str)
+    def test_padding_does_not_count(self, reading, lengths, rng):
+        chain, x = self.chain(), rng.integers(5, size=(6, 3))
+        y, _ = Readout(chain, reading)(x, lengths=lengths)
+        for row, count in enumerate(lengths or [6] * 3):
+            own = chain(x[: count or 1, row : row + 1])[0][:, 0]
+            want = own[-1] if reading == "last_step" else own.mean(axis=0)
+            np.testing.assert_allclose(y[row], want if count else np.zeros(2), rtol=1e-12)
+        check_recurrent(Readout(chain, reading), x, lengths=lengths)
+
+    def test_ends_are_those_of_layers_alone(self):
+        with pytest.raises(TypeError, match=r"layer must be a recurrent layer, .*got Chain"):
+            Readout(self.chain(), "last")
+        with pytest.raises(TypeError, match="must give y for each step, which Chain does not"):
+            Readout(Chain(Readout(small(GRU)), Linear(4, 2, dtype="float64")), "last_step")
+
+    @pytest.mark.parametrize("reading", ["last_step", "mean"])
+    def test_steps_are_those_of_y(self, reading, rng):
+        strided = Conv1d(3, 3, 2, 2, dtype="float64", seed=0)
+        model, x = Readout(Chain(strided, small(GRU)), reading), rng.standard_normal((7, 3, 3))
+        y, _ = model(x, lengths=[4, 2, 7])
+        for row, count in enumerate([4, 2, 7]):
+            np.testing.assert_allclose(y[row], model(x[:count, row])[0], rtol=1e-12)
+        check_recurrent(model, x, lengths=[4, 2, 7])
+
+
+@pytest.mark.parametrize("lengths", [None, [4, 1, 6]])
+def test_the_last_step_is_torchs(lengths, rng):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    ours = Readout(small(LSTM, num_layers=2, bidirectional=True), "last_step")
+    theirs = torch.nn.LSTM(3, 4, 2, bidirectional=True, dtype=torch.float64)
+    theirs.load_state_dict({n: torch.from_numpy(p) for n, p in ours.layer.params.items()})
+    x = rng.standard_normal((6, 3, 3))
+    packed = torch.nn.utils.rnn.pack_padded_sequence(
+        torch.from_numpy(x), lengths or [6] * 3, enforce_sorted=False
+    )
+    whole, _ = torch.nn.utils.rnn.pad_packed_sequence(theirs(packed)[0])
+    want = whole[torch.tensor(lengths or [6] * 3) - 1, torch.arange(3)].detach().numpy()
+    np.testing.assert_allclose(ours(x, lengths=lengths)[0], want, rtol=1e-12)

@@ -114,6 +114,16 @@ class TestUndeclaredShapes:
         runtime()
         from_onnx(proto, verify=tuple(inputs.values()), report=str)
 
+    def test_sizes_that_only_the_author_knows_are_asked_for(self, rng):
+        x = rng.standard_normal((2, 6)).astype(np.float32)
+        node = make("Reshape", ["x", "shape"], ["y"])
+        proto = graph_of([node], {"x": x}, {"y": None}, {"shape": np.array([0, 2, 3])})
+        open_sizes(proto.graph.input[0], "batch", "chunk")
+        with pytest.raises(ValueError, match=r"do not fit, give verify= one: Reshape 0: cannot"):
+            from_onnx(proto, verify=True)
+        runtime()
+        from_onnx(proto, verify=x, report=str)
+
     def test_a_module_needs_those_beside_the_first(self, rng):
         proto, _ = recurrent(rng, "GRU", {}, initial=True)
         squeezed(proto)

@@ -70,6 +70,16 @@ MODELS = {
     "final": lambda **o: Readout(LSTM(3, 4, 2, bidirectional=True, **o)),
     "mean": lambda **o: Readout(LSTM(3, 4, 2, bidirectional=True, **o), "mean"),
     "mean_both": lambda **o: Readout(Bidirectional(RNN(3, 4, **o), GRU(3, 4, **o), "mul"), "mean"),
+    "last_step": lambda **o: Readout(LSTM(3, 4, 2, bidirectional=True, **o), "last_step"),
+    "last_step_both": lambda **o: Readout(
+        Bidirectional(RNN(3, 4, **o), GRU(3, 4, **o)), "last_step"
+    ),
+    "last_step_chain": lambda **o: Readout(
+        Chain(LSTM(3, 4, **o), Linear(4, 2, dtype=o.get("dtype", "float32"))), "last_step"
+    ),
+    "mean_chain": lambda **o: Readout(
+        Chain(LSTM(3, 4, **o), Linear(4, 2, dtype=o.get("dtype", "float32"))), "mean"
+    ),
     "final_both": lambda **o: Readout(
         Bidirectional(RNN(3, 4, **o), Reversed(GRU(3, 4, **o)), "sum")
     ),
@@ -285,6 +295,23 @@ class TestModule:
         graph = from_onnx(graph_of(nodes, {"x": x}, {"scores": (3, 5)}, arrays))
         module = graph.module()
         assert (module.params["0.layer.initial_h_l0"] == 1).all()
+        assert_close({"y": module(x)[0]}, {"y": graph.run(x)[0]}, 1e-6)
+
+    def test_the_last_step_of_both_directions(self, rng):
+        make = helper.make_node
+        arrays = {"W": (2, 3 * H, INPUTS), "R": (2, 3 * H, H)}
+        arrays = {n: rng.standard_normal(s).astype(np.float32) for n, s in arrays.items()}
+        arrays |= {"last": np.array(-1), "shape": np.array([0, 0, -1])}
+        nodes = [
+            make("GRU", ["x", "W", "R"], ["Y"], hidden_size=H, direction="bidirectional"),
+            make("Transpose", ["Y"], ["turned"], perm=[0, 2, 1, 3]),
+            make("Reshape", ["turned", "shape"], ["y"]),
+            make("Gather", ["y", "last"], ["end"], axis=0),
+        ]
+        x = rng.standard_normal((T, 3, INPUTS)).astype(np.float32)
+        graph = from_onnx(graph_of(nodes, {"x": x}, {"end": (3, 2 * H)}, arrays))
+        module = graph.module()
+        assert module.reading == "last_step"
         assert_close({"y": module(x)[0]}, {"y": graph.run(x)[0]}, 1e-6)
 
     def test_what_is_no_chain_is_named(self, tmp_path, rng):

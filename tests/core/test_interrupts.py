@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rnncore
-from rnncore import GRU, LSTM, RNN, Chain, DeepRNN, Linear, Softmax, _core
+from rnncore import GRU, LSTM, RNN, Chain, DeepRNN, Linear, Softmax, _core, search
 
 from tests.support import seq2seq_models
 from tests.support.processes import not_sanitized
@@ -211,6 +211,15 @@ class TestLongCalls:
         )
         model = rnncore.Seq2Seq(RNN(16, 16, seed=0), decoder)
         assert_ends(lambda: model(SLOW[:3], SLOW))
+
+    @pytest.mark.parametrize("width", [1, 4])
+    def test_searches(self, width: int) -> None:
+        embedding, head = rnncore.Embedding(9, 16, seed=0), Linear(WIDE, 9, seed=0)
+        decoder = rnncore.Decoder(embedding, LSTM(16, WIDE, seed=0), None, head)
+        model, steps = rnncore.Seq2Seq(RNN(16, 16, seed=0), decoder), 2 * STEPS
+        options = {"bos": 0, "eos": 1, "min_length": steps, "max_length": steps, "width": width}
+        assert_ends(lambda: search.beam(model, SLOW[:3], **options))
+        assert search.beam(model, SLOW[:3], bos=0, eos=1, max_length=2, width=width)
 
     def test_attention(self) -> None:
         attention = rnncore.LuongAttention(256, 256, "concat", seed=0)

@@ -182,7 +182,7 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
     "ConvTranspose1d": (
         [
             rnncore.ConvTranspose1d(3, 4, 2),
-            rnncore.ConvTranspose1d(3, 6, 3, 2, 1, 1, 2, 3, False, batch_first=True),
+            rnncore.ConvTranspose1d(3, 6, 3, 2, 1, 1, 3, False, 2, batch_first=True),
         ],
         _sequence(),
     ),
@@ -257,6 +257,14 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
         ],
         _look,
     ),
+    "MaxPool1d": (
+        [rnncore.MaxPool1d(2), rnncore.MaxPool1d(2, 2, 1, 2, ceil_mode=True)],
+        _sequence(),
+    ),
+    "MaxPool2d": (
+        [rnncore.MaxPool2d(2), rnncore.MaxPool2d((3, 2), 2, (1, 0), ceil_mode=True)],
+        _images(),
+    ),
     "Masked": (
         [rnncore.Masked(rnncore.GRU(3, 4, batch_first=True), -1.0)],
         _sequence(),
@@ -265,10 +273,18 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
         [rnncore.Merge("concat", 1), rnncore.Merge("mul"), rnncore.Merge()],
         _batch((2, 4, 3), (2, 4, 3)),
     ),
-    "MaxPool1d": ([rnncore.MaxPool1d(2), rnncore.MaxPool1d(3, 2, 1, True)], _sequence()),
-    "MaxPool2d": ([rnncore.MaxPool2d(2), rnncore.MaxPool2d((3, 2), 2, (1, 0), True)], _images()),
     "MinGRU": ([rnncore.MinGRU(3, 4, dtype=np.dtype("float64"))], _sequence(3, "float64")),
     "Module": ([Module()], lambda module: None),
+    "Parallel": (
+        [
+            rnncore.Parallel(rnncore.GRU(3, 4), rnncore.Identity(), rnncore.LSTM(3, 2)),
+            rnncore.Parallel(
+                rnncore.Linear(3, 4), rnncore.Linear(3, 4, seed=1), rnncore.RNN(3, 4), merge="mul"
+            ),
+            rnncore.Parallel(rnncore.Tanh(), rnncore.LayerNorm(3), merge="mean"),
+        ],
+        _sequence(),
+    ),
     "Parser": ([rnncore.Parser(3, 4, "relu")], _leaves),
     "Permute": ([rnncore.Permute(2, 1)], _sequence()),
     "PReLU": ([rnncore.PReLU(3, 0.5), rnncore.PReLU()], _sequence()),
@@ -278,6 +294,7 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
         [
             rnncore.Readout(rnncore.GRU(3, 4), "mean"),
             rnncore.Readout(rnncore.Reversed(rnncore.GRU(3, 4))),
+            rnncore.Readout(rnncore.Chain(rnncore.GRU(3, 4), rnncore.Linear(4, 2)), "last_step"),
         ],
         _sequence(),
     ),
@@ -289,6 +306,13 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
     "RecursiveTensorNet": ([rnncore.RecursiveTensorNet(3, 4, nonlinearity="relu")], _forest),
     "RepeatVector": ([rnncore.RepeatVector(3)], _batch((4, 2))),
     "Reshape": ([rnncore.Reshape(-1), rnncore.Reshape(3, 2)], _sequence()),
+    "Residual": (
+        [
+            rnncore.Residual(rnncore.Chain(rnncore.LSTM(3, 4), rnncore.Linear(4, 3))),
+            rnncore.Residual(rnncore.Residual(rnncore.Sigmoid())),
+        ],
+        _sequence(),
+    ),
     "ReturnState": (
         [rnncore.ReturnState(rnncore.Bidirectional(rnncore.GRU(3, 4), rnncore.LSTM(3, 4)))],
         _sequence(),

@@ -54,6 +54,16 @@ class Toy:
         return logits, State(h, state.keys, weights)
 
 
+class ByPython:
+    """A model whose steps the compiled core knows nothing of: a search asks Python for each."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.decoder, self.start = model, self, model.start
+
+    def step(self, tokens: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+        return self.model.decoder.step(tokens, state)
+
+
 def sources(batch: int = 3) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(1)
     return rng.integers(1, 9, (STEPS, batch)), rng.integers(1, STEPS + 1, batch)

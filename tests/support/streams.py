@@ -6,7 +6,21 @@ from typing import Any
 
 import numpy as np
 import rnncore
-from rnncore import GRU, LSTM, MGU, RNN, Chain, DeepRNN, Dropout, LayerNorm, Linear, Module, text
+from rnncore import (
+    GRU,
+    LSTM,
+    MGU,
+    RNN,
+    Chain,
+    DeepRNN,
+    Dropout,
+    LayerNorm,
+    Linear,
+    Module,
+    Parallel,
+    Residual,
+    text,
+)
 from rnncore.recurrent.registry import LAYERS
 
 from tests.support.cells import GATED
@@ -49,6 +63,31 @@ PROMPT: dict[str, Module] = _layers() | {
             DeepRNN(5, 5, cell="lstm", num_layers=2, residual=True, learned_state=True, seed=3),
         )
     ),
+    "skip around": Residual(Chain(LSTM(WIDTH, 5, seed=1), Linear(5, WIDTH, seed=2))),
+    "skip around a layer": Residual(GRU(WIDTH, WIDTH, 2, seed=1)),
+    "skips in a chain": Chain(
+        Linear(WIDTH, 4, seed=1),
+        Residual(GRU(4, 4, seed=2)),
+        Residual(
+            Chain(LayerNorm(4), Residual(LSTM(4, 4, seed=3)), Dropout(), Linear(4, 4, seed=4))
+        ),
+        MGU(4, 3, seed=5),
+    ),
+    "beside": Parallel(GRU(WIDTH, 4, seed=1), Dropout(), Linear(WIDTH, 2, seed=2), LSTM(WIDTH, 5)),
+    "beside, sum": Parallel(
+        *(RNN(WIDTH, 4, seed=n) for n in range(3)), Linear(WIDTH, 4, seed=3), merge="sum"
+    ),
+    "beside, mul": Parallel(MGU(WIDTH, 3, seed=1), rnncore.Sigmoid(), rnncore.Tanh(), merge="mul"),
+    "beside, mean": Parallel(*(GRU(WIDTH, 4, 2, seed=n) for n in range(3)), merge="mean"),
+    "beside in a chain": Chain(
+        Parallel(LSTM(WIDTH, 4, seed=1), Chain(rnncore.Tanh(), GRU(WIDTH, 2, seed=2))),
+        Linear(6, 3, seed=3),
+        Parallel(Chain(Parallel(RNN(3, 2, seed=4), rnncore.Identity())), LSTM(3, 2, seed=5)),
+    ),
+    "learned beside": learned(
+        Parallel(GRU(WIDTH, 4, learned_state=True), LSTM(WIDTH, 4, learned_state=True), merge="sum")
+    ),
+    "pointwise skip": Residual(Parallel(rnncore.Tanh(), LayerNorm(WIDTH), merge="mean")),
     "linear": Linear(WIDTH, 40, seed=1),
     "norm": LayerNorm(WIDTH),
     "prelu": Chain(GRU(WIDTH, 5), rnncore.PReLU(5, -0.5), Linear(5, 2, seed=1)),
@@ -88,6 +127,21 @@ DELAYED: dict[str, Module] = {
         Chain(LSTM(WIDTH, 4, seed=1)), GRU(WIDTH, 4, seed=2), None, 2, "sum"
     ),
     "all back alone": rnncore.Windowed(GRU(WIDTH, 4, seed=1), None),
+    "skip around what waits": Residual(
+        Chain(GRU(WIDTH, 4, seed=1), rnncore.RowConvolution(4, 2, seed=2), Linear(4, WIDTH, seed=3))
+    ),
+    "beside what waits": Parallel(
+        rnncore.RowConvolution(WIDTH, 3, seed=1),
+        LSTM(WIDTH, 4, seed=2),
+        rnncore.LatencyControlled([(GRU(WIDTH, 4, seed=1), LSTM(WIDTH, 4, seed=2))], 3, 2),
+        rnncore.Tanh(),
+    ),
+    "beside what waits, in a chain": Chain(
+        Linear(WIDTH, 4, seed=1),
+        Parallel(rnncore.RowConvolution(4, 1, seed=2), GRU(4, 4, seed=3), merge="sum"),
+        Residual(rnncore.RowConvolution(4, 2, seed=4)),
+        GRU(4, 2, seed=5),
+    ),
     "learned windows": learned(
         rnncore.Windowed(
             GRU(WIDTH, 4, learned_state=True), LSTM(WIDTH, 4, learned_state=True), None, 2
@@ -99,6 +153,21 @@ DELAYED: dict[str, Module] = {
         )
     ),
     "chunks": rnncore.LatencyControlled([(GRU(WIDTH, 4, seed=1), LSTM(WIDTH, 4, seed=2))], 3, 2),
+    "convolution": rnncore.Conv1d(WIDTH, 4, 3, padding=1, seed=1),
+    "convolution, dilated": rnncore.Conv1d(WIDTH, 20, 2, dilation=3, padding=(1, 2), seed=1),
+    "convolution, strided": rnncore.Conv1d(WIDTH, 4, 3, stride=2, seed=1),
+    "convolution, apart": rnncore.Conv1d(WIDTH, 4, 2, stride=5, padding=1, seed=1),
+    "more padding than taps": rnncore.Conv1d(WIDTH, 4, 2, padding=(4, 3), seed=1),
+    "pooling": rnncore.MaxPool1d(3, 2),
+    "pooling, apart": rnncore.AvgPool1d(1, 3),
+    "convolution and recurrence": Chain(
+        rnncore.Conv1d(WIDTH, 6, 3, padding="same", seed=1),
+        rnncore.GLU(),
+        rnncore.BatchNorm(3),
+        LSTM(3, 5, seed=2),
+        rnncore.MaxPool1d(2),
+        Linear(5, 2, seed=3),
+    ),
     "one after the other": Chain(
         GRU(WIDTH, 4, seed=1),
         rnncore.RowConvolution(4, 2, seed=1),

@@ -10,4 +10,6 @@ from .masked import Masked as Masked
 from .ragged import length_mask as length_mask
 from .readout import Readout as Readout
 from .return_state import ReturnState as ReturnState
+from .skips import Parallel as Parallel
+from .skips import Residual as Residual
 from .time_distributed import TimeDistributed as TimeDistributed

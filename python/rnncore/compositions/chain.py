@@ -52,12 +52,12 @@ class Chain(Module):
         """Return how wide y is."""
         return width_through(((f"layer {n}", layer) for n, layer in enumerate(self.layers)), width)
 
-    def out_lengths(self, lengths: npt.ArrayLike) -> Array | None:
-        """Return the lengths of y's rows for those of x; None where y has no frames."""
-        left: Array | None = np.asarray(lengths)
+    def out_lengths(self, lengths: npt.ArrayLike) -> Array:
+        """Return how long rows are in y that are `lengths` long in x."""
+        found = np.asarray(lengths)
         for layer in self.layers:
-            left = None if left is None else layer.out_lengths(left)
-        return left
+            found = layer.out_lengths(found)
+        return found
 
     def stream(self, batch: int = 1) -> Stream:
         """Return a stream; neighbours that the compiled core has run as one."""

@@ -6,7 +6,7 @@ the `vjp` that goes with it. Inside a composition all arrays are time-major with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,7 +94,7 @@ class Composition(Module):
 
     def _enter(self, x: npt.ArrayLike) -> tuple[Array, bool]:
         """Return x as `(T, B, ...)`, and whether it came with a batch axis."""
-        array = self.as_input("x", x)
+        array = as_input(self, "x", x)
         axes = 2 if self.takes_indices else 3
         wanted = "(T, B) or (T,)" if self.takes_indices else "(T, B, features) or (T, features)"
         if array.ndim not in (axes - 1, axes):
@@ -103,12 +103,6 @@ class Composition(Module):
         if array.ndim == axes:
             return self._swap(array), True
         return array[:, None], False
-
-    def as_input(self, name: str, x: npt.ArrayLike) -> Array:
-        """Return x as an array of what the layers take, with whatever axes."""
-        if self.takes_indices:
-            return as_integers(name, x)
-        return as_float(name, x) if self.dtype is None else as_array(name, x, self.dtype)
 
     def _leave(self, y: Array, batched: bool) -> Array:
         return self._swap(y) if batched else y[:, 0]
@@ -149,7 +143,7 @@ class Part:
             both: Array = np.concatenate((a, b), axis=-2)
             return both[..., order, :]
 
-        y = np.zeros((len(x), batch, *some.y.shape[2:]), some.y.dtype)
+        y = np.zeros((len(some.y), batch, *some.y.shape[2:]), some.y.dtype)
         y[:, rows] = some.y
 
         def pullback(dy: Array, dstate: State) -> tuple[Any, State]:
@@ -178,6 +172,13 @@ def run(module: Module, record: bool, *args: Any, **options: Any) -> tuple[Any, 
         output, pullback = module.vjp(*args, **options)
         return output, pullback
     return module(*args, **options), None
+
+
+def as_input(module: Module, name: str, x: npt.ArrayLike) -> Array:
+    """Return x as an array of what a module's layers take, with whatever axes."""
+    if module.takes_indices:
+        return as_integers(name, x)
+    return as_float(name, x) if module.dtype is None else as_array(name, x, module.dtype)
 
 
 def agreed(name: str, parts: Mapping[str, Module]) -> Any:
@@ -224,13 +225,21 @@ def check_one_way(name: str, part: Module) -> None:
 
 def check_remembers(name: str, part: Module) -> None:
     """Refuse a layer that is run in pieces or from its end, and keeps frames outside its state."""
-    for module in modules(part):
-        leaf = next(module.children(), None) is None
-        if leaf and module.takes_lengths is not None and not module.pointwise:
-            raise ValueError(
-                f"{name} must hold what it remembers in its state, but its {type(module).__name__} "
-                "mixes frames: put that before it"
-            )
+    for module in _sliding(part):
+        raise ValueError(
+            f"{name} must hold what it remembers in its state, but its {type(module).__name__} "
+            "mixes frames: put that before it"
+        )
+
+
+def _sliding(module: Module) -> Iterator[Module]:
+    """Yield the parts that see several frames at once, and have no state."""
+    parts = [part for _, part in module.children()]
+    if parts and (module.recurrent or module.takes_lengths is not None):
+        for part in parts:
+            yield from _sliding(part)
+    elif not module.recurrent and module.takes_lengths is not None and not module.pointwise:
+        yield module
 
 
 def check_frames(name: str, count: int) -> int:

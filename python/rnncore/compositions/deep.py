@@ -27,7 +27,7 @@ from ..nonlinearities import Activation, as_activation
 from ..recurrent.registry import LAYERS
 from ..recurrent.stack import Pullback
 from ..states import State
-from ..stream.stages import Stack, Stage, Stages
+from ..stream.stages import AnyStage, Stack, Stage, Stages
 from .chain import Chain
 from .ragged import inside
 
@@ -84,7 +84,7 @@ class Wiring(NamedTuple):
         return join(*outputs) if self.skip else y
 
 
-def _on_state(stage: Stage | Stack, state: State) -> Stage:
+def _on_state(stage: AnyStage, state: State) -> Stage:
     """A layer's stage on its part of the state of all, one row."""
     assert isinstance(stage, Stage)
     h, c = state if isinstance(state, tuple) else (state, None)

@@ -100,13 +100,18 @@ class Graph(Module):
     def out_lengths(self, lengths: npt.ArrayLike) -> Array:
         """Return how long rows of the first output are that are `lengths` long in the first input.
 
-        Where the way from one to the other is not a single one, the first module's is taken.
+        They are the same where the output has no steps of that input.
         """
         found: dict[_Place, Any] = {(self.inputs[0], 0): np.asarray(lengths)}
         for name, part in self.parts.items():
             _, found[name, 0] = _lengths(part, [found.get(place) for place in self._reads[name]])
-        after: Array = found.get(self.outputs[0], np.asarray(lengths))
-        return after
+        after = found.get(self.outputs[0])
+        return np.asarray(lengths if after is None else after)
+
+    @property
+    def ragged_inputs(self) -> tuple[str, ...]:
+        """The inputs that lengths may be given for: nodes that take lengths read their steps."""
+        return tuple(name for name in self.inputs if self._steps.equal[name] in self._steps.read)
 
     def __call__(self, *given: Any, state: Any = None, lengths: Any = None) -> Any:
         """Return the outputs, or (outputs, state) if the graph is recurrent."""
@@ -249,7 +254,14 @@ class _Steps(NamedTuple):
         unknown = [name for name in lengths if self.equal.get(name) not in self.read]
         if unknown:
             raise ValueError(f"lengths has {short(unknown[0])}, whose steps no node reads")
-        found = {self.equal[name]: value for name, value in lengths.items()}
+        found: dict[str, Any] = {}
+        for name, value in lengths.items():
+            first = found.setdefault(self.equal[name], value)
+            if not np.array_equal(first, value):
+                raise ValueError(
+                    f"lengths of {name} must be those of {self.equal[name]}, which has the same "
+                    f"steps: {short(first)}, got {short(value)}"
+                )
         return {(name, 0): found[first] for name, first in self.equal.items() if first in found}
 
 

@@ -13,7 +13,7 @@ from ..module import Module, width_through
 from ..states import State, add, mapped, split_state
 from ..stream.base import LookAhead, Stream
 from .bidirectional import Bidirectional
-from .composition import Composition, Run, check_frames, check_one_way
+from .composition import Composition, Run, as_input, check_frames, check_one_way
 from .lookahead import no_frames
 from .merging import merged
 from .ragged import from_end
@@ -184,7 +184,7 @@ class _Chunks(LookAhead):
         self._state: tuple[State, ...] = (None,) * len(model.layers)
 
     def _array(self, name: str, x: npt.ArrayLike) -> Array:
-        return self._model.as_input(name, x)
+        return as_input(self._model, name, x)
 
     def _settled(self, pending: Array, last: bool) -> tuple[Array, Array]:
         chunk, right = self._model.chunk, self._model.right

@@ -23,6 +23,7 @@ from .composition import (
     Composition,
     Part,
     Run,
+    as_input,
     check_frames,
     check_one_way,
     check_remembers,
@@ -245,7 +246,7 @@ class _Views(LookAhead):
         self._seen, self._state = 0, None
 
     def _array(self, name: str, x: npt.ArrayLike) -> Array:
-        return self._model.as_input(name, x)
+        return as_input(self._model, name, x)
 
     def _no_frames(self) -> Array:
         return no_frames(self._model, self.batch)

@@ -33,7 +33,9 @@ def takes_lengths(modules: Iterable[Module]) -> bool | None:
 
 
 def told(module: Module, lengths: Any) -> dict[str, Any]:
-    """What a module without a state is told of lengths; `ValueError` if it takes none."""
+    """What a module is told of lengths; `ValueError` if it takes none."""
+    if module.recurrent:
+        return {"lengths": lengths}
     if lengths is not None and module.takes_lengths is False:
         raise ValueError(f"a {type(module).__name__} takes no lengths: give rows of equal length")
     return {"lengths": lengths} if module.takes_lengths and lengths is not None else {}

@@ -8,15 +8,16 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, as_array, as_shape, read, short
+from ..arrays import Array, as_shape, check_choice, read
 from ..module import Module, once, width_through
 from ..recurrent.stack import Stacked
 from ..states import State, leaves, split_state
 from .bidirectional import Bidirectional, Reversed
-from .composition import Part, agreed, run
+from .composition import Part, agreed, as_input, run
 from .merging import merged
+from .ragged import inside, lengths_after
 
-READINGS = ("last", "mean")
+READINGS = ("last", "last_step", "mean")
 #: From the gradient of a reading, and that of the state beside it, to the state's.
 _Unread: TypeAlias = Callable[[Array, State], State]
 
@@ -26,7 +27,9 @@ class Readout(Module):
 
     layer: `RNN` or a relative, `Bidirectional`, `Reversed`. reading: "last", the outputs in which
     the directions of the last layer end (backward, that is the first step), merged as a
-    `Bidirectional` merges them; or "mean", the mean of y over a sequence's own steps.
+    `Bidirectional` merges them; "last_step", y at a sequence's own last step, torch's `y[:, -1]`:
+    the backward direction has there read one step alone; or "mean", the mean of y over its own
+    steps. For the latter two layer may be any recurrent module with a y for each step.
 
     Called as the layer is, with y `(B, D * H)`, or `(D * H,)` for one sequence: so that
     `Chain(Readout(LSTM(8, 32)), Linear(32, 5))` classifies ragged sequences. The state is the
@@ -37,38 +40,42 @@ class Readout(Module):
     keeps_steps = False
 
     def __init__(self, layer: Module, reading: str = "last") -> None:
-        _check_ends(layer)
-        if not isinstance(reading, str) or reading not in READINGS:
-            raise ValueError(f"reading must be 'last' or 'mean', got {short(reading)}")
+        self.reading = check_choice("reading", reading, READINGS)
+        if reading == "last" or not isinstance(layer, Module) or not layer.recurrent:
+            _check_ends(layer)
+        if not layer.keeps_steps:
+            raise TypeError(
+                f"layer must give y for each step, which {type(layer).__name__} does not"
+            )
         super().__init__()
         self.layer: Any = layer
-        self.reading = reading
         self.batch_first = bool(agreed("batch_first", {"layer": layer}))
         self.dtype = agreed("dtype", {"layer": layer})
+        self.takes_indices = layer.takes_indices
 
     def __call__(
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
     ) -> tuple[Array, State]:
         """Return the reading of whole sequences, and their final state."""
         (y, final), _ = self._run(x, state, lengths, False)
-        return self._read(y, final, lengths), final
+        return self._read(y, final, lengths_after(self.layer, lengths)), final
 
     def vjp(
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
     ) -> tuple[tuple[Array, State], Callable[..., tuple[Any, State]]]:
         """As a call, with the pullback: `pullback(dy, dstate=None) -> (dx, dstate)`."""
         (y, final), back = self._run(x, state, lengths, True)
-        reading = self._read(y, final, lengths)
+        ends = lengths_after(self.layer, lengths)
+        reading = self._read(y, final, ends)
 
         def pullback(dy: npt.ArrayLike | None = None, dstate: State = None) -> Any:
             if dy is None:
                 return back(None, dstate)
-            d = as_shape("dy", dy, self.dtype, reading.shape)
+            d = as_shape("dy", dy, reading.dtype, reading.shape)
             if self.reading == "last":
-                d = self._inside(d, lengths)
+                d = self._inside(d, ends)
                 return back(None, _ending(self.layer, final)[1](d, dstate))
-            d = np.expand_dims(d / self._steps(y, lengths), self._time(y))
-            return back(np.broadcast_to(d, y.shape), dstate)
+            return back(self._unread(d, y, ends), dstate)
 
         return (reading, final), once(pullback)
 
@@ -76,16 +83,13 @@ class Readout(Module):
         """Return how wide y is."""
         return width_through([("layer", self.layer)], width)
 
-    def out_lengths(self, lengths: npt.ArrayLike) -> None:
-        """Return None: y has no frames."""
-
     def _run(self, x: Any, state: State, lengths: Any, record: bool) -> tuple[Any, Any]:
         """What the layer returns, and its pullback if it is recorded; lengths may be zero."""
         counts = None if lengths is None else read("lengths", lengths)[0]
         if counts is None or counts.ndim != 1 or counts.all():
             return run(self.layer, record, x, state, lengths=lengths)
-        x = as_array("x", x, self.dtype)
-        if x.ndim != 3 or counts.shape != (batch := x.shape[0 if self.batch_first else 1],):
+        x, axes = as_input(self, "x", x), 2 if self.takes_indices else 3
+        if x.ndim != axes or counts.shape != (batch := x.shape[0 if self.batch_first else 1],):
             return run(self.layer, record, x, state, lengths=lengths)  # which refuses them
         for part in leaves(state):
             if np.ndim(part) < 2 or np.shape(part)[-2] != batch:
@@ -95,7 +99,7 @@ class Readout(Module):
 
         def back(dy: Array | None, dstate: State) -> tuple[Any, State]:
             dx, dfirst = found.pullback(self._swap(np.zeros_like(y) if dy is None else dy), dstate)
-            return self._swap(dx), dfirst
+            return None if dx is None else self._swap(dx), dfirst
 
         return (y, found.state), back
 
@@ -105,8 +109,33 @@ class Readout(Module):
     def _read(self, y: Array, final: State, lengths: npt.ArrayLike | None) -> Array:
         if self.reading == "last":
             return self._inside(_ending(self.layer, final)[0], lengths)
-        mean: Array = y.sum(axis=self._time(y)) / self._steps(y, lengths)
+        if y.ndim not in (2, 3) or _longest(lengths) > y.shape[self._time(y)]:
+            raise ValueError(f"layer must give y for each step of x, got shape {y.shape}")
+        if self.reading == "last_step" and y.shape[self._time(y)]:
+            return self._inside(y[self._last_step(y, lengths)], lengths)
+        total: Array = inside(y, lengths, self.batch_first).sum(axis=self._time(y))
+        mean: Array = total / self._steps(y, lengths)
         return mean
+
+    def _unread(self, d: Array, y: Array, lengths: npt.ArrayLike | None) -> Array:
+        """From the gradient of a reading of y to that of y."""
+        if self.reading == "mean":
+            d = np.expand_dims(d / self._steps(y, lengths), self._time(y))
+            return inside(np.broadcast_to(d, y.shape), lengths, self.batch_first)
+        dy = np.zeros_like(y)
+        if y.shape[self._time(y)]:
+            dy[self._last_step(y, lengths)] = self._inside(d, lengths)
+        return dy
+
+    def _last_step(self, y: Array, lengths: npt.ArrayLike | None) -> tuple[Any, ...]:
+        """Where the last steps stand in y; of a sequence without, anywhere."""
+        if lengths is None:
+            return (slice(None),) * self._time(y) + (-1,)
+        ends = np.asarray(lengths) - 1
+        if y.ndim == 2:
+            return (ends[0],)
+        rows = np.arange(len(ends))
+        return (rows, ends) if self.batch_first else (ends, rows)
 
     def _inside(self, rows: Array, lengths: npt.ArrayLike | None) -> Array:
         """Return rows `(B, ...)` with zeros where a sequence has no steps."""
@@ -124,6 +153,10 @@ class Readout(Module):
             return y.dtype.type(max(1, y.shape[self._time(y)]))
         steps = np.maximum(lengths, 1).astype(y.dtype)
         return steps[:, None] if y.ndim == 3 else steps
+
+
+def _longest(lengths: npt.ArrayLike | None) -> int:
+    return 0 if lengths is None else int(np.max(lengths, initial=0))
 
 
 def _check_ends(layer: Module) -> None:

@@ -194,9 +194,9 @@ class ConvTranspose1d(Convolves):
         stride: int = 1,
         padding: int = 0,
         output_padding: int = 0,
-        dilation: int = 1,
         groups: int = 1,
         bias: bool = True,
+        dilation: int = 1,
         *,
         batch_first: bool = False,
         dtype: npt.DTypeLike = "float32",
@@ -253,9 +253,7 @@ class ConvTranspose1d(Convolves):
         size = max(whole - 2 * axis.before, 0)
         # What is left over at the end is read by no window: there may be more windows than steps.
         sliding = _exactly(axis, len(rows), self.out_channels or 0, size, steps)
-        y = self.kernels.spread(rows, sliding)
-        if self.bias:
-            y += self._params["bias"]
+        y = self.kernels.spread(rows, sliding, self._params.get("bias"))
         return self._as_given(y, x.ndim), rows, sliding
 
     def _as_images(self, x: Array) -> Array:

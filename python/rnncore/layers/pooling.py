@@ -40,17 +40,18 @@ class _PoolsOverTime(_Pools, SlidesOverTime):
     causal = False
     looks_ahead = True
 
-    def __init__(
+    def _slide(
         self,
         kernel_size: int,
-        stride: int | None = None,
-        padding: int | tuple[int, int] | str = 0,
-        ceil_mode: bool = False,
-        *,
-        batch_first: bool = False,
+        stride: int | None,
+        padding: Any,
+        dilation: int,
+        ceil_mode: bool,
+        batch_first: bool,
     ) -> None:
         super().__init__()
-        axis = axis_of(kernel_size, kernel_size if stride is None else stride, padding)
+        stride = kernel_size if stride is None else stride
+        axis = axis_of(kernel_size, stride, padding, dilation)
         (self.axis,) = for_pooling((axis,), ceil_mode)
         self.batch_first = check_flag("batch_first", batch_first)
 
@@ -65,13 +66,25 @@ class MaxPool1d(_PoolsOverTime):
     """The largest number of each channel among `kernel_size` frames, at every `stride`-th frame.
 
     x: `(T, B, C)`, `(B, T, C)` with `batch_first`, or `(T, C)`. stride: `kernel_size` if None.
-    padding: as that of `Conv1d`, at most half a window on each side, and never the largest.
-    ceil_mode: a last window may be cut short by the end, if it begins before it. NaN is the
-    largest; of equal numbers the first gets the gradient.
+    padding, dilation: as those of `Conv1d`; padding is at most half of `kernel_size` on each side,
+    and never the largest. ceil_mode: a last window may be cut short by the end, if it begins before
+    it. NaN is the largest; of equal numbers the first gets the gradient.
     """
 
     _kind = True, False
     _nothing = -np.inf
+
+    def __init__(
+        self,
+        kernel_size: int,
+        stride: int | None = None,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int = 1,
+        *,
+        ceil_mode: bool = False,
+        batch_first: bool = False,
+    ) -> None:
+        self._slide(kernel_size, stride, padding, dilation, ceil_mode, batch_first)
 
 
 class AvgPool1d(_PoolsOverTime):
@@ -90,7 +103,7 @@ class AvgPool1d(_PoolsOverTime):
         *,
         batch_first: bool = False,
     ) -> None:
-        super().__init__(kernel_size, stride, padding, ceil_mode, batch_first=batch_first)
+        self._slide(kernel_size, stride, padding, 1, ceil_mode, batch_first)
         self.count_include_pad = check_flag("count_include_pad", count_include_pad)
         self._kind = False, self.count_include_pad
 
@@ -104,32 +117,41 @@ class AvgPool1d(_PoolsOverTime):
 
 
 class _PoolsOverImages(_Pools, SlidesOverImages):
-    def __init__(
-        self,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] | None = None,
-        padding: Any = 0,
-        ceil_mode: bool = False,
+    def _slide(
+        self, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
     ) -> None:
         super().__init__()
-        axes = axes_of(kernel_size, kernel_size if stride is None else stride, padding)
-        first, second = for_pooling(axes, ceil_mode)
+        stride = kernel_size if stride is None else stride
+        first, second = for_pooling(axes_of(kernel_size, stride, padding, dilation), ceil_mode)
         self.axes = first, second
 
 
 class MaxPool2d(_PoolsOverImages):
     """The largest number of each channel in windows of pixels, as `MaxPool1d` along both axes.
 
-    x: `(B, H, W, C)`, or `(H, W, C)` for one image: channels come last.
+    x: `(B, H, W, C)`, or `(H, W, C)` for one image: channels come last. kernel_size, stride,
+    padding and dilation: given once, or for rows and columns.
     """
 
     _kind = True, False
+
+    def __init__(
+        self,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] | None = None,
+        padding: Any = 0,
+        dilation: int | tuple[int, int] = 1,
+        *,
+        ceil_mode: bool = False,
+    ) -> None:
+        self._slide(kernel_size, stride, padding, dilation, ceil_mode)
 
 
 class AvgPool2d(_PoolsOverImages):
     """The mean of each channel over windows of pixels, as `AvgPool1d` along both axes.
 
-    x: `(B, H, W, C)`, or `(H, W, C)` for one image: channels come last.
+    x: `(B, H, W, C)`, or `(H, W, C)` for one image: channels come last. kernel_size, stride and
+    padding: given once, or for rows and columns.
     """
 
     def __init__(
@@ -140,7 +162,7 @@ class AvgPool2d(_PoolsOverImages):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> None:
-        super().__init__(kernel_size, stride, padding, ceil_mode)
+        self._slide(kernel_size, stride, padding, 1, ceil_mode)
         self.count_include_pad = check_flag("count_include_pad", count_include_pad)
         self._kind = False, self.count_include_pad
 
@@ -164,10 +186,6 @@ class _PoolsAll(Module):
     def out_width(self, width: int | None) -> int | None:
         """Return how many channels y has."""
         return width
-
-    def out_lengths(self, lengths: npt.ArrayLike) -> Array | None:
-        """Return ones, or None where y has no axis of frames."""
-        return np.ones_like(np.asarray(lengths)) if self.keepdims else None
 
     def __call__(self, x: npt.ArrayLike, *, lengths: npt.ArrayLike | None = None) -> Array:
         """Return y `(B, C)`, with axes of size one in between if `keepdims`."""

@@ -25,8 +25,8 @@ class Axis(NamedTuple):
     after: int = 0
     mode: str = "zeros"
     ceil: bool = False  # whether a last window may be cut short by the end
-    same: bool = False  # whether padding is what ceil(size / stride) outputs need
     reads: bool = False  # whether there are no windows over padding alone
+    same: bool = False  # whether padding is what ceil(size / stride) outputs need
 
     @property
     def span(self) -> int:
@@ -117,11 +117,11 @@ def axis_of(
     more = axis.span - 1
     if isinstance(padding, str):
         check_choice("padding", padding, ("valid", "same", "causal"))
+        check_extent("padding", more if padding != "valid" else 0, 0)
         if padding == "same" and axis.stride > 1:
             return axis._replace(same=True)
         sides = {"valid": (0, 0), "same": (more // 2, more - more // 2), "causal": (more, 0)}
         before, after = sides[padding]
-        check_extent("padding", max(before, after), 0)
     else:
         before, after = pair("padding", padding, 0)
     return axis._replace(before=before, after=after)

@@ -23,7 +23,7 @@ from ..arrays import (
 from ..compiled import Layer, Targets
 from ..module import check_width, taken
 from ..states import State
-from ..stream.stages import Stack, Stage, Stages
+from ..stream.stages import AnyStage, Stage, Stages
 from .base import Initial, Pair, RecurrentBase
 from .cell import Cell
 from .regularisers import Masks, Regularisers, bernoulli, inverted, rate
@@ -200,7 +200,7 @@ class Stacked(RecurrentBase):
             )
         state = self.start_arrays((None, None), batch)
         h, c = state if self.has_cell_state else (state, None)
-        stages: list[Stage | Stack] = [
+        stages: list[AnyStage] = [
             Stage(layer, h[n], None if c is None else c[n], self._expected)
             for n, layer in enumerate(self.kernels)
         ]

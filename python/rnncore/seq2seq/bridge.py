@@ -16,6 +16,7 @@ from ..arrays import Array, check_size
 from ..compositions.bidirectional import Bidirectional, Reversed
 from ..compositions.chain import Chain
 from ..compositions.composition import Composition, run
+from ..compositions.skips import Parallel, Residual
 from ..init import Seed
 from ..layers.activations import Tanh
 from ..layers.linear import Linear
@@ -42,7 +43,9 @@ def finals(encoder: Module, state: State) -> tuple[Finals, Callable[[Finals], St
         return _of_two(encoder, state)
     if isinstance(encoder, Reversed):
         return finals(encoder.layer, state)
-    if isinstance(encoder, Composition):
+    if isinstance(encoder, Residual):
+        return finals(encoder.module, state)
+    if isinstance(encoder, (Composition, Parallel)):
         if state == ():  # a row convolution, behind others perhaps
             return [], lambda gradients: ()
         raise TypeError(f"a bridge cannot read the state of a {type(encoder).__name__}")

@@ -1,25 +1,17 @@
-"""What a search keeps: hypotheses that still run, what they may say, and those that have ended."""
+"""What a search keeps: hypotheses that still run, and those that have ended."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import (
-    Array,
-    as_indices,
-    as_integers,
-    as_lengths,
-    as_shape,
-    check_integer,
-    check_size,
-    read,
-)
-from ..compiled import Hold
+from ..arrays import Array, as_float, as_indices, as_lengths, read
+from ..compiled import Hold, core
+from .compiled import Parts, parts_of
+from .rules import Limits, Rules
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,96 +22,6 @@ class Hypothesis:
     log_prob: float  # log P(tokens, end symbol | source)
     score: float  # what it is ranked by
     attention: Array | None = None  # (N + 1, S): on the source's S steps, as each token was said
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What a hypothesis may be.
-
-    bos, eos: what the decoder reads first, and what ends a hypothesis. min_length, max_length: the
-    fewest and the most tokens, without the end symbol. no_repeat: no run of so many tokens occurs
-    twice (0: any may). prefix: tokens that each hypothesis begins with, `(P,)`, or a list of such
-    arrays, one for each source. rescore: `rescore(log_probs (R, V), tokens (R, t)) -> (R, V)` gives
-    other scores for the next token after each of R beginnings; -inf forbids.
-
-    A hypothesis that may not go on in any way ends. So does one whose logits are NaN, with the
-    lowest number there is for its log-probability.
-    """
-
-    bos: int
-    eos: int
-    max_length: int = 100
-    min_length: int = 0
-    no_repeat: int = 0
-    prefix: Any = None
-    rescore: Callable[[Array, Array], npt.ArrayLike] | None = None
-
-    def __post_init__(self) -> None:
-        check_size("max_length", self.max_length)
-        for name in ("bos", "eos", "min_length", "no_repeat"):
-            check_integer(name, getattr(self, name))
-        if min(self.bos, self.eos) < 0:
-            raise ValueError(f"bos and eos must be at least 0, got {self.bos} and {self.eos}")
-        if self.no_repeat < 0:
-            raise ValueError(f"no_repeat must be at least 0, got {self.no_repeat}")
-        if not 0 <= self.min_length <= self.max_length:
-            raise ValueError(
-                f"min_length must be in 0..{self.max_length} (max_length), got {self.min_length}"
-            )
-
-    def forced(self, sources: int) -> Array | None:
-        """Return the prefixes as one array `(sources, P)`, -1 behind the end of each, or None."""
-        if self.prefix is None or not len(self.prefix):
-            return None
-        given = [self.prefix] * sources if np.ndim(self.prefix[0]) == 0 else self.prefix
-        prefixes = [as_integers("prefix", prefix) for prefix in given]
-        if len(prefixes) != sources:
-            raise ValueError(f"prefix must be one, or {sources}, got {len(prefixes)}")
-        longest = max((len(prefix) for prefix in prefixes), default=0)
-        if longest > self.max_length:
-            raise ValueError(f"prefix must have at most {self.max_length} tokens, got {longest}")
-        table = np.full((sources, longest), -1)
-        for row, prefix in zip(table, prefixes, strict=True):
-            if prefix.ndim != 1 or np.any(prefix < 0) or np.any(prefix == self.eos):
-                raise ValueError("prefix must be tokens (P,), the end symbol not among them")
-            row[: len(prefix)] = prefix
-        return table
-
-    def apply(self, log_probs: Array, tokens: Array, forced: Array | None) -> Array:
-        """Return what may follow tokens `(R, t)`; forced `(R,)` is what must, where not -1.
-
-        Changes log_probs.
-        """
-        length = tokens.shape[1]
-        if self.rescore is not None:
-            scores = self.rescore(log_probs, tokens)
-            log_probs = as_shape("rescore(...)", scores, log_probs.dtype, log_probs.shape).copy()
-        ends = log_probs[:, self.eos].copy()
-        if forced is not None:
-            bound = np.flatnonzero(forced >= 0)
-            must = log_probs[bound, forced[bound]]
-        if length < self.min_length:
-            log_probs[:, self.eos] = -np.inf
-        if 0 < self.no_repeat <= length:
-            self._forbid_repeats(log_probs, tokens)
-        if length == self.max_length:
-            log_probs[:] = -np.inf
-            log_probs[:, self.eos] = ends
-        if forced is not None:
-            log_probs[bound] = -np.inf
-            log_probs[bound, forced[bound]] = must
-        stuck = ~(log_probs.max(axis=1, initial=-np.inf) > -np.inf)
-        if stuck.any():
-            lowest = float(np.finfo(log_probs.dtype).min)
-            log_probs[stuck] = -np.inf
-            log_probs[stuck, self.eos] = np.nan_to_num(ends[stuck], nan=lowest, neginf=lowest)
-        return log_probs
-
-    def _forbid_repeats(self, log_probs: Array, tokens: Array) -> None:
-        windows = np.lib.stride_tricks.sliding_window_view(tokens, self.no_repeat, axis=1)
-        begun = tokens[:, tokens.shape[1] - self.no_repeat + 1 :]
-        rows, at = np.nonzero((windows[:, :, :-1] == begun[:, None]).all(axis=2))
-        log_probs[rows, windows[rows, at, -1]] = -np.inf
 
 
 @dataclass
@@ -149,7 +51,7 @@ class Search:
             raise ValueError(f"source must have shape (S, B) or (S, B, I), got {shape}")
         self.model, self.rules, self.count = model, rules, shape[1]
         given = as_lengths(lengths, *shape[:2])
-        self._lengths = np.full(self.count, shape[0]) if given is None else given
+        self._lengths = np.full(self.count, shape[0], np.int64) if given is None else given
         self._forced = rules.forced(self.count)
         self.sources = np.repeat(np.arange(self.count), copies)  # (R,)
         #: The model's weights are read once; rescoring may do whatever it likes meanwhile.
@@ -188,6 +90,30 @@ class Search:
             forced = table[self.sources, length]
         with np.errstate(invalid="ignore"):  # NaN passes through quietly
             return self.rules.apply(log_softmax(logits), self.tokens, forced)
+
+    def at_once(self, limits: Limits) -> list[list[Hypothesis]] | None:
+        """Return the n best hypotheses about each source, found in one call of the compiled core.
+
+        None where the steps are Python's to take: its own, or rescored, or with something to be
+        refused.
+        """
+        parts = parts_of(self.model.decoder, self.state)
+        if parts is None or not self._fits(parts, limits):
+            return None
+        search = core(self.model.decoder.dtype).search
+        found = self._hold(search, parts, self.rules, limits, self._forced, self._lengths)
+        return [[Hypothesis(*each) for each in mine] for mine in found]
+
+    def _fits(self, parts: Parts, limits: Limits) -> bool:
+        rules, known = self.rules, parts.embedding[0].layer.count
+        said = max(rules.eos, -1 if self._forced is None else self._forced.max(initial=-1))
+        return (
+            rules.rescore is None
+            and rules.bos < known
+            and said < parts.vocabulary <= known
+            and (parts.memory is not None or not limits.coverage_penalty)
+            and max(rules.max_length, rules.no_repeat, limits.width) < 1 << 31
+        )
 
     def extend(self, rows: Array, tokens: Array, log_prob: Array) -> None:
         """Go on with these rows, each by a token: `log_prob` is that of the whole hypothesis."""
@@ -242,8 +168,12 @@ class Search:
         )
 
 
-def log_softmax(logits: Array) -> Array:
-    """Return log softmax over the last axis."""
-    z: Array = logits - logits.max(axis=-1, keepdims=True)
-    z -= np.log(np.exp(z).sum(axis=-1, keepdims=True))
-    return z
+def log_softmax(logits: npt.ArrayLike) -> Array:
+    """Return log softmax of rows `(R, V)`."""
+    rows = as_float("logits", logits)
+    return core(rows.dtype).log_softmax(rows)
+
+
+def likeliest_tokens(log_probs: Array, k: int) -> Array:
+    """Return the k likeliest of each row `(R, k)`, in ascending order; of equals the first."""
+    return core(log_probs.dtype).likeliest(log_probs, k)

@@ -123,7 +123,9 @@ class Pointwise(Stream):
         if all(module.compiles() for module in modules):
             for dtype in (np.dtype("float32"), np.dtype("float64")):
                 stages = stages_of(modules, batch, dtype).stages
-                self._kernels[dtype] = [stage.layer for stage in stages if isinstance(stage, Stage)]
+                kernels = [stage.layer for stage in stages if isinstance(stage, Stage)]
+                if len(kernels) == len(stages):
+                    self._kernels[dtype] = kernels
 
     def step(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
         """Take one frame of each row, return the outputs."""

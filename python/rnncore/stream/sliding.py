@@ -84,7 +84,7 @@ class SlidingAhead(LookAhead):
 
     def __init__(self, layer: _Layer, batch: int) -> None:
         super().__init__(batch, bool(layer.batch_first))
-        self._layer = layer
+        self._layer, self._single = layer, False  # there is no state
 
     def _array(self, name: str, x: npt.ArrayLike) -> Array:
         return _as_frames(self._layer, name, x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -35,12 +35,22 @@ class Stack(NamedTuple):
     skip: bool
 
 
+class Branches(NamedTuple):
+    """Stages beside one another, whose outputs are merged; where there are none, x is one."""
+
+    branches: tuple[list[AnyStage], ...]  # of each the stages one after the other
+    merge: str
+
+
+AnyStage: TypeAlias = "Stage | Stack | Branches"
+
+
 class Stages(NamedTuple):
     """What a module's call does, as stages one after the other."""
 
     width: int | None  # of a frame; 0: frames are indices; None: any width
     state: State  # the first one, which the stages work on; None: there is none
-    stages: list[Stage | Stack]
+    stages: list[AnyStage]
 
 
 def stages_of(modules: Iterable[Module], batch: int, dtype: np.dtype[Any]) -> Stages:
@@ -50,7 +60,7 @@ def stages_of(modules: Iterable[Module], batch: int, dtype: np.dtype[Any]) -> St
     """
     width: int | None = None
     states: list[State] = []
-    found: list[Stage | Stack] = []
+    found: list[AnyStage] = []
     for module in modules:
         own = module.stages(batch, dtype)
         if own.width == 0 and found:

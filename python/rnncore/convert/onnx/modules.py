@@ -153,11 +153,12 @@ class Chained:
             return
         index = self.constants.get(node.inputs[1])
         last = self.modules[-1] if self.modules else None
-        one_way = last is not None and last.directions == 1
         is_last = index is not None and not index.shape and index == -1
-        if not is_last or not one_way or axis != (0 if self.time_major else 1):
+        has_time = last is not None and last.recurrent and not isinstance(last, Readout)
+        if not is_last or not has_time or axis != (0 if self.time_major else 1):
             raise refusal("a chain", node.where)
-        self.modules[-1] = Readout(self.modules[-1])
+        one_way = self.modules[-1].directions == 1
+        self.modules[-1] = Readout(self.modules[-1], "last" if one_way else "last_step")
 
     def _product(self, node: Any) -> None:
         weight = self.constants.get(node.inputs[1])

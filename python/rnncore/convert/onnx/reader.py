@@ -64,7 +64,13 @@ def from_onnx(
     if verify is not None and verify is not False:
         inputs = model._random(budget) if verify is True else as_inputs(verify)
         named = dict(zip(model.inputs, inputs, strict=False))
-        compare(model.run(*inputs), proto, named, report, rounded=model.rounds)
+        try:
+            outputs = model.run(*inputs)
+        except ValueError as error:
+            if verify is not True:
+                raise
+            raise ValueError(f"random inputs do not fit, give verify= one: {error}") from error
+        compare(outputs, proto, named, report, rounded=model.rounds)
     return model
 
 

@@ -307,7 +307,13 @@ class Writer(Graph):
         if module.reading == "last":
             return self.ends[id(module.layer)]()
         time = 1 if module.batch_first else 0
-        total = self.add("ReduceSum", y, self.indices(time), keepdims=0)  # past the end are zeros
+        if module.reading == "last_step":  # of none the sum is zero
+            y = self._backwards(self._inside(y, module.batch_first), module.batch_first)
+            cut = (self.indices(0), self.indices(1), self.indices(time))
+            return str(self.add("ReduceSum", self.add("Slice", y, *cut), cut[2], keepdims=0))
+        if id(module.layer) not in self.ends:  # of recurrent layers zeros are past the ends
+            y = self._inside(y, module.batch_first)
+        total = self.add("ReduceSum", y, self.indices(time), keepdims=0)
         if self.has_lengths:
             steps = self.add("Cast", "lengths", to=self.onnx.TensorProto.INT64)
             steps = self.add("Unsqueeze", steps, self.indices(1))
