@@ -33,11 +33,11 @@ from .layers.batch_norm import BatchNorm as BatchNorm
 from .layers.convolution import Conv1d as Conv1d
 from .layers.convolution import Conv2d as Conv2d
 from .layers.convolution import ConvTranspose1d as ConvTranspose1d
+from .layers.dot import Dot as Dot
 from .layers.dropout import Dropout as Dropout
 from .layers.embedding import Embedding as Embedding
 from .layers.layer_norm import LayerNorm as LayerNorm
 from .layers.linear import Linear as Linear
-from .layers.merge import Dot as Dot
 from .layers.merge import Merge as Merge
 from .layers.pooling import AvgPool1d as AvgPool1d
 from .layers.pooling import AvgPool2d as AvgPool2d

@@ -169,6 +169,9 @@ def test_lengths_follow_the_steps(rng):
     want, _ = graph(a[1:, :2], b[1:, :2])
     for lengths in ([5, 2], {"a": [5, 2]}, {"b": [5, 2]}):
         near(graph(a, b, lengths=lengths)[0][1:], want, 1e-15)
+    assert graph.ragged_inputs == ("a", "b")
+    with pytest.raises(ValueError, match=r"lengths of b must be those of a, which has the same st"):
+        graph(a, b, lengths={"a": [5, 2], "b": [5, 5]})
     assert not graph.keeps_steps
     assert Chain(graph.parts["both"], Tanh()).keeps_steps
 

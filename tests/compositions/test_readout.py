@@ -2,7 +2,18 @@
 
 import numpy as np
 import pytest
-from rnncore import GRU, LSTM, RNN, Bidirectional, Chain, Embedding, Linear, Readout, Reversed
+from rnncore import (
+    GRU,
+    LSTM,
+    RNN,
+    Bidirectional,
+    Chain,
+    Conv1d,
+    Embedding,
+    Linear,
+    Readout,
+    Reversed,
+)
 from rnncore.compositions.readout import READINGS
 
 from tests.support.compare import assert_same
@@ -236,9 +247,17 @@ class TestAnyLayer:
     def test_ends_are_those_of_layers_alone(self):
         with pytest.raises(TypeError, match=r"layer must be a recurrent layer, .*got Chain"):
             Readout(self.chain(), "last")
-        nested = Readout(Chain(Readout(small(GRU)), Linear(4, 2, dtype="float64")), "last_step")
-        with pytest.raises(ValueError, match=r"must give y for each step of x, got shape \(3, 2\)"):
-            nested(np.zeros((6, 3, 3)), lengths=[4, 1, 6])
+        with pytest.raises(TypeError, match="must give y for each step, which Chain does not"):
+            Readout(Chain(Readout(small(GRU)), Linear(4, 2, dtype="float64")), "last_step")
+
+    @pytest.mark.parametrize("reading", ["last_step", "mean"])
+    def test_steps_are_those_of_y(self, reading, rng):
+        strided = Conv1d(3, 3, 2, 2, dtype="float64", seed=0)
+        model, x = Readout(Chain(strided, small(GRU)), reading), rng.standard_normal((7, 3, 3))
+        y, _ = model(x, lengths=[4, 2, 7])
+        for row, count in enumerate([4, 2, 7]):
+            np.testing.assert_allclose(y[row], model(x[:count, row])[0], rtol=1e-12)
+        check_recurrent(model, x, lengths=[4, 2, 7])
 
 
 @pytest.mark.parametrize("lengths", [None, [4, 1, 6]])

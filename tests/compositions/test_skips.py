@@ -191,6 +191,12 @@ class TestPadding:
         np.testing.assert_array_equal(model.out_lengths(LENGTHS), LENGTHS)
         shorter = Parallel(Conv1d(3, 2, 3, **F64), Chain(Conv1d(3, 4, 3, **F64)))
         assert shorter(x).shape == (4, 3, 6)
+        np.testing.assert_array_equal(shorter.out_lengths(LENGTHS), [2, 4, 0])
+        deep = Residual(Chain(Conv1d(3, 4, 3, padding="same", **F64), Tanh(), linear(4, 3)))
+        check_layer(deep, x)
+        np.testing.assert_allclose(deep(x, lengths=LENGTHS)[:4, 0], deep(x[:4, 0]), rtol=1e-13)
+        with pytest.raises(ValueError, match="must leave rows of the same lengths"):
+            Parallel(Conv1d(3, 2, 3, **F64), Identity()).out_lengths(LENGTHS)
         with pytest.raises(ValueError, match=r"same axes but for the last, got \(6, 3, 3\) from x"):
             Residual(Conv1d(3, 3, 3, **F64))(x)
 

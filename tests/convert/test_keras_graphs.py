@@ -231,6 +231,17 @@ class TestMasks:
         ):
             from_keras(path)
 
+    def test_a_mask_that_nothing_reads(self, tmp_path):
+        def rows_alone(layers, _):
+            layers[1]["config"]["mask_zero"] = True
+            layers[:] = [entry for entry in layers if entry["class_name"] != "LSTM"]
+            layers[-1]["config"] |= {"activation": "tanh"}
+            del layers[3:-1]
+
+        model = from_keras(changed(tmp_path, "keras/tagger.keras", rows_alone))
+        assert isinstance(model, Chain)
+        assert model(np.array([[1, 0, 2]])).shape == (1, 3, 3)
+
     def test_a_mask_for_each_item_of_a_step(self, tmp_path):
         path = changed(tmp_path, "keras_graphs/nested.keras", settings("Embedding", mask_zero=True))
         with pytest.raises(ValueError, match="with mask_zero=True of what is no input"):

@@ -200,6 +200,16 @@ class TestFiles:
             from_keras(tmp_path / "w.h5")
         assert from_keras(tmp_path / "w.h5", architecture=elsewhere)
 
+    def test_a_hard_sigmoid_is_that_of_the_architectures_keras(self, tmp_path):
+        """Keras 3 does not say its version there."""
+        for version, alpha in ((None, 1 / 6), ("2.15.0", 0.2)):
+            told = json.loads((GOLDEN / "keras_graphs" / "nested.json").read_text())
+            text = json.dumps(told | ({"keras_version": version} if version else {}))
+            (tmp_path / "a.json").write_text(text.replace('"sigmoid"', '"hard_sigmoid"'))
+            shutil.copy(GOLDEN / "keras_graphs" / "nested.weights.h5", tmp_path / "a.weights.h5")
+            end = from_keras(tmp_path / "a.weights.h5", layer="end").layer
+            assert end.cell.activations[0] == ("hard_sigmoid", alpha, 0.5)
+
     def test_another_models_architecture(self, tmp_path):
         shutil.copy(GOLDEN / "keras_2" / "pair.h5", tmp_path / "w.h5")
         with pytest.raises(ValueError, match=r"Bidirectional 'both' has 0 arrays|arrays of"):

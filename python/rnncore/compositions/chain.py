@@ -13,8 +13,8 @@ from ..module import Module, once, width_through
 from ..stream.base import Stream
 from ..stream.chained import chained
 from ..stream.stages import Stages, stages_of
-from .composition import agreed, told_lengths
-from .ragged import lengths_after, takes_lengths
+from .composition import agreed
+from .ragged import lengths_after, takes_lengths, told
 
 Pullback: TypeAlias = Callable[..., Any]
 
@@ -85,7 +85,7 @@ class Chain(Module):
                 x, final = layer(x, before.pop(0), lengths=lengths)
                 after.append(final)
             else:
-                x = layer(x, **told_lengths(layer, lengths))
+                x = layer(x, **told(layer, lengths))
             lengths = lengths_after(layer, lengths)
         return (x, tuple(after)) if self.recurrent else x
 
@@ -101,7 +101,7 @@ class Chain(Module):
                 (x, final), back = layer.vjp(x, before.pop(0), lengths=lengths)
                 after.append(final)
             else:
-                x, back = layer.vjp(x, **told_lengths(layer, lengths))
+                x, back = layer.vjp(x, **told(layer, lengths))
             lengths = lengths_after(layer, lengths)
             pullbacks.append(back)
 

@@ -143,7 +143,7 @@ class Part:
             both: Array = np.concatenate((a, b), axis=-2)
             return both[..., order, :]
 
-        y = np.zeros((len(x), batch, *some.y.shape[2:]), some.y.dtype)
+        y = np.zeros((len(some.y), batch, *some.y.shape[2:]), some.y.dtype)
         y[:, rows] = some.y
 
         def pullback(dy: Array, dstate: State) -> tuple[Any, State]:
@@ -179,15 +179,6 @@ def as_input(module: Module, name: str, x: npt.ArrayLike) -> Array:
     if module.takes_indices:
         return as_integers(name, x)
     return as_float(name, x) if module.dtype is None else as_array(name, x, module.dtype)
-
-
-def told_lengths(layer: Module, lengths: Any) -> dict[str, Any]:
-    """Return the keyword by which a layer is told of lengths, if it is."""
-    if layer.recurrent:
-        return {"lengths": lengths}
-    if lengths is not None and layer.takes_lengths is False:
-        raise ValueError(f"a {type(layer).__name__} takes no lengths: give rows of equal length")
-    return {"lengths": lengths} if layer.takes_lengths and lengths is not None else {}
 
 
 def agreed(name: str, parts: Mapping[str, Module]) -> Any:

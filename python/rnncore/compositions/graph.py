@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from ..arrays import Array, check_count, short
 from ..module import Module, Pullback, once
-from .composition import agreed, run, told_lengths
-from .ragged import lengths_after, takes_lengths
+from .composition import agreed, run
+from .ragged import lengths_after, takes_lengths, told
 
 #: What a module reads: an input or a node by name, or (name, n), the n-th output of a node.
 Read: TypeAlias = "str | tuple[str, int]"
@@ -100,13 +100,18 @@ class Graph(Module):
     def out_lengths(self, lengths: npt.ArrayLike) -> Array:
         """Return how long rows of the first output are that are `lengths` long in the first input.
 
-        Where the way from one to the other is not a single one, the first module's is taken.
+        They are the same where the output has no steps of that input.
         """
         found: dict[_Place, Any] = {(self.inputs[0], 0): np.asarray(lengths)}
         for name, part in self.parts.items():
             _, found[name, 0] = _lengths(part, [found.get(place) for place in self._reads[name]])
-        after: Array = found.get(self.outputs[0], np.asarray(lengths))
-        return after
+        after = found.get(self.outputs[0])
+        return np.asarray(lengths if after is None else after)
+
+    @property
+    def ragged_inputs(self) -> tuple[str, ...]:
+        """The inputs that lengths may be given for: nodes that take lengths read their steps."""
+        return tuple(name for name in self.inputs if self._steps.equal[name] in self._steps.read)
 
     def __call__(self, *given: Any, state: Any = None, lengths: Any = None) -> Any:
         """Return the outputs, or (outputs, state) if the graph is recurrent."""
@@ -225,7 +230,7 @@ def _lengths(part: Module, found: list[Any]) -> tuple[dict[str, Any], Any]:
     known = [lengths for lengths in found if lengths is not None]
     # Of attention the lengths are those of the values, its last; its steps the query's, its first.
     last = known[-1] if known else None
-    own = {"lengths": last} if part.recurrent and known else told_lengths(part, last)
+    own = {"lengths": last} if part.recurrent and known else told(part, last)
     first = found[0] if part.recurrent or part.takes_lengths else next(iter(known), None)
     return own, lengths_after(part, first)
 
@@ -249,7 +254,14 @@ class _Steps(NamedTuple):
         unknown = [name for name in lengths if self.equal.get(name) not in self.read]
         if unknown:
             raise ValueError(f"lengths has {short(unknown[0])}, whose steps no node reads")
-        found = {self.equal[name]: value for name, value in lengths.items()}
+        found: dict[str, Any] = {}
+        for name, value in lengths.items():
+            first = found.setdefault(self.equal[name], value)
+            if not np.array_equal(first, value):
+                raise ValueError(
+                    f"lengths of {name} must be those of {self.equal[name]}, which has the same "
+                    f"steps: {short(first)}, got {short(value)}"
+                )
         return {(name, 0): found[first] for name, first in self.equal.items() if first in found}
 
 

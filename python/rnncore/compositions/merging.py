@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-import numpy as np
-
 from ..arrays import Array, check_choice
+from ..layers.merge import joined
 
 MERGES = ("concat", "sum", "mean", "mul")
 #: From the gradient of what outputs became to theirs.
@@ -38,20 +35,7 @@ def merged_width(merge: str, widths: Mapping[str, int | None]) -> int | None:
 def merged(merge: str, named: Mapping[str, Array]) -> tuple[Array, Unmerge]:
     """Return what outputs become, by who gives them, and the pullback to theirs, in order."""
     _check_shapes(merge, {name: output.shape for name, output in named.items()})
-    outputs, count = tuple(named.values()), len(named)
-    if merge == "concat":
-        ends = np.cumsum([output.shape[-1] for output in outputs])[:-1]
-        return np.concatenate(outputs, axis=-1), lambda dy: tuple(np.split(dy, ends, axis=-1))
-    if merge == "mul":
-        product: Array = functools.reduce(operator.mul, outputs)
-        return product, lambda dy: tuple(
-            functools.reduce(operator.mul, (*outputs[:at], *outputs[at + 1 :]), dy)
-            for at in range(count)
-        )
-    total: Array = functools.reduce(operator.add, outputs)
-    if merge == "sum":
-        return total, lambda dy: (dy,) * count
-    return total / count, lambda dy: (dy / count,) * count
+    return joined(merge, tuple(named.values()))
 
 
 def _check_shapes(merge: str, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -32,6 +32,15 @@ def takes_lengths(modules: Iterable[Module]) -> bool | None:
     return None if found <= {None} else False not in found
 
 
+def told(module: Module, lengths: Any) -> dict[str, Any]:
+    """What a module is told of lengths; `ValueError` if it takes none."""
+    if module.recurrent:
+        return {"lengths": lengths}
+    if lengths is not None and module.takes_lengths is False:
+        raise ValueError(f"a {type(module).__name__} takes no lengths: give rows of equal length")
+    return {"lengths": lengths} if module.takes_lengths and lengths is not None else {}
+
+
 def lengths_after(module: Module, lengths: Any) -> Any:
     """Return the lengths of a module's outputs: None where these have no steps."""
     if lengths is None or not module.keeps_steps:

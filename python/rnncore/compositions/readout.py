@@ -15,7 +15,7 @@ from ..states import State, leaves, split_state
 from .bidirectional import Bidirectional, Reversed
 from .composition import Part, agreed, as_input, run
 from .merging import merged
-from .ragged import inside
+from .ragged import inside, lengths_after
 
 READINGS = ("last", "last_step", "mean")
 #: From the gradient of a reading, and that of the state beside it, to the state's.
@@ -43,6 +43,10 @@ class Readout(Module):
         self.reading = check_choice("reading", reading, READINGS)
         if reading == "last" or not isinstance(layer, Module) or not layer.recurrent:
             _check_ends(layer)
+        if not layer.keeps_steps:
+            raise TypeError(
+                f"layer must give y for each step, which {type(layer).__name__} does not"
+            )
         super().__init__()
         self.layer: Any = layer
         self.batch_first = bool(agreed("batch_first", {"layer": layer}))
@@ -54,23 +58,24 @@ class Readout(Module):
     ) -> tuple[Array, State]:
         """Return the reading of whole sequences, and their final state."""
         (y, final), _ = self._run(x, state, lengths, False)
-        return self._read(y, final, lengths), final
+        return self._read(y, final, lengths_after(self.layer, lengths)), final
 
     def vjp(
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
     ) -> tuple[tuple[Array, State], Callable[..., tuple[Any, State]]]:
         """As a call, with the pullback: `pullback(dy, dstate=None) -> (dx, dstate)`."""
         (y, final), back = self._run(x, state, lengths, True)
-        reading = self._read(y, final, lengths)
+        ends = lengths_after(self.layer, lengths)
+        reading = self._read(y, final, ends)
 
         def pullback(dy: npt.ArrayLike | None = None, dstate: State = None) -> Any:
             if dy is None:
                 return back(None, dstate)
             d = as_shape("dy", dy, reading.dtype, reading.shape)
             if self.reading == "last":
-                d = self._inside(d, lengths)
+                d = self._inside(d, ends)
                 return back(None, _ending(self.layer, final)[1](d, dstate))
-            return back(self._unread(d, y, lengths), dstate)
+            return back(self._unread(d, y, ends), dstate)
 
         return (reading, final), once(pullback)
 

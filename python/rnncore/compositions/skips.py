@@ -14,9 +14,9 @@ from ..states import State, add, split_state
 from ..stream.base import Stream
 from ..stream.branched import Branched
 from ..stream.stages import AnyStage, Branches, Stages
-from .composition import agreed, as_input, check_same_input, run, told_lengths
+from .composition import agreed, as_input, check_same_input, run
 from .merging import Unmerge, check_merge, merged, merged_width
-from .ragged import inside
+from .ragged import inside, lengths_after, takes_lengths, told
 
 
 class Branching(Module):
@@ -38,8 +38,8 @@ class Branching(Module):
         self.recurrent = any(layer.recurrent for layer in parts)
         self.pointwise = all(layer.pointwise for layer in parts)
         self.takes_indices = any(layer.takes_indices for layer in parts)
-        told = [layer.takes_lengths for layer in parts if layer.takes_lengths is not None]
-        self.takes_lengths = all(told) if told else None
+        self.takes_lengths = takes_lengths(parts)
+        self.keeps_steps = all(layer.keeps_steps for layer in parts)
         self.batch_first = agreed("batch_first", layers)
         self.dtype = agreed("dtype", layers)
         check_same_input(layers)
@@ -58,9 +58,9 @@ class Branching(Module):
 
     def out_lengths(self, lengths: npt.ArrayLike) -> Array:
         """Return how long rows are in y that are `lengths` long in x."""
-        parts = (layer for layer in self.branches().values() if layer.takes_lengths)
-        found = [layer.out_lengths(lengths) for layer in parts] or [np.asarray(lengths)]
-        if any(not np.array_equal(one, found[0]) for one in found):
+        found = [layer.out_lengths(lengths) for layer in self.branches().values()]
+        found += [np.asarray(lengths)] * self.passes_x
+        if not all(np.array_equal(found[0], one) for one in found):
             raise ValueError("layers beside one another must leave rows of the same lengths")
         return found[0]
 
@@ -112,24 +112,23 @@ class Branching(Module):
         before, finals, backs = self._states("state", state), [], []
         outputs = [x] * self.passes_x
         for layer in self.branches().values():
-            told = told_lengths(layer, lengths)
             if layer.recurrent:
-                (y, final), back = run(layer, record, x, before.pop(0), **told)
+                (y, final), back = run(layer, record, x, before.pop(0), lengths=lengths)
                 finals.append(final)
             else:
-                y, back = run(layer, record, x, **told)
+                y, back = run(layer, record, x, **told(layer, lengths))
             outputs.append(y)
             backs.append(back)
         y, unmerge = self.merged(outputs)
-        y = self._inside(y, x, lengths)
+        ends, batch_first = lengths_after(self, lengths), bool(self.batch_first)
+        y = inside(y, ends, batch_first)
 
         def pullback(dy: Any = None, dstate: State = None) -> Any:
-            ds: Sequence[Any] = [None] * (len(backs) + self.passes_x)
+            ds: Sequence[Any] = [None] * len(outputs)
             if dy is not None or not self.recurrent:
-                ds = unmerge(self._inside(as_shape("dy", dy, y.dtype, y.shape), x, lengths))
+                ds = unmerge(inside(as_shape("dy", dy, y.dtype, y.shape), ends, batch_first))
             dx, dfirst = self._back(list(ds), dstate, backs)
-            if dx is not None:
-                dx = inside(dx, lengths, bool(self.batch_first))
+            dx = None if dx is None else inside(dx, lengths, batch_first)
             return (dx, dfirst) if self.recurrent else dx
 
         return (y, self._joined(finals)) if self.recurrent else y, pullback
@@ -143,11 +142,6 @@ class Branching(Module):
             raise TypeError(f"no layer of this {kind} is recurrent: it takes no state or lengths")
         array = self.frames("x", x)
         return array if self.takes_indices else inside(array, lengths, bool(self.batch_first))
-
-    def _inside(self, y: Array, x: Array, lengths: Any) -> Array:
-        """Return y with zeros past the ends, if it has the steps of x: else the layers did it."""
-        steps = x.shape if self.takes_indices else x.shape[:-1]
-        return inside(y, lengths, bool(self.batch_first)) if y.shape[:-1] == steps else y
 
     def _back(self, ds: list[Any], dstate: State, backs: Sequence[Any]) -> tuple[Any, State]:
         """From the gradients of what was merged to those of x and of the state."""

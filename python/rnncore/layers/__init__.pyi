@@ -6,11 +6,11 @@ from .activations import Softmax as Softmax
 from .activations import Tanh as Tanh
 from .attention import AdditiveAttention as AdditiveAttention
 from .attention import DotAttention as DotAttention
+from .dot import Dot as Dot
 from .dropout import Dropout as Dropout
 from .embedding import Embedding as Embedding
 from .layer_norm import LayerNorm as LayerNorm
 from .linear import Linear as Linear
-from .merge import Dot as Dot
 from .merge import Merge as Merge
 from .prelu import PReLU as PReLU
 from .shapes import Permute as Permute

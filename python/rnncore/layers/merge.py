@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
+import functools
+import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, as_float, as_shape, check_choice, check_flag, check_integer, short
+from ..arrays import Array, as_float, as_shape, check_choice, check_integer
 from ..module import Module, Pullback, once
 
 #: What becomes of several arrays, and the pullback from its gradient to theirs.
-Merged = tuple[Array, Callable[[Array], Sequence[Array]]]
+Merged: TypeAlias = tuple[Array, Callable[[Array], tuple[Array, ...]]]
 
 
 class Merge(Module):
@@ -34,11 +35,11 @@ class Merge(Module):
 
     def __call__(self, *arrays: npt.ArrayLike) -> Array:
         """Return y."""
-        return self._merged(_alike(arrays))[0]
+        return self._merged(alike(arrays))[0]
 
     def vjp(self, *arrays: npt.ArrayLike) -> tuple[Array, Pullback]:
         """Return y and the pullback from dy to a tuple of gradients; keeps the arrays."""
-        given = _alike(arrays)
+        given = alike(arrays)
         y, unmerge = self._merged(given)
 
         def pullback(dy: npt.ArrayLike) -> tuple[Array, ...]:
@@ -49,9 +50,9 @@ class Merge(Module):
 
         return y, once(pullback)
 
-    def _merged(self, arrays: list[Array]) -> Merged:
+    def _merged(self, arrays: Sequence[Array]) -> Merged:
         if self.how == "concat":
-            return _concatenated(arrays, self.axis)
+            return joined("concat", arrays, self.axis)
         if self.how == "subtract" and len(arrays) != 2:
             raise ValueError(f"how='subtract' takes two arrays, got {len(arrays)}")
         shapes = [array.shape for array in arrays]
@@ -63,80 +64,11 @@ class Merge(Module):
             raise ValueError(
                 f"the arrays must have shapes that go together, got {shapes}"
             ) from None
-        return _MERGES[self.how](arrays)
+        return joined(self.how, arrays)
 
 
-class Dot(Module):
-    """Scalar products of two arrays, the batch first: `(B, ...)`, `(B, ...)` to `(B, ..., ...)`.
-
-        y[b, i..., j...] = sum_k x1[b, i..., k] x2[b, j..., k]
-
-    axes: the axis of each that is summed over, counted with that of the batch, or one number for
-    both. What is left of x1 comes before what is left of x2; if nothing is, y is `(B, 1)`.
-    normalize: each vector is divided by its length (at least 1e-6) first, so that y holds cosines.
-    """
-
-    batch_first = True
-    takes_lengths = False
-    keeps_steps = False
-
-    def __init__(self, axes: int | Sequence[int] = -1, normalize: bool = False) -> None:
-        super().__init__()
-        several = isinstance(axes, (tuple, list))
-        pair: Any = axes if several else (axes, axes)
-        if len(pair) != 2:
-            raise ValueError(f"axes must be an axis or a pair of axes, got {short(axes)}")
-        self.axes = tuple(check_integer("axes", axis) for axis in pair)
-        self.normalize = check_flag("normalize", normalize)
-
-    def __call__(self, x1: npt.ArrayLike, x2: npt.ArrayLike) -> Array:
-        """Return y."""
-        return self.vjp(x1, x2)[0]
-
-    def vjp(self, x1: npt.ArrayLike, x2: npt.ArrayLike) -> tuple[Array, Pullback]:
-        """Return y and the pullback from dy to the pair of gradients; keeps both arrays."""
-        given = _alike((x1, x2))
-        rows, backs = zip(*map(self._rows, ("x1", "x2"), given, self.axes), strict=True)
-        a, b = rows
-        if len(a) != len(b) or a.shape[2] != b.shape[2]:
-            shapes = f"{given[0].shape} and {given[1].shape}"
-            raise ValueError(f"x1 and x2 must agree along the batch and axes {self.axes}: {shapes}")
-        y = a @ b.swapaxes(1, 2)
-        left = [n for x, axis in zip(given, self.axes, strict=True) for n in _without(x, axis)]
-        shape = (len(a), *(left or [1]))
-
-        def pullback(dy: npt.ArrayLike) -> tuple[Array, Array]:
-            d = as_shape("dy", dy, a.dtype, shape).reshape(y.shape)
-            return backs[0](d @ b), backs[1](d.swapaxes(1, 2) @ a)
-
-        return y.reshape(shape), once(pullback)
-
-    def _rows(self, name: str, x: Array, axis: int) -> tuple[Array, Callable[[Array], Array]]:
-        """The vectors that are multiplied, `(B, n, K)`, and the pullback to x."""
-        if not -x.ndim < axis < x.ndim or axis == 0:
-            raise ValueError(f"{name} must have an axis {axis} behind the batch's, got {x.shape}")
-        moved = np.moveaxis(x, axis, -1)
-        rows = moved.reshape(len(x), -1 if x.size else _count(moved.shape[1:-1]), moved.shape[-1])
-        unit, back = _normalized(rows) if self.normalize else (rows, lambda d: d)
-        return unit, lambda d: np.moveaxis(back(d).reshape(moved.shape), -1, axis)
-
-
-def _normalized(x: Array) -> tuple[Array, Callable[[Array], Array]]:
-    """Vectors divided by their lengths, and the pullback."""
-    squares = np.einsum("...k,...k->...", x, x)[..., None]
-    short_ones, scale = squares < 1e-12, 1 / np.sqrt(np.maximum(squares, x.dtype.type(1e-12)))
-    y: Array = x * scale
-
-    def back(dy: Array) -> Array:
-        along = np.einsum("...k,...k->...", dy, y)[..., None]
-        dx: Array = scale * (dy - np.where(short_ones, x.dtype.type(0), along) * y)
-        return dx
-
-    return y, back
-
-
-def _alike(arrays: Sequence[npt.ArrayLike]) -> list[Array]:
-    """Arrays of floats, all of one dtype."""
+def alike(arrays: Sequence[npt.ArrayLike]) -> list[Array]:
+    """Return arrays of floats, all of one dtype."""
     found = [as_float(f"array {at}", array) for at, array in enumerate(arrays)]
     if not found:
         raise ValueError("there must be at least one array")
@@ -153,74 +85,57 @@ def _summed_to(shape: tuple[int, ...], d: Array) -> Array:
     return summed
 
 
-def _without(x: Array, axis: int) -> tuple[int, ...]:
-    """The sizes of the axes but the first and this one."""
-    at = axis % x.ndim
-    return (*x.shape[1:at], *x.shape[at + 1 :])
+def joined(how: str, arrays: Sequence[Array], axis: int = -1) -> Merged:
+    """Return what arrays of shapes that go together become, and the pullback."""
+    return _concatenated(arrays, axis) if how == "concat" else _MERGES[how](arrays)
 
 
-def _count(sizes: Sequence[int]) -> int:
-    return math.prod(sizes)
-
-
-def _concatenated(arrays: list[Array], axis: int) -> Merged:
+def _concatenated(arrays: Sequence[Array], axis: int) -> Merged:
     shapes = [array.shape for array in arrays]
     ndim = len(shapes[0])
     rest = {(*s[: axis % ndim], *s[axis % ndim + 1 :]) for s in shapes} if ndim else {()}
     if not -ndim <= axis < ndim or len(rest) > 1 or len({len(s) for s in shapes}) > 1:
         raise ValueError(f"the arrays must agree but for axis {axis}, got shapes {shapes}")
     ends = np.cumsum([shape[axis] for shape in shapes])[:-1]
-    return np.concatenate(arrays, axis), lambda dy: np.split(dy, ends, axis)
+    return np.concatenate(arrays, axis), lambda dy: tuple(np.split(dy, ends, axis))
 
 
-def _total(arrays: list[Array]) -> Array:
-    y = arrays[0]
-    for array in arrays[1:]:
-        y = y + array
-    return y
+def _summed(arrays: Sequence[Array]) -> Merged:
+    return functools.reduce(operator.add, arrays), lambda dy: (dy,) * len(arrays)
 
 
-def _summed(arrays: list[Array]) -> Merged:
-    return _total(arrays), lambda dy: [dy] * len(arrays)
+def _averaged(arrays: Sequence[Array]) -> Merged:
+    total, count = functools.reduce(operator.add, arrays), len(arrays)
+    return total / count, lambda dy: (dy / count,) * count
 
 
-def _averaged(arrays: list[Array]) -> Merged:
-    count = len(arrays)
-    return _total(arrays) / count, lambda dy: [dy / count] * count
+def _subtracted(arrays: Sequence[Array]) -> Merged:
+    return arrays[0] - arrays[1], lambda dy: (dy, -dy)
 
 
-def _subtracted(arrays: list[Array]) -> Merged:
-    return arrays[0] - arrays[1], lambda dy: [dy, -dy]
+def _multiplied(arrays: Sequence[Array]) -> Merged:
+    product = functools.reduce(operator.mul, arrays)
+    return (
+        product,
+        lambda dy: tuple(  # no division: a factor may be zero
+            functools.reduce(operator.mul, (*arrays[:at], *arrays[at + 1 :]), dy)
+            for at in range(len(arrays))
+        ),
+    )
 
 
-def _multiplied(arrays: list[Array]) -> Merged:
-    def unmerge(dy: Array) -> list[Array]:
-        return [
-            _product([dy, *arrays[:at], *arrays[at + 1 :]]) for at in range(len(arrays))
-        ]  # no division: a factor may be zero
-
-    return _product(arrays), unmerge
-
-
-def _product(arrays: list[Array]) -> Array:
-    y = arrays[0]
-    for array in arrays[1:]:
-        y = y * array
-    return y
-
-
-def _extreme(pick: Callable[..., Any]) -> Callable[[list[Array]], Merged]:
-    def merge(arrays: list[Array]) -> Merged:
+def _extreme(pick: Callable[..., Any]) -> Callable[[Sequence[Array]], Merged]:
+    def merge(arrays: Sequence[Array]) -> Merged:
         stacked = np.stack(np.broadcast_arrays(*arrays))
         first = pick(stacked, axis=0)[None]
         y: Array = np.take_along_axis(stacked, first, axis=0)[0]
         owners = np.arange(len(arrays)).reshape(-1, *(1,) * y.ndim) == first
-        return y, lambda dy: list(owners * dy)
+        return y, lambda dy: tuple(owners * dy)
 
     return merge
 
 
-_MERGES: dict[str, Callable[[list[Array]], Merged]] = {
+_MERGES: dict[str, Callable[[Sequence[Array]], Merged]] = {
     "sum": _summed,
     "mean": _averaged,
     "mul": _multiplied,

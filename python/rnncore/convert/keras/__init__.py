@@ -9,6 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from ...arrays import Array
+from ...compositions.graph import Graph
 from ...compositions.masked import Masked
 from ...reference.keras import KerasModel, line
 from ..common import Report, Verify, shown
@@ -72,8 +73,7 @@ def from_keras(
         with files.readable(source), files.opened_model(source, architecture) as saved:
             context = Context(saved.version[0], custom or {})
             model, masks = _read(saved, layer, options, context, Masks(lengths))
-            module = from_model(model, batch_first, dtype)
-            module = Masked(module, _mask_values(model, masks)) if masks.values else module
+            module = _masked(from_model(model, batch_first, dtype), model, masks)
     elif not isinstance(source, Iterable):
         raise TypeError(
             "source must be what get_weights() gives, a list of arrays, or the path of a model; "
@@ -142,5 +142,10 @@ def _check_known(name: str, known: Sequence[str]) -> None:
         raise ValueError(f"layer must be one of {', '.join(map(repr, known))}, got {shown(name)}")
 
 
-def _mask_values(model: KerasModel, masks: Masks) -> list[float | None]:
-    return [masks.values.get(own.name) for own in model.inputs]
+def _masked(module: Any, model: KerasModel, masks: Masks) -> Any:
+    """Let inputs tell the lengths, as far as these count."""
+    names = [own.name for own in model.inputs]
+    ragged: Sequence[str] = names if module.recurrent or module.takes_lengths else ()
+    ragged = module.ragged_inputs if isinstance(module, Graph) else ragged
+    values = [masks.values.get(name) if name in ragged else None for name in names]
+    return module if set(values) == {None} else Masked(module, values)

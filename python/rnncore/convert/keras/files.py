@@ -66,9 +66,9 @@ def opened_model(
         model, version = described or _described(file, root, budget)
         beside = Path(re.sub(r"(\.weights)?\.\w+$", "", name) + ".json")
         if architecture is not None:
-            model, version = _beside(architecture, budget)
+            model, version = _beside(architecture, version, budget)
         elif model is None and beside.is_file():
-            model, version = _beside(beside, budget)
+            model, version = _beside(beside, version, budget)
         yield Saved(model, numbers(version), file, root)
 
 
@@ -100,13 +100,16 @@ def _described(file: Hdf5, root: str, budget: Budget) -> tuple[Entry | None, Any
     return (None if config is None else _parsed(config, budget)), version
 
 
-def _beside(path: str | os.PathLike[str], budget: Budget) -> tuple[Entry, Any]:
-    """The configuration in a file of its own, and the version that it tells."""
+def _beside(path: str | os.PathLike[str], version: Any, budget: Budget) -> tuple[Entry, Any]:
+    """The configuration in a file of its own, and the version: its own, or that of the weights.
+
+    Keras 3 does not write it there, but the modules of all classes.
+    """
     if not os.path.isfile(path):
         raise ValueError(f"architecture is {os.fspath(path)!r}, which is no file")
     budget.add(os.path.getsize(path))
     config = _parsed(Path(path).read_bytes(), budget)
-    return config, config.get("keras_version")
+    return config, config.get("keras_version") or ("3" if "module" in config else version)
 
 
 def _parsed(text: str | bytes, budget: Budget) -> Any:

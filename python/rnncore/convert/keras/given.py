@@ -58,6 +58,8 @@ class Given(NamedTuple):
     def axis(self) -> int:
         """Return the setting `axis` counted from the end; `ValueError` where that is not known."""
         axis, rank = self.config.get("axis", -1), self.context.rank
+        if isinstance(axis, (list, tuple)) and len(axis) != 1:
+            raise self.refuse(f"with axis={shown(axis)}")
         (one,) = axis if isinstance(axis, (list, tuple)) else (axis,)
         if one >= 0 and rank is None:
             raise self.refuse(f"with axis={shown(axis)}: the file does not tell which axes x has")

@@ -14,11 +14,12 @@ from ...compositions.time_distributed import TimeDistributed
 from ...layers.activations import Softmax
 from ...layers.attention import AdditiveAttention, DotAttention
 from ...layers.batch_norm import BatchNorm
+from ...layers.dot import Dot
 from ...layers.dropout import Dropout
 from ...layers.embedding import Embedding
 from ...layers.layer_norm import LayerNorm
 from ...layers.linear import Linear
-from ...layers.merge import Dot, Merge
+from ...layers.merge import Merge
 from ...layers.prelu import PReLU
 from ...layers.shapes import Permute, RepeatVector, Reshape, ZeroPad
 from ...module import Module

@@ -169,7 +169,7 @@ def _shape(entry: Entry, found: Description, tensor: Tensor) -> tuple[int | None
     if not configs and found.layers:  # a Sequential whose first layer tells it, or the whole
         configs = [found.layers[0]["config"]]
         configs += [entry["config"]] if isinstance(entry["config"], dict) else []
-    for config in configs:
+    for config in filter(lambda one: isinstance(one, dict), configs):
         for key in ("batch_shape", "batch_input_shape", "build_input_shape"):
             shape = config.get(key)
             if isinstance(shape, (list, tuple)):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
+from ..convolution import Along, convolve
 from .pointwise import function
 
 Settings = dict[str, Any]
@@ -30,49 +31,52 @@ def _paddings(
     return found
 
 
-def _windows(
-    config: Settings, x: Array, taps: Sequence[int], fill: float
-) -> Iterator[tuple[tuple[int, ...], Array]]:
-    """For each tap, what all windows find there: `(B, outputs, ..., C)`."""
+def _spans(config: Settings, taps: Sequence[int]) -> list[int]:
     dilation = config.get("dilation_rate") or (1,) * len(taps)
-    spans = [rate * (count - 1) + 1 for rate, count in zip(dilation, taps, strict=True)]
-    pads = [(0, 0), *_paddings(config, x.shape[1:-1], spans), (0, 0)]
+    return [rate * (count - 1) + 1 for rate, count in zip(dilation, taps, strict=True)]
+
+
+def _windows(config: Settings, x: Array, fill: float) -> Iterator[Array]:
+    """For each place in a window, what all windows find there: `(B, outputs, ..., C)`."""
+    taps = config["pool_size"]
+    pads = [(0, 0), *_paddings(config, x.shape[1:-1], taps), (0, 0)]
     x = np.pad(x, pads, constant_values=fill)
     counts = [
-        (size - span) // stride + 1
-        for size, span, stride in zip(x.shape[1:-1], spans, config["strides"], strict=True)
+        (size - count) // stride + 1
+        for size, count, stride in zip(x.shape[1:-1], taps, config["strides"], strict=True)
     ]
     for k in np.ndindex(*taps):
-        along = zip(k, dilation, counts, config["strides"], strict=True)
-        cuts = [slice(tap * d, tap * d + (n - 1) * s + 1, s) for tap, d, n, s in along]
-        yield k, x[(slice(None), *cuts)]
+        along = zip(k, counts, config["strides"], strict=True)
+        cuts = [slice(tap, tap + (n - 1) * stride + 1, stride) for tap, n, stride in along]
+        yield x[(slice(None), *cuts)]
 
 
 def convolution(config: Settings, weights: list[Array], x: Array) -> Array:
     """Conv1D, Conv2D."""
     kernel, *bias = weights
-    groups = config.get("groups") or 1
-    outputs = kernel.shape[-1] // groups
-    y: Any = 0
-    for k, seen in _windows(config, x, kernel.shape[:-2], 0):
-        parts = np.split(seen, groups, axis=-1)
-        columns = [kernel[k][:, at * outputs : (at + 1) * outputs] for at in range(groups)]
-        y = y + np.concatenate([a @ b for a, b in zip(parts, columns, strict=True)], axis=-1)
-    return function(config["activation"])(y + bias[0] if bias else y)
+    spans = _spans(config, kernel.shape[:-2])
+    along = [
+        Along(stride, dilation, *pads)
+        for stride, dilation, pads in zip(
+            config["strides"],
+            config["dilation_rate"],
+            _paddings(config, x.shape[1:-1], spans),
+            strict=True,
+        )
+    ]
+    weight = np.moveaxis(kernel, (-1, -2), (0, 1))
+    y = convolve(x, weight, bias[0] if bias else None, along, config["groups"])
+    return function(config["activation"])(y)
 
 
 def _max(config: Settings, _: list[Array], x: Array) -> Array:
-    y: Array = np.max([seen for _, seen in _windows(config, x, config["pool_size"], -np.inf)], 0)
+    y: Array = np.max(list(_windows(config, x, -np.inf)), axis=0)
     return y
 
 
 def _average(config: Settings, _: list[Array], x: Array) -> Array:
     """The mean of what lies in x: padding does not count."""
-    ones = np.ones_like(x)
-    total, count = (
-        np.sum([seen for _, seen in _windows(config, part, config["pool_size"], 0)], 0)
-        for part in (x, ones)
-    )
+    total, count = (np.sum(list(_windows(config, a, 0)), axis=0) for a in (x, np.ones_like(x)))
     y: Array = total / count
     return y
 
