@@ -8,20 +8,20 @@ namespace {
 
 /// Fewer operations than this are done before another thread is awake.
 constexpr double least_window_work = 500'000;
-/// Outputs come in multiples of this many: then those of a call are summed in the same order, pieces or
-/// none.
-constexpr Index output_unit = 1024;
+/// A block of the kernels. Convolutions go in pieces of whole ones: gradients are then summed in the same
+/// order, pieces or none.
+constexpr Index output_block = 128;
 
 Index outputs_of(const Windows& w) { return w.images * w.axes[0].outputs * w.axes[1].outputs; }
 Index taps_of(const Windows& w) { return w.axes[0].taps * w.axes[1].taps; }
 
 Index threads_for(double work) { return std::min(num_threads(), 1 + Index(work / least_window_work)); }
 
-/// f(begin, end, team, space) for all outputs, in pieces, on a few threads; `work`: operations of each
-/// output, `bytes`: what a thread works in.
+/// f(begin, end, team, space) for all outputs, in pieces of a multiple of `unit`, on a few threads; `work`:
+/// operations of each output, `bytes`: what a thread works in.
 template <class F>
-void over_outputs(const Windows& w, double work, Index bytes, F f) {
-  in_pieces(outputs_of(w), work, output_unit, [&](Index begin, Index end) {
+void over_outputs(const Windows& w, double work, Index unit, Index bytes, F f) {
+  in_pieces(outputs_of(w), work, unit, [&](Index begin, Index end) {
     const Index threads = threads_for(work * double(end - begin));
     // For all threads, and taken here: one of the pool that had no memory could not say so.
     char* const space = static_cast<char*>(scratch(std::size_t(bytes * threads)));
@@ -112,7 +112,7 @@ double ConvolutionLayer<T>::work(const Windows& w) const {
 template <class T>
 void ConvolutionLayer<T>::run(const Snapshot<T>& weights, const Windows& w, const T* x, T* y,
                               const Finish<T>& finish) const {
-  over_outputs(w, work(w), kernels_.work(filters_, w),
+  over_outputs(w, work(w), output_block, kernels_.work(filters_, w),
                [&](Index begin, Index end, const Team& team, void* space) {
                  kernels_.forward({filters_, w, weights.packed(), x, y, finish, begin, end, space}, team);
                });
@@ -133,7 +133,7 @@ Array<T> ConvolutionLayer<T>::forward(const py::object& x_object, const Windows&
 
 template <class T>
 void ConvolutionLayer<T>::go_back(const ConvolutionBackward<T>& all) {
-  over_outputs(all.windows, 2 * work(all.windows), kernels_.work(filters_, all.windows),
+  over_outputs(all.windows, 2 * work(all.windows), output_block, kernels_.work(filters_, all.windows),
                [&](Index begin, Index end, const Team& team, void* space) {
                  ConvolutionBackward<T> b = all;
                  b.begin = begin;
@@ -205,7 +205,7 @@ constexpr double tap_work = 4;
 
 template <class T>
 void PoolingLayer<T>::run(const Windows& w, const T* x, T* y) const {
-  over_outputs(w, tap_work * double(taps_of(w) * w.channels), 0,
+  over_outputs(w, tap_work * double(taps_of(w) * w.channels), 1, 0,
                [&](Index begin, Index end, const Team& team, void*) {
                  kernels_of<T>().pool({w, largest_, padded_, x, y, begin, end}, team);
                });
@@ -234,7 +234,7 @@ Array<T> PoolingLayer<T>::backward(const py::object& x_object, const py::object&
                  0, 0,        dy.data(), dx.mutable_data()};
   {
     const ReleaseGil release(y.size() * taps_of(w));
-    over_outputs(w, tap_work * double(taps_of(w) * w.channels), 0,
+    over_outputs(w, tap_work * double(taps_of(w) * w.channels), 1, 0,
                  [&](Index begin, Index end, const Team& team, void*) {
                    Pooling<T> p = all;
                    p.begin = begin;

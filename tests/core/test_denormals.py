@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rnncore import GRU, LSTM, RNN
+from rnncore import GRU, LSTM, RNN, AvgPool1d, Conv1d, Conv2d, ConvTranspose1d
 from rnncore.layers.linear import Linear
 from rnncore.threads import set_num_threads
 
@@ -119,6 +119,26 @@ class TestInside:
         assert np.all(y[100] > 0)
         assert not np.any((y != 0) & (np.abs(y) < np.finfo(dtype).tiny))
         assert not y[-1].any()
+
+    @both_dtypes
+    @pytest.mark.parametrize("make", [Conv1d, Conv2d, ConvTranspose1d])
+    def test_convolutions_flush(self, make: Callable[..., Any], dtype: str) -> None:
+        layer = make(5, 7, 2, bias=False, dtype=dtype)
+        layer.params["weight"].fill(2.0**20)
+        x = np.full((3, 4, 5), denormal(dtype), dtype)
+        y, pullback = layer.vjp(x)
+        dx = pullback(np.full_like(y, denormal(dtype)))
+        for array in (layer(x), y, dx, *layer.grads.values()):
+            assert not array.any()
+        assert_denormals_count()
+
+    @both_dtypes
+    def test_means_flush(self, dtype: str) -> None:
+        x = np.full((4, 2, 5), 2 * np.finfo(dtype).tiny, dtype)
+        y, pullback = AvgPool1d(4).vjp(x / 8)
+        assert not y.any()
+        assert not pullback(x[:1]).any()
+        assert_denormals_count()
 
     @both_dtypes
     def test_linear_flushes(self, dtype: str) -> None:

@@ -13,7 +13,22 @@ from typing import Any
 import numpy as np
 import pytest
 import rnncore
-from rnncore import GRU, LSTM, RNN, Chain, DeepRNN, Linear, Softmax, _core, search
+from rnncore import (
+    GRU,
+    LSTM,
+    RNN,
+    AvgPool2d,
+    Chain,
+    Conv1d,
+    Conv2d,
+    ConvTranspose1d,
+    DeepRNN,
+    Linear,
+    MaxPool1d,
+    Softmax,
+    _core,
+    search,
+)
 
 from tests.support import seq2seq_models
 from tests.support.processes import not_sanitized
@@ -70,6 +85,15 @@ CALLS: dict[str, Callable[[], list[np.ndarray]]] = {
     "deep": lambda: everything(DeepRNN(5, 6, num_layers=3, residual=True, seed=0), X),
     "linear": lambda: everything(Linear(5, 3, seed=0), random(5000, 5)),
     "softmax": lambda: everything(Softmax(), random(300, 9)),
+    "convolution": lambda: everything(Conv1d(5, 7, 3, padding=1, seed=0), random(900, 6, 5)),
+    "convolution, rows first": lambda: everything(
+        Conv1d(5, 70, 3, 2, batch_first=True, seed=0), random(60, 90, 5)
+    ),
+    "convolution, groups": lambda: everything(Conv1d(6, 9, 4, groups=3, seed=0), random(4000, 6)),
+    "images": lambda: everything(Conv2d(3, 18, 3, padding=1, seed=0), random(5, 40, 30, 3)),
+    "transposed": lambda: everything(ConvTranspose1d(5, 7, 4, 2, seed=0), random(900, 6, 5)),
+    "pooling": lambda: everything(MaxPool1d(3, 2), random(900, 6, 5)),
+    "means": lambda: everything(AvgPool2d(2, 1, 1), random(5, 40, 30, 3)),
     "stream": lambda: [Chain(GRU(5, 6, seed=0), Linear(6, 3, seed=0)).stream(6).run(X)],
     "attention": lambda: everything(
         rnncore.LuongAttention(5, 5, "concat", seed=0), random(9, 6, 5), X, lengths=LENGTHS
@@ -194,6 +218,22 @@ class TestLongCalls:
         finally:
             rnncore.set_num_threads(threads)
         assert not layer.grads["weight"].any()
+
+    @pytest.mark.parametrize(
+        ("layer", "steps", "channels"),
+        [(Conv1d(512, 512, 9, seed=0), 60_000, 512), (MaxPool1d(4_000, 1), 90_000, 64)],
+        ids=["convolution", "pooling"],
+    )
+    def test_windows(
+        self, layer: Any, steps: int, channels: int, set_threads: Callable[[int], None]
+    ) -> None:
+        """Of one sequence, which is one image to the kernels."""
+        x = np.zeros((steps, channels), np.float32)
+        set_threads(1)
+        y, pullback = layer.vjp(x)
+        assert_ends(lambda: layer(x))
+        assert_ends(lambda: pullback(y))
+        assert not any(grad.any() for grad in layer.grads.values())
 
     def test_trees(self) -> None:
         layer = make("tree lstm", 16, WIDE, 2, seed=0)

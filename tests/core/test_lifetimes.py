@@ -36,11 +36,17 @@ MODULES: dict[str, Callable[[], Any]] = {
     "Softmax": rnncore.Softmax,
     "LayerNorm": lambda: rnncore.LayerNorm(3),
     "PReLU": lambda: rnncore.PReLU(3),
+    "BatchNorm": lambda: rnncore.BatchNorm(3),
+    "causal": lambda: rnncore.Conv1d(3, 2, 2, padding="causal", seed=0),
     "Chain": lambda: Chain(GRU(3, 2, seed=0), Linear(2, 3, seed=0), ReLU()),
     "DeepRNN": lambda: DeepRNN(3, 4, num_layers=2, skip=True, seed=0),
     "two dtypes": lambda: Chain(Tanh(), GRU(3, 2, seed=0), Tanh()),
 }
-BOTH_WAYS = {"Bidirectional": lambda: Bidirectional(GRU(3, 2, seed=0), GRU(3, 2, seed=1))}
+BOTH_WAYS = {
+    "Bidirectional": lambda: Bidirectional(GRU(3, 2, seed=0), GRU(3, 2, seed=1)),
+    "Conv1d": lambda: rnncore.Conv1d(3, 2, 2, padding=1, seed=0),
+    "MaxPool1d": lambda: rnncore.MaxPool1d(2),
+}
 
 
 def pullback_of(module: Any) -> Any:

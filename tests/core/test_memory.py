@@ -84,6 +84,23 @@ for steps in (100, 2000, 8000):
         assert long - short <= schedule + 4 * 2**20
         assert long <= 8 * 2**20
 
+    @pytest.mark.parametrize("shape", ["(20_000, 1, 64)", "(5_000, 4, 64)"])
+    def test_windows_are_not_copied_out(self, shape: str) -> None:
+        """All windows of the convolution would be 164 MB, and as much what comes back to them."""
+        printed = run_python(
+            MEASURE
+            + f"""
+layer = rnncore.Conv1d(64, 64, 32, padding=16, seed=0)
+x = np.zeros({shape}, np.float32)
+layer.vjp(x[:100])[1](np.zeros_like(layer(x[:100])))
+print(peak_of(lambda: layer(x)) - x.nbytes)
+y, pullback = layer.vjp(x)
+print(peak_of(lambda: pullback(y)) - x.nbytes)
+""",
+            RNNCORE_NUM_THREADS="2",
+        )
+        assert all(int(more) < 8 * 2**20 for more in printed.split())
+
     @pytest.mark.parametrize("threads", ["1", "2"])
     def test_a_long_run_does_not_grow(self, threads: str) -> None:
         printed = run_python(

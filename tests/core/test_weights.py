@@ -26,7 +26,9 @@ KINDS = (
     rnncore.MinGRU,
     rnncore.IndRNN,
 )
-LAYERS: dict[str, Callable[..., Module]] = {k.__name__: partial(k, SIZE, SIZE) for k in KINDS}
+LAYERS: dict[str, Callable[..., Module]] = {k.__name__: partial(k, SIZE, SIZE) for k in KINDS} | {
+    k.__name__: partial(k, SIZE, SIZE, 1) for k in (rnncore.Conv1d, rnncore.ConvTranspose1d)
+}
 each_layer = pytest.mark.parametrize("name", LAYERS)
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
@@ -97,7 +99,7 @@ CHANGES: dict[str, Change] = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_structured_changes_are_seen(name: str, dtype: str, change: str) -> None:
     module = LAYERS[name](seed=0, dtype=dtype)
-    arrays = [a for n, a in module.params.items() if a.ndim == 2]
+    arrays = [a.reshape(len(a), -1) for n, a in module.params.items() if a.ndim > 1]
     rng = np.random.default_rng(0)
     for _ in range(5):
         outputs(module)

@@ -179,8 +179,8 @@ class _PoolsAll(Module):
         self.keepdims = check_flag("keepdims", keepdims)
         self.batch_first = check_flag("batch_first", batch_first)
 
-    def _pool(self, rows: Array, alive: Array) -> tuple[Array, Back]:
-        """Return y `(B, 1, C)` of rows `(B, N, C)`, of which some count, and the way back."""
+    def _pool(self, rows: Array, alive: Array | None) -> tuple[Array, Back]:
+        """Return y `(B, 1, C)` of rows `(B, N, C)`, and the way back; alive: `(B, N, 1)`, or all."""
         raise NotImplementedError
 
     def out_width(self, width: int | None) -> int | None:
@@ -213,8 +213,8 @@ class _PoolsAll(Module):
         if not rows.shape[1]:
             raise ValueError(f"x must have at least one frame, got shape {array.shape}")
         ends = as_lengths(lengths, rows.shape[1], len(rows))
-        counts = np.full(len(rows), rows.shape[1]) if ends is None else ends
-        y, back = self._pool(rows, (np.arange(rows.shape[1]) < counts[:, None])[..., None])
+        alive = None if ends is None else np.arange(rows.shape[1]) < ends[:, None]
+        y, back = self._pool(rows, None if alive is None else alive[..., None])
 
         def whole(dy: Array) -> Array:
             dx = back(dy.reshape(y.shape)).reshape(batched.shape)
@@ -237,8 +237,8 @@ class GlobalMaxPool(_PoolsAll):
     gradient.
     """
 
-    def _pool(self, rows: Array, alive: Array) -> tuple[Array, Back]:
-        seen = np.where(alive, rows, rows.dtype.type(-np.inf))
+    def _pool(self, rows: Array, alive: Array | None) -> tuple[Array, Back]:
+        seen = rows if alive is None else np.where(alive, rows, rows.dtype.type(-np.inf))
         first = seen.argmax(axis=1)[:, None]
 
         def back(dy: Array) -> Array:
@@ -253,13 +253,15 @@ class GlobalMaxPool(_PoolsAll):
 class GlobalAvgPool(_PoolsAll):
     """The mean of each channel of a sequence or an image; as `GlobalMaxPool`."""
 
-    def _pool(self, rows: Array, alive: Array) -> tuple[Array, Back]:
-        count = alive.sum(axis=1, keepdims=True).astype(rows.dtype)
-        seen = np.where(alive, rows, rows.dtype.type(0))
+    def _pool(self, rows: Array, alive: Array | None) -> tuple[Array, Back]:
+        steps = rows.shape[1] if alive is None else alive.sum(axis=1, keepdims=True)
+        count, zero = np.asarray(steps, rows.dtype), rows.dtype.type(0)
 
         def back(dy: Array) -> Array:
-            dx: Array = np.where(alive, dy / count, rows.dtype.type(0))
-            return dx
+            dx: Array = np.empty_like(rows)
+            dx[...] = dy / count
+            return dx if alive is None else np.where(alive, dx, zero)
 
+        seen = rows if alive is None else np.where(alive, rows, zero)
         mean: Array = summed(seen)[:, None] / count
         return mean, back

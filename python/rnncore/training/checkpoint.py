@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..module import Module
+from ..parameters import copy_into
 
 
 @dataclass
@@ -130,6 +132,18 @@ def restore_generators(module: Module, states: Mapping[str, Any]) -> None:
     """Set every generator of `module` back to states that `check_generators` has let pass."""
     for name, rng in generators(module).items():
         rng.bit_generator.state = states[name]
+
+
+@contextmanager
+def buffers_kept(module: Module) -> Iterator[None]:
+    """Put the buffers of a module back if what is done within raises."""
+    buffers = module.buffers
+    before = {name: array.copy() for name, array in buffers.items()}
+    try:
+        yield
+    except BaseException:
+        copy_into(buffers, before)
+        raise
 
 
 def group(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:

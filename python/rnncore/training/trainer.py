@@ -30,6 +30,7 @@ from ..parameters import copy_into, fitting, join_names, load_into
 from ..states import State, leaves, skeleton, state_of
 from .checkpoint import (
     Progress,
+    buffers_kept,
     check_generator,
     check_generators,
     generator_state,
@@ -182,7 +183,8 @@ class Trainer:
 
         Ctrl-C ends it after the running step: the checkpoint is written and a `KeyboardInterrupt`
         raised that says so. A second Ctrl-C strikes at once. A training loss (or a norm to be
-        clipped) that is not finite raises `FloatingPointError` before it reaches the parameters.
+        clipped) that is not finite raises `FloatingPointError` before it reaches the parameters or
+        running statistics.
         """
         check_count("steps", steps, 0)
         check_size("validate_every", validate_every)
@@ -213,14 +215,15 @@ class Trainer:
         batch = self._next_batch()
         args, options = _arguments(self.model, batch, self._state)
         self.model.zero_grad()
-        output, model_pullback = self.model.vjp(*args, **options)
-        y, state = output if self.model.recurrent else (output, None)
-        given = batch.for_loss(self.loss, y, self.model)
-        loss, loss_pullback = self.loss.vjp(y, *given)
-        self._check_finite("training loss", loss)
-        model_pullback(loss_pullback())
-        if self.clip_norm is not None:
-            self._check_finite("gradient's norm", clip_grad_norm(self.model, self.clip_norm))
+        with buffers_kept(self.model):
+            output, model_pullback = self.model.vjp(*args, **options)
+            y, state = output if self.model.recurrent else (output, None)
+            given = batch.for_loss(self.loss, y, self.model)
+            loss, loss_pullback = self.loss.vjp(y, *given)
+            self._check_finite("training loss", loss)
+            model_pullback(loss_pullback())
+            if self.clip_norm is not None:
+                self._check_finite("gradient's norm", clip_grad_norm(self.model, self.clip_norm))
         self.optimiser.step()
         self._state = state
         counted = self.loss.counted(*given)
