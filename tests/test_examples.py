@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.support.data import data
 from tests.support.processes import run_python
 
 ROOT = Path(__file__).parent.parent
-DATA = Path(os.environ.get("RNNCORE_DATA", ROOT.parent / "shared" / "data"))
 
 
 def results(example: str, *args: str) -> dict[str, float]:
@@ -41,9 +40,7 @@ def test_pytorch_training():
 def test_polyphonic_music(tmp_path):
     pytest.importorskip("scipy", reason="reading MATLAB files needs SciPy")
     pytest.importorskip("matplotlib")
-    songs = DATA / "jsb_chorales" / "JSB_Chorales.mat"
-    if not songs.is_file():
-        pytest.skip(f"no {songs}; the environment variable RNNCORE_DATA names the folder of data")
+    songs = data("jsb_chorales/JSB_Chorales.mat")
     plot = tmp_path / "music.png"
     found = results("polyphonic_music.py", "--data", str(songs), "--plot", str(plot))
     assert list(found) == ["rnn", "lstm", "gru", "dts", "dots_dropout"]
@@ -60,9 +57,7 @@ def test_lookahead(tmp_path):
 
 
 def test_listops(tmp_path):
-    tests = DATA / "listops" / "test_d20s.tsv"
-    if not tests.is_file():
-        pytest.skip(f"no {tests}; the environment variable RNNCORE_DATA names the folder of data")
+    tests = data("listops/test_d20s.tsv")
     found = results("listops.py", "--test", str(tests), "--models", str(tmp_path))
     assert list(found) == ["tree_lstm", "lstm", "parser_f1", "parsed_tree_lstm"]
     assert {file.stem for file in tmp_path.iterdir()} == {"tree_lstm", "lstm", "parser"}
@@ -104,9 +99,7 @@ def test_label_and_forecast():
 
 def test_pronunciation(tmp_path):
     pytest.importorskip("matplotlib")
-    words = DATA / "cmudict" / "cmudict.dict"
-    if not words.is_file():
-        pytest.skip(f"no {words}; the environment variable RNNCORE_DATA names the folder of data")
+    words = data("cmudict/cmudict.dict")
     model, plot, picture = (tmp_path / name for name in ("model", "curve.png", "attention.png"))
     drawn = ("--plot", str(plot), "--plot-attention", str(picture))
     found = results("pronunciation.py", "--data", str(words), "--model", str(model), *drawn)

@@ -9,6 +9,7 @@ from .compositions.bidirectional import Bidirectional as Bidirectional
 from .compositions.bidirectional import Reversed as Reversed
 from .compositions.chain import Chain as Chain
 from .compositions.deep import DeepRNN as DeepRNN
+from .compositions.folding import fold_batch_norm as fold_batch_norm
 from .compositions.graph import Graph as Graph
 from .compositions.latency import LatencyControlled as LatencyControlled
 from .compositions.lookahead import RowConvolution as RowConvolution

@@ -1,11 +1,12 @@
 """`rnncore convert IN OUT`: by suffix, through all formats, and how it fails."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rnncore import GRU, RNN, Chain, Embedding, Linear, Tanh, TreeLSTM, load, quantize
+from rnncore import GRU, RNN, Chain, Embedding, Linear, Residual, Tanh, TreeLSTM, load, quantize
 from rnncore.arrays import save_arrays
 from rnncore.cli import main
 from rnncore.convert import (
@@ -72,6 +73,13 @@ def test_of_state_dicts_and_amplifiers(tmp_path, capsys):
     source = str(GOLDEN.parent / "amplifiers" / "plain.nam")
     assert main(["convert", source, str(tmp_path / "nam.json"), "--verify"]) == 0
     assert capsys.readouterr().out.count("largest difference") == 2
+    source = str(GOLDEN.parent / "amplifiers" / "lstm.json")
+    aida = str(tmp_path / "m.aidax.json")
+    assert main(["convert", source, aida, "--verify"]) == 0
+    assert capsys.readouterr().out.endswith(f"{aida}: Residual; 166 parameters\n")
+    os.rename(aida, tmp_path / "m.aidax")
+    assert main(["convert", str(tmp_path / "m.aidax"), out]) == 0
+    assert type(load(out)) is Residual
 
 
 def test_of_a_file_of_ours(tmp_path, rng, capsys):
@@ -93,7 +101,11 @@ def test_of_a_file_of_ours(tmp_path, rng, capsys):
     ("source", "out", "what"),
     [
         ("m.json", "m.h5", "OUT must end in .safetensors, .onnx, .json, got "),
-        ("m.pb", "m.onnx", "IN must end in .safetensors, .keras, .onnx, .json, .nam, .h5, .npz, "),
+        (
+            "m.pb",
+            "m.onnx",
+            "IN must end in .safetensors, .keras, .onnx, .json, .aidax, .nam, .h5, ",
+        ),
         ("none.pt", "m.onnx", "no such model file: "),
         ("m.json", "nowhere/m.onnx", "there is no folder"),
         ("none.json", "m.onnx", "No such file"),

@@ -252,6 +252,21 @@ class TestFiles:
             from_keras(path, layer="own")
         assert keras_weights(path)["own"]["W"].shape == (3, 1)
 
+    def test_long_lists_of_names_are_in_pieces(self, tmp_path):
+        """An attribute holds 64 kB; Keras numbers the pieces."""
+        path = undescribed(tmp_path, "keras/tagger.h5")
+        whole = keras_weights(path)
+        with self.h5py.File(path, "r+") as file:
+            for group, name in (("model_weights", "layer_names"), ("model_weights/first", None)):
+                attributes, name = file[group].attrs, name or "weight_names"
+                names = list(attributes[name])
+                del attributes[name]
+                attributes[f"{name}0"], attributes[f"{name}1"] = names[:2], names[2:]
+        found = keras_weights(path)
+        assert {name: list(arrays) for name, arrays in found.items()} == {
+            name: list(arrays) for name, arrays in whole.items()
+        }
+
     def test_options_without_effect_are_refused(self, tmp_path):
         path = undescribed(tmp_path, "keras/tagger.h5")
         with pytest.raises(ValueError, match="activation has no effect on the layer 'embedding'"):

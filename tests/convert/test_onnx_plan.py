@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from rnncore.convert import from_onnx
 from rnncore.convert.budget import Budget
+from rnncore.convert.onnx.plan.batching import Batch, batched
+from rnncore.convert.onnx.plan.tracing import Trace
 
 from tests.support.onnx_graphs import helper, numpy_helper, onnx, run_by_runtime
 
@@ -330,6 +332,60 @@ class TestRecurrences:
             given |= {"x": f32(rng, steps, batch, 3)}
             near(model.run(**given), run_by_runtime(proto, given), 1e-5)
             near(model.run(**given), run_by_runtime(proto, given), 1e-5)
+
+
+class TestLoopsUnrolled:
+    """Products with one matrix that do not wait for each other are one."""
+
+    def graph(self, rng, steps, twice=False):
+        """h(t) = tanh(W x(t) + U h(t-1) + b), written step by step; or a layer on top of it."""
+        constants = {"w": f32(rng, 4, 4), "u": f32(rng, 4, 4), "b": f32(rng, 4)}
+        constants |= {"v": f32(rng, 4, 4), "zero": np.zeros((2, 4), np.float32)}
+        nodes, outputs = [], []
+        for layer in range(2 if twice else 1):
+            first = "zero"
+            for t in range(steps):
+                x, end = f"x{t}" if layer == 0 else f"h0_{t}", f"{layer}_{t}"
+                if layer == 0:
+                    constants |= {f"t{t}": np.array(t)}
+                    nodes.append(("Gather", f"x t{t}", x, {"axis": 0}))
+                nodes += [
+                    ("Gemm", f"{x} w b", f"a{end}", {"transB": 1}),
+                    ("MatMul", f"{first} {'uv'[layer]}", f"r{end}", {}),
+                    ("Add", f"a{end} r{end}", f"s{end}", {}),
+                    ("Tanh", f"s{end}", f"h{end}", {}),
+                ]
+                first = f"h{end}"
+                outputs.append(first)
+        return graph(nodes, {"x": ("f", (steps, 2, 4))}, " ".join(outputs), constants)
+
+    @pytest.mark.parametrize("twice", [False, True])
+    @pytest.mark.parametrize("steps", [1, 2, 7])
+    def test_against_onnx_runtime(self, rng, steps, twice):
+        """On top, one matrix serves both layers: the upper one's products wait for the lower's."""
+        proto = self.graph(rng, steps, twice)
+        model, x = from_onnx(proto), f32(rng, steps, 2, 4)
+        near(model.run(x), run_by_runtime(proto, {"x": x}), 1e-5)
+        assert steps_of(model) == 1
+
+    def test_what_is_together(self, rng):
+        model, x = from_onnx(self.graph(rng, 7)), f32(rng, 7, 2, 4)
+        trace = Trace(model._body, {"x": x}, Budget(1 << 30))
+        sizes = [len(item.nodes) for item in batched(trace.nodes) if isinstance(item, Batch)]
+        assert sizes == [7]
+
+    def test_batches_that_wait_for_each_other(self, rng):
+        """a is W x and d W V x, c is V x and b V W x: then all stay as they are."""
+        constants = {"w": f32(rng, 4, 4), "v": f32(rng, 4, 4)}
+        nodes = [
+            ("MatMul", "x w", "a", {}),
+            ("MatMul", "a v", "b", {}),
+            ("MatMul", "x v", "c", {}),
+            ("MatMul", "c w", "d", {}),
+        ]
+        proto = graph(nodes, {"x": ("f", (3, 4))}, "b d", constants)
+        model, x = from_onnx(proto), f32(rng, 3, 4)
+        near(model.run(x), run_by_runtime(proto, {"x": x}), 1e-5)
 
 
 def branches(rng, condition):

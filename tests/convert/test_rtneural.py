@@ -17,6 +17,7 @@ from rnncore import (
     Linear,
     PReLU,
     ReLU,
+    Residual,
     Sigmoid,
     Softmax,
     Tanh,
@@ -42,6 +43,7 @@ MODELS = {
         PReLU(),
         BatchNorm(3, 1e-2),
     ),
+    "skip": lambda: Residual(Chain(LSTM(1, 3, seed=1), Linear(3, 1, seed=2))),
     "dense": lambda: Linear(2, 4, bias=False, seed=1),
     "amplifier": lambda: Chain(
         Linear(2, 4, seed=1),
@@ -70,7 +72,7 @@ def test_comes_back_and_agrees_with_the_reference(tmp_path, rng, name):
     to_rtneural(model, path, verify=True, report=found.append)
     again = from_rtneural(path, verify=True, report=found.append)
     assert [check.reference for check in found] == ["the NumPy reference"] * 2
-    x = rng.standard_normal((6, 2, 1 if name == "one_unit" else 2)).astype(np.float32)
+    x = rng.standard_normal((6, 2, 1 if name in ("one_unit", "skip") else 2)).astype("f")
     y = outputs(again, x.swapaxes(0, 1) if name == "batch_first" else x)
     y = y.swapaxes(0, 1) if name == "batch_first" else y
     assert_close({"y": y}, {"y": outputs(model, x)}, 1e-6)
@@ -112,6 +114,8 @@ def test_the_layers_as_rtneural_reads_them(tmp_path):
         (Chain(Tanh(), Linear(2, 3)), "a model that begins with an activation"),
         (Chain(PReLU(), Linear(2, 3)), "a model that begins with an activation"),
         (Chain(Elementwise("leaky_relu"), Linear(2, 3)), "a model that begins with an activation"),
+        (Residual(GRU(2, 2)), "a Residual of 2 numbers"),
+        (Chain(Residual(GRU(1, 1))), "Residual"),
         (Conv1d(2, 3, 2), "a Conv1d that is not causal without a stride: before=0"),
         (Conv1d(2, 3, 2, 2, "causal"), "a Conv1d that is not .*: stride=2"),
         (Conv1d(2, 3, 2, padding=(1, 0), padding_mode="replicate"), ".*: mode='replicate'"),
@@ -195,6 +199,8 @@ def test_a_file_that_is_none_is_named(tmp_path, text):
         (lambda m: m["layers"][2].update(shape=[None, 5]), "layer 2: its shape says 5 .* gives 4"),
         (lambda m: m["layers"].pop(0), "layer 0: its weights read 3 numbers, in_shape says 2"),
         (lambda m: m["layers"].pop(1), "layer 1: its shape says 4 numbers, it gives 3"),
+        (lambda m: m.update(in_skip=1), "in_skip=1 but for one number in and one out"),
+        (lambda m: m.update(in_skip=[2]), r"in_skip=\[2\] but for"),
         (lambda m: m.update(out_gain=-3.5), r"cannot represent a model with out_gain=-3\.5"),
         (lambda m: m.update(in_gain=[1]), r"cannot represent a model with in_gain=\[1\]"),
     ],

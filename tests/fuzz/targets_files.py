@@ -36,6 +36,9 @@ def targets() -> list[Target]:
         file_target(
             "json", seeds.json_states, mutate.json_of, _from_parts, *_DTYPES, suffix=".json"
         ),
+        file_target(
+            "guitarml", seeds.in_folder("amplifiers"), mutate.json_of, convert.from_guitarml
+        ),
         file_target("nam", seeds.golden("nam"), mutate.json_of, convert.from_nam),
         file_target("checkpoint", seeds.checkpoints, header, _resume, *_DTYPES),
         file_target("snapshot", seeds.snapshots, header, _restore, *_DTYPES),

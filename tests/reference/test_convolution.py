@@ -43,9 +43,10 @@ def test_transposed(rng):
     x = rng.standard_normal((5, 2, 4))
     for stride, padding, dilation, groups in product((1, 2, 3), (0, 1), (1, 2), (1, 2)):
         for more in range(max(stride, dilation)):
-            sizes = (4, 6, 3, stride, padding, more, dilation, groups, groups > 1)
-            agree(ConvTranspose1d(*sizes, **F64), x)
-            agree(ConvTranspose1d(*sizes, batch_first=True, **F64), x.swapaxes(0, 1))
+            options = {"groups": groups, "dilation": dilation, "bias": groups > 1, **F64}
+            sizes = (4, 6, 3, stride, padding, more)
+            agree(ConvTranspose1d(*sizes, **options), x)
+            agree(ConvTranspose1d(*sizes, batch_first=True, **options), x.swapaxes(0, 1))
 
 
 def test_of_one_tap_is_a_product(rng):

@@ -15,13 +15,18 @@ def runtime():
     return pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
 
 
-def run_by_runtime(proto, inputs):
+def session(proto):
+    """A model in ONNX Runtime, on one thread."""
     options = runtime().SessionOptions()
     options.log_severity_level = 4
-    session = runtime().InferenceSession(
+    options.intra_op_num_threads = 1
+    return runtime().InferenceSession(
         proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return session.run(None, inputs)
+
+
+def run_by_runtime(proto, inputs):
+    return session(proto).run(None, inputs)
 
 
 def node_tests(*operators):

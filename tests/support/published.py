@@ -12,8 +12,8 @@ import pytest
 def place(package: str, path: str, project: str) -> Path:
     """The path of a package's file; the test is skipped, with the reason, if it is not there.
 
-    The folder that `RNNCORE_MODELS` names is looked in first: it holds packages' own folders, or
-    unpacked source distributions. Then the installed package.
+    The folder that `RNNCORE_MODELS` names is looked in first: it holds packages' own folders
+    (tests/published.txt fills it), or unpacked source distributions. Then the installed package.
     """
     folders: list[Path] = []
     if "RNNCORE_MODELS" in os.environ:

@@ -1,10 +1,10 @@
 """Convert a model between PyTorch, Keras, ONNX, RTNeural and rnncore, by the files' suffixes.
 
 From .safetensors (a model of ours, or a PyTorch state_dict), .npz, .pt, .pth and .ckpt
-(state_dicts), .keras, .h5, .onnx, .nam and .json (RTNeural; with --prefix a state_dict); to
-.safetensors (ours; plain layers have torch's names), .onnx and .json. What cannot be said is
-refused by name. With --weights the model is quantized (`rnncore.quantize`), and how far its outputs
-are from those in float32 is said.
+(state_dicts), .keras, .h5, .onnx, .nam, .aidax and .json (RTNeural or GuitarML; with --prefix a
+state_dict); to .safetensors (ours; plain layers have torch's names), .onnx and .json. What cannot
+be said is refused by name. With --weights the model is quantized (`rnncore.quantize`), and how far
+its outputs are from those in float32 is said.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
         ".keras": lambda: convert.from_keras(args.source, lengths=args.lengths, verify=args.verify),
         ".onnx": lambda: convert.from_onnx(args.source, verify=args.verify).module(),
         ".json": lambda: _read_json(args),
+        ".aidax": lambda: convert.from_rtneural(args.source, verify=args.verify),
         ".nam": lambda: convert.from_nam(args.source, verify=args.verify),
     }
     readers[".h5"] = readers[".keras"]
@@ -105,12 +106,14 @@ def _read_state(args: argparse.Namespace) -> Any:
 
 
 def _read_json(args: argparse.Namespace) -> Any:
-    """Read an RTNeural model, or what prefixes name in a state_dict."""
+    """Read an RTNeural or GuitarML model, or what prefixes name in a state_dict."""
     from .. import convert
+    from ..convert.guitarml import is_guitarml
 
     if args.prefix is not None:
         return _read_state(args)
-    return convert.from_rtneural(args.source, verify=args.verify)
+    read = convert.from_guitarml if is_guitarml(args.source) else convert.from_rtneural
+    return read(args.source, verify=args.verify)
 
 
 def _inputs(args: argparse.Namespace) -> Any:

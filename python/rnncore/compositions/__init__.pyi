@@ -2,6 +2,7 @@ from .bidirectional import Bidirectional as Bidirectional
 from .bidirectional import Reversed as Reversed
 from .chain import Chain as Chain
 from .deep import DeepRNN as DeepRNN
+from .folding import fold_batch_norm as fold_batch_norm
 from .graph import Graph as Graph
 from .latency import LatencyControlled as LatencyControlled
 from .lookahead import RowConvolution as RowConvolution

@@ -1,10 +1,11 @@
-"""Other people's models: PyTorch, Keras, ONNX and RTNeural, without their frameworks installed.
+"""Other people's models: of PyTorch, Keras, ONNX and programs for audio, without these installed.
 
 Only ONNX files and saved Keras models need the extra "convert".
 """
 
 from .common import Check
 from .gate_orders import GATE_ORDERS
+from .guitarml import from_guitarml
 from .keras import from_keras, keras_weights
 from .nam import from_nam
 from .onnx import OnnxModel, from_onnx, to_onnx
@@ -15,6 +16,7 @@ __all__ = [
     "GATE_ORDERS",
     "Check",
     "OnnxModel",
+    "from_guitarml",
     "from_keras",
     "from_nam",
     "from_onnx",

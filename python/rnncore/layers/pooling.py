@@ -180,7 +180,7 @@ class _PoolsAll(Module):
         self.batch_first = check_flag("batch_first", batch_first)
 
     def _pool(self, rows: Array, alive: Array | None) -> tuple[Array, Back]:
-        """Return y `(B, 1, C)` of rows `(B, N, C)` that are alive `(B, N, 1)`, and the way back."""
+        """Return y `(B, 1, C)` of rows `(B, N, C)` and the way back; alive: `(B, N, 1)` or all."""
         raise NotImplementedError
 
     def out_width(self, width: int | None) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count, takewhile
 from typing import Any, Protocol
 
 from ...arrays import Array
@@ -61,7 +62,8 @@ class ByName:
         found = []
         for name in map(name_of, entries):
             group = f"{self._group}/{name}" if self._group else name
-            given: list[_Named] = [(n.split("/"), n) for n in weight_names(self._file, group)]
+            names = listed(self._file, group, "weight_names") or []
+            given: list[_Named] = [(n.split("/"), n) for n in names]
             found.append(ByName(self._file, group, behind(name, given)))
         return found
 
@@ -117,11 +119,21 @@ def behind(name: str, names: list[_Named]) -> list[_Named]:
     return names
 
 
-def weight_names(file: Hdf5, group: str) -> list[str]:
-    """Return the names of a layer's arrays, none if it is not there."""
-    given = file.attribute(group, "weight_names") if group in file else None
-    names = [] if given is None else list(given)
-    return [n.decode() if isinstance(n, bytes) else str(n) for n in names]
+def listed(file: Hdf5, group: str, attribute: str) -> list[str] | None:
+    """Return names from an attribute, None if it is not there.
+
+    Keras splits lists of more than 64 kB, which an attribute does not hold: "weight_names0", ...
+    """
+    given = file.attribute(group, attribute)
+    if given is None:
+        parts = takewhile(
+            lambda part: part is not None,
+            (file.attribute(group, f"{attribute}{at}") for at in count()),
+        )
+        given = [name for part in parts for name in part] or None
+    if given is None:
+        return None
+    return [n.decode() if isinstance(n, bytes) else str(n) for n in given]
 
 
 class ByClass:

@@ -16,7 +16,7 @@ from .values import Value
 _KEEPS = {
     *("Activation", "Add", "Average", "BatchNormalization", "Dense", "Dropout", "ELU"),
     *("LayerNormalization", "LeakyReLU", "Maximum", "Minimum", "Multiply", "PReLU", "ReLU"),
-    *("Masking", "Softmax", "Subtract", "TimeDistributed", *TRAINING),
+    *("Masking", "Subtract", "TimeDistributed", *TRAINING),
 }
 #: Layers that read a mask as ours read lengths, and hand on that of the query, or none.
 _READS = {"AdditiveAttention", "Attention"}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ...arrays import Array
 from ..common import as_floats
 from ..hdf5 import Hdf5
-from .arrays import CONTAINERS, behind, weight_names
+from .arrays import CONTAINERS, behind, listed
 
 #: What Keras calls the arrays that its newer files number, by the end of the place they lie in.
 _CALLED = {
@@ -25,9 +25,8 @@ def layer_names(file: Hdf5, root: str) -> list[str]:
     for container in CONTAINERS:
         if container in file:
             return file.names(container)
-    told = file.attribute(root, "layer_names")
-    names = file.names(root) if told is None else list(told)
-    return [n.decode() if isinstance(n, bytes) else str(n) for n in names]
+    told = listed(file, root, "layer_names")
+    return file.names(root) if told is None else told
 
 
 def layer_arrays(file: Hdf5, root: str, layer: str) -> dict[str, Array]:
@@ -37,7 +36,8 @@ def layer_arrays(file: Hdf5, root: str, layer: str) -> dict[str, Array]:
             paths = dict(_numbered(file, f"{container}/{layer}", layer))
             return {name: as_floats(name, file.array(path)) for name, path in paths.items()}
     group = f"{root}/{layer}" if root else layer
-    names = behind(layer, [(n.split("/"), n) for n in weight_names(file, group)])
+    listing = listed(file, group, "weight_names") or []
+    names = behind(layer, [(n.split("/"), n) for n in listing])
     return {
         "/".join(parts).split(":")[0]: as_floats(whole, file.array(f"{group}/{whole}"))
         for parts, whole in names

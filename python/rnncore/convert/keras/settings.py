@@ -80,11 +80,6 @@ _INERT = {
 _ENDINGS = ("_initializer", "_regularizer", "_constraint")
 
 
-def major(version: Any) -> int:
-    """Return the first number of a version; files of Keras 2 need not have one."""
-    return numbers(version)[0]
-
-
 def numbers(version: Any) -> tuple[int, ...]:
     """Return a version's first two numbers."""
     text = version.decode() if isinstance(version, bytes) else str(version)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...arrays import Array, write_atomic
 from ...compositions.chain import Chain
+from ...compositions.skips import Residual
 from ...layers.activations import Elementwise, Identity, Softmax
 from ...layers.batch_norm import BatchNorm
 from ...layers.convolution import Conv1d
@@ -23,9 +24,9 @@ from ...recurrent.registry import LAYERS
 from .. import common
 from ..common import GATES, Report, Verify, refusal
 from ..keras.settings import CELLS
-from ..keras.verify import verify_layers
+from ..keras.verify import verify_model
 from .entries import ACTIVATIONS, described
-from .reader import read_layers
+from .reader import read_layers, skipping
 
 
 def to_rtneural(
@@ -39,13 +40,14 @@ def to_rtneural(
 
     A `Chain` of LSTM and GRU (in one direction, stacked or not, without variants), Linear, causal
     Conv1d, BatchNorm, PReLU and the activations tanh, relu, sigmoid, softmax, elu and leaky_relu;
-    anything else raises `ValueError` naming it. A model with weights in fewer bits is written as
-    the float32 model with the same weights. verify: read the file back and compare, in Keras's
-    letters.
+    anything else raises `ValueError` naming it. `Residual` of one of them that takes and gives one
+    number is a model of AIDA-X with `in_skip`. A model with weights in fewer bits is written as the
+    float32 model with the same weights. verify: read the file back and compare, in Keras's letters.
     """
     module = dequantized(module)
+    inner = module.module if isinstance(module, Residual) else module
     layers: list[dict[str, Any]] = []
-    for part in _flat(module):
+    for part in _flat(inner):
         if not isinstance(part, (Dropout, Identity)):
             width = layers[-1]["shape"][-1] if layers else 0
             layers += _entries(part, width)
@@ -54,9 +56,14 @@ def to_rtneural(
     inputs = described("layer 0", layers[0]).reads if layers[0]["shape"][-1] else None
     if inputs is None:
         raise refusal("RTNeural", "a model that begins with an activation: its width is unknown")
-    model = {"in_shape": [None, None, inputs], "layers": _merged(layers)}
+    model: dict[str, Any] = {"in_shape": [None, None, inputs], "layers": _merged(layers)}
+    if inner is not module:
+        if inputs != 1:
+            raise refusal("RTNeural", f"a Residual of {inputs} numbers")
+        model["in_skip"] = 1
     write_atomic(path, json.dumps(model).encode())
-    verify_layers(module, read_layers(path), common.is_batch_first(module), verify, report)
+    read = skipping(*read_layers(path))
+    verify_model(module, read, common.is_batch_first(module), verify, report)
 
 
 def _flat(module: Module) -> Iterator[Module]:

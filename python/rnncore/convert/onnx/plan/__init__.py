@@ -2,6 +2,7 @@
 
 tracing.py    a run that notes what depends on numbers, and what on shapes alone
 fusing.py     nodes that are one step: a convolution and what follows it
+batching.py   products with one matrix that are one
 steps.py      arrays that stay where they are, and the steps between them
 lowering.py   nodes as steps of the compiled core: parts of arrays, arithmetic
 layers.py     convolutions, pools, products and recurrences

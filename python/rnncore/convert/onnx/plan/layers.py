@@ -14,6 +14,7 @@ from ..nodes import Node
 from ..operators.windows import Windows, windows_of
 from ..quantised import Product
 from ..recurrent import Recurrent
+from .batching import Batch
 from .fusing import Fused
 from .lowering import LOWERINGS, Lowering
 from .steps import Steps
@@ -130,18 +131,46 @@ def _multiply(steps: Steps, node: Node) -> bool:
     linear = getattr(node.function, "linear", linear)
     if linear is None or linear.dtype != steps.dtype:
         return False
-    at = 4 if isinstance(node.function, Product) else 2
     y = steps.empty(steps.shape(node.outputs[0]))
     x = steps.contiguous(steps.value(node.inputs[0]))
     if not y.size or not x.size:
         return False
     steps.program.linear(y, x, linear.kernels)
     steps.values[node.outputs[0]] = y
+    _add_bias(steps, node)
+    return True
+
+
+def multiply_together(steps: Steps, batch: Batch) -> bool:
+    """Add one product for the rows of several; False where not all are compiled."""
+    linear = getattr(batch.nodes[0].function, "linear", None)
+    xs = [steps.value(node.inputs[0]) for node in batch.nodes]
+    if linear is None or any(x.dtype != linear.dtype or not x.size for x in xs):
+        return False
+    if linear.dtype != steps.dtype or not linear.out_features:
+        return False
+    counts = [x.size // x.shape[-1] for x in xs]
+    rows = steps.empty((sum(counts), linear.in_features))
+    y, begin = steps.empty((len(rows), linear.out_features)), 0
+    for node, x, count in zip(batch.nodes, xs, counts, strict=True):
+        own = slice(begin, begin + count)
+        begin += count
+        steps.program.copy(rows[own].reshape(x.shape), x)
+        steps.values[node.outputs[0]] = y[own].reshape(steps.shape(node.outputs[0]))
+    steps.program.linear(y, rows, linear.kernels)
+    for node in batch.nodes:
+        _add_bias(steps, node)
+    return True
+
+
+def _add_bias(steps: Steps, node: Node) -> None:
+    """Add what a product has for a bias."""
+    at = 4 if isinstance(node.function, Product) else 2
     bias = (*node.inputs, *[""] * 5)[at]
     if bias:
+        y = steps.values[node.outputs[0]]
         z = steps.values[node.outputs[0]] = steps.empty(y.shape)
         steps.program.combine(z, y, np.broadcast_to(steps.value(bias), y.shape), "add")
-    return True
 
 
 def _recur(steps: Steps, node: Node) -> bool:

@@ -12,8 +12,9 @@ import numpy as np
 from ....arrays import Array
 from ...budget import Budget
 from ..nodes import Body, Node, Value
+from .batching import Batch, batched
 from .fusing import Fused, Fuser, needed
-from .layers import convolve, lower
+from .layers import convolve, lower, multiply_together
 from .steps import Layers, Steps
 from .tracing import Trace, Unknown, is_choice
 
@@ -32,10 +33,14 @@ class Plan:
         for name in trace.inputs:
             if name not in trace.static:
                 self.inputs[name] = steps.values[name] = np.zeros_like(trace.values[name])
-        for item in needed(list(Fuser(trace).items()), trace.outputs):
+        for item in batched(needed(list(Fuser(trace).items()), trace.outputs)):
             if isinstance(item, Fused):
                 if not convolve(steps, item):
                     for node in item.taken:
+                        _add(steps, node)
+            elif isinstance(item, Batch):
+                if not multiply_together(steps, item):
+                    for node in item.nodes:
                         _add(steps, node)
             else:
                 _add(steps, item)
