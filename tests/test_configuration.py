@@ -201,6 +201,7 @@ def test_hostile_descriptions(message):
 
 
 HUGE = 10**6
+CHANNELS = {"in_channels": 1, "out_channels": 1}
 
 
 @pytest.mark.parametrize(
@@ -219,6 +220,20 @@ HUGE = 10**6
         ("DeepRNN", {"input_size": 1, "hidden_size": 1, "num_layers": 60_000, "skip": True}),
         ("TreeLSTM", {"input_size": 60_000, "hidden_size": 60_000, "arity": 5}),
         ("RowConvolution", {"size": 60_000, "future": 10**12}),
+        ("Conv1d", {**CHANNELS, "kernel_size": 10**6}),
+        ("Conv1d", {"in_channels": 60_000, "out_channels": 60_000, "kernel_size": 1}),
+        ("Conv1d", {**CHANNELS, "kernel_size": 1, "padding": 10**6}),
+        ("Conv1d", {**CHANNELS, "kernel_size": 1, "padding": [0, 10**6]}),
+        ("Conv1d", {**CHANNELS, "kernel_size": 9, "dilation": 60_000, "padding": "causal"}),
+        (
+            "Conv1d",
+            {**CHANNELS, "kernel_size": 9, "stride": 2, "dilation": 60_000, "padding": "same"},
+        ),
+        ("Conv2d", {**CHANNELS, "kernel_size": [60_000, 60_000]}),
+        ("Conv2d", {**CHANNELS, "kernel_size": 1, "padding": [0, [0, 10**6]]}),
+        ("ConvTranspose1d", {**CHANNELS, "kernel_size": 1, "stride": 10**6}),
+        ("BatchNorm", {"num_features": HUGE}),
+        ("MaxPool1d", {"kernel_size": 10**6}),
     ],
 )
 def test_no_more_memory_than_the_file_has_numbers(name, arguments):
