@@ -8,14 +8,17 @@
 namespace rnncore::RNNCORE_LEVEL {
 
 void test_activations();
+void test_convolution();
 void test_fingerprint();
 void test_layout();
 void test_light_products();
 void test_pack();
 void test_pointwise();
+void test_pooling();
 void test_products();
 void test_simd();
 void test_walk();
+void test_windows();
 
 } // namespace rnncore::RNNCORE_LEVEL
 
@@ -32,6 +35,9 @@ int main() {
   test_light_products();
   test_activations();
   test_pointwise();
+  test_windows();
+  test_convolution();
+  test_pooling();
   test_walk();
   test_fingerprint();
   std::printf("%d faults\n", faults);
