@@ -121,7 +121,8 @@ class Twisted:
         module, hostile = self._module, self._hostile
         if module.recurrent and hostile.maybe(0.3):
             options["state"] = copy.deepcopy(module(*args, **options)[1])
-        if module.recurrent and np.ndim(args[0]) == 3 and hostile.maybe(0.3):
+        ragged = module.recurrent or module.takes_lengths
+        if ragged and np.ndim(args[0]) == 3 and hostile.maybe(0.3):
             options["lengths"] = np.array([4, 2])
         if hostile.maybe(0.4):
             return hostile.call(module, *args, **options)
