@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 from ..arrays import Array
+from ..compositions.graph import Graph
+from ..compositions.return_state import ReturnState
 from ..layers.tied import TiedLinear
 from ..losses import Objective
 from ..module import Module, modules
@@ -23,7 +25,7 @@ from ..training.checkpoint import generator_states, restore_generators
 #: Modules whose second output, the weights of attention, has no gradient.
 _ATTENDING = Attention, Decoder
 #: Modules whose pullback takes the gradients of all outputs in one argument.
-_STATEFUL = Step, Bridge
+_STATEFUL = Step, Bridge, ReturnState, Graph
 #: Held while gradients are in use: one for all, as wrapped modules may have parts in common.
 _lock = RLock()
 
