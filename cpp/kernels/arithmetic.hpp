@@ -9,26 +9,24 @@ namespace rnncore::RNNCORE_LEVEL {
 
 constexpr int tallest = 8; // rows of a tile
 
-/// Rows found through pointers, as they are; each may be several runs of numbers, one after the other.
+/// Rows found through pointers, as they are.
 template <class T>
 struct Gathered {
-  const T* const* rows; // [run][row]
-  Index columns;        // of a run
-  Index runs = 1;
-  Index step = 0; // pointers from run to run
+  const T* const* rows;
+  Index columns;
 
   static constexpr bool prepares = false;
   static constexpr Index bytes(Index, Index) { return 0; }
   static RNNCORE_INLINE Gathered of(const T* const* rows, Index columns, void*, Index) {
     return {rows, columns};
   }
-  RNNCORE_INLINE Gathered from(Index row) const { return {rows + row, columns, runs, step}; }
+  RNNCORE_INLINE Gathered from(Index row) const { return {rows + row, columns}; }
   RNNCORE_INLINE void prepare(Index) const {}
 
-  RNNCORE_INLINE Index segments() const { return runs; }
+  RNNCORE_INLINE Index segments() const { return 1; }
   RNNCORE_INLINE Index length(Index) const { return columns; }
-  RNNCORE_INLINE Index all_columns() const { return runs * columns; }
-  RNNCORE_INLINE const T* at(Index run, Index row) const { return rows[run * step + row]; }
+  RNNCORE_INLINE Index all_columns() const { return columns; }
+  RNNCORE_INLINE const T* at(Index, Index row) const { return rows[row]; }
 };
 
 template <class T, class W>

@@ -77,14 +77,6 @@ void convolution_pack_transposed(const void* filters, Shape, const Weights<const
                          [&](Index o, Index k) { return at.at(from->input, g, o)[at.place(k)]; });
 }
 
-/// In how many runs windows may be: other weights than those of T want one, and strands of a sum do not
-/// stop where a run of odd length ends.
-template <class T, class W>
-WindowRuns runs_of(const FilterLayout<T>& at) {
-  if (!trains<T, W>) return WindowRuns::one;
-  return strands(at.outputs.vectors.n) > 1 ? WindowRuns::even : WindowRuns::any;
-}
-
 /// Bytes that each thread works in: the windows of a block, and what they are made into, or, for backward,
 /// what comes back to them.
 template <class T, class W>
@@ -115,7 +107,7 @@ void convolution_forward(const ConvolutionForward<T>& f, Team team) {
   const Index outputs = f.filters.outputs, groups = f.filters.groups;
   const Index most = min(row_block, outputs_of(f.windows));
   void* const made = static_cast<char*>(f.work) + WindowBlock<T>::bytes(f.windows);
-  WindowBlock<T> block(f.windows, groups, runs_of<T, W>(at), f.x, f.work);
+  WindowBlock<T> block(f.windows, groups, !trains<T, W>, f.x, f.work);
   const Share rows = Share::of(f.begin, f.end).part(team);
   for (Index r = rows.begin; r < rows.end; r += row_block) {
     const Index n = min(row_block, rows.end - r);
@@ -167,7 +159,7 @@ template <class T>
 void convolution_weights(const ConvolutionBackward<T>& b, Team team) {
   const FilterLayout<T> at(b.filters);
   const Index outputs = b.filters.outputs, own = at.outputs.columns;
-  WindowBlock<T> block(b.windows, b.filters.groups, runs_of<T, T>(at), b.x, b.work);
+  WindowBlock<T> block(b.windows, b.filters.groups, false, b.x, b.work);
   const Share panels(team, at.outputs.count());
   for (Index r = b.begin; r < b.end; r += row_block) {
     const Index n = min(row_block, b.end - r);

@@ -54,6 +54,24 @@ struct GateRows {
   }
 };
 
+/// Rows that are several runs of numbers each, one after the other. Their sums run in one strand: then it
+/// does not matter where a run ends.
+template <class T>
+struct RunRows {
+  const T* const* rows; // [run][row]
+  Index columns, runs, step;
+
+  RNNCORE_INLINE Index segments() const { return runs; }
+  RNNCORE_INLINE Index length(Index) const { return columns; }
+  RNNCORE_INLINE Index all_columns() const { return runs * columns; }
+  RNNCORE_INLINE const T* at(Index run, Index row) const { return rows[run * step + row]; }
+};
+
+template <class A>
+constexpr bool has_strands = true;
+template <class T>
+constexpr bool has_strands<RunRows<T>> = false;
+
 /// Where sums go: rows at a stride, or through pointers.
 template <class T>
 struct Target {
@@ -221,7 +239,7 @@ RNNCORE_INLINE void multiply_panels(const Product<T, A, W>& p) {
 
 template <class T, class A, class W, int N>
 RNNCORE_INLINE void multiply_width(const Product<T, A, W>& p) {
-  if constexpr (N < 3 && !Arithmetic<T, W>::starts_late)
+  if constexpr (N < 3 && has_strands<A> && !Arithmetic<T, W>::starts_late)
     if (strands(p.vectors) == 2) return multiply_panels<T, A, W, 2, N>(p);
   multiply_panels<T, A, W, 1, N>(p);
 }
@@ -377,10 +395,12 @@ void add_rows(const T* b, Index rows, Index stride, Index columns, T* c, bool ad
 // evenly.
 extern template void multiply(const Product<float, Gathered<float>>&);
 extern template void multiply(const Product<float, GateRows<float>>&);
+extern template void multiply(const Product<float, RunRows<float>>&);
 extern template void outer(const Outer<float, GatheredTiles<float>>&);
 extern template void outer(const Outer<float, CopiedTiles<float>>&);
 extern template void multiply(const Product<double, Gathered<double>>&);
 extern template void multiply(const Product<double, GateRows<double>>&);
+extern template void multiply(const Product<double, RunRows<double>>&);
 extern template void outer(const Outer<double, GatheredTiles<double>>&);
 extern template void outer(const Outer<double, CopiedTiles<double>>&);
 

@@ -64,16 +64,14 @@ RNNCORE_INLINE void for_each_tap(const Windows& w, const WindowPlace& place, F f
   }
 }
 
-/// In how many runs of numbers a window may be: one alone, any, or any of an even length.
-enum class WindowRuns { any, even, one };
-
 /// The windows of a block of outputs as the products want them. The taps along the second axis are one run
 /// of x where they lie one after the other; only windows that reach beyond x are copied, and short ones.
 template <class T>
 class WindowBlock {
 public:
-  WindowBlock(const Windows& w, Index groups, WindowRuns may, const T* x, void* work)
-      : w_(w), x_(x), joined_(joins(w, groups)), copied_(copies(w, groups, may)),
+  /// `whole`: whether each window must be one run.
+  WindowBlock(const Windows& w, Index groups, bool whole, const T* x, void* work)
+      : w_(w), x_(x), joined_(joins(w, groups)), copied_(copies(w, groups, whole)),
         columns_((copied_   ? taps_of(w)
                   : joined_ ? w.axes[1].taps
                             : 1) *
@@ -111,9 +109,9 @@ public:
 
   /// As they are, or made into what `Own` multiplies, in space for so many.
   template <class Own>
-  typename Own::Rows rows(void* space, Index most) const {
+  auto rows(void* space, Index most) const {
     if constexpr (std::is_same_v<typename Own::Rows, Gathered<T>>) {
-      return {rows_, columns_, runs_, n_};
+      return RunRows<T>{rows_, columns_, runs_, n_};
     } else {
       const auto rows = Own::Rows::of(rows_, columns_, space, most);
       for (Index i = 0; i < n_; ++i) rows.prepare(i);
@@ -130,12 +128,10 @@ private:
   static constexpr Index short_run = 16;
 
   static bool joins(const Windows& w, Index groups) { return groups == 1 && w.axes[1].dilation == 1; }
-  static bool copies(const Windows& w, Index groups, WindowRuns may) {
+  static bool copies(const Windows& w, Index groups, bool whole) {
     if (taps_of(w) == 1) return false;
-    if (may == WindowRuns::one) return true;
-    if (groups > 1) return false;
     const Index run = (joins(w, groups) ? w.axes[1].taps : 1) * w.channels;
-    return run < short_run || (may == WindowRuns::even && w.channels % 2);
+    return whole || (groups == 1 && run < short_run);
   }
   static Index padded(Index numbers) { return ceil_div(numbers * sizeof(T), 64) * 64 / Index(sizeof(T)); }
   static Index pointers(const Windows& w, Index outputs) {

@@ -147,8 +147,8 @@ def _constructor(hostile: Hostile) -> None:
     hostile.rate = 0.3
     given = describe(model)["arguments"]
     arguments = {name: Builder().build(value) for name, value in given.items()}
-    if isinstance(arguments.get("layers"), tuple) and type(model) is rnncore.Chain:
-        made = hostile.call(type(model), *arguments["layers"])
+    if type(model) in (rnncore.Chain, rnncore.Parallel):
+        made = hostile.call(type(model), *arguments.pop("layers", ()), **arguments)
     else:
         names = list(inspect.signature(type(model).__init__).parameters)[1:]
         if names and hostile.maybe(0.3):
