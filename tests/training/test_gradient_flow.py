@@ -80,6 +80,19 @@ def test_deep_rnn_counts_its_layers(x):
         gradient_flow(DeepRNN(N, H, cell="lstm", bidirectional=True, **options), x)
 
 
+def test_what_mixes_frames_is_refused_and_buffers_are_left_alone(x):
+    """A step at a time, a convolution would see padding where there are frames."""
+    gru = rnncore.GRU(N, H, dtype="float64", seed=0)
+    for layer in (rnncore.Conv1d(N, N, 2, padding="causal", dtype="float64"), rnncore.MaxPool1d(1)):
+        with pytest.raises(ValueError, match="mixes frames: put that before it"):
+            gradient_flow(rnncore.Chain(layer, gru), x)
+    model = rnncore.Chain(gru, rnncore.BatchNorm(H, dtype="float64"))
+    before = model.state_dict()
+    gradient_flow(model, x)
+    for name, array in model.stored.items():
+        np.testing.assert_array_equal(array, before[name])
+
+
 def test_layouts_agree(x):
     layers = [rnncore.GRU(N, H, dtype="float64", seed=0, batch_first=b) for b in (False, True)]
     flow = gradient_flow(layers[0], x)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ..arrays import Array, as_array, read
 from ..compositions.chain import Chain
+from ..compositions.composition import check_remembers
 from ..module import Module
 from .plots import require_matplotlib, save_figure
 
@@ -34,11 +35,12 @@ def gradient_flow(
 
     x: `(T, B, I)`, `(B, T, I)` with `batch_first`, or `(T, I)` for one sequence. module: a
     recurrent layer of one direction, a `DeepRNN`, or a `Chain` with at least one of them and
-    others that see one step; layers count from the input on. What was in `grads` is left there.
-    Dropout is on, as in training.
+    others that see one step; layers count from the input on. What was in `grads` and in buffers is
+    left there. Dropout is on, as in training.
     """
     _check(module)
-    before = {name: grad.copy() for name, grad in module.grads.items()}
+    held = module.grads, module.buffers
+    before = [{name: array.copy() for name, array in arrays.items()} for arrays in held]
     array, _ = read("x", x)
     if array.ndim not in (2, 3):
         raise ValueError(f"x must have shape (T, B, I) or (T, I), got {array.shape}")
@@ -55,7 +57,8 @@ def gradient_flow(
         d = None if dstate is not None else np.expand_dims(_last_gradient(y, dy, axis), axis)
         _, dstate = pullback(d, dstate)
         flow.append(_norms(module, dstate))
-    module.grads.update(before)
+    for arrays, kept in zip(held, before, strict=True):
+        arrays.update(kept)
     return np.array(flow[::-1])
 
 
@@ -67,6 +70,7 @@ def _check(module: Module) -> None:
         if layer.directions != 1:
             kind = type(layer).__name__
             raise ValueError(f"gradient_flow goes from step to step: this {kind} looks ahead")
+    check_remembers("module", module)
 
 
 def _recurrent(module: Module) -> Iterable[Module]:
