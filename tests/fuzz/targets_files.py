@@ -50,7 +50,7 @@ def targets() -> list[Target]:
         made += [
             file_target("keras", seeds.golden("keras"), change, _from_keras, suffix=".keras"),
             file_target("h5", seeds.golden("h5"), in_h5, _from_keras, suffix=".h5"),
-            file_target("h5 arrays", seeds.golden("h5"), in_h5, convert.keras_weights),
+            file_target("h5_arrays", seeds.golden("h5"), in_h5, convert.keras_weights),
         ]
     if find_spec("onnx"):
         made += [
