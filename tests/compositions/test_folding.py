@@ -59,6 +59,9 @@ def test_files(rng, tmp_path):
 def test_wrong_arguments():
     with pytest.raises(TypeError, match="chain must be"):
         fold_batch_norm(BatchNorm(3))
+    own = type("Own", (Chain,), {"__call__": lambda self, x: x})
+    with pytest.raises(TypeError, match="chain must be a Chain, and a Own calls otherwise"):
+        fold_batch_norm(own(Linear(4, 6), BatchNorm(6)))
     light = rnncore.quantize(Chain(Linear(4, 6), BatchNorm(6)))
     with pytest.raises(ValueError, match="the weights of a Linear are int8: fold first"):
         fold_batch_norm(light)

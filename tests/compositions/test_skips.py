@@ -306,10 +306,10 @@ class TestStreams:
         damaged = before | {name: part[:, :1] for name, part in before.items() if part.ndim == 3}
         with pytest.raises(ValueError):  # noqa: PT011  whichever part is looked at first
             stream.restore(damaged)
+        stream.restore({n: part.astype(part.dtype.newbyteorder(">")) for n, part in before.items()})
+        same(np.concatenate((stream.run(x[5:]), stream.finish())), y[3:])
         last = max(before, key=lambda name: -1 if name == "batch" else int(name))
-        with pytest.raises(
-            ValueError, match=r"outputs that wait must be float64 of shape \('n', 2"
-        ):
+        with pytest.raises(ValueError, match=r"frames that wait must be float64 of shape \('n', 2"):
             stream.restore(before | {last: before[last][..., :1]})
 
     def test_convolutions_wait_and_remember(self, rng: np.random.Generator) -> None:
@@ -366,6 +366,11 @@ class TestRefusals:
         ):
             with pytest.raises(error, match=message):
                 build()
+
+    def test_a_number_has_no_features(self) -> None:
+        for model in (Residual(Tanh()), Parallel(Tanh(), Sigmoid(), merge="mul")):
+            with pytest.raises(ValueError, match=r"axes but for the last, got \(\) from"):
+                model(np.float32(1))
 
     def test_calls(self, rng: np.random.Generator) -> None:
         x = rng.standard_normal((6, 3, 3))

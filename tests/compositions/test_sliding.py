@@ -39,7 +39,7 @@ def tagger(**options):
     own = F64 | options
     return Chain(
         Conv1d(3, 6, 3, padding="same", **own),
-        BatchNorm(6, dtype="float64", batch_first=options.get("batch_first")),
+        BatchNorm(6, dtype="float64", batch_first=options.get("batch_first", False)),
         GLU(),
         Chain(Conv1d(3, 4, 2, stride=2, **own), Tanh()),
         LSTM(4, 5, **own),

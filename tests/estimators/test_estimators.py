@@ -368,7 +368,7 @@ class TestRefusals:
                 {"early_stopping": True, "validation_fraction": 2},
                 "validation_fraction must be between 0 and 1, got 2",
             ),
-            ({"reading": "steps"}, "reading must be 'last' or 'mean', got 'steps'"),
+            ({"reading": "steps"}, "reading must be one of last, last_step, mean, got 'steps'"),
         ],
     )
     def test_parameters(self, option, message, ragged):

@@ -121,7 +121,8 @@ class Twisted:
         module, hostile = self._module, self._hostile
         if module.recurrent and hostile.maybe(0.3):
             options["state"] = copy.deepcopy(module(*args, **options)[1])
-        if module.recurrent and np.ndim(args[0]) == 3 and hostile.maybe(0.3):
+        ragged = module.recurrent or module.takes_lengths
+        if ragged and np.ndim(args[0]) == 3 and hostile.maybe(0.3):
             options["lengths"] = np.array([4, 2])
         if hostile.maybe(0.4):
             return hostile.call(module, *args, **options)
@@ -146,8 +147,8 @@ def _constructor(hostile: Hostile) -> None:
     hostile.rate = 0.3
     given = describe(model)["arguments"]
     arguments = {name: Builder().build(value) for name, value in given.items()}
-    if isinstance(arguments.get("layers"), tuple) and type(model) is rnncore.Chain:
-        made = hostile.call(type(model), *arguments["layers"])
+    if type(model) in (rnncore.Chain, rnncore.Parallel):
+        made = hostile.call(type(model), *arguments.pop("layers", ()), **arguments)
     else:
         names = list(inspect.signature(type(model).__init__).parameters)[1:]
         if names and hostile.maybe(0.3):

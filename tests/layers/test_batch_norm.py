@@ -106,7 +106,7 @@ class TestRows:
             ):
                 layer.vjp(np.zeros(shape, "f"))
         with pytest.raises(ValueError, match="at least two rows"):
-            layer.vjp(np.zeros((5, 1, 3), "f"), lengths=[1])
+            BatchNorm(3, batch_first=False).vjp(np.zeros((5, 1, 3), "f"), lengths=[1])
         assert_same(layer.state_dict(), BatchNorm(3).state_dict())
 
     @pytest.mark.parametrize("shape", [(0, 3), (0, 2, 3), (5, 0, 3)])
@@ -159,7 +159,7 @@ class TestLengths:
 
     @pytest.mark.parametrize("affine", [True, False])
     def test_gradients(self, affine, rng):
-        layer = scrambled(BatchNorm(2, affine=affine, dtype="float64"))
+        layer = scrambled(BatchNorm(2, affine=affine, batch_first=False, dtype="float64"))
         check_layer(Ragged(layer, [5, 1, 3]), rng.standard_normal((5, 3, 2)))
 
     def test_of_a_single_sequence(self, rng):
@@ -167,6 +167,15 @@ class TestLengths:
         y = layer(x, lengths=[4])
         np.testing.assert_array_equal(y[:4], layer(x[:4]))
         assert not y[4:].any()
+
+    def test_need_to_know_the_axis_of_time(self):
+        """A batch of as many rows as steps would be normalised by the wrong frames."""
+        layer = Chain(GRU(3, 4, batch_first=True), BatchNorm(4))
+        for call in (layer, layer.vjp):
+            with pytest.raises(ValueError, match="lengths need batch_first, True or False"):
+                call(np.zeros((2, 2, 3), "f"), lengths=[2, 1])
+        with pytest.raises(ValueError, match="all layers must have the same batch_first"):
+            Chain(GRU(3, 4, batch_first=True), BatchNorm(4, batch_first=False))
 
     def test_need_sequences(self):
         for shape in ((3,), (2, 2, 2, 3)):

@@ -67,7 +67,8 @@ class TestLengths:
         ],
     )
     def test_that_do_not_fit(self, lengths, error, message):
-        for layer in (Conv1d(3, 4, 2), MaxPool1d(2), GlobalAvgPool(), BatchNorm(3)):
+        norm = BatchNorm(3, batch_first=False)
+        for layer in (Conv1d(3, 4, 2), MaxPool1d(2), GlobalAvgPool(), norm):
             for call in (layer, layer.vjp):
                 with pytest.raises(error, match=message):
                     call(np.zeros((5, 2, 3), "f"), lengths=lengths)

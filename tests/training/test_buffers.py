@@ -18,7 +18,7 @@ from tests.support.compare import assert_same
 def model(seed: int = 0) -> Chain:
     return Chain(
         Conv1d(3, 4, 3, padding="same", seed=seed),
-        BatchNorm(4),
+        BatchNorm(4, batch_first=False),
         MaxPool1d(2),
         Linear(4, 2, seed=seed + 1),
     )

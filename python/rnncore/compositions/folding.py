@@ -28,6 +28,8 @@ def fold_batch_norm(chain: Chain) -> Chain:
     inference: in training, statistics of a batch would be missing.
     """
     check_kind("chain", chain, Chain)
+    if type(chain).__call__ is not Chain.__call__:
+        raise TypeError(f"chain must be a Chain, and a {type(chain).__name__} calls otherwise")
     layers: list[Module] = []
     for layer in chain.layers:
         before = layers[-1] if layers else None

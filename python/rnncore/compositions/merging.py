@@ -40,7 +40,7 @@ def merged(merge: str, named: Mapping[str, Array]) -> tuple[Array, Unmerge]:
 
 def _check_shapes(merge: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Refuse outputs that NumPy would spread over one another, or cannot."""
-    if len({shape[:-1] for shape in shapes.values()}) > 1:
+    if () in shapes.values() or len({shape[:-1] for shape in shapes.values()}) > 1:
         got = " and ".join(f"{shape} from {name}" for name, shape in shapes.items())
         raise ValueError(f"outputs must have the same axes but for the last, got {got}")
     merged_width(merge, {name: shape[-1] for name, shape in shapes.items()})

@@ -33,8 +33,9 @@ class BatchNorm(Module):
     towards them, the variance being the unbiased one then, as in torch. The parameters are `weight`
     (at first one) and `bias` (zero), or none without `affine`.
 
-    lengths: `(B,)` for x `(T, B, num_features)`, or `(B, T, num_features)` with `batch_first`; what
-    is past them does not count in the statistics, and is zero in y.
+    lengths: `(B,)` for x `(T, B, num_features)`, or `(B, T, num_features)` with `batch_first`,
+    which must be given for them; what is past them does not count in the statistics, and is zero in
+    y.
     """
 
     pointwise = True
@@ -132,6 +133,8 @@ class BatchNorm(Module):
             return None
         if x.ndim not in (2, 3):
             raise ValueError(f"lengths need x of two or three axes, got shape {x.shape}")
+        if x.ndim == 3 and self.batch_first is None:  # T may be B
+            raise ValueError("lengths need batch_first, True or False: give it to the BatchNorm")
         steps, batch = (len(x), 1) if x.ndim == 2 else x.shape[:2][:: -1 if self.batch_first else 1]
         ends = as_lengths(lengths, steps, batch)
         assert ends is not None

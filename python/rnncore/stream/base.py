@@ -262,23 +262,32 @@ class LookAhead(Stream):
     def _put(self, parts: State, batch: int) -> None:
         state, pending, finished = parts
         self._write(state, batch)
-        pending = pending.astype(pending.dtype.newbyteorder("="), copy=False)
+        pending = native(pending)
         self._check_waiting(pending)
         if finished.dtype != np.bool_ or finished.shape != ():
             raise ValueError(f"whether a stream is finished must be true or false, got {finished}")
-        self._pending, self._finished = np.copy(pending), bool(finished)
+        self._pending, self._finished = pending, bool(finished)
 
     def _check_waiting(self, pending: Array) -> None:
-        none = self._no_frames()
-        if (pending.dtype, pending.shape[1:]) != (none.dtype, none.shape[1:]):
-            wanted = ("n", *none.shape[1:])
-            raise ValueError(
-                f"frames that wait must be {none.dtype} of shape {wanted}, got {pending.dtype} "
-                f"{pending.shape}"
-            )
+        check_waiting(pending, self._no_frames())
 
     def _undo(self) -> Callable[[], None]:
         return partial(vars(self).update, vars(self).copy())  # nothing in it is ever written to
+
+
+def native(array: Array) -> Array:
+    """Return a copy in the machine's byte order."""
+    copy: Array = array.astype(array.dtype.newbyteorder("="))
+    return copy
+
+
+def check_waiting(frames: Array, like: Array) -> None:
+    """Refuse frames that wait which are not of one kind with these."""
+    if (frames.dtype, frames.shape[1:]) != (like.dtype, like.shape[1:]):
+        raise ValueError(
+            f"frames that wait must be {like.dtype} of shape {('n', *like.shape[1:])}, got "
+            f"{frames.dtype} {frames.shape}"
+        )
 
 
 class Rollback:

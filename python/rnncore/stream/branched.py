@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..arrays import Array
 from ..states import State
-from .base import Rollback, Stream
+from .base import Rollback, Stream, check_waiting, native
 from .several import Part, Several
 
 
@@ -94,17 +94,11 @@ class Branched(Several):
 
     def _put(self, parts: State, batch: int) -> None:
         own, waiting = parts
-        likes = self._known() if self.looks_ahead else ()  # the streams may have ended after it
+        if self.looks_ahead:  # before the streams take over that they have ended
+            likes, self._waiting = self._known(), [native(array) for array in waiting]
+            for array, like in zip(self._waiting, likes, strict=True):
+                check_waiting(array, like)
         super()._put(own, batch)
-        if not self.looks_ahead:
-            return
-        for array, like in zip(waiting, likes, strict=True):
-            if (array.dtype, array.shape[1:]) != (like.dtype, like.shape[1:]):
-                raise ValueError(
-                    f"outputs that wait must be {like.dtype} of shape ('n', "
-                    f"{', '.join(map(str, like.shape[1:]))}), got {array.dtype} {array.shape}"
-                )
-        self._waiting = [np.copy(array) for array in waiting]
 
     def _known(self) -> list[Array]:
         """What waits; before frames have come, arrays of none."""
