@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, as_array, check_kind
+from ..arrays import Array, as_array
 from ..module import Module, Pullback, once
 from ..recurrent.stack import Stacked
 from ..states import State
@@ -30,7 +30,6 @@ class ReturnState(Module):
     takes_lengths = True
 
     def __init__(self, layer: Module) -> None:
-        check_kind("layer", layer, Module)
         super().__init__()
         self.layer, self.count = layer, _count(layer)
         self.batch_first = bool(agreed("batch_first", {"layer": layer}))
