@@ -295,8 +295,10 @@ def test_refusals(rng):
         translator()(x, x, x)
     with pytest.raises(ValueError, match="state must be a tuple with one entry for each of the 3"):
         graph(x, (None,))
-    with pytest.raises(ValueError, match="dy must be a tuple of 2, one for each output"):
+    with pytest.raises(ValueError, match="dy must be given for each of the 2 outputs"):
         graph.vjp(x)[1](x)
+    with pytest.raises(ValueError, match="dy must be given for each of the 2 outputs"):
+        translator().vjp(x, x[..., :2])[1](x)
     with pytest.raises(
         ValueError, match="lengths must be given for each of the inputs by name: so"
     ):
@@ -346,12 +348,17 @@ class TestReturnState:
     def test_a_gradient_may_be_none(self, rng):
         module, x = ReturnState(LSTM(3, 4, seed=1, **OWN)), rng.standard_normal((2, 5, 3))
         (_, h, c), back = module.vjp(x)
-        one = back((None, None, np.ones_like(c)))
+        one = back(None, None, np.ones_like(c))
         (_, h, c), back = module.vjp(x)
-        assert_same({"dx": back((None, np.zeros_like(h), np.ones_like(c)))}, {"dx": one})
+        assert_same({"dx": back(None, np.zeros_like(h), np.ones_like(c))}, {"dx": one})
+        assert not module.vjp(x)[1](None).any()
 
     def test_refusals(self, rng):
         with pytest.raises(TypeError, match=r"layer must have states \(B, H\), got Linear"):
             ReturnState(Linear(3, 4))
+        with pytest.raises(TypeError, match=r"layer must have states \(B, H\), got float"):
+            ReturnState(0.5)
+        with pytest.raises(ValueError, match="there must be 2 dstates, or none: got 1"):
+            ReturnState(LSTM(3, 4)).vjp(np.zeros((5, 2, 3), "f4"))[1](None, None)
         with pytest.raises(ValueError, match="there must be 2 first states, or none: got 1"):
             ReturnState(LSTM(3, 4))(np.zeros((5, 2, 3), "f4"), np.zeros((2, 4), "f4"))

@@ -2,7 +2,17 @@
 
 import numpy as np
 import pytest
-from rnncore import Dot, Merge, Permute, RepeatVector, Reshape, ZeroPad
+from rnncore import (
+    AdditiveAttention,
+    Dot,
+    DotAttention,
+    Merge,
+    Module,
+    Permute,
+    RepeatVector,
+    Reshape,
+    ZeroPad,
+)
 
 from tests.support.compare import assert_same, near
 from tests.support.gradients import check_layer
@@ -190,3 +200,27 @@ def test_shapes_that_are_none():
         ZeroPad(2)
     with pytest.raises(ValueError, match="pads must be at least 0"):
         ZeroPad((1, -1))
+
+
+@pytest.mark.parametrize(
+    ("module", "shapes"),
+    [
+        (Merge("sum"), [(2, 40, 30), (2, 1, 30)]),
+        (Dot((2, 2), normalize=True), [(2, 40, 30), (2, 50, 30)]),
+        (DotAttention(), [(2, 40, 30), (2, 50, 30)]),
+        (AdditiveAttention(30), [(2, 40, 30), (2, 50, 30)]),
+        (RepeatVector(7), [(40, 30)]),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Module) else "",
+)
+def test_bits_do_not_depend_on_how_arrays_lie(rng, module, shapes):
+    xs = [rng.standard_normal(shape).astype("f4") for shape in shapes]
+    found = []
+    for order in "CF":
+        y, back = module.vjp(*(np.asarray(x, order=order) for x in xs))
+        dy = rng.standard_normal(y.shape).astype("f4") if not found else found[0]["dy"]
+        dx = back(np.asarray(dy, order=order))
+        dxs = dx if isinstance(dx, tuple) else (dx,)
+        arrays = {"y": y, "dy": dy, **{f"dx{at}": d for at, d in enumerate(dxs)}}
+        found.append({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    assert_same(found[1], found[0])

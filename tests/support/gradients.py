@@ -28,11 +28,11 @@ Evaluate = Callable[[], tuple[Any, Callable[..., Any]]]
 
 
 def check_layer(module, *xs, tolerance=TOLERANCE, **kwargs):
-    """Check `y, pullback = module.vjp(x)`; `dx = pullback(dy)`; of several x a tuple."""
+    """Check `y, pullback = module.vjp(x)`; `dx = pullback(dy)`, of several a tuple each."""
     xs = tuple(map(_writable, xs))
 
     def pull(back, dy):
-        dx = back(dy)
+        dx = back(*dy) if isinstance(dy, tuple) else back(dy)
         return dx if len(xs) > 1 else (dx,)
 
     _check(module, xs, lambda: module.vjp(*xs, **kwargs), pull, tolerance)

@@ -162,7 +162,7 @@ def as_tensors(nest):
 def pulled(module, pullback, dys):
     """Call a pullback with the gradients of all outputs, as its class wants them."""
     kind = type(module).__name__
-    if kind.endswith(("Cell", "Bridge", "ReturnState")):
+    if kind.endswith(("Cell", "Bridge")):
         return pullback(dys)
     if kind == "Decoder":
         return pullback(dys[0])

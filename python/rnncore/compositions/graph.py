@@ -122,8 +122,9 @@ class Graph(Module):
     def vjp(self, *given: Any, state: Any = None, lengths: Any = None) -> tuple[Any, Pullback]:
         """Return what a call returns, and the pullback from dy (and dstate) to dx (and dstate).
 
-        Of several outputs dy is a tuple, of several inputs dx; None stands for zero in dy and
-        dstate, and in dx for the gradient of indices and of what no output depends on.
+        Of several outputs `pullback(dy, ...)` takes one after the other, that of a recurrent graph
+        `pullback((dy, ...), dstate)`; of several inputs dx is a tuple. None stands for zero in dy
+        and dstate, and in dx for the gradient of indices and of what no output depends on.
         """
         xs, state = self._split(given, state)
         found = self._run(xs, state, lengths, True)
@@ -132,19 +133,26 @@ class Graph(Module):
         result = self._result(found)
         del found
 
-        def pullback(dy: Any, dstate: Any = None) -> Any:
-            given = dy if len(self.outputs) > 1 else (dy,)
-            if not isinstance(given, (tuple, list)) or len(given) != len(self.outputs):
-                raise ValueError(f"dy must be a tuple of {len(self.outputs)}, one for each output")
-            sums = _Sums(counts)
-            for place, d in zip(self.outputs, given, strict=True):
-                sums.add(place, d)
-            dfirst = self._back(sums, pullbacks, self._states("dstate", dstate))
-            dxs = tuple(sums.of.get((name, 0)) for name in self.inputs)
-            dx = dxs if len(dxs) > 1 else dxs[0]
-            return (dx, dfirst) if self.recurrent else dx
+        def pullback(*dys: Any) -> Any:
+            return self._pull(_Sums(counts), pullbacks, dys)[0]
 
-        return result, once(pullback)
+        def pullback_with_state(dy: Any, dstate: Any = None) -> Any:
+            dys = dy if len(self.outputs) > 1 else (dy,)
+            return self._pull(_Sums(counts), pullbacks, dys, dstate)
+
+        return result, once(pullback_with_state if self.recurrent else pullback)
+
+    def _pull(
+        self, sums: _Sums, pullbacks: dict[str, Any], dys: Any, dstate: Any = None
+    ) -> tuple[Any, tuple[Any, ...]]:
+        """The gradients of the inputs, and of the first states."""
+        if not isinstance(dys, (tuple, list)) or len(dys) != len(self.outputs):
+            raise ValueError(f"dy must be given for each of the {len(self.outputs)} outputs")
+        for place, d in zip(self.outputs, dys, strict=True):
+            sums.add(place, d)
+        dfirst = self._back(sums, pullbacks, self._states("dstate", dstate))
+        dxs = tuple(sums.of.get((name, 0)) for name in self.inputs)
+        return dxs if len(dxs) > 1 else dxs[0], dfirst
 
     def _split(self, given: tuple[Any, ...], state: Any) -> tuple[tuple[Any, ...], Any]:
         """Take what a call was given apart: the inputs, and the state that may come last."""
@@ -198,7 +206,7 @@ class Graph(Module):
             elif d is None:
                 continue
             else:
-                dx = pullbacks[name](d)
+                dx = pullbacks[name](*d) if isinstance(d, tuple) else pullbacks[name](d)
             reads = self._reads[name]
             for place, own in zip(reads, dx if len(reads) > 1 else (dx,), strict=True):
                 sums.add(place, own)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, as_array, check_kind
+from ..arrays import Array, as_array
 from ..module import Module, Pullback, once
 from ..recurrent.stack import Stacked
 from ..states import State
@@ -22,19 +22,18 @@ class ReturnState(Module):
 
     layer: `RNN` or a relative; `Readout`, `Reversed`, `Bidirectional` of such. States are `(B, H)`:
     h and c of an LSTM, h of the others; of two directions the forward one's come first. Without
-    first states they are zero. The pullback takes a tuple of gradients, of which each may be None,
-    and returns that of x, or a tuple of it and those of the first states where these were given.
+    first states the layer starts from its own. The pullback takes the gradients of all outputs, of
+    which each may be None, and returns that of x, or a tuple of it and those of the first states
+    where these were given.
     """
 
     takes_lengths = True
 
     def __init__(self, layer: Module) -> None:
-        check_kind("layer", layer, Module)
         super().__init__()
-        self.layer = layer
+        self.layer, self.count = layer, _count(layer)
         self.batch_first = bool(agreed("batch_first", {"layer": layer}))
         self.dtype = agreed("dtype", {"layer": layer})
-        self.count = _count(layer)
         self.takes_indices, self.keeps_steps = layer.takes_indices, layer.keeps_steps
 
     def __call__(
@@ -57,9 +56,10 @@ class ReturnState(Module):
         before = _nested(self.layer, iter(states)) if states else None
         (y, after), back = run(self.layer, record, x, before, lengths=lengths)
 
-        def pullback(d: Sequence[Any]) -> Any:
-            dy, *dstates = d
-            dstate = _nested(self.layer, iter(dstates))
+        def pullback(dy: npt.ArrayLike | None = None, *dstates: npt.ArrayLike | None) -> Any:
+            if len(dstates) not in (0, self.count):
+                raise ValueError(f"there must be {self.count} dstates, or none: got {len(dstates)}")
+            dstate = _nested(self.layer, iter(dstates)) if dstates else None
             dx, dfirst = back(dy, dstate)
             return (dx, *_rows(self.layer, dfirst)) if states else dx
 

@@ -66,7 +66,7 @@ class _Attends(Module):
         y: Array = a @ v
 
         def pullback(dy: npt.ArrayLike) -> tuple[Array, ...]:
-            d = as_shape("dy", dy, self.dtype, y.shape)
+            d = np.ascontiguousarray(as_shape("dy", dy, self.dtype, y.shape))
             da, dv = d @ v.swapaxes(1, 2), a.swapaxes(1, 2) @ d
             dq, dk = unscore(a * (da - np.einsum("bqs,bqs->bq", da, a)[..., None]))
             return (dq, dv + dk) if key is None else (dq, dv, dk)
@@ -74,8 +74,8 @@ class _Attends(Module):
         return y, once(pullback)
 
     def _read(self, query: Any, value: Any, key: Any) -> tuple[Array, Array, Array]:
-        q, v = (as_array(n, x, self.dtype) for n, x in (("query", query), ("value", value)))
-        k = v if key is None else as_array("key", key, self.dtype)
+        q, v = (self._array(n, x) for n, x in (("query", query), ("value", value)))
+        k = v if key is None else self._array("key", key)
         for name, x in (("query", q), ("value", v), ("key", k)):
             if x.ndim != 3:
                 raise ValueError(f"{name} must have shape (B, steps, features), got {x.shape}")
@@ -85,6 +85,10 @@ class _Attends(Module):
                 f"got {q.shape}, {v.shape} and {k.shape}"
             )
         return q, v, k
+
+    def _array(self, name: str, x: npt.ArrayLike) -> Array:
+        """Return an array in one piece: the bits of products must not depend on how it lies."""
+        return np.ascontiguousarray(as_array(name, x, self.dtype))
 
 
 class DotAttention(_Attends):

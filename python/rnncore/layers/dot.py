@@ -54,7 +54,7 @@ class Dot(Module):
         shape = (len(a), *(left or [1]))
 
         def pullback(dy: npt.ArrayLike) -> tuple[Array, Array]:
-            d = as_shape("dy", dy, a.dtype, shape).reshape(y.shape)
+            d = np.ascontiguousarray(as_shape("dy", dy, a.dtype, shape)).reshape(y.shape)
             return backs[0](d @ b), backs[1](d.swapaxes(1, 2) @ a)
 
         return y.reshape(shape), once(pullback)
@@ -63,7 +63,7 @@ class Dot(Module):
         """The vectors that are multiplied, `(B, n, K)`, and the pullback to x."""
         if not -x.ndim < axis < x.ndim or axis == 0:
             raise ValueError(f"{name} must have an axis {axis} behind the batch's, got {x.shape}")
-        moved = np.moveaxis(x, axis, -1)
+        moved = np.ascontiguousarray(np.moveaxis(x, axis, -1))  # sums in one order
         rows = moved.reshape(
             len(x), -1 if x.size else math.prod(moved.shape[1:-1]), moved.shape[-1]
         )

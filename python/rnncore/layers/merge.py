@@ -43,7 +43,8 @@ class Merge(Module):
         y, unmerge = self._merged(given)
 
         def pullback(dy: npt.ArrayLike) -> tuple[Array, ...]:
-            found = unmerge(as_shape("dy", dy, y.dtype, y.shape))
+            d = np.ascontiguousarray(as_shape("dy", dy, y.dtype, y.shape))  # sums in one order
+            found = unmerge(d)
             return tuple(
                 _summed_to(a.shape, np.asarray(d)) for a, d in zip(given, found, strict=True)
             )

@@ -90,7 +90,8 @@ class RepeatVector(_Rearranged):
     def _run(self, x: Array) -> tuple[Array, Callable[[Array], Array]]:
         if x.ndim != 2:
             raise ValueError(f"x must have shape (B, F), got {x.shape}")
-        return np.repeat(x[:, None], self.n, axis=1), lambda dy: dy.sum(axis=1)
+        repeated = np.repeat(x[:, None], self.n, axis=1)
+        return repeated, lambda dy: np.ascontiguousarray(dy).sum(axis=1)
 
 
 class ZeroPad(_Rearranged):

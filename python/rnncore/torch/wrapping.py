@@ -11,8 +11,6 @@ import numpy as np
 import torch
 
 from ..arrays import Array
-from ..compositions.graph import Graph
-from ..compositions.return_state import ReturnState
 from ..layers.tied import TiedLinear
 from ..losses import Objective
 from ..module import Module, modules
@@ -25,7 +23,7 @@ from ..training.checkpoint import generator_states, restore_generators
 #: Modules whose second output, the weights of attention, has no gradient.
 _ATTENDING = Attention, Decoder
 #: Modules whose pullback takes the gradients of all outputs in one argument.
-_STATEFUL = Step, Bridge, ReturnState
+_STATEFUL = Step, Bridge
 #: Held while gradients are in use: one for all, as wrapped modules may have parts in common.
 _lock = RLock()
 
@@ -196,17 +194,12 @@ class _Call:
         pullback, self.pullbacks = found[-1], []
         if isinstance(self.module, _ATTENDING):
             dy = dy[:1]
-        elif self._together() or not isinstance(dy, tuple):
+        elif isinstance(self.module, _STATEFUL) or not isinstance(dy, tuple):
             dy = (dy,)
         given = pullback(*dy)
         given = given if isinstance(given, tuple) else (given,)
         for slot, d in zip(self.slots, given, strict=False):
             yield from _pairs(slot, d)
-
-    def _together(self) -> bool:
-        """Whether the pullback takes the gradients of all outputs in one argument."""
-        outputs = isinstance(self.module, Graph) and not self.module.recurrent
-        return outputs or isinstance(self.module, _STATEFUL)
 
     def _vjp(self, args: list[Any], kwargs: dict[str, Any], drops: bool) -> Any:
         """Return what the module's `vjp` does; None if it drops at random and must not.
