@@ -3,7 +3,6 @@
 #include <cmath>
 #include <numeric>
 
-#include "../engine/denormals.hpp"
 #include "../engine/dispatch.hpp"
 
 namespace rnncore {
@@ -69,14 +68,15 @@ void in_runs(const Loops<T>& loops, int read, F f) {
   });
 }
 
+/// Of what lies along some axes from one on. Sums are those of float64, however many numbers there are.
 template <class T>
-T reduced(Reduction kind, const std::vector<Index>& sizes, const std::vector<Index>& strides, const T* from,
-          std::size_t axis) {
+double reduced(Reduction kind, const std::vector<Index>& sizes, const std::vector<Index>& strides,
+               const T* from, std::size_t axis) {
+  if (axis == sizes.size()) return kind == Reduction::norm ? double(*from) * double(*from) : double(*from);
   const bool extreme = kind == Reduction::max || kind == Reduction::min;
-  if (axis == sizes.size()) return kind == Reduction::norm ? *from * *from : *from;
-  T all = T(0);
+  double all = 0;
   for (Index i = 0; i < sizes[axis]; ++i) {
-    const T own = reduced(kind, sizes, strides, from + i * strides[axis], axis + 1);
+    const double own = reduced(kind, sizes, strides, from + i * strides[axis], axis + 1);
     if (!extreme)
       all += own;
     else if (i == 0 || own != own || (kind == Reduction::max ? own > all : own < all))
@@ -237,10 +237,10 @@ void Program<T>::reduce(const py::array& to, const py::array& from, const std::s
       [=] {
         loops.each([&](Index n, T* const* at) {
           for (Index i = 0; i < n; ++i) {
-            const T all = reduced(kind, sizes, strides, at[1] + i * loops.step(1), 0);
-            at[0][i * loops.step(0)] = kind == Reduction::mean   ? all / T(count)
-                                       : kind == Reduction::norm ? std::sqrt(all)
-                                                                 : all;
+            const double all = reduced(kind, sizes, strides, at[1] + i * loops.step(1), 0);
+            at[0][i * loops.step(0)] = T(kind == Reduction::mean   ? all / double(count)
+                                         : kind == Reduction::norm ? std::sqrt(all)
+                                                                   : all);
           }
         });
       },
@@ -322,7 +322,6 @@ void Program<T>::recur(const py::array& to, const py::array& from, const py::obj
 template <class T>
 void Program<T>::run() {
   const ReleaseGil release(work_);
-  const FlushDenormals flush;
   for (const auto& step : steps_) step();
 }
 

@@ -9,206 +9,10 @@ from rnncore.convert.budget import Budget
 from rnncore.convert.onnx.plan.batching import Batch, batched
 from rnncore.convert.onnx.plan.tracing import Trace
 
-from tests.support.onnx_graphs import helper, numpy_helper, onnx, run_by_runtime
+from tests.support.onnx_graphs import helper, onnx, run_by_runtime
+from tests.support.onnx_nodes import IMAGE, by_node, conv, f32, graph, near, plans, steps_of
 
 TensorProto = onnx.TensorProto
-#: The states of the graph that is streamed.
-STATES = {"h": "hn", "c": "cn"}
-
-
-def graph(nodes, inputs, outputs, constants=None, opset=17):
-    """A model of nodes (op, inputs, outputs, attributes); inputs by name with type and shape."""
-    made = [
-        helper.make_node(op, ins.split(), outs.split(), **attributes)
-        for op, ins, outs, attributes in nodes
-    ]
-    kinds = {"f": TensorProto.FLOAT, "d": TensorProto.DOUBLE, "i": TensorProto.INT64}
-    given = [helper.make_tensor_value_info(n, kinds[k], s) for n, (k, s) in inputs.items()]
-    results = [helper.make_tensor_value_info(name, 1, None) for name in outputs.split()]
-    held = [numpy_helper.from_array(np.asarray(v), n) for n, v in (constants or {}).items()]
-    proto = helper.make_graph(made, "g", given, results, held)
-    return helper.make_model(proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-
-
-def by_node(model, given):
-    """What the nodes give when none is compiled."""
-    return model._body.run(given, Budget(1 << 30))
-
-
-def plans(model):
-    return [plan for plans in model._plans._free.values() for plan in plans]
-
-
-def near(mine, theirs, bound=1e-6):
-    for a, b in zip(mine, theirs, strict=True):
-        assert (a.shape, a.dtype) == (b.shape, b.dtype)
-        assert np.array_equal(np.isnan(a), np.isnan(b))
-        largest = np.nanmax(np.abs(b), initial=1)
-        assert np.nanmax(np.abs(a - b), initial=0) <= bound * largest
-
-
-def f32(rng, *shape):
-    return rng.standard_normal(shape).astype(np.float32)
-
-
-def steps_of(model):
-    """How many programs and nodes a model's only plan runs one after the other."""
-    (plan,) = plans(model)
-    return len(plan.steps)
-
-
-IMAGE = (2, 3, 9, 7)
-
-
-def conv(rng, name="w", inputs=3, outputs=5, size=(3, 3)):
-    return {name: f32(rng, outputs, inputs, *size), f"{name}_b": f32(rng, outputs)}
-
-
-class TestFusing:
-    """A convolution takes what follows it; what is read elsewhere as well stays."""
-
-    def check(self, nodes, constants, outputs="y", steps=1, opset=17):
-        rng = np.random.default_rng(3)
-        proto = graph(nodes, {"x": ("f", IMAGE)}, outputs, constants, opset)
-        model, x = from_onnx(proto), f32(rng, *IMAGE)
-        near(model.run(x), by_node(model, {"x": x}), 1e-5)
-        assert steps_of(model) == steps
-        return plans(model)[0]
-
-    @pytest.mark.parametrize("op", ["Relu", "Sigmoid", "Tanh", "HardSigmoid", "Elu"])
-    def test_activations(self, rng, op):
-        nodes = [("Conv", "x w w_b", "a", {"pads": [1, 1, 1, 1]}), (op, "a", "y", {})]
-        self.check(nodes, conv(rng))
-
-    @pytest.mark.parametrize("ends", ["y", "y a", "y s"])
-    def test_a_gate(self, rng, ends):
-        nodes = [("Conv", "x w w_b", "a", {}), ("Sigmoid", "a", "s", {}), ("Mul", "a s", "y", {})]
-        self.check(nodes, conv(rng), ends)
-
-    @pytest.mark.parametrize("order", ["a b", "b a"])
-    def test_a_sum_with_another_convolution(self, rng, order):
-        nodes = [
-            ("Conv", "x w w_b", "a", {"strides": [2, 2]}),
-            ("Conv", "x v v_b", "b", {"strides": [2, 2]}),
-            ("Add", order, "c", {}),
-            ("Relu", "c", "y", {}),
-        ]
-        self.check(nodes, conv(rng) | conv(rng, "v"))
-        self.check(nodes, conv(rng) | conv(rng, "v"), "y b")
-
-    def test_a_sum_with_itself(self, rng):
-        self.check([("Conv", "x w w_b", "a", {}), ("Add", "a a", "y", {})], conv(rng))
-
-    @pytest.mark.parametrize("shape", [(1, 5, 1, 1), (5, 1, 1), (1, 1, 1), ()])
-    def test_numbers_for_each_channel(self, rng, shape):
-        constants = conv(rng) | {"m": f32(rng, *shape), "n": f32(rng, *shape)}
-        nodes = [("Conv", "x w", "a", {}), ("Mul", "m a", "b", {}), ("Add", "b n", "y", {})]
-        self.check(nodes, constants)
-
-    @pytest.mark.parametrize("shape", [(1, 5, 1, 5), (5, 7, 1), (2, 5, 1, 1), (5,)])
-    def test_numbers_for_other_axes(self, rng, shape):
-        nodes = [("Conv", "x w w_b", "a", {}), ("Mul", "a m", "y", {})]
-        self.check(nodes, conv(rng) | {"m": f32(rng, *shape)})
-
-    def test_normalisation(self, rng):
-        names = ("scale", "shift", "mean", "variance")
-        constants = conv(rng) | {n: np.abs(f32(rng, 5)) for n in names}
-        nodes = [
-            ("Conv", "x w w_b", "a", {}),
-            ("BatchNormalization", f"a {' '.join(names)}", "b", {"epsilon": 1e-3}),
-            ("Relu", "b", "y", {}),
-        ]
-        self.check(nodes, constants)
-
-    def test_what_comes_after_the_activation_stays(self, rng):
-        nodes = [
-            ("Conv", "x w w_b", "a", {}),
-            ("Relu", "a", "b", {}),
-            ("Add", "b m", "c", {}),
-            ("Tanh", "c", "y", {}),
-        ]
-        self.check(nodes, conv(rng) | {"m": f32(rng, 5, 1, 1)})
-
-    def test_a_weight_that_is_computed(self, rng):
-        """It is no constant: the node runs as it is."""
-        nodes = [("ReduceMean", "x", "s", {}), ("Mul", "w s", "v", {}), ("Conv", "x v", "y", {})]
-        self.check(nodes, conv(rng), steps=2)
-
-
-class TestConvolutions:
-    @pytest.mark.parametrize(
-        "attributes",
-        [
-            {},
-            {"pads": [1, 0, 2, 1]},
-            {"strides": [2, 3], "dilations": [2, 1]},
-            {"auto_pad": "SAME_UPPER", "strides": [2, 2]},
-            {"auto_pad": "SAME_LOWER"},
-        ],
-    )
-    @pytest.mark.parametrize("outputs", [1, 17])
-    def test_images(self, rng, attributes, outputs):
-        constants = conv(rng, outputs=outputs)
-        proto = graph([("Conv", "x w w_b", "y", attributes)], {"x": ("f", IMAGE)}, "y", constants)
-        model, x = from_onnx(proto), f32(rng, *IMAGE)
-        near(model.run(x), run_by_runtime(proto, {"x": x}), 1e-5)
-        assert steps_of(model) == 1
-
-    def test_groups_and_sequences(self, rng):
-        constants = {"w": f32(rng, 6, 2, 3), "v": f32(rng, 3, 6, 1)}
-        nodes = [("Conv", "x w", "a", {"group": 2, "pads": [2, 1]}), ("Conv", "a v", "y", {})]
-        proto = graph(nodes, {"x": ("f", ("n", 4, "t"))}, "y", constants)
-        model = from_onnx(proto)
-        for shape in ((1, 4, 8), (3, 4, 5), (2, 4, 1)):
-            x = f32(rng, *shape)
-            near(model.run(x), run_by_runtime(proto, {"x": x}), 1e-5)
-        assert len(plans(model)) == 3
-        assert len(model._plans._layers) == 2, "the plans share their weights"
-
-    @pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
-    @pytest.mark.parametrize(
-        "attributes",
-        [
-            {"kernel_shape": [2, 3]},
-            {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [2, 2]},
-            {"kernel_shape": [2, 2], "ceil_mode": 1, "strides": [2, 2]},
-        ],
-    )
-    def test_pools(self, rng, op, attributes):
-        nodes = [(op, "x", "a", attributes), ("GlobalAveragePool", "a", "y", {})]
-        proto = graph(nodes, {"x": ("f", IMAGE)}, "a y")
-        model, x = from_onnx(proto), f32(rng, *IMAGE)
-        near(model.run(x), run_by_runtime(proto, {"x": x}), 1e-6)
-        assert steps_of(model) == 1
-
-    def test_weights_in_8_bits(self, rng):
-        """As ONNX Runtime's quantiser writes a convolution with a bias."""
-        whole = rng.integers(-127, 128, (8, 16, 3, 3)).astype(np.int8)
-        constants = {
-            "q": whole,
-            "s": np.float32(0.02),
-            "z": np.int8(3),
-            "b": f32(rng, 8),
-            "shape": np.array([1, 8, 1, 1]),
-        }
-        nodes = [
-            ("DynamicQuantizeLinear", "x", "u us uz", {}),
-            ("Mul", "us s", "both", {}),
-            ("Div", "b both", "b1", {}),
-            ("Floor", "b1", "b2", {}),
-            ("Cast", "b2", "b3", {"to": TensorProto.INT32}),
-            ("Reshape", "b3 shape", "b4", {}),
-            ("ConvInteger", "u q uz z", "c", {"pads": [1, 1, 1, 1]}),
-            ("Add", "c b4", "d", {}),
-            ("Cast", "d", "e", {"to": TensorProto.FLOAT}),
-            ("Mul", "us s", "again", {}),
-            ("Mul", "e again", "a", {}),
-            ("Relu", "a", "y", {}),
-        ]
-        proto = graph(nodes, {"x": ("f", (2, 16, 6, 5))}, "y", constants)
-        model, x = from_onnx(proto), f32(rng, 2, 16, 6, 5)
-        near(model.run(x), run_by_runtime(proto, {"x": x}), 2e-2)
-        assert steps_of(model) == 1
 
 
 class TestSteps:
@@ -452,6 +256,24 @@ class TestWhatIsKnown:
             assert np.array_equal(array, x)
             assert not np.shares_memory(array, x)
 
+    def test_what_zeros_would_be_refused_for(self, rng):
+        """Convolutions are not computed for a plan: nodes behind them may refuse zeros."""
+        nodes = [
+            ("Conv", "x w", "a", {}),
+            ("ReduceMax", "a", "b", {"keepdims": 0}),
+            ("Cast", "b", "c", {"to": onnx.TensorProto.INT64}),
+            ("Sub", "c one", "d", {}),
+            ("Gather", "few d", "y", {}),
+        ]
+        constants = {"w": np.full((1, 1, 1, 1), 3, np.float32), "one": np.array(2)}
+        constants |= {"few": np.float32([5])}
+        model = from_onnx(graph(nodes, {"x": ("f", (1, 1, 2, 2))}, "y", constants))
+        x = np.full((1, 1, 2, 2), 2 / 3, np.float32)
+        for _ in range(2):
+            assert model.run(x)[0] == 5
+        with pytest.raises(ValueError, match=r"Gather 4: .*indices must be in -1\.\.0"):
+            model.run(5 * x)
+
 
 class TestCalls:
     def model(self, rng):
@@ -499,84 +321,3 @@ class TestCalls:
         for thread in threads:
             thread.join()
         assert not wrong
-
-
-class TestStream:
-    """A graph whose states are inputs and outputs."""
-
-    def model(self, rng):
-        constants = {"w": f32(rng, 1, 12, 2), "r": f32(rng, 1, 12, 3), "b": f32(rng, 1, 24)}
-        nodes = [
-            ("Unsqueeze", "x front", "u", {}),
-            ("Mul", "u k", "v", {}),
-            ("LSTM", "v w r b none h c", "a hn cn", {"hidden_size": 3}),
-            ("Squeeze", "a front2", "y", {}),
-        ]
-        constants |= {"front": np.array([0]), "front2": np.array([0, 1])}
-        state = ("f", (1, "n", 3))
-        inputs = {"x": ("f", ("n", 2)), "h": state, "c": state, "k": ("f", ())}
-        proto = graph(nodes, inputs, "y hn cn", constants)
-        proto.graph.node[2].input[4] = ""
-        return from_onnx(proto)
-
-    @pytest.mark.parametrize("batch", [1, 3])
-    def test_as_states_carried_by_hand(self, rng, batch):
-        model = self.model(rng)
-        stream = model.stream(STATES, batch, k=np.float32(0.5))
-        assert (stream.inputs, stream.outputs) == (("x",), ("y",))
-        h = c = np.zeros((1, batch, 3), np.float32)
-        for _ in range(5):
-            x = f32(rng, batch, 2)
-            y, h, c = model.run(x, h, c, np.float32(0.5))
-            assert np.array_equal(stream.step(x), y)
-        assert np.array_equal(stream.state["h"], h)
-        stream.reset()
-        assert not stream.state["c"].any()
-        stream.state = {"h": h, "c": c}
-        assert np.array_equal(stream.step(x=x), model.run(x, h, c, np.float32(0.5))[0])
-        stream.state = None
-        assert not stream.state["h"].any()
-
-    def test_inputs_that_are_left(self, rng):
-        stream = self.model(rng).stream(STATES)
-        assert stream.inputs == ("x", "k")
-        x = f32(rng, 1, 2)
-        y = stream.step(x, np.float32(2))
-        stream.reset()
-        assert np.array_equal(stream.step(k=np.float32(2), x=x), y)
-
-    def test_a_refused_step_leaves_the_state(self, rng):
-        stream = self.model(rng).stream(STATES, k=np.float32(1))
-        stream.step(f32(rng, 1, 2))
-        before = stream.state
-        for wrong in (f32(rng, 2, 2), f32(rng, 1, 3)):
-            with pytest.raises(ValueError, match=r"must have shape"):
-                stream.step(wrong)
-        for args, named in (((), {}), ((1, 2), {}), ((1,), {"x": 1}), ((), {"z": 1})):
-            with pytest.raises(ValueError, match="a step takes x"):
-                stream.step(*args, **named)
-        assert all(np.array_equal(before[n], stream.state[n]) for n in before)
-
-    @pytest.mark.parametrize(
-        ("states", "fixed", "words"),
-        [
-            ({"g": "hn"}, {}, "no input 'g'"),
-            ({"h": "gn"}, {}, "no output 'gn'"),
-            ({"h": "hn"}, {"z": 1}, "no input 'z'"),
-            ({"h": "hn"}, {"h": np.zeros((1, 1, 3), np.float32)}, "'h' is a state"),
-        ],
-    )
-    def test_names(self, rng, states, fixed, words):
-        with pytest.raises(ValueError, match=words):
-            self.model(rng).stream(states, **fixed)
-
-    def test_states(self, rng):
-        stream = self.model(rng).stream(STATES)
-        for state in ({"h": np.zeros((1, 1, 3), np.float32)}, 3):
-            with pytest.raises(ValueError, match="state must have the entries h, c"):
-                stream.state = state
-        wrong = np.zeros((1, 2, 3), np.float32)
-        with pytest.raises(ValueError, match=r"the state 'h' must be float32 of shape \(1, 1, 3\)"):
-            stream.state = {"h": wrong, "c": wrong}
-        with pytest.raises(ValueError, match="batch"):
-            self.model(rng).stream(STATES, 0)

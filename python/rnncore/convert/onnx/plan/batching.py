@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -38,6 +38,16 @@ def makes(item: Item) -> Iterator[str]:
             yield from filter(None, node.outputs)
 
 
+def needed(items: Iterable[Node | Fused], outputs: Iterable[str]) -> list[Node | Fused]:
+    """Return the items that lead to the outputs, in order."""
+    wanted, kept = set(outputs), []
+    for item in reversed(list(items)):
+        if wanted.intersection(makes(item)):
+            wanted.update(reads(item))
+            kept.append(item)
+    return kept[::-1]
+
+
 def batched(items: Sequence[Node | Fused]) -> list[Item]:
     """Return the items in an order in which products of one matrix are together.
 
@@ -47,11 +57,12 @@ def batched(items: Sequence[Node | Fused]) -> list[Item]:
     after: dict[str, frozenset[int]] = {}  # the matrices on whose products a value depends
     for item in items:
         needs = frozenset().union(*(after.get(name, frozenset()) for name in reads(item)))
-        linear = None if isinstance(item, Fused) else getattr(item.function, "linear", None)
-        if linear is not None and id(linear) not in needs and not isinstance(item, Fused):
-            groups.setdefault(id(linear), []).append(item)
-        for name in makes(item):
-            after[name] = needs if linear is None else needs | {id(linear)}
+        if isinstance(item, Node) and hasattr(item.function, "linear"):
+            own = id(item.function.linear)
+            if own not in needs:
+                groups.setdefault(own, []).append(item)
+            needs |= {own}
+        after.update(dict.fromkeys(makes(item), needs))
     batches = [Batch(tuple(nodes)) for nodes in groups.values() if len(nodes) > 1]
     owner: dict[int, Item] = {id(node): batch for batch in batches for node in batch.nodes}
     return _sorted(list(items), owner) or list(items)

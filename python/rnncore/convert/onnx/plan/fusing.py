@@ -1,4 +1,4 @@
-"""Nodes that are one step: a convolution or a product with what is done to each of its outputs."""
+"""Nodes that are one step: a convolution with what is done to each of its outputs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ from ..nodes import Node
 from ..operators.quantised import dequantize_linear
 from .lowering import activation_of
 from .tracing import Trace
-
-#: Numbers that the nodes of one convolution in 8 bits differ by are its own, not the model's.
-_INTEGER = "ConvInteger"
 
 
 @dataclass
@@ -39,10 +36,10 @@ class Fused:
 
 
 class Fuser:
-    """Finds what belongs to each convolution of a trace."""
+    """Finds what belongs to each convolution of a trace that computes in `dtype`."""
 
-    def __init__(self, trace: Trace) -> None:
-        self.trace = trace
+    def __init__(self, trace: Trace, dtype: np.dtype[Any]) -> None:
+        self.trace, self.dtype = trace, dtype
         self.readers: dict[str, list[Node]] = {name: [] for name in trace.outputs}
         self.makers: dict[str, Node] = {}
         for node in trace.nodes:
@@ -59,7 +56,7 @@ class Fuser:
             if id(node) in taken:
                 continue
             fused = self._start(node)
-            if fused is not None:
+            if fused is not None and self._fits(fused):
                 self._extend(fused, taken)
                 taken.update(map(id, fused.taken))
                 found[id(fused.taken[-1])] = fused
@@ -77,7 +74,13 @@ class Fuser:
             zero = np.zeros(len(weight), weight.dtype)
             own = zero if bias is None else bias
             return Fused(node, node.inputs[0], weight, own, node.outputs[0], taken=[node])
-        return self._in_eight_bits(node) if node.op == _INTEGER else None
+        return self._in_eight_bits(node) if node.op == "ConvInteger" else None
+
+    def _fits(self, fused: Fused) -> bool:
+        """Whether the core has such a convolution: over sequences or images, of some numbers."""
+        x, y = self.trace.values[fused.x], self.trace.values[fused.output]
+        known = x.dtype == fused.weight.dtype == self.dtype and x.ndim in (3, 4)
+        return bool(known and x.size and y.size)
 
     def _extend(self, fused: Fused, taken: set[int]) -> None:
         """Take what reads the output alone, as long as it is an affine map, a sum or the end."""
@@ -117,11 +120,12 @@ class Fuser:
         if node.op != "Add" or values[other].shape != values[fused.output].shape:
             return False
         fused.add = other
-        return other not in self.trace.static
+        return True
 
     def _normalise(self, fused: Fused, node: Node) -> bool:
         known = [self.trace.known(name) for name in node.inputs[1:5]]
-        if any(array is None for array in known) or len(node.outputs) > 1:
+        shape = (len(fused.weight),)
+        if any(array is None or array.shape != shape for array in known) or node.outputs[1:]:
             return False
         scale, bias, mean, variance = known
         scale = scale / np.sqrt(variance + scale.dtype.type(node.attributes.get("epsilon", 1e-5)))
@@ -174,7 +178,7 @@ class Fuser:
         after = self._only_reader(node.outputs[0])
         if after is not None and after.op == "Add":
             taken.append(after)
-            bias = self._bias(next(n for n in after.inputs if n != node.outputs[0]), taken)
+            bias = self._bias(next(n for n in after.inputs if n != node.outputs[0]))
             after = self._only_reader(after.outputs[0]) if bias is not None else None
         scaled = self._only_reader(after.outputs[0]) if after and after.op == "Cast" else None
         if after is None or scaled is None or scaled.op != "Mul":
@@ -197,7 +201,7 @@ class Fuser:
         known: Array | None = self.trace.known(other)
         return known
 
-    def _bias(self, name: str, taken: list[Node]) -> Array | None:
+    def _bias(self, name: str) -> Array | None:
         """The bias that is divided by the scales and cut to a whole number."""
         for op in ("Reshape", "Cast", "Floor", "Div"):
             node = self.makers.get(name)
@@ -206,15 +210,3 @@ class Fuser:
             name = node.inputs[0]
         known: Array | None = self.trace.known(name)
         return None if known is None else known.reshape(-1)
-
-
-def needed(items: list[Any], outputs: tuple[str, ...]) -> list[Any]:
-    """What leads to the outputs, in order."""
-    wanted, kept = set(outputs), []
-    for item in reversed(items):
-        fused = isinstance(item, Fused)
-        made = {item.output} if fused else set(item.outputs)
-        if wanted & made:
-            wanted.update((item.x, item.add) if fused else item.inputs)
-            kept.append(item)
-    return kept[::-1]

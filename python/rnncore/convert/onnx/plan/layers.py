@@ -61,15 +61,10 @@ def _where(attributes: dict[str, Any], sizes: tuple[int, ...], kernel: Any) -> W
     return windows_of(sizes, tuple(kernel), **given)
 
 
-def convolve(steps: Steps, fused: Fused) -> bool:
+def convolve(steps: Steps, fused: Fused) -> None:
     """Add the step of a convolution and what follows it."""
     shape, weight = steps.shape(fused.x), fused.weight
-    if weight.dtype != steps.dtype or len(shape) not in (3, 4) or 0 in shape:
-        return False
-    if any(steps.value(name).dtype != steps.dtype for name in (fused.x, fused.add) if name):
-        return False
-    attributes = fused.node.attributes
-    where = _where(attributes, shape[2:], weight.shape[2:])
+    where = _where(fused.node.attributes, shape[2:], weight.shape[2:])
     counts = where.counts if len(shape) == 4 else (1, *where.counts)
     y = steps.empty((shape[0], *counts, len(weight)))
     add = _last(steps, steps.value(fused.add)) if fused.add else None
@@ -78,7 +73,6 @@ def convolve(steps: Steps, fused: Fused) -> bool:
     layer = _layer(steps, fused, shape[1])
     steps.program.convolve(y, x, layer, windows, add, fused.activation, fused.gated)
     steps.values[fused.output] = _first(y, len(shape))
-    return True
 
 
 def _layer(steps: Steps, fused: Fused, inputs: int) -> Any:
@@ -127,14 +121,11 @@ def _global_pool(steps: Steps, node: Node) -> bool:
 
 def _multiply(steps: Steps, node: Node) -> bool:
     """A product with a matrix that the file holds, and a bias."""
-    linear = node.function.linear if isinstance(node.function, Product) else None
-    linear = getattr(node.function, "linear", linear)
-    if linear is None or linear.dtype != steps.dtype:
+    linear = node.function.linear  # type: ignore[attr-defined]
+    if linear.dtype != steps.dtype:
         return False
     y = steps.empty(steps.shape(node.outputs[0]))
     x = steps.contiguous(steps.value(node.inputs[0]))
-    if not y.size or not x.size:
-        return False
     steps.program.linear(y, x, linear.kernels)
     steps.values[node.outputs[0]] = y
     _add_bias(steps, node)
@@ -143,11 +134,9 @@ def _multiply(steps: Steps, node: Node) -> bool:
 
 def multiply_together(steps: Steps, batch: Batch) -> bool:
     """Add one product for the rows of several; False where not all are compiled."""
-    linear = getattr(batch.nodes[0].function, "linear", None)
+    linear = batch.nodes[0].function.linear  # type: ignore[attr-defined]
     xs = [steps.value(node.inputs[0]) for node in batch.nodes]
-    if linear is None or any(x.dtype != linear.dtype or not x.size for x in xs):
-        return False
-    if linear.dtype != steps.dtype or not linear.out_features:
+    if linear.dtype != steps.dtype or any(x.dtype != steps.dtype or not x.size for x in xs):
         return False
     counts = [x.size // x.shape[-1] for x in xs]
     rows = steps.empty((sum(counts), linear.in_features))

@@ -98,13 +98,13 @@ def _combine(steps: Steps, node: Node) -> bool:
 
 
 def _clip(steps: Steps, node: Node) -> bool:
-    x, y = steps.value(node.inputs[0]), None
-    bounds = [steps.trace.known(name) if name else None for name in (*node.inputs, "", "")[1:3]]
-    known = [name in steps.trace.static for name in node.inputs[1:3] if name]
-    if not all(known):
+    x, static = steps.value(node.inputs[0]), steps.trace.static
+    names = (*node.inputs, "", "")[1:3]
+    if not static.issuperset(filter(None, names)):
         return False
-    for key, bound, operation in zip(("min", "max"), bounds, ("maximum", "minimum"), strict=True):
-        bound = node.attributes.get(key, bound)
+    bounds = (("min", names[0], "maximum"), ("max", names[1], "minimum"))
+    for attribute, name, operation in bounds:
+        bound = steps.value(name) if name else node.attributes.get(attribute)
         if bound is not None:
             y = steps.like(x)
             limit = np.broadcast_to(np.asarray(bound, x.dtype), x.shape)

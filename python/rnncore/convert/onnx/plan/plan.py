@@ -12,8 +12,8 @@ import numpy as np
 from ....arrays import Array
 from ...budget import Budget
 from ..nodes import Body, Node, Value
-from .batching import Batch, batched
-from .fusing import Fused, Fuser, needed
+from .batching import Batch, batched, needed
+from .fusing import Fused, Fuser
 from .layers import convolve, lower, multiply_together
 from .steps import Layers, Steps
 from .tracing import Trace, Unknown, is_choice
@@ -33,11 +33,9 @@ class Plan:
         for name in trace.inputs:
             if name not in trace.static:
                 self.inputs[name] = steps.values[name] = np.zeros_like(trace.values[name])
-        for item in batched(needed(list(Fuser(trace).items()), trace.outputs)):
+        for item in batched(needed(Fuser(trace, dtype).items(), trace.outputs)):
             if isinstance(item, Fused):
-                if not convolve(steps, item):
-                    for node in item.taken:
-                        _add(steps, node)
+                convolve(steps, item)
             elif isinstance(item, Batch):
                 if not multiply_together(steps, item):
                     for node in item.nodes:
@@ -75,7 +73,7 @@ class Plans:
     def __init__(self, body: Body, size: int) -> None:
         self._body, self._size = body, size
         self._free: OrderedDict[Any, list[Plan]] = OrderedDict()
-        self._open: set[Any] = set()  # shapes for which there can be none
+        self._open = False  # shapes depend on numbers: there can be none
         self._layers: Layers = {}
         self._lock = threading.Lock()
 
@@ -104,20 +102,28 @@ class Plans:
                 self._free.popitem(last=False)
 
     def _first(self, key: Any, given: Mapping[str, Array]) -> tuple[Value, ...]:
-        budget = Budget(self._size * (1 + sum(value.size for value in given.values())))
-        if key in self._open:
-            return self._body.run(given, budget)
-        try:
-            trace = Trace(self._body, given, budget)
-        except Unknown:
-            self._open.add(key)
-            return self._body.run(given, budget)
+        trace = None if self._open else self._trace(given)
+        if trace is None:
+            return self._body.run(given, self._budget(given))
         floats = {value.dtype for value in given.values() if value.dtype in _TYPES}
         with self._lock:
             plan = Plan(trace, max(floats, default=_TYPES[0], key=_TYPES.index), self._layers)
         results = plan.run(given)  # and not those of the trace: all calls have the same bits
         self._give(key, plan)
         return results
+
+    def _trace(self, given: Mapping[str, Array]) -> Trace | None:
+        """A trace; None where there is none, or none for what was given."""
+        try:
+            return Trace(self._body, given, self._budget(given))
+        except Unknown:
+            self._open = True
+        except ValueError:  # the nodes, run one by one, say what is wrong
+            pass
+        return None
+
+    def _budget(self, given: Mapping[str, Array]) -> Budget:
+        return Budget(self._size * (1 + sum(value.size for value in given.values())))
 
 
 def _signature(value: Array) -> Any:

@@ -12,13 +12,13 @@ from ....arrays import Array
 from ...budget import Budget
 from ..control import If
 from ..nodes import Body, Node, Value
+from ..sizes import take
 
 #: What is known of a value when its shape is.
 _OF_SHAPES = frozenset(("Shape", "Size"))
-#: Inputs on whose numbers the shape of an output depends; -1: all that follow, too.
+#: Inputs on whose numbers the shape of an output depends.
 _SHAPING: dict[str, tuple[int, ...]] = {
     "ConstantOfShape": (0,),
-    "EyeLike": (),
     "Expand": (1,),
     "OneHot": (1,),
     "Pad": (1, 3),
@@ -34,7 +34,11 @@ _SHAPING: dict[str, tuple[int, ...]] = {
     "Upsample": (1,),
 }
 #: Outputs whose shapes depend on numbers, or that are no arrays.
-_OPEN = frozenset(("Compress", "Loop", "NonZero", "Scan", "Unique"))
+_OPEN = frozenset(("Compress", "If", "Loop", "NonZero", "Scan", "Unique"))
+
+
+#: Operators that see each row of the first input by itself, and take long in NumPy.
+_BY_ROW = frozenset(("AveragePool", "Conv", "ConvInteger", "ConvTranspose", "MaxPool"))
 
 
 class Unknown(Exception):
@@ -45,7 +49,8 @@ class Trace:
     """One run. `nodes` are those whose outputs depend on numbers, `values` all that came to be.
 
     static: the names of values that are the same whenever the inputs have these shapes. given: the
-    inputs, of which those that are whole numbers without axes count as static.
+    inputs, of which those that are whole numbers without axes count as static. Of others the shape
+    and the type count alone: what convolutions and pools make of them is zero here.
     """
 
     def __init__(self, body: Body, given: Mapping[str, Array], budget: Budget) -> None:
@@ -65,7 +70,7 @@ class Trace:
             if isinstance(node.function, If) and node.inputs[0] in self.static:
                 self._take_branch(node, node.function, budget)
                 continue
-            node.run(self.values, budget)
+            self._take_step(node, budget)
             if node.op in _OF_SHAPES or self.static.issuperset(filter(None, node.inputs)):
                 self.static.update(filter(None, node.outputs))
             else:
@@ -82,13 +87,24 @@ class Trace:
         around = dict(zip(control.free, node.inputs[-len(control.free) :], strict=False))
         self._run(tuple(_renamed(inner, around) for inner in part.nodes), budget)
 
+    def _take_step(self, node: Node, budget: Budget) -> None:
+        """Run a node, or have zeros of the shapes of its outputs, which it tells of no rows."""
+        x: Any = self.values.get(node.inputs[0]) if node.op in _BY_ROW else None
+        if not np.ndim(x) or node.inputs[0] in self.static:
+            node.run(self.values, budget)
+            return
+        given = {name: self.values[name] for name in node.inputs if name}
+        take(budget, node.op, [given.get(name) for name in node.inputs], node.attributes)
+        node.run(made := given | {node.inputs[0]: x[:0]}, budget)
+        for name in filter(None, node.outputs):
+            shape, zero = made[name].shape, np.zeros((), made[name].dtype)
+            self.values[name] = np.broadcast_to(zero, (len(x), *shape[1:]))
+
     def _check(self, node: Node) -> None:
         """Refuse a node the shapes of whose outputs are not known."""
         shaping = [node.inputs[at] for at in _SHAPING.get(node.op, ()) if at < len(node.inputs)]
         arrays = all(isinstance(self.values[n], np.ndarray) for n in node.outputs if n)
         if node.op in _OPEN or not arrays or not self.static.issuperset(filter(None, shaping)):
-            raise Unknown(node.where)
-        if isinstance(node.function, If):
             raise Unknown(node.where)
 
 
