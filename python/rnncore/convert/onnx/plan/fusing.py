@@ -11,7 +11,7 @@ import numpy as np
 from ....arrays import Array
 from ..nodes import Node
 from ..operators.quantised import dequantize_linear
-from .lowering import activation_of
+from .lowering import activation_of, affine_of
 from .tracing import Trace
 
 
@@ -33,6 +33,11 @@ class Fused:
     gated: bool = False
     rounded: bool = False
     taken: list[Node] = field(default_factory=list)
+
+    def multiply(self, scale: Array) -> None:
+        """Multiply the sums of each output by a number."""
+        self.weight = self.weight * scale.reshape(-1, *[1] * (self.weight.ndim - 1))
+        self.bias = self.bias * scale
 
 
 class Fuser:
@@ -106,13 +111,16 @@ class Fuser:
         if node.op not in ("Add", "Mul", "BatchNormalization") or fused.add:
             return False
         if node.op == "BatchNormalization":
-            return node.inputs[0] == fused.output and self._normalise(fused, node)
+            affine = affine_of(self.trace, node) if node.inputs[0] == fused.output else None
+            if affine is not None:
+                fused.multiply(affine[0])
+                fused.bias = fused.bias + affine[1]
+            return affine is not None
         other = next(name for name in node.inputs if name != fused.output)
         channels = self._by_channel(fused, other)
         if channels is not None:
             if node.op == "Mul":
-                fused.weight = fused.weight * channels.reshape(-1, *[1] * (fused.weight.ndim - 1))
-                fused.bias = fused.bias * channels
+                fused.multiply(channels)
             else:
                 fused.bias = fused.bias + channels
             return True
@@ -120,17 +128,6 @@ class Fuser:
         if node.op != "Add" or values[other].shape != values[fused.output].shape:
             return False
         fused.add = other
-        return True
-
-    def _normalise(self, fused: Fused, node: Node) -> bool:
-        known = [self.trace.known(name) for name in node.inputs[1:5]]
-        shape = (len(fused.weight),)
-        if any(array is None or array.shape != shape for array in known) or node.outputs[1:]:
-            return False
-        scale, bias, mean, variance = known
-        scale = scale / np.sqrt(variance + scale.dtype.type(node.attributes.get("epsilon", 1e-5)))
-        fused.weight = fused.weight * scale.reshape(-1, *[1] * (fused.weight.ndim - 1))
-        fused.bias = (fused.bias - mean) * scale + bias
         return True
 
     def _by_channel(self, fused: Fused, name: str) -> Array | None:

@@ -11,6 +11,7 @@ from ....arrays import Array
 from ..nodes import Node
 from ..weights import ACTIVATIONS
 from .steps import Steps
+from .tracing import Trace
 
 #: Adds the steps of a node, or returns False where it cannot.
 Lowering = Callable[[Steps, Node], bool]
@@ -57,6 +58,32 @@ def activation_of(node: Node) -> tuple[str, float, float] | None:
         return None
     name, alpha, beta = found
     return name, node.attributes.get("alpha", alpha), node.attributes.get("beta", beta)
+
+
+def affine_of(trace: Trace, node: Node) -> tuple[Array, Array] | None:
+    """Scale and shift `(C,)` of a BatchNormalization whose statistics are known."""
+    known = [trace.known(name) for name in node.inputs[1:5]]
+    if any(array is None for array in known) or any(node.outputs[1:]):
+        return None
+    scale, bias, mean, variance = known
+    if any(array.shape != trace.values[node.inputs[0]].shape[1:2] for array in known):
+        return None
+    scale = scale / np.sqrt(variance + scale.dtype.type(node.attributes.get("epsilon", 1e-5)))
+    return scale, bias - mean * scale
+
+
+def _normalise(steps: Steps, node: Node) -> bool:
+    x, affine = steps.value(node.inputs[0]), affine_of(steps.trace, node)
+    if affine is None:
+        return False
+    scale, shift = (
+        np.broadcast_to(array.reshape(-1, *[1] * (x.ndim - 2)), x.shape) for array in affine
+    )
+    y, z = steps.like(x), steps.like(x)
+    steps.program.combine(y, x, scale, "multiply")
+    steps.program.combine(z, y, shift, "add")
+    steps.values[node.outputs[0]] = z
+    return True
 
 
 def _activate(steps: Steps, node: Node) -> bool:
@@ -210,6 +237,7 @@ LOWERINGS: dict[str, Lowering] = {
     **dict.fromkeys(_BINARY, _combine),
     **dict.fromkeys(_REDUCTIONS, _reduce),
     **dict.fromkeys(_MOVES, _move),
+    "BatchNormalization": _normalise,
     "Clip": _clip,
     "Concat": _concatenate,
     "Pad": _pad,
