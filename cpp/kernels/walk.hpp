@@ -32,12 +32,14 @@ Chunk chunk_at(const Layout<T>& at, const Schedule& s, Index wave) {
   return {begin, end, s.begin[begin], s.begin[end] - s.begin[begin]};
 }
 
-/// The most nodes that any chunk has.
+/// The most nodes that any chunk has. Waves of sequences shrink; where each is a chunk, this is asked for
+/// at every one of them.
 template <class T>
 Index chunk_rows(const Layout<T>& at, const Schedule& s) {
+  if (s.stepped) return s.waves ? s.begin[1] - s.begin[0] : 0;
   Index largest = 0;
   for (Index w = 0; w < s.waves; ++w) largest = max(largest, s.begin[w + 1] - s.begin[w]);
-  return s.stepped ? largest : min(s.nodes, chunk_nodes(at) + largest);
+  return min(s.nodes, chunk_nodes(at) + largest);
 }
 
 /// The most predecessors that the nodes of a chunk have, as pointers.

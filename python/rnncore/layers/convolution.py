@@ -24,6 +24,7 @@ class Convolves(HoldsCompiled, Slides):
     At first both are uniform in +-1/sqrt(inputs of a sum), torch's default.
     """
 
+    groups: int
     _taps: tuple[int, int]
 
     def _fill(
@@ -45,8 +46,6 @@ class Convolves(HoldsCompiled, Slides):
         self.kernels = core(self.dtype).Convolution(
             *self._filters(), self._taps, *arrays, owned=True
         )
-
-    groups: int
 
     def _filters(self) -> tuple[int, int, int]:
         """Inputs, outputs and groups of the compiled layer."""
