@@ -274,6 +274,17 @@ class TestWhatIsKnown:
         with pytest.raises(ValueError, match=r"Gather 4: .*indices must be in -1\.\.0"):
             model.run(5 * x)
 
+    def test_a_node_that_fails_is_named(self, rng):
+        """Also in a plan, between two programs."""
+        nodes = [("Exp", "x", "a", {}), ("Gather", "a i", "b", {}), ("Neg", "b", "y", {})]
+        inputs = {"x": ("f", (4,)), "i": ("i", (2,))}
+        model, x = from_onnx(graph(nodes, inputs, "y")), f32(rng, 4)
+        model.run(x, np.array([3, 0]))
+        assert steps_of(model) == 3
+        with pytest.raises(ValueError, match=r"Gather 1: .*indices must be in -4\.\.3"):
+            model.run(x, np.array([3, 4]))
+        near(model.run(x, np.array([1, 2])), [-np.exp(x[1:3])])
+
 
 class TestCalls:
     def model(self, rng):

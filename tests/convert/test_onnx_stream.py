@@ -46,6 +46,17 @@ class TestStream:
         stream.state = None
         assert not stream.state["h"].any()
 
+    def test_what_the_caller_writes_later(self, rng):
+        """Neither a fixed input nor a state is the caller's array."""
+        nodes = [("Identity", "x", "sn", {}), ("Mul", "s k", "a", {}), ("NonZero", "x", "y", {})]
+        inputs = {"x": ("f", (2,)), "s": ("f", (2,)), "k": ("f", ())}
+        model = from_onnx(graph(nodes, inputs, "a sn y"))
+        k, x = np.array(2, np.float32), np.float32([1, 2])
+        stream = model.stream({"s": "sn"}, k=k)
+        stream.step(x)
+        x[:], k[...] = 7, 9
+        assert stream.step(x)[0].tolist() == [2, 4]
+
     def test_inputs_that_are_left(self, rng):
         stream = self.model(rng).stream(STATES)
         assert stream.inputs == ("x", "k")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -14,6 +15,15 @@ from .sizes import take
 #: An array, or for a sequence a list of arrays.
 Value: TypeAlias = Any
 Function: TypeAlias = Callable[..., tuple[Value, ...]]
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Have errors of a node's function name the node."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -30,13 +40,10 @@ class Node:
     def run(self, values: dict[str, Value], budget: Budget) -> None:
         """Add the outputs to the values; take from the budget what they need."""
         given = [values[name] if name else None for name in self.inputs]
-        try:
-            with np.errstate(all="ignore"):  # a graph may divide by zero, as elsewhere
-                results = self.results(given, budget)
+        with naming(self.where), np.errstate(all="ignore"):  # a graph may divide by zero
+            results = self.results(given, budget)
             if len(results) < len(self.outputs):
                 raise ValueError(f"makes {len(results)} outputs, not {len(self.outputs)}")
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-            raise ValueError(f"{self.where}: {error}") from error
         for name, result in zip(self.outputs, results, strict=False):
             if name:
                 values[name] = result if isinstance(result, list) else np.asarray(result)

@@ -30,7 +30,7 @@ class GraphStream:
         self.inputs = tuple(n for n in model.inputs if n not in states and n not in fixed)
         self.outputs = tuple(n for n in model.outputs if n not in states.values())
         self._given = dict.fromkeys(model.inputs, np.zeros(0)) | {
-            name: model.inputs[name].checked(name, value) for name, value in fixed.items()
+            name: np.array(model.inputs[name].checked(name, value)) for name, value in fixed.items()
         }
         self._first = {name: self._zeros(name) for name in states}
         self._now = self._first

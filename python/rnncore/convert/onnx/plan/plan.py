@@ -78,11 +78,15 @@ class Plans:
         self._lock = threading.Lock()
 
     def run(self, given: Mapping[str, Array]) -> tuple[Value, ...]:
-        """Return the outputs of a body for these inputs, which are all of them in its order."""
+        """Return the outputs of a body for these inputs, which are all of them in its order.
+
+        They are arrays of their own, or lists for sequences.
+        """
         key = tuple(map(_signature, given.values()))
-        plan = self._take(key)
+        plan = self._take(key) or self._make(given)
         if plan is None:
-            return self._first(key, given)
+            results = self._body.run(given, self._budget(given))
+            return tuple(v if isinstance(v, list) else np.array(v, order="C") for v in results)
         try:
             return plan.run(given)
         finally:
@@ -101,16 +105,14 @@ class Plans:
             while len(self._free) > _KEPT:
                 self._free.popitem(last=False)
 
-    def _first(self, key: Any, given: Mapping[str, Array]) -> tuple[Value, ...]:
+    def _make(self, given: Mapping[str, Array]) -> Plan | None:
+        """A new plan; None where there can be none."""
         trace = None if self._open else self._trace(given)
         if trace is None:
-            return self._body.run(given, self._budget(given))
+            return None
         floats = {value.dtype for value in given.values() if value.dtype in _TYPES}
         with self._lock:
-            plan = Plan(trace, max(floats, default=_TYPES[0], key=_TYPES.index), self._layers)
-        results = plan.run(given)  # and not those of the trace: all calls have the same bits
-        self._give(key, plan)
-        return results
+            return Plan(trace, max(floats, default=_TYPES[0], key=_TYPES.index), self._layers)
 
     def _trace(self, given: Mapping[str, Array]) -> Trace | None:
         """A trace; None where there is none, or none for what was given."""

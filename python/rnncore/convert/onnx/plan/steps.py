@@ -9,7 +9,7 @@ import numpy as np
 
 from ....arrays import Array
 from ....compiled import Program, core
-from ..nodes import Node
+from ..nodes import Node, naming
 from .tracing import Trace
 
 Step = Callable[[], Any]
@@ -78,8 +78,9 @@ class Steps:
         given, function = self.given(node), node.function
 
         def step() -> None:
-            for to, value in zip(outputs, function(*given), strict=False):
-                if to is not None:
-                    np.copyto(to, value)
+            with naming(node.where):
+                for to, value in zip(outputs, function(*given), strict=False):
+                    if to is not None:
+                        np.copyto(to, value)
 
         self.steps.append(step)

@@ -35,8 +35,6 @@ _SHAPING: dict[str, tuple[int, ...]] = {
 }
 #: Outputs whose shapes depend on numbers, or that are no arrays.
 _OPEN = frozenset(("Compress", "If", "Loop", "NonZero", "Scan", "Unique"))
-
-
 #: Operators that see each row of the first input by itself, and take long in NumPy.
 _BY_ROW = frozenset(("AveragePool", "Conv", "ConvInteger", "ConvTranspose", "MaxPool"))
 
