@@ -68,6 +68,7 @@ TAKES = {
     "embedding": lambda: Embedding(6, 2)(LONG),
     "activation": lambda: Tanh()(MASKED),
     "dropout": lambda: Dropout(0.5)(MASKED),
+    "spec augment": lambda: rnncore.SpecAugment(1, 1, 1, 1)(MASKED),
     "norm": lambda: LayerNorm(3)(MASKED),
     "prelu": lambda: rnncore.PReLU()(MASKED),
     "cell": lambda: GRUCell(3, 4)(MASKED[0]),

@@ -51,6 +51,7 @@ from .layers.shapes import Permute as Permute
 from .layers.shapes import RepeatVector as RepeatVector
 from .layers.shapes import Reshape as Reshape
 from .layers.shapes import ZeroPad as ZeroPad
+from .layers.spec_augment import SpecAugment as SpecAugment
 from .layers.tied import TiedLinear as TiedLinear
 from .losses import BinaryCrossEntropy as BinaryCrossEntropy
 from .losses import MeanSquaredError as MeanSquaredError

@@ -24,6 +24,7 @@ from rnncore import (
     RowConvolution,
     Sigmoid,
     Softmax,
+    SpecAugment,
     Tanh,
     TiedLinear,
 )
@@ -89,6 +90,7 @@ SURROUNDED = {
         Embedding(7, 3, dtype=dtype),
         LSTM(3, 4, bidirectional=True, dtype=dtype, batch_first=batch_first),
         Dropout(0.5),
+        SpecAugment(1, 2, 1, 3, batch_first=batch_first),
         LayerNorm(8, 2**-16, dtype=dtype),
         Linear(8, 5, dtype=dtype),
         Tanh(),

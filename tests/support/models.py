@@ -325,6 +325,10 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
     ),
     "Sigmoid": ([rnncore.Sigmoid()], _sequence()),
     "Softmax": ([rnncore.Softmax(axis=0)], _sequence()),
+    "SpecAugment": (
+        [rnncore.SpecAugment(2, 3, 1, 2, p=0.5, seed=3), rnncore.SpecAugment(0, 1, 1, 1)],
+        _sequence(),
+    ),
     "Tanh": ([rnncore.Tanh()], _sequence()),
     "TimeDistributed": (
         [rnncore.TimeDistributed(rnncore.Readout(rnncore.GRU(3, 4, batch_first=True)))],

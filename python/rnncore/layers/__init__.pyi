@@ -17,4 +17,5 @@ from .shapes import Permute as Permute
 from .shapes import RepeatVector as RepeatVector
 from .shapes import Reshape as Reshape
 from .shapes import ZeroPad as ZeroPad
+from .spec_augment import SpecAugment as SpecAugment
 from .tied import TiedLinear as TiedLinear

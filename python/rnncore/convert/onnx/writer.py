@@ -20,6 +20,7 @@ from ...layers.dropout import Dropout
 from ...layers.embedding import Embedding
 from ...layers.layer_norm import LayerNorm
 from ...layers.linear import Linear
+from ...layers.spec_augment import SpecAugment
 from ...layers.tied import TiedLinear
 from ...module import Module
 from ...precision import SCALE, dequantized
@@ -121,6 +122,7 @@ class Writer(Graph):
             LayerNorm: self._layer_norm,
             Softmax: lambda part, x, _: self.add("Softmax", x, axis=part.axis),
             Dropout: lambda part, x, _: x,
+            SpecAugment: lambda part, x, _: x,
             Identity: lambda part, x, _: x,
         }
         writers |= {LAYERS[cell]: self._recurrent for cell in common.GATES}
