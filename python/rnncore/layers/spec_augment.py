@@ -110,10 +110,8 @@ class SpecAugment(Module):
 
     def _over_time(self, x: Array, rows: Array) -> Array:
         """Return booleans `(B, T)` as those that go with all features of x."""
-        if x.ndim == 2:
-            return rows[0][:, np.newaxis]
-        expanded: Array = (rows if self.batch_first else rows.T)[..., np.newaxis]
-        return expanded
+        at = rows[0] if x.ndim == 2 else rows if self.batch_first else rows.T
+        return np.expand_dims(np.asarray(at), -1)
 
     def _drawn(self, count: int, widest: Array, sizes: Array, most: int) -> Array:
         """Draw `count` runs for each row; return booleans `(rows, most)`, true within them."""
