@@ -394,6 +394,9 @@ struct Kernels {
   void (*pool_backward)(const Pooling<T>&, Team);
 };
 
+template <class T>
+struct Alignment; // see alignment.hpp
+
 struct Bytes {
   const void* data;
   std::size_t size; // a multiple of four
@@ -410,6 +413,8 @@ struct KernelTable {
   const Kernels<float>*bfloat16, *bfloat16_dot, *int8;
   const Attention<float>* attention32;
   const Attention<double>* attention64;
+  const Alignment<float>* alignment32;
+  const Alignment<double>* alignment64;
   uint64_t (*fingerprint)(const Bytes* blocks, Index count); // changes when one of the blocks does
 };
 

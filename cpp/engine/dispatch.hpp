@@ -43,4 +43,15 @@ inline const Attention<double>& attention_of<double>() {
   return *kernels().attention64;
 }
 
+template <class T>
+const Alignment<T>& alignment_of();
+template <>
+inline const Alignment<float>& alignment_of<float>() {
+  return *kernels().alignment32;
+}
+template <>
+inline const Alignment<double>& alignment_of<double>() {
+  return *kernels().alignment64;
+}
+
 } // namespace rnncore

@@ -1,6 +1,7 @@
 // The table of one instruction set.
 #include "level.hpp"
 
+#include "../engine/alignment.hpp"
 #include "attention.hpp"
 #include "fingerprint.hpp"
 
@@ -8,6 +9,8 @@ namespace rnncore::RNNCORE_LEVEL {
 
 extern const Kernels<float> float32, bfloat16, int8;
 extern const Kernels<double> float64;
+extern const Alignment<float> alignment32;
+extern const Alignment<double> alignment64;
 
 namespace {
 
@@ -25,8 +28,8 @@ uint64_t fingerprint(const Bytes* blocks, Index count) {
 /// `rows`: kernels for bfloat16 weights and rows.
 constexpr KernelTable table_of(const char* name, const Kernels<float>* rows,
                                const Kernels<float>* int8_weights) {
-  return {name, macros,       sizeof(Vec<float>), &float32,     &float64,   &bfloat16,
-          rows, int8_weights, &attention32,       &attention64, fingerprint};
+  return {name,         macros,       sizeof(Vec<float>), &float32,     &float64,     &bfloat16,  rows,
+          int8_weights, &attention32, &attention64,       &alignment32, &alignment64, fingerprint};
 }
 
 #if defined(RNNCORE_HAS_BF16_DOT)

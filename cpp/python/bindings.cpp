@@ -7,6 +7,7 @@
 #include "../engine/quota.hpp"
 #include "../engine/threads.hpp"
 #include "convolution.hpp"
+#include "ctc.hpp"
 #include "decoding.hpp"
 #include "layer.hpp"
 #include "linear.hpp"
@@ -163,6 +164,18 @@ void bind_search(py::module_& m, const std::string& suffix) {
   m.def(("coverage" + suffix).c_str(), &coverage_of<T>, py::arg("attention"), py::arg("lengths"));
 }
 
+template <class T>
+void bind_alignment(py::module_& m, const std::string& suffix) {
+  py::class_<CtcBatch<T>>(m, ("CtcBatch" + suffix).c_str())
+      .def(py::init<const py::object&, bool, const py::object&, const py::object&, const py::object&,
+                    Index>(),
+           py::arg("logits"), py::arg("batch_first"), py::arg("lengths"), py::arg("labels"),
+           py::arg("counts"), py::arg("blank"))
+      .def("forward", &CtcBatch<T>::forward)
+      .def("backward", &CtcBatch<T>::backward, py::arg("log_likelihoods"), py::arg("log_sums"),
+           py::arg("scales"));
+}
+
 py::object call_under(Hold& hold, const py::function& function, const py::args& arguments) {
   const Hold::Use use(hold);
   return function(*arguments);
@@ -236,6 +249,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_decoding<double>(m, "F64");
   bind_search<float>(m, "F32");
   bind_search<double>(m, "F64");
+  bind_alignment<float>(m, "F32");
+  bind_alignment<double>(m, "F64");
   m.def("info", &info);
   m.def("cells", &cells);
   m.def("num_threads", &num_threads);

@@ -5,6 +5,7 @@ from . import optim as optim
 from . import schedules as schedules
 from . import search as search
 from ._core import info as info
+from .alignment.ctc import CTCLoss as CTCLoss
 from .compositions.bidirectional import Bidirectional as Bidirectional
 from .compositions.bidirectional import Reversed as Reversed
 from .compositions.chain import Chain as Chain

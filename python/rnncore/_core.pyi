@@ -276,6 +276,21 @@ class DecodingF32:
 
 class DecodingF64(DecodingF32): ...
 
+class CtcBatchF32:
+    def __init__(
+        self,
+        logits: Array,
+        batch_first: bool,
+        lengths: Array,
+        labels: Array,
+        counts: Array,
+        blank: int,
+    ) -> None: ...
+    def forward(self) -> tuple[Array, Array]: ...
+    def backward(self, log_likelihoods: Array, log_sums: Array, scales: Array) -> Array: ...
+
+class CtcBatchF64(CtcBatchF32): ...
+
 def searchF32(
     parts: Any, rules: Any, limits: Any, forced: Array | None, lengths: Array
 ) -> list[list[tuple[Array, float, float, Array | None]]]: ...

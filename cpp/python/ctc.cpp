@@ -1,0 +1,107 @@
+#include "ctc.hpp"
+
+#include "../engine/alignment.hpp"
+#include "../engine/dispatch.hpp"
+#include "sequences.hpp"
+
+namespace rnncore {
+namespace {
+
+/// Operations for a state of a frame, and for a class of one.
+constexpr double state_work = 30, class_work = 20;
+
+} // namespace
+
+template <class T>
+CtcBatch<T>::CtcBatch(const py::object& logits, bool batch_first, const py::object& lengths,
+                      const py::object& labels, const py::object& counts, Index blank)
+    : logits_(contiguous<T>(logits)), batch_first_(batch_first), steps_(logits_.shape(batch_first ? 1 : 0)),
+      batch_(logits_.shape(batch_first ? 0 : 1)), classes_(logits_.shape(2)), blank_(blank),
+      lengths_(of_shape<int64_t>("lengths", lengths, {batch_})),
+      counts_(of_shape<int64_t>("counts", counts, {batch_})), labels_(contiguous<int64_t>(labels)) {
+  starts_.assign(1, 0);
+  for (Index b = 0; b < batch_; ++b) {
+    starts_.push_back(starts_.back() + counts_.data()[b]);
+    if (lengths_.data()[b] < 0 || lengths_.data()[b] > steps_ || counts_.data()[b] < 0)
+      throw py::value_error("lengths: unexpected");
+  }
+  const int64_t* const begin = labels_.data();
+  if (labels_.ndim() != 1 || labels_.size() != starts_.back() || blank < 0 || blank >= classes_ ||
+      std::any_of(begin, begin + labels_.size(), [&](int64_t k) { return k < 0 || k >= classes_; }))
+    throw py::value_error("labels: unexpected");
+}
+
+template <class T>
+double CtcBatch<T>::work() const {
+  double sum = 0;
+  for (Index b = 0; b < batch_; ++b)
+    sum += double(lengths_.data()[b]) *
+           (double(counts_.data()[b]) * state_work + double(classes_) * class_work);
+  return sum;
+}
+
+template <class T>
+template <class S>
+S CtcBatch<T>::sequence(Index b, double* log_sums, void* space) const {
+  S s{};
+  s.logits = logits_.data() + b * classes_ * (batch_first_ ? steps_ : 1);
+  s.steps = lengths_.data()[b];
+  s.stride = classes_ * (batch_first_ ? 1 : batch_);
+  s.classes = classes_;
+  s.blank = blank_;
+  s.labels = labels_.data() + starts_[b];
+  s.count = counts_.data()[b];
+  s.log_sums = log_sums + b * steps_;
+  s.work = space;
+  return s;
+}
+
+template <class T>
+Index CtcBatch<T>::space(bool backward) const {
+  Index most = 0;
+  for (Index b = 0; b < batch_; ++b)
+    most =
+        std::max(most, alignment_of<T>().ctc.work(sequence<CtcSequence<T>>(b, nullptr, nullptr), backward));
+  return most;
+}
+
+template <class T>
+py::tuple CtcBatch<T>::forward() const {
+  Array<double> found = new_array<double>({batch_}), log_sums = new_array<double>({batch_, steps_});
+  double *const to = found.mutable_data(), *const sums = log_sums.mutable_data();
+  {
+    const ReleaseGil release{Index(work())};
+    over_sequences(batch_, work(), space(false), [&](Index b, void* memory) {
+      to[b] = alignment_of<T>().ctc.forward(sequence<CtcSequence<T>>(b, sums, memory));
+    });
+  }
+  return py::make_tuple(found, log_sums);
+}
+
+template <class T>
+Array<T> CtcBatch<T>::backward(const py::object& log_likelihoods, const py::object& log_sums,
+                               const py::object& scales) const {
+  const Array<double> found = of_shape<double>("log_likelihoods", log_likelihoods, {batch_});
+  Array<double> sums = of_shape<double>("log_sums", log_sums, {batch_, steps_});
+  const Array<double> scale = of_shape<double>("scales", scales, {batch_});
+  Array<T> gradient = new_array<T>(logits_.shape(), logits_.shape() + 3);
+  T* const to = gradient.mutable_data();
+  double* const from = sums.mutable_data();
+  {
+    const ReleaseGil release{Index(work())};
+    over_sequences(batch_, 3 * work(), space(true), [&](Index b, void* memory) {
+      auto s = sequence<CtcBackward<T>>(b, from, memory);
+      s.log_likelihood = found.data()[b];
+      s.scale = scale.data()[b];
+      s.gradient = to + (s.logits - logits_.data());
+      alignment_of<T>().ctc.backward(s);
+      for (Index t = s.steps; t < steps_; ++t) std::fill_n(s.gradient + t * s.stride, classes_, T(0));
+    });
+  }
+  return gradient;
+}
+
+template class CtcBatch<float>;
+template class CtcBatch<double>;
+
+} // namespace rnncore
