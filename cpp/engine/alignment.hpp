@@ -2,6 +2,7 @@
 #pragma once
 
 #include "api.hpp"
+#include "transducer.hpp"
 
 namespace rnncore {
 
@@ -34,6 +35,7 @@ struct Ctc {
 template <class T>
 struct Alignment {
   Ctc<T> ctc;
+  Transducer<T> transducer;
 };
 
 } // namespace rnncore

@@ -6,6 +6,9 @@ from . import schedules as schedules
 from . import search as search
 from ._core import info as info
 from .alignment.ctc import CTCLoss as CTCLoss
+from .alignment.joint import TransducerJoint as TransducerJoint
+from .alignment.transducer import Transducer as Transducer
+from .alignment.transducer_loss import TransducerLoss as TransducerLoss
 from .compositions.bidirectional import Bidirectional as Bidirectional
 from .compositions.bidirectional import Reversed as Reversed
 from .compositions.chain import Chain as Chain
