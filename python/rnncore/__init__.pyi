@@ -6,6 +6,10 @@ from . import schedules as schedules
 from . import search as search
 from ._core import info as info
 from .alignment.ctc import CTCLoss as CTCLoss
+from .alignment.ctc_search import CTCBeamSearch as CTCBeamSearch
+from .alignment.ctc_search import ctc_best_path as ctc_best_path
+from .alignment.forced import ctc_align as ctc_align
+from .alignment.n_gram import CharacterNGram as CharacterNGram
 from .compositions.bidirectional import Bidirectional as Bidirectional
 from .compositions.bidirectional import Reversed as Reversed
 from .compositions.chain import Chain as Chain
