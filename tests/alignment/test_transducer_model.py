@@ -26,7 +26,7 @@ from rnncore import (
     TransducerJoint,
     TransducerLoss,
 )
-from rnncore.alignment.transducer_search import Transcript
+from rnncore.alignment.transducer_search import TimedTranscript
 from rnncore.batches import Batch, padded
 from rnncore.reference import transducer as reference
 from rnncore.training.trainer import Trainer, evaluate
@@ -77,11 +77,11 @@ def frames(T: int, B: int, dtype: str = "float64", seed: int = 0) -> Array:
     return 2 * np.random.default_rng(seed).standard_normal((T, B, INPUTS)).astype(dtype)
 
 
-def same(found: Transcript, want: Transcript) -> None:
+def same(found: TimedTranscript, want: TimedTranscript) -> None:
     assert found.score == want.score
     assert_same(
-        {"tokens": found.tokens, "frames": found.frames},
-        {"tokens": want.tokens, "frames": want.frames},
+        {"labels": found.labels, "frames": found.frames},
+        {"labels": want.labels, "frames": want.frames},
     )
 
 
@@ -161,7 +161,7 @@ class TestTraining:
         assert trainer.history[-1]["validation_loss"] < 0.3
         found = net.greedy(held.inputs[0], held.lengths)
         right = [
-            list(one.tokens) == list(y[:n])
+            list(one.labels) == list(y[:n])
             for one, y, n in zip(found, held.targets, held.target_lengths, strict=True)
         ]
         assert np.mean(right) > 0.9
@@ -190,15 +190,15 @@ class TestTraining:
                 same(found, want)
 
 
-def by_hand(net: Transducer, f: Array, max_symbols: int) -> Transcript:
+def by_hand(net: Transducer, f: Array, max_symbols: int) -> TimedTranscript:
     """The greedy search, a node at a time, the predictor reading all labels at each."""
-    tokens: list[int] = []
+    labels: list[int] = []
     found: list[int] = []
     score = 0.0
     for t in range(len(f)):
         emitted = 0
         while True:
-            read = np.array([net.blank, *tokens])[:, None]
+            read = np.array([net.blank, *labels])[:, None]
             output = net.predictor(read)
             g = output[0] if net.predictor.recurrent else output
             z = net.joint(f[t : t + 1, None], g[-1:]).logits()[0, 0, 0]
@@ -207,10 +207,10 @@ def by_hand(net: Transducer, f: Array, max_symbols: int) -> Transcript:
             score += log_p[best]
             if best == net.blank:
                 break
-            tokens.append(best)
+            labels.append(best)
             found.append(t)
             emitted += 1
-    return Transcript(np.array(tokens, int), score, np.array(found, int))
+    return TimedTranscript(np.array(labels, int), score, np.array(found, int))
 
 
 SAYS = ["lstm", "deep", "label", "labels"]
@@ -226,10 +226,10 @@ def test_greedy_search_is_that_by_hand(says: str, max_symbols: int) -> None:
         want = by_hand(net, f[: lengths[b], b], max_symbols)
         assert one.score == pytest.approx(want.score, rel=1e-12)
         assert_same(
-            {"tokens": one.tokens, "frames": one.frames},
-            {"tokens": want.tokens, "frames": want.frames},
+            {"labels": one.labels, "frames": one.frames},
+            {"labels": want.labels, "frames": want.frames},
         )
-    assert sum(len(one.tokens) for one in found) > 5
+    assert sum(len(one.labels) for one in found) > 5
 
 
 @pytest.mark.parametrize("says", SAYS)
@@ -240,7 +240,7 @@ class TestBeamSearch:
         x = frames(T, 1)
         f = net.encoder(x)[0]
         (found,) = net.beam(x, width=2000, n_best=2000, max_symbols=2)
-        scores = {tuple(one.tokens.tolist()): one.score for one in found}
+        scores = {tuple(one.labels.tolist()): one.score for one in found}
         assert len(scores) == len(found)
         assert [one.score for one in found] == sorted(scores.values(), reverse=True)
         labels = [k for k in range(V) if k != net.blank]
@@ -257,11 +257,11 @@ class TestBeamSearch:
         x = frames(25, 6)
         loss = TransducerLoss(net.blank, "none")
 
-        def likelihoods(found: list[Transcript]) -> Array:
-            counts = np.array([len(one.tokens) for one in found])
+        def likelihoods(found: list[TimedTranscript]) -> Array:
+            counts = np.array([len(one.labels) for one in found])
             labels = np.full((len(found), counts.max()), net.blank)
             for row, one in zip(labels, found, strict=True):
-                row[: len(one.tokens)] = one.tokens
+                row[: len(one.labels)] = one.labels
             return -loss(net((x, labels)), labels, None, counts)
 
         found = [best for (best,) in net.beam(x, width=8, max_symbols=3)]
@@ -273,9 +273,9 @@ class TestBeamSearch:
         net, x = model(says=says), frames(15, 2)
         for found in net.beam(x, [15, 8], width=4, n_best=3):
             assert len(found) == 3
-            assert len({tuple(one.tokens) for one in found}) == 3
+            assert len({tuple(one.labels) for one in found}) == 3
             for one in found:
-                assert one.frames.shape == one.tokens.shape
+                assert one.frames.shape == one.labels.shape
                 assert (np.diff(one.frames) >= 0).all()
                 assert one.frames.max(initial=0) < 15
 
@@ -307,9 +307,9 @@ def test_a_stream_hears_what_a_call_does(
         found = stream.finish()
         for one, other, last in zip(found, want, heard, strict=True):
             same(one, other)
-            assert len(last.tokens) <= len(one.tokens) or options
+            assert len(last.labels) <= len(one.labels) or options
         stream.reset()
-    assert sum(len(one.tokens) for one in want) > 1
+    assert sum(len(one.labels) for one in want) > 1
 
 
 class TestStreams:

@@ -19,7 +19,7 @@ from ..compositions.composition import agreed, check_one_way, run
 from ..compositions.ragged import lengths_after, told
 from ..module import Module, Pullback, once, width_through
 from .joint import Joined, JointGradients, TransducerJoint
-from .transducer_search import Beam, Greedy, Limits, Searcher, Transcript, TransducerStream
+from .transducer_search import Beam, Greedy, Limits, Searcher, TimedTranscript, TransducerStream
 
 
 class Transducer(Module):
@@ -89,7 +89,7 @@ class Transducer(Module):
 
     def greedy(
         self, x: npt.ArrayLike, lengths: npt.ArrayLike | None = None, *, max_symbols: int = 10
-    ) -> list[Transcript]:
+    ) -> list[TimedTranscript]:
         """Take the likeliest symbol at every node of the lattice; return what each row says.
 
         x and lengths as in a call. max_symbols: so many labels at a frame, then the next. A score
@@ -106,7 +106,7 @@ class Transducer(Module):
         n_best: int = 1,
         max_symbols: int = 3,
         prune: float = math.inf,
-    ) -> list[list[Transcript]]:
+    ) -> list[list[TimedTranscript]]:
         """Keep the `width` likeliest label sequences at every frame; return each row's n best.
 
         Time-synchronous decoding (Saon, Tuske and Audhkhasi 2020, "Alignment-length synchronous
@@ -139,7 +139,7 @@ class Transducer(Module):
 
     def _search(
         self, kind: type[Greedy] | type[Beam], x: npt.ArrayLike, lengths: Any, limits: Limits
-    ) -> list[list[Transcript]]:
+    ) -> list[list[TimedTranscript]]:
         searcher = self._searcher(limits)
         f, ends, _ = self._encode(x, lengths, False)
         found = []

@@ -16,12 +16,12 @@ from ..states import State, mapped, take_rows
 from .joint import TransducerJoint
 
 
-class Transcript(NamedTuple):
+class TimedTranscript(NamedTuple):
     """What was heard in a sequence."""
 
-    tokens: Array  # (N,)
+    labels: Array  # (N,)
     score: float  # a log-probability
-    frames: Array  # (N,), at which frame of the encoder's each token was emitted
+    frames: Array  # (N,), the frame of the encoder at which each was emitted
 
 
 class Limits:
@@ -103,15 +103,17 @@ class Greedy:
             self._g = self._predictor.step(np.array([token]))
         return went
 
-    def best(self, n_best: int = 1) -> list[Transcript]:
+    def best(self, n_best: int = 1) -> list[TimedTranscript]:
         """Return what was heard so far: a single transcript."""
-        return [Transcript(np.array(self._tokens, int), self._score, np.array(self._frames, int))]
+        return [
+            TimedTranscript(np.array(self._tokens, int), self._score, np.array(self._frames, int))
+        ]
 
 
 class _Hypothesis(NamedTuple):
     """Labels, what comes after them, and the probability of their alignments up to a frame."""
 
-    tokens: tuple[int, ...]
+    labels: tuple[int, ...]
     frames: tuple[int, ...]  # of the likeliest alignment
     score: float
     likeliest: float  # the score of the likeliest alignment
@@ -144,10 +146,10 @@ class Beam:
             self._beam = self._heard(frame[None])
             self._frame += 1
 
-    def best(self, n_best: int = 1) -> list[Transcript]:
+    def best(self, n_best: int = 1) -> list[TimedTranscript]:
         """Return the likeliest transcripts of what was heard so far."""
         return [
-            Transcript(np.array(one.tokens, int), one.score, np.array(one.frames, int))
+            TimedTranscript(np.array(one.labels, int), one.score, np.array(one.frames, int))
             for one in self._beam[:n_best]
         ]
 
@@ -161,8 +163,8 @@ class Beam:
             log_p = self._searcher.log_probs(frame, g).astype(np.float64)
             for one, value in zip(here, log_p[:, blank].tolist(), strict=True):
                 gone = one._replace(score=one.score + value, likeliest=one.likeliest + value)
-                known = behind.get(one.tokens)
-                behind[one.tokens] = gone if known is None else known.merged(gone)
+                known = behind.get(one.labels)
+                behind[one.labels] = gone if known is None else known.merged(gone)
             if emitted == limits.max_symbols:
                 break
             here = self._extended(here, log_p, self._least(behind))
@@ -185,27 +187,27 @@ class Beam:
         flat = scores.reshape(-1)
         order = np.argsort(-flat, kind="stable")[:width]
         order = order[(flat[order] > -math.inf) & (flat[order] >= least)]
-        rows, tokens = np.divmod(order, scores.shape[1])
+        rows, labels = np.divmod(order, scores.shape[1])
         longer = []
-        for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
-            one, value = here[row], float(log_p[row, token])
+        for row, label in zip(rows.tolist(), labels.tolist(), strict=True):
+            one, value = here[row], float(log_p[row, label])
             longer.append(
                 one._replace(
-                    tokens=(*one.tokens, token),
+                    labels=(*one.labels, label),
                     frames=(*one.frames, self._frame),
                     score=one.score + value,
                     likeliest=one.likeliest + value,
                 )
             )
-        return self._read(longer, tokens) if longer else []
+        return self._read(longer, labels) if longer else []
 
-    def _read(self, beam: list[_Hypothesis], tokens: Array) -> list[_Hypothesis]:
+    def _read(self, beam: list[_Hypothesis], labels: Array) -> list[_Hypothesis]:
         """Let the predictor read the last label of each hypothesis."""
         predictor = self._searcher.predictor
         if predictor.recurrent:
             states = [one.state for one in beam]
             joined = None if states[0] is None else _beside(states)
-            output, after = predictor(tokens[None], joined)
+            output, after = predictor(labels[None], joined)
             rows = [take_rows(after, np.array([row])) for row in range(len(beam))]
         else:  # what it remembers of earlier labels is in no state: it reads them all
             output = self._reread(beam)
@@ -216,11 +218,11 @@ class Beam:
         ]
 
     def _reread(self, beam: list[_Hypothesis]) -> Array:
-        longest = max(len(one.tokens) for one in beam) + 1
+        longest = max(len(one.labels) for one in beam) + 1
         read = np.full((longest, len(beam)), self._searcher.blank)
-        ends = [len(one.tokens) for one in beam]
+        ends = [len(one.labels) for one in beam]
         for row, one in enumerate(beam):
-            read[1 : ends[row] + 1, row] = one.tokens
+            read[1 : ends[row] + 1, row] = one.labels
         output: Array = self._searcher.predictor(read)
         return output[ends, np.arange(len(beam))][None]
 
@@ -244,7 +246,7 @@ class TransducerStream:
         self.batch = batch
         self._decoders: list[Any] = [kind(searcher) for _ in range(batch)]
 
-    def run(self, chunk: npt.ArrayLike) -> list[Transcript]:
+    def run(self, chunk: npt.ArrayLike) -> list[TimedTranscript]:
         """Take frames `(n, B, I)`; return what has been heard so far in each row.
 
         A single row may come without its axis. Greedy transcripts only grow, while a beam may find
@@ -252,11 +254,11 @@ class TransducerStream:
         """
         return self._heard(self._encoder.run(chunk))
 
-    def finish(self) -> list[Transcript]:
+    def finish(self) -> list[TimedTranscript]:
         """Return what has been heard, with the frames that waited for later ones."""
         return self._heard(self._encoder.finish())
 
-    def best(self, n_best: int) -> list[list[Transcript]]:
+    def best(self, n_best: int) -> list[list[TimedTranscript]]:
         """Return the n best transcripts so far of each row: of a greedy search there is one."""
         n_best = check_size("n_best", n_best)
         return [decoder.best(n_best) for decoder in self._decoders]
@@ -268,7 +270,7 @@ class TransducerStream:
         for row in which:
             self._decoders[row].reset()
 
-    def _heard(self, f: Array) -> list[Transcript]:
+    def _heard(self, f: Array) -> list[TimedTranscript]:
         f = f if f.ndim == 3 else f[:, None]
         for row, decoder in enumerate(self._decoders):
             decoder.take(np.ascontiguousarray(f[:, row]))
