@@ -5,7 +5,10 @@ from . import optim as optim
 from . import schedules as schedules
 from . import search as search
 from ._core import info as info
+from .alignment.crf import CRF as CRF
+from .alignment.crf import CRFLoss as CRFLoss
 from .alignment.ctc import CTCLoss as CTCLoss
+from .alignment.tags import tag_constraints as tag_constraints
 from .compositions.bidirectional import Bidirectional as Bidirectional
 from .compositions.bidirectional import Reversed as Reversed
 from .compositions.chain import Chain as Chain
