@@ -8,6 +8,10 @@ from ._core import info as info
 from .alignment.crf import CRF as CRF
 from .alignment.crf import CRFLoss as CRFLoss
 from .alignment.ctc import CTCLoss as CTCLoss
+from .alignment.ctc_search import CTCBeamSearch as CTCBeamSearch
+from .alignment.ctc_search import ctc_best_path as ctc_best_path
+from .alignment.forced import ctc_align as ctc_align
+from .alignment.n_gram import CharacterNGram as CharacterNGram
 from .alignment.tags import tag_constraints as tag_constraints
 from .compositions.bidirectional import Bidirectional as Bidirectional
 from .compositions.bidirectional import Reversed as Reversed

@@ -47,7 +47,8 @@ class TestEnumeration:
             found = crf.decode(x, n_best=tags**steps + 2)
             assert [row.tolist() for row in found.tags[:-2, :, 0]] == [tags for _, tags in best]
             near(found.scores[:-2, 0], np.array([score for score, _ in best]), 1e-12)
-            assert (found.tags[-2:] == -1).all() and (found.scores[-2:] == -np.inf).all()
+            assert (found.tags[-2:] == -1).all()
+            assert (found.scores[-2:] == -np.inf).all()
 
     @pytest.mark.parametrize("scheme", ["BIO", "BIOES"])
     def test_what_is_forbidden_has_no_probability(self, scheme, rng):
@@ -216,8 +217,9 @@ class TestForms:
         for targets in (tags, *partial(rng, tags, 4)):
             batched = targets[None] if batch_first else targets[:, None]
             one, back = CRFLoss(crf).vjp(row, targets)
-            other, back_batched = CRFLoss(crf).vjp(both, batched)
-            assert one == other and back().shape == row.shape
+            other, _ = CRFLoss(crf).vjp(both, batched)
+            assert one == other
+            assert back().shape == row.shape
             assert crf.log_prob(row, targets) == -other
         np.testing.assert_array_equal(crf.decode(row), crf.decode(both).reshape(-1))
         np.testing.assert_array_equal(crf.marginals(row), crf.marginals(both).reshape(7, 4))
@@ -259,7 +261,9 @@ class TestForms:
         x[:, 1] = np.nan
         loss, pullback = CRFLoss(crf).vjp(x, y, lengths, [1.0, 0.0, 1.0])
         dx = pullback()
-        assert np.isfinite(loss) and np.isfinite(dx).all() and not dx[:, 1].any()
+        assert np.isfinite(loss)
+        assert np.isfinite(dx).all()
+        assert not dx[:, 1].any()
         assert all(np.isfinite(crf.grads[name]).all() for name in NAMES)
 
 

@@ -128,10 +128,10 @@ class TestStored:
 
     def test_a_loss_goes_with_its_crf(self, rng):
         crf, x = CRF(4, seed=0), rng.standard_normal((3, 2, 4)).astype(np.float32)
-        crf2, loss = pickle.loads(pickle.dumps((crf, CRFLoss(crf, "sum"))))
-        assert loss.crf is crf2 and loss(x, [[0, 1], [2, 3], [1, 1]]) == CRFLoss(crf, "sum")(
-            x, [[0, 1], [2, 3], [1, 1]]
-        )
+        other, loss = pickle.loads(pickle.dumps((crf, CRFLoss(crf, "sum"))))
+        assert loss.crf is other
+        y = [[0, 1], [2, 3], [1, 1]]
+        assert loss(x, y) == CRFLoss(crf, "sum")(x, y)
 
     def test_a_call_sees_what_params_hold(self, rng):
         crf, x = CRF(4, dtype="float64", seed=0), rng.standard_normal((3, 2, 4))

@@ -61,9 +61,8 @@ class CTCLoss(SequenceLoss):
         classes = frames.logits.shape[-1]
         check_blank(self.blank, classes)
         check_labels(labels, classes, self.blank)
-        short = frames.lengths < shortest(labels)
-        if short.any() and not self.zero_infinity:
-            raise ValueError(_too_short(frames, labels, int(short.argmax())))
+        if not self.zero_infinity:
+            check_frames(frames, labels, " (zero_infinity=True passes over such sequences)")
         dtype = frames.logits.dtype
         batch = core(dtype).CtcBatch(
             frames.logits, self.batch_first, frames.lengths, labels.flat, labels.counts, self.blank
@@ -93,10 +92,14 @@ def shortest(labels: Labels) -> Array:
     return needed
 
 
-def _too_short(frames: Frames, labels: Labels, sequence: int) -> str:
-    count, needed = int(labels.counts[sequence]), int(shortest(labels)[sequence])
-    return (
-        f"lengths: sequence {sequence} has {int(frames.lengths[sequence])} frames, but its "
-        f"{count} labels, {needed - count} of them equal to the one before, need {needed} "
-        "(zero_infinity=True passes over such sequences)"
-    )
+def check_frames(frames: Frames, labels: Labels, hint: str = "") -> None:
+    """Refuse sequences with fewer frames than their labels need, naming the first."""
+    needed = shortest(labels)
+    short = frames.lengths < needed
+    if short.any():
+        b = int(short.argmax())
+        count, repeats = int(labels.counts[b]), int(needed[b] - labels.counts[b])
+        raise ValueError(
+            f"lengths: sequence {b} has {int(frames.lengths[b])} frames, but its {count} labels, "
+            f"{repeats} of them equal to the one before, need {count + repeats}{hint}"
+        )

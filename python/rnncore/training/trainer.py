@@ -48,6 +48,7 @@ def evaluate(model: Module, loss: Objective, batches: Iterable[BatchLike]) -> fl
 
     Where targets have weights, the mean is weighted by them.
     """
+    _check_reduced(loss)
     total = count = 0.0
     state: State = None
     for batch in (Batch(*item) for item in batches):
@@ -61,6 +62,12 @@ def evaluate(model: Module, loss: Objective, batches: Iterable[BatchLike]) -> fl
     if not count:
         raise ValueError("there is nothing to evaluate: no batch holds a target that counts")
     return total / count
+
+
+def _check_reduced(loss: Objective) -> None:
+    """Refuse a loss that returns more than one number."""
+    if getattr(loss, "reduction", "mean") == "none":
+        raise ValueError("loss must reduce by 'mean' or 'sum', got 'none'")
 
 
 def _total(loss: Objective, value: float, counted: float) -> float:
@@ -132,6 +139,7 @@ class Trainer:
             if not hasattr(given, needed):
                 kind = type(given).__name__
                 raise TypeError(f"{name} must have a method {needed}, got {kind}")
+        _check_reduced(loss)
         if not callable(batches) and not isinstance(batches, Iterable):
             kind = type(batches).__name__
             raise TypeError(f"batches must be an iterable or a function that makes it, got {kind}")
