@@ -5,12 +5,15 @@ from . import optim as optim
 from . import schedules as schedules
 from . import search as search
 from ._core import info as info
+from .alignment.crf import CRF as CRF
+from .alignment.crf import CRFLoss as CRFLoss
 from .alignment.ctc import CTCLoss as CTCLoss
 from .alignment.ctc_search import CTCBeamSearch as CTCBeamSearch
 from .alignment.ctc_search import ctc_best_path as ctc_best_path
 from .alignment.forced import ctc_align as ctc_align
 from .alignment.joint import TransducerJoint as TransducerJoint
 from .alignment.n_gram import CharacterNGram as CharacterNGram
+from .alignment.tags import tag_constraints as tag_constraints
 from .alignment.transducer import Transducer as Transducer
 from .alignment.transducer_loss import TransducerLoss as TransducerLoss
 from .compositions.bidirectional import Bidirectional as Bidirectional
