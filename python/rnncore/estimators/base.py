@@ -29,7 +29,7 @@ from ..recurrent.stack import Stacked
 from ..training.plots import plot_history
 from ..training.trainer import Trainer, evaluate
 from .sequences import Sequences, read
-from .weights import ByWeight, check_weights, evened, mean_weight
+from .weights import ByWeight, check_weights, evened, mean_weight, weights_of
 
 #: Sequences at a time where nothing is learnt.
 AT_ONCE = 256
@@ -101,7 +101,7 @@ class SequenceEstimator(BaseEstimator):
 
     # What each kind of estimator says of itself.
 
-    def _targets(self, x: Sequences, y: Any, first: bool, classes: Any) -> Array:
+    def _targets(self, x: Sequences, y: Any, first: bool, classes: Any) -> Any:
         """Check y and return it as the loss takes it, over sequences or over all steps.
 
         With `first`, learn what there is to learn about targets; classes: labels told beforehand.
@@ -202,8 +202,9 @@ class SequenceEstimator(BaseEstimator):
             parts = self._split(len(rows), None if strata is None else strata[rows])
             rows, held_out = (rows[part] for part in parts)
         if x.weights is not None or x.step_weights is not None:
-            masks = (self._batch(x, targets, part).mask for part in _parts(rows, AT_ONCE))
-            loss = ByWeight(loss, mean_weight(masks))
+            batches = (self._batch(x, targets, part) for part in _parts(rows, AT_ONCE))
+            own = weights_of(loss)
+            loss = ByWeight(loss, mean_weight(getattr(batch, own) for batch in batches))
         self._optimiser.lr = self.learning_rate
 
         def epoch(rng: np.random.Generator) -> Iterator[Batch]:

@@ -80,11 +80,17 @@ def class_factors(given: Any, classes: Array, places: Array, weights: Array | No
     return balanced
 
 
+def weights_of(loss: Objective) -> str:
+    """Return the field of a batch that holds the weights which a loss takes."""
+    return "weights" if "weights" in loss.takes else "mask"
+
+
 class ByWeight(Objective):
     """A loss whose gradient counts each item by its weight, whatever the others of its batch weigh.
 
     A mean divides by the weights of its batch, so that those of a batch of one would count nothing.
-    The weights are a batch's mask; `mean`: that of them all.
+    The weights are a batch's mask or, for a loss that takes them, its weights; `mean`: that of them
+    all.
     """
 
     def __init__(self, loss: Objective, mean: float) -> None:
@@ -94,7 +100,7 @@ class ByWeight(Objective):
     def vjp(self, x: Any, targets: Any, *args: Any) -> tuple[float, Pullback]:
         """Return the mean over the batch, and the pullback to x."""
         value, pullback = self.loss.vjp(x, targets, *args)
-        share = mean_weight([args[self.takes.index("mask")]]) / self.mean
+        share = mean_weight([args[self.takes.index(weights_of(self.loss))]]) / self.mean
         return value, lambda dloss=1.0: pullback(dloss * share)
 
     def counted(self, targets: Any, *args: Any) -> float:
