@@ -7,6 +7,7 @@
 #include "../engine/quota.hpp"
 #include "../engine/threads.hpp"
 #include "convolution.hpp"
+#include "crf.hpp"
 #include "ctc.hpp"
 #include "decoding.hpp"
 #include "layer.hpp"
@@ -166,6 +167,13 @@ void bind_search(py::module_& m, const std::string& suffix) {
 
 template <class T>
 void bind_alignment(py::module_& m, const std::string& suffix) {
+  py::class_<CrfBatch<T>>(m, ("CrfBatch" + suffix).c_str())
+      .def(py::init<const py::object&, bool, const py::object&, const py::object&, const py::object&,
+                    const py::object&, const py::object&>(),
+           py::arg("emissions"), py::arg("batch_first"), py::arg("lengths"), py::arg("transitions"),
+           py::arg("start"), py::arg("end"), py::arg("allowed"))
+      .def("loss", &CrfBatch<T>::loss, py::arg("targets"), py::arg("scales"))
+      .def("decode", &CrfBatch<T>::decode, py::arg("count"));
   py::class_<CtcBatch<T>>(m, ("CtcBatch" + suffix).c_str())
       .def(py::init<const py::object&, bool, const py::object&, const py::object&, const py::object&,
                     Index>(),

@@ -276,6 +276,24 @@ class DecodingF32:
 
 class DecodingF64(DecodingF32): ...
 
+class CrfBatchF32:
+    def __init__(
+        self,
+        emissions: Array,
+        batch_first: bool,
+        lengths: Array | None,
+        transitions: Array,
+        start: Array,
+        end: Array,
+        allowed: Array | None,
+    ) -> None: ...
+    def loss(
+        self, targets: Array | None, scales: Array | None
+    ) -> tuple[Array, Array | None, Array | None, Array | None, Array | None]: ...
+    def decode(self, count: int) -> tuple[Array, Array]: ...
+
+class CrfBatchF64(CrfBatchF32): ...
+
 class CtcBatchF32:
     def __init__(
         self,

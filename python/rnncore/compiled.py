@@ -65,6 +65,7 @@ class Core(NamedTuple):
     Program: type[_core.ProgramF32]
     Memory: type[_core.MemoryF32]
     Decoding: type[_core.DecodingF32]
+    CrfBatch: type[_core.CrfBatchF32]
     CtcBatch: type[_core.CtcBatchF32]
     search: Callable[..., Any]
     log_softmax: Callable[..., npt.NDArray[Any]]

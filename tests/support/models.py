@@ -140,6 +140,14 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
         [rnncore.BidirectionalTree(rnncore.TreeGRU(3, 4), rnncore.RecursiveNet(7, 2, 1), "both")],
         _forest,
     ),
+    "CRF": (
+        [
+            rnncore.CRF(3, seed=1),
+            rnncore.CRF(3, constraints=rnncore.tag_constraints(["O", "B-a", "I-a"])),
+            rnncore.CRF(3, constraints=([[1 > 0] * 3] * 3, [1 > 0] * 3, [1 > 0] * 3)),
+        ],
+        _sequence(),
+    ),
     "Chain": (
         [
             rnncore.Chain(),

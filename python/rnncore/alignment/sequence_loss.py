@@ -23,6 +23,7 @@ class Sequences(NamedTuple):
     backward: Backward
     dtype: Any
     sizes: Array | None = None  # (B,), what "mean" divides each loss by; None: one
+    steps: Array | None = None  # (B,), what "token_mean" divides the sum by
 
 
 class SequenceLoss(Objective):
@@ -33,10 +34,12 @@ class SequenceLoss(Objective):
     own, and the mean divides by their sum.
     """
 
-    takes = ("lengths", "target_lengths", "weights")
+    takes: tuple[str, ...] = ("lengths", "target_lengths", "weights")
+    #: The reductions that there are.
+    reductions: tuple[str, ...] = ("mean", "sum", "none")
 
     def __init__(self, reduction: str = "mean", *, batch_first: bool = False) -> None:
-        self.reduction = check_choice("reduction", reduction, ("mean", "sum", "none"))
+        self.reduction = check_choice("reduction", reduction, self.reductions)
         self.batch_first = check_flag("batch_first", batch_first)
 
     def vjp(
@@ -53,7 +56,9 @@ class SequenceLoss(Objective):
         total = float(scales.sum())
         if found.sizes is not None:
             scales = scales / found.sizes
-        if self.reduction == "mean":
+        if self.reduction == "token_mean" and found.steps is not None:
+            total = float((scales * found.steps).sum())
+        if self.reduction in ("mean", "token_mean"):
             scales = scales / (total or 1)
         # A sequence without weight counts nothing, whatever its loss.
         losses = np.where(scales == 0, 0, found.losses) * scales

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -29,7 +29,7 @@ from ..recurrent.stack import Stacked
 from ..training.plots import plot_history
 from ..training.trainer import Trainer, evaluate
 from .sequences import Sequences, read
-from .weights import ByWeight, check_weights, evened, mean_weight, weights_of
+from .weights import ByWeight, check_weights, evened, mean_weight, weight_field
 
 #: Sequences at a time where nothing is learnt.
 AT_ONCE = 256
@@ -119,6 +119,10 @@ class SequenceEstimator(BaseEstimator):
         """Return what the linear layer sees of the recurrent layers."""
         return Readout(layer)
 
+    def _behind(self, outputs: int, seed: np.random.Generator) -> tuple[Module, ...]:
+        """Return what comes behind the linear layer."""
+        return ()
+
     def _batch(self, x: Sequences, targets: Any, rows: Array) -> Batch:
         part = x.pick(rows)
         inputs, lengths = part.padded()
@@ -166,7 +170,7 @@ class SequenceEstimator(BaseEstimator):
         if self.cell not in LAYERS:
             raise ValueError(f"cell must be one of {', '.join(LAYERS)}, got {self.cell!r}")
         seed = np.random.SeedSequence(check_random_state(self.random_state).randint(2**31))
-        self._rng, *parts = (np.random.default_rng(part) for part in seed.spawn(4))
+        self._rng, *parts = (np.random.default_rng(part) for part in seed.spawn(5))
         dropout = rate("dropout", self.dropout)
         recurrence = LAYERS[self.cell](
             self.n_features_in_,
@@ -184,6 +188,7 @@ class SequenceEstimator(BaseEstimator):
             self._encoder(recurrence),
             Dropout(self.dropout, seed=parts[1]),
             Linear(width, outputs, dtype=self.dtype, seed=parts[2]),
+            *self._behind(outputs, parts[3]),
         )
         self._optimiser = AdamW(self.network_, self.learning_rate, weight_decay=self.weight_decay)
         self.n_iter_ = 0
@@ -203,8 +208,8 @@ class SequenceEstimator(BaseEstimator):
             rows, held_out = (rows[part] for part in parts)
         if x.weights is not None or x.step_weights is not None:
             batches = (self._batch(x, targets, part) for part in _parts(rows, AT_ONCE))
-            own = weights_of(loss)
-            loss = ByWeight(loss, mean_weight(getattr(batch, own) for batch in batches))
+            field = weight_field(loss)
+            loss = ByWeight(loss, mean_weight(getattr(batch, field) for batch in batches))
         self._optimiser.lr = self.learning_rate
 
         def epoch(rng: np.random.Generator) -> Iterator[Batch]:
@@ -249,15 +254,22 @@ class SequenceEstimator(BaseEstimator):
             counted = {key: before[key] + record[key] for key in ("step", "seconds")}
             self.history_.append({**record, **counted, "epoch": self.n_iter_})
 
-    def _infer(self, X: Any) -> tuple[Sequences, Array]:
-        """Check X and return its sequences and the network's outputs, over them or all steps."""
+    def _infer(
+        self, X: Any, read: Callable[[Array, Array], Array] | None = None
+    ) -> tuple[Sequences, Array]:
+        """Check X and return its sequences and the network's outputs, over them or all steps.
+
+        read: makes of outputs `(N, T, K)` and lengths `(N,)` what is to be returned of each step.
+        """
         check_is_fitted(self, "network_")
         x = self._sequences(X, first=False)
         outputs, rows = [], self._rows(x)
         for part in x.batches(rows if len(rows) else np.arange(1), AT_ONCE):
             inputs, lengths = part.padded()
             out, _ = self.network_(inputs, lengths=lengths)
-            if out.ndim == 3:
+            if read is not None:
+                out = read(out, part.lengths)
+            if out.ndim == 3 or read is not None:
                 inside = length_mask(part.lengths, inputs.shape[1], batch_first=True)
                 out = out[inside]
             outputs.append(out)

@@ -8,18 +8,19 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils.validation import check_consistent_length
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from ..arrays import Array
+from ..alignment.crf import CRF, CRFLoss
+from ..arrays import Array, check_flag
 from ..batches import Batch
 from ..compositions.ragged import length_mask
-from ..losses import SoftmaxCrossEntropy
+from ..losses import Objective, SoftmaxCrossEntropy
 from ..module import Module
 from ..recurrent.stack import Stacked
 from .base import SequenceEstimator, WholeSequence
 from .sequences import Sequences
 from .targets import as_labels, check_has_targets
-from .weights import check_weights, class_factors, evened
+from .weights import check_weights, class_factors, evened, sequence_weights
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -69,7 +70,7 @@ class Labels(ClassifierMixin, SequenceEstimator):
     def _outputs(self, targets: Any) -> int:
         return len(self.classes_)
 
-    def _loss(self) -> SoftmaxCrossEntropy:
+    def _loss(self) -> Objective:
         return SoftmaxCrossEntropy()
 
     def _probabilities(self, X: Any) -> tuple[Sequences, Array]:
@@ -114,29 +115,49 @@ class SequenceClassifier(Labels, WholeSequence):
         return np.log(self.predict_proba(X))
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class SequenceLabeller(Labels):
-    """A label for each step of a sequence, learnt with softmax and cross-entropy.
+    """A label for each step of a sequence, learnt with softmax and cross-entropy, or with a CRF.
 
     y has the form of X: `(N, T)` for an array, a list of arrays `(T_n,)` for a list, `(N,)` for a
     table; so do predictions. Every step counts the same, in the loss and in `score`, unless
     class_weight (None, "balanced" or a dict of labels) or sample_weight say otherwise; that is one
     for each sequence, `(N,)`, or for each step, in the form of X. The other parameters:
     `SequenceEstimator`.
+
+    crf: whether the labels of a sequence are told together, by a `CRF` behind the linear layer
+    (Huang et al. 2015): `predict` returns the likeliest sequence of labels, `predict_proba` the
+    probabilities of each step given all of X. Its loss is one of whole sequences, so it takes no
+    class_weight, and of the steps of a sequence those with a sample_weight must have the same;
+    labels of steps with none, 0, are unknown to it.
     """
 
+    crf: bool = False
+
     def _with_weights(self, x: Sequences, sample_weight: Any) -> Sequences:
+        if self.crf and self.class_weight is not None:
+            raise ValueError(
+                "class_weight must be None with crf=True, whose loss is one of whole sequences, "
+                f"got {self.class_weight!r}"
+            )
         if sample_weight is None:
             return x
         given = x.given.spread("sample_weight", sample_weight)
-        return x._replace(step_weights=check_weights(given, len(x.steps), "step"))
+        x = x._replace(step_weights=check_weights(given, len(x.steps), "step"))
+        return x._replace(weights=sequence_weights(x)) if self.crf else x
 
     def _targets(self, x: Sequences, y: Any, first: bool, classes: Any) -> Array:
         check_has_targets(self, y)
         labels = x.given.flatten("y", y)
         check_consistent_length(x.steps, labels)
-        return self._number(labels, x.step_weights, first, classes)
+        places = self._number(labels, x.step_weights, first, classes)
+        if self.crf and x.step_weights is not None:
+            places = np.where(x.step_weights > 0, places, -1)
+        return places
 
     def _weighed(self, x: Sequences, targets: Any) -> Sequences:
+        if self.crf:
+            return super()._weighed(x, targets)
         return x._replace(step_weights=self._factors(targets, x.step_weights))
 
     def _rows(self, x: Sequences) -> Array:
@@ -150,10 +171,21 @@ class SequenceLabeller(Labels):
     def _encoder(self, layer: Stacked) -> Module:
         return layer
 
+    def _behind(self, outputs: int, seed: np.random.Generator) -> tuple[Module, ...]:
+        if not check_flag("crf", self.crf):
+            return ()
+        return (CRF(outputs, batch_first=True, dtype=self.dtype, seed=seed),)
+
+    def _loss(self) -> Objective:
+        last = self.network_[-1]
+        return CRFLoss(last, "token_mean") if isinstance(last, CRF) else super()._loss()
+
     def _batch(self, x: Sequences, targets: Any, rows: Array) -> Batch:
         part = x.pick(rows)
         inputs, lengths = part.padded()
         labels, _ = part.padded(targets)
+        if self.crf:
+            return Batch(inputs, labels, lengths, weights=part.weights)
         if x.step_weights is not None:
             weights, _ = part.padded(x.step_weights)
             return Batch(inputs, labels, lengths, weights.astype(self.dtype))
@@ -162,18 +194,30 @@ class SequenceLabeller(Labels):
         return Batch(inputs, labels, lengths, length_mask(lengths, inputs.shape[1], True))
 
     def predict(self, X: Any) -> Any:
-        """Return the likeliest label of each step, in the form of X."""
-        x, logits = self._infer(X)
-        return x.given.restore(self.classes_[logits.argmax(axis=1)])
+        """Return the likeliest label of each step, or sequence of them, in the form of X."""
+        x, places = self._places(X)
+        return x.given.restore(self.classes_[places])
 
     def predict_proba(self, X: Any) -> Any:
         """Return the probabilities of `classes_` at each step, in the form of X."""
-        x, p = self._probabilities(X)
+        check_is_fitted(self, "network_")
+        last = self.network_[-1]
+        marginals = last.marginals if isinstance(last, CRF) else None
+        x, p = self._infer(X, marginals) if marginals else self._probabilities(X)
         return x.given.restore(p)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the share of steps whose label is right; sample_weight: as for `fit`."""
-        x, logits = self._infer(X)
-        found, given = self.classes_[logits.argmax(axis=1)], x.given
+        x, places = self._places(X)
+        found, given = self.classes_[places], x.given
         weight = None if sample_weight is None else given.spread("sample_weight", sample_weight)
         return float(accuracy_score(given.flatten("y", y), found, sample_weight=weight))
+
+    def _places(self, X: Any) -> tuple[Sequences, Array]:
+        """Return for each step the place of its label in `classes_`."""
+        check_is_fitted(self, "network_")
+        last = self.network_[-1]
+        if isinstance(last, CRF):
+            return self._infer(X, last.decode)
+        x, logits = self._infer(X)
+        return x, logits.argmax(axis=1)

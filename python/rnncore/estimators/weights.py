@@ -13,6 +13,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from ..arrays import Array
 from ..losses import Objective
 from ..module import Pullback
+from .sequences import Sequences
 
 
 def check_weights(weights: Any, count: int, what: str = "sequence") -> Array | None:
@@ -39,6 +40,22 @@ def check_weights(weights: Any, count: int, what: str = "sequence") -> Array | N
     if not array.any():
         raise ValueError("sample_weight must have at least one entry that is not zero")
     return array
+
+
+def sequence_weights(x: Sequences) -> Array:
+    """Return how much each sequence counts, `(N,)`: what its steps that count do, all alike."""
+    assert x.step_weights is not None
+    weights = np.zeros(len(x.lengths))
+    for at, (start, length) in enumerate(zip(x.starts, x.lengths, strict=True)):
+        own = x.step_weights[start : start + length]
+        counted = own[own > 0]
+        if len(counted) and counted.min() < counted.max():
+            raise ValueError(
+                "sample_weight must be the same for all steps of a sequence that count, with "
+                f"crf=True; sequence {at} has {counted.min()} and {counted.max()}"
+            )
+        weights[at] = counted.max(initial=0)
+    return weights
 
 
 def evened(weights: Array) -> Array:
@@ -80,17 +97,16 @@ def class_factors(given: Any, classes: Array, places: Array, weights: Array | No
     return balanced
 
 
-def weights_of(loss: Objective) -> str:
-    """Return the field of a batch that holds the weights which a loss takes."""
-    return "weights" if "weights" in loss.takes else "mask"
+def weight_field(loss: Objective) -> str:
+    """Return the field of a `Batch` by which a loss is told how much each item counts."""
+    return "mask" if "mask" in loss.takes else "weights"
 
 
 class ByWeight(Objective):
     """A loss whose gradient counts each item by its weight, whatever the others of its batch weigh.
 
     A mean divides by the weights of its batch, so that those of a batch of one would count nothing.
-    The weights are a batch's mask or, for a loss that takes them, its weights; `mean`: that of them
-    all.
+    The weights are a batch's mask, or what else the loss takes; `mean`: that of them all.
     """
 
     def __init__(self, loss: Objective, mean: float) -> None:
@@ -100,7 +116,7 @@ class ByWeight(Objective):
     def vjp(self, x: Any, targets: Any, *args: Any) -> tuple[float, Pullback]:
         """Return the mean over the batch, and the pullback to x."""
         value, pullback = self.loss.vjp(x, targets, *args)
-        share = mean_weight([args[self.takes.index(weights_of(self.loss))]]) / self.mean
+        share = mean_weight([args[self.takes.index(weight_field(self))]]) / self.mean
         return value, lambda dloss=1.0: pullback(dloss * share)
 
     def counted(self, targets: Any, *args: Any) -> float:

@@ -66,8 +66,8 @@ def evaluate(model: Module, loss: Objective, batches: Iterable[BatchLike]) -> fl
 
 def _check_reduced(loss: Objective) -> None:
     """Refuse a loss that returns more than one number."""
-    if getattr(loss, "reduction", "mean") not in ("mean", "sum"):
-        raise ValueError(f"loss must reduce by 'mean' or 'sum', got {loss.reduction!r}")
+    if getattr(loss, "reduction", "mean") == "none":
+        raise ValueError("loss must reduce by 'mean' or 'sum', got 'none'")
 
 
 def _total(loss: Objective, value: float, counted: float) -> float:

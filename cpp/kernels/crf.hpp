@@ -1,0 +1,222 @@
+// Linear-chain CRFs: their scores as the kernels read them, and products with these.
+//
+// All in float64. Rows of numbers of tags are padded to whole vectors; what is beyond the last tag is
+// impossible.
+#pragma once
+
+#include <cmath>
+#include <limits>
+
+#include "../engine/alignment.hpp"
+#include "layout.hpp"
+
+namespace rnncore::RNNCORE_LEVEL {
+
+constexpr double impossible = -std::numeric_limits<double>::infinity();
+constexpr double largest_double = std::numeric_limits<double>::max();
+
+RNNCORE_INLINE Vec<double> larger(Vec<double> a, Vec<double> b) { return Eigen::internal::pmax(a.p, b.p); }
+RNNCORE_INLINE Vec<double> smaller(Vec<double> a, Vec<double> b) { return Eigen::internal::pmin(a.p, b.p); }
+RNNCORE_INLINE double largest_of(Vec<double> v) { return Eigen::internal::predux_max(v.p); }
+RNNCORE_INLINE double smallest_of(Vec<double> v) { return Eigen::internal::predux_min(v.p); }
+
+/// Numbers of a row for so many tags: whole vectors of any width.
+constexpr Index crf_width(Index tags) { return (tags + 7) / 8 * 8; }
+
+/// The scores of a CRF, and their exponentials relative to the largest of their kind.
+struct CrfTable {
+  Index tags, width;
+  bool finite; // neither NaN nor +inf
+  bool narrow; // exponentials are far from the smallest number, unless they stand for what is impossible
+  double top, top_start, top_end;
+  double *to, *from, *start, *end; // transitions (K, width): from each tag, and to each
+  double *exp_to, *exp_from, *exp_start, *exp_end;
+};
+
+inline Index crf_prepared(Index tags) {
+  return Index((sizeof(CrfTable) + 63) / 64 * 64) +
+         (4 * tags + 4) * crf_width(tags) * Index(sizeof(double));
+}
+
+/// What numbers there are in rows.
+struct CrfRange {
+  double top, low; // of those that are possible
+  bool finite;
+};
+
+inline CrfRange crf_range(const double* row, Index n) {
+  Vec<double> top(impossible), low(largest_double), bad(0.);
+  for (Index j = 0; j < n; j += lanes<double>) {
+    const Vec<double> v = load(row + j);
+    bad = bad + select_le(v, Vec<double>(largest_double), Vec<double>(0.), Vec<double>(1.));
+    top = larger(top, v);
+    low = smaller(low, select_le(Vec<double>(-largest_double), v, v, Vec<double>(largest_double)));
+  }
+  return {largest_of(top), smallest_of(low), sum_of(bad) == 0};
+}
+
+/// exp(row - top), zero where that is below 1e-307.
+inline void crf_exp(const double* row, Index n, double top, double* to) {
+  for (Index j = 0; j < n; j += lanes<double>) store(to + j, exp_below(load(row + j) - Vec<double>(top)));
+}
+
+/// Emissions of a step, or scores of as many transitions as need be for that, may differ by so much (in
+/// nats) that no sum below `least` can come of one above it in a step, nor zero of one above `least`.
+constexpr double most_emissions = 150, most_transitions = 100, least_sum = 1e-190;
+
+template <class T>
+void crf_prepare(const CrfScores<T>& s, void* memory) {
+  const Index K = s.tags, W = crf_width(K);
+  CrfTable& t = *static_cast<CrfTable*>(memory);
+  double* at = reinterpret_cast<double*>(static_cast<char*>(memory) + crf_prepared(K)) - (4 * K + 4) * W;
+  const auto rows = [&](Index n) {
+    double* const own = at;
+    at += n * W;
+    return own;
+  };
+  t = {K, W, true, true, 0, 0, 0, rows(K), rows(K), rows(1), rows(1), rows(K), rows(K), rows(1), rows(1)};
+  for (Index i = 0; i < (2 * K + 2) * W; ++i) t.to[i] = impossible;
+  for (Index i = 0; i < K + 2; ++i) {
+    const T* from = i < K ? s.transitions + i * K : i == K ? s.start : s.end;
+    double* row = i < K ? t.to + i * W : i == K ? t.start : t.end;
+    for (Index j = 0; j < K; ++j) {
+      row[j] = !s.allowed || s.allowed[i * K + j] ? double(from[j]) : impossible;
+      if (i < K) t.from[j * W + i] = row[j];
+    }
+  }
+  const auto exponentials = [&](const double* of, Index n, double& top, double* to) {
+    const CrfRange range = crf_range(of, n);
+    top = range.top > impossible ? range.top : 0;
+    t.finite = t.finite && range.finite;
+    t.narrow = t.narrow && (range.top == impossible || range.top - range.low <= most_transitions);
+    crf_exp(of, n, top, to);
+  };
+  exponentials(t.to, K * W, t.top, t.exp_to);
+  exponentials(t.from, K * W, t.top, t.exp_from);
+  exponentials(t.start, W, t.top_start, t.exp_start);
+  exponentials(t.end, W, t.top_end, t.exp_end);
+}
+
+/// Sums of products.
+struct SumOfProducts {
+  static constexpr double none = 0;
+  static RNNCORE_INLINE Vec<double> add(Vec<double> sum, Vec<double> a, Vec<double> b) {
+    return fma(a, b, sum);
+  }
+  static RNNCORE_INLINE Vec<double> join(Vec<double> a, Vec<double> b) { return a + b; }
+};
+
+/// The largest of sums.
+struct LargestSum {
+  static constexpr double none = impossible;
+  static RNNCORE_INLINE Vec<double> add(Vec<double> best, Vec<double> a, Vec<double> b) {
+    return larger(best, a + b);
+  }
+  static RNNCORE_INLINE Vec<double> join(Vec<double> a, Vec<double> b) { return larger(a, b); }
+};
+
+/// N vectors of a row times a matrix, in as many strands as hide the time that one takes.
+template <class Ring, int N, class F>
+void crf_product_tile(const double* a, Index n, const double* rows, Index width, F f) {
+  constexpr Index L = lanes<double>;
+  constexpr int S = N == 1 ? 8 : N == 2 ? 4 : N == 3 ? 3 : N <= 6 ? 2 : 1;
+  Vec<double> sum[S][N];
+  for (auto& strand : sum)
+    for (auto& vector : strand) vector = Vec<double>(Ring::none);
+  const auto add = [&](int s, Index i) RNNCORE_HOT {
+    const Vec<double> factor(a[i]);
+#pragma GCC unroll 8
+    for (int k = 0; k < N; ++k) sum[s][k] = Ring::add(sum[s][k], factor, load(rows + i * width + k * L));
+  };
+  Index i = 0;
+  for (; i + S <= n; i += S)
+#pragma GCC unroll 8
+    for (int s = 0; s < S; ++s) add(s, i + s);
+#pragma GCC unroll 8
+  for (int s = 0; s + 1 < S; ++s)
+    if (i + s < n) add(s, i + s);
+#pragma GCC unroll 8
+  for (int s = 1; s < S; ++s)
+#pragma GCC unroll 8
+    for (int k = 0; k < N; ++k) sum[0][k] = Ring::join(sum[0][k], sum[s][k]);
+#pragma GCC unroll 8
+  for (int k = 0; k < N; ++k) f(k * L, sum[0][k]);
+}
+
+/// f(j, v) for each vector of a row (n) times rows (n, width).
+template <class Ring, class F>
+void crf_product(const double* a, Index n, const double* rows, Index width, F f) {
+  constexpr Index L = lanes<double>;
+  const EqualParts parts(width / L, 8);
+  for (Index p = 0; p < parts.count; ++p) {
+    const Index first = parts.begin(p) * L;
+    const auto own = [&](Index j, Vec<double> v) RNNCORE_HOT { f(first + j, v); };
+    const auto run = [&]<int N>() { crf_product_tile<Ring, N>(a, n, rows + first, width, own); };
+    switch (parts.size(p)) {
+    case 1:
+      run.template operator()<1>();
+      break;
+    case 2:
+      run.template operator()<2>();
+      break;
+    case 3:
+      run.template operator()<3>();
+      break;
+    case 4:
+      run.template operator()<4>();
+      break;
+    case 5:
+      run.template operator()<5>();
+      break;
+    case 6:
+      run.template operator()<6>();
+      break;
+    case 7:
+      run.template operator()<7>();
+      break;
+    default:
+      run.template operator()<8>();
+    }
+  }
+}
+
+/// The largest of a row, or a number where it is `impossible`: what logarithms of sums are relative to.
+inline double crf_top(const double* row, Index n) {
+  Vec<double> top(impossible);
+  for (Index j = 0; j < n; j += lanes<double>) top = larger(top, load(row + j));
+  return largest_of(top);
+}
+
+/// log sum_j exp(row_j)
+inline double crf_log_sum(const double* row, Index n) {
+  const double top = crf_top(row, n);
+  if (top == impossible) return top;
+  Vec<double> sum(0.);
+  for (Index j = 0; j < n; j += lanes<double>) sum = sum + exp_below(load(row + j) - Vec<double>(top));
+  return top + std::log(sum_of(sum));
+}
+
+/// to_j = log sum_i exp(a_i + rows_ij)
+inline void crf_log_product(const double* a, Index n, const double* rows, Index width, double* to) {
+  constexpr Index L = lanes<double>;
+  for (Index j = 0; j < width; j += L) {
+    Vec<double> top(-largest_double), sum(0.);
+    for (Index i = 0; i < n; ++i) top = larger(top, Vec<double>(a[i]) + load(rows + i * width + j));
+    for (Index i = 0; i < n; ++i)
+      sum = sum + exp_below(Vec<double>(a[i]) + load(rows + i * width + j) - top);
+    alignas(64) double sums[L], tops[L];
+    store(sums, sum);
+    store(tops, top);
+    for (Index k = 0; k < L; ++k) to[j + k] = sums[k] > 0 ? tops[k] + std::log(sums[k]) : impossible;
+  }
+}
+
+/// The emissions of a step, as float64 with all beyond the last tag impossible.
+template <class T>
+void crf_emissions(const CrfSequence<T>& s, Index tags, Index t, double* to) {
+  const T* from = s.emissions + t * s.stride;
+  for (Index j = 0; j < tags; ++j) to[j] = double(from[j]);
+  for (Index j = tags; j < crf_width(tags); ++j) to[j] = impossible;
+}
+
+} // namespace rnncore::RNNCORE_LEVEL

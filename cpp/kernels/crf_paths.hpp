@@ -1,0 +1,164 @@
+// Linear-chain CRFs: the best sequences of tags of one row (Viterbi), the best or some of them.
+//
+// Of equal scores the one with the lower tag at the last step where they differ comes first.
+#pragma once
+
+#include "crf.hpp"
+
+namespace rnncore::RNNCORE_LEVEL {
+
+template <class T>
+class CrfPaths {
+public:
+  explicit CrfPaths(const CrfDecode<T>& call)
+      : c_(call), t_(*static_cast<const CrfTable*>(call.prepared)), K(t_.tags), W(t_.width),
+        memory_(static_cast<double*>(call.work)) {}
+
+  /// Bytes of its memory.
+  static Index work(Index tags, Index steps, Index count) {
+    const Index W = crf_width(tags), doubles = Index(sizeof(double));
+    if (count == 1) return (steps + 1) * W * doubles;
+    return (2 * tags * count + 4 * W) * doubles + steps * tags * count * Index(sizeof(int32_t)) +
+           3 * W * Index(sizeof(int64_t));
+  }
+
+  void run() const {
+    for (Index r = 0; r < c_.count; ++r) end(r, impossible);
+    if (c_.steps == 0) {
+      *c_.scores = 0;
+    } else if (!finite()) {
+      for (Index r = 0; r < c_.count; ++r) end(r, std::numeric_limits<double>::quiet_NaN());
+    } else if (c_.count == 1) {
+      best();
+    } else {
+      several();
+    }
+  }
+
+private:
+  static constexpr Index L = lanes<double>;
+
+  /// Says of the r-th best what its score is, and as yet no tags.
+  void end(Index r, double score) const {
+    c_.scores[r * c_.next_score] = score;
+    for (Index t = 0; t < c_.steps; ++t) tag(r, t) = -1;
+  }
+
+  int64_t& tag(Index r, Index t) const { return c_.tags[r * c_.next + t * c_.tag_stride]; }
+
+  bool finite() const {
+    bool all = t_.finite;
+    for (Index t = 0; all && t < c_.steps; ++t) {
+      crf_emissions(c_, K, t, memory_);
+      all = crf_range(memory_, W).finite;
+    }
+    return all;
+  }
+
+  /// The first of the largest of a_i + b_i.
+  Index first_best(const double* a, const double* b) const {
+    Vec<double> top(impossible);
+    for (Index i = 0; i < W; i += L) top = larger(top, load(a + i) + load(b + i));
+    const double best = largest_of(top);
+    Index i = 0;
+    while (i < K - 1 && a[i] + b[i] != best) ++i;
+    return i;
+  }
+
+  void best() const {
+    double* const x = memory_ + c_.steps * W;
+    const auto score = [&](Index t) { return memory_ + t * W; };
+    for (Index t = 0; t < c_.steps; ++t) {
+      double* const to = score(t);
+      crf_emissions(c_, K, t, x);
+      if (t == 0)
+        for (Index j = 0; j < W; j += L) store(to + j, load(t_.start + j) + load(x + j));
+      else
+        crf_product<LargestSum>(score(t - 1), K, t_.to, W, [&](Index j, Vec<double> v) RNNCORE_HOT {
+          store(to + j, v + load(x + j));
+        });
+    }
+    Index t = c_.steps - 1, y = first_best(score(t), t_.end);
+    const double total = score(t)[y] + t_.end[y];
+    if (total == impossible) return;
+    *c_.scores = total;
+    for (tag(0, t) = y; t > 0; tag(0, t) = y) y = first_best(score(--t), t_.from + y * W);
+  }
+
+  /// Takes up to `count` of the best from K lists, each from its best to its worst: those of `scores` (K,
+  /// count) with `add` of each list, and finally `last`. Returns how many, with their lists and places in
+  /// `from`.
+  Index merge(const double* scores, const int64_t* lengths, const double* add, double last, double* to,
+              int32_t* from, double* heads, int64_t* places) const {
+    for (Index i = 0; i < K; ++i) {
+      places[i] = 0;
+      heads[i] = lengths[i] > 0 ? scores[i * c_.count] + add[i] : impossible;
+    }
+    for (Index found = 0; found < c_.count; ++found) {
+      Index i = 0;
+      for (Index k = 1; k < K; ++k)
+        if (heads[k] > heads[i]) i = k;
+      if (heads[i] == impossible) return found;
+      to[found] = heads[i] + last;
+      from[found] = int32_t(i * c_.count + places[i]);
+      ++places[i];
+      heads[i] = places[i] < lengths[i] ? scores[i * c_.count + places[i]] + add[i] : impossible;
+    }
+    return c_.count;
+  }
+
+  void several() const {
+    const Index n = c_.count;
+    double *const x = memory_, *const heads = x + W, *before = heads + W, *now = before + K * n;
+    int64_t* lengths = reinterpret_cast<int64_t*>(now + K * n);
+    int64_t *next = lengths + W, *const places = next + W;
+    int32_t* const from = reinterpret_cast<int32_t*>(places + W);
+    for (Index t = 0; t < c_.steps; ++t) {
+      crf_emissions(c_, K, t, x);
+      for (Index j = 0; j < K; ++j) {
+        if (t == 0) {
+          now[j * n] = t_.start[j] + x[j];
+          next[j] = now[j * n] > impossible;
+        } else {
+          next[j] = x[j] == impossible ? 0
+                                       : merge(before, lengths, t_.from + j * W, x[j], now + j * n,
+                                               from + (t * K + j) * n, heads, places);
+        }
+      }
+      double* const scores = before;
+      before = now;
+      now = scores;
+      int64_t* const counts = lengths;
+      lengths = next;
+      next = counts;
+    }
+    // The pointers of step 0 are not needed: they hold where the best end.
+    const Index found = merge(before, lengths, t_.end, 0, now, from, heads, places);
+    for (Index r = 0; r < found; ++r) {
+      c_.scores[r * c_.next_score] = now[r];
+      int32_t at = from[r];
+      for (Index t = c_.steps - 1;; --t) {
+        tag(r, t) = at / int32_t(n);
+        if (t == 0) break;
+        at = from[t * K * n + at];
+      }
+    }
+  }
+
+  const CrfDecode<T>& c_;
+  const CrfTable& t_;
+  const Index K, W;
+  double* const memory_;
+};
+
+template <class T>
+Index crf_decode_work(Index tags, Index steps, Index count) {
+  return CrfPaths<T>::work(tags, steps, count);
+}
+
+template <class T>
+void crf_decode(const CrfDecode<T>& call) {
+  CrfPaths<T>(call).run();
+}
+
+} // namespace rnncore::RNNCORE_LEVEL
