@@ -33,7 +33,7 @@ class CTCLoss(SequenceLoss):
     leave no path, the loss is infinite (zero with `zero_infinity`) and the gradient zero. NaN
     within a sequence makes its loss and gradient NaN.
 
-    Sums are float64, each probability with an exponent of its own, so that nothing underflows and
+    The pullback reads the logits again: they must be as they were. Sums are float64, each probability with an exponent of its own, so that nothing underflows and
     nothing is lost over thousands of frames.
     """
 
@@ -67,13 +67,12 @@ class CTCLoss(SequenceLoss):
         batch = core(dtype).CtcBatch(
             frames.logits, self.batch_first, frames.lengths, labels.flat, labels.counts, self.blank
         )
-        found, log_sums = batch.forward()
-        losses = -found + 0.0  # no minus zero
+        losses = 0.0 - batch.forward()  # no minus zero
         if self.zero_infinity:
             losses[np.isinf(losses)] = 0
 
         def backward(scales: Array) -> Array:
-            gradient = batch.backward(found, log_sums, scales)
+            gradient = batch.backward(scales)
             return gradient if frames.batched else gradient.reshape(np.shape(x))
 
         return Sequences(losses, backward, dtype, self._sizes(labels))
