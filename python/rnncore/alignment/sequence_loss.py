@@ -61,16 +61,21 @@ class SequenceLoss(Objective):
         if self.reduction in ("mean", "token_mean"):
             scales = scales / (total or 1)
         # A sequence without weight counts nothing, whatever its loss.
-        losses = np.where(scales == 0, 0, found.losses) * scales
-        loss: Any = losses.astype(found.dtype) if self.reduction == "none" else float(losses.sum())
+        with np.errstate(invalid="ignore", over="ignore"):
+            losses = np.where(scales == 0, 0, found.losses) * scales
+            each = losses.astype(found.dtype)
+        loss: Any = each if self.reduction == "none" else float(losses.sum())
 
         def pullback(dloss: npt.ArrayLike = 1.0) -> Any:
             if self.reduction == "none" and np.ndim(dloss):
                 own = as_array("dloss", dloss, found.dtype).astype(np.float64)
                 if own.shape != losses.shape:
                     raise ValueError(f"dloss must have shape {losses.shape}, got {own.shape}")
-                return found.backward(own * scales)
-            return found.backward(float(np.asarray(dloss)) * scales)
+            else:
+                own = np.asarray(dloss, np.float64)
+            with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity pass quietly
+                each = own * scales
+            return found.backward(each)
 
         return loss, once(pullback)
 
