@@ -2,6 +2,7 @@
 #pragma once
 
 #include "api.hpp"
+#include "transducer.hpp"
 
 namespace rnncore {
 
@@ -84,6 +85,7 @@ template <class T>
 struct Alignment {
   Ctc<T> ctc;
   Crf<T> crf;
+  Transducer<T> transducer;
 };
 
 } // namespace rnncore

@@ -11,8 +11,6 @@
 //   d(-log P) / d logit_t(k) = p_t(k) - sum of alpha beta / P over the states of k
 #pragma once
 
-#include <algorithm>
-
 #include "../engine/alignment.hpp"
 #include "lattice.hpp"
 #include "pointwise.hpp"
@@ -51,8 +49,8 @@ struct CtcRow {
   void clear(Index count) const {
     const Index n = size(count) / 4;
     for (const WideRow row : {blank, label}) {
-      std::fill_n(row.m, n, 1.);
-      std::fill_n(row.e, n, nothing);
+      fill(row.m, n, 1.);
+      fill(row.e, n, nothing);
     }
   }
 };
@@ -63,10 +61,10 @@ public:
   explicit CtcLattice(const CtcSequence<T>& sequence)
       : s_(sequence), count_(sequence.count), width_(CtcRow::width(count_)), row_(CtcRow::size(count_)),
         memory_(static_cast<double*>(sequence.work)), label_{take(), take()}, skip_(take()), z_(take()) {
-    std::fill_n(label_.m, padded(), 1.);
-    std::fill_n(label_.e, padded(), nothing);
-    std::fill_n(z_, padded(), -INFINITY);
-    std::fill_n(skip_, padded(), nothing);
+    fill(label_.m, padded(), 1.);
+    fill(label_.e, padded(), nothing);
+    fill(z_, padded(), -double(INFINITY));
+    fill(skip_, padded(), nothing);
     for (Index i = 1; i < count_; ++i)
       if (s_.labels[i] != s_.labels[i - 1]) skip_[i] = 0;
   }
@@ -82,7 +80,9 @@ public:
       s_.log_sums[t] = log_sum_exp(s_.logits + t * s_.stride, s_.classes);
       look(t);
       step(row, next);
-      std::swap(row, next);
+      const CtcRow done = row;
+      row = next;
+      next = done;
     }
     return log_of(likelihood(row, 0), likelihood(row, 1));
   }
@@ -98,19 +98,19 @@ public:
     const auto start = [&](Index block) { return CtcRow(starts + block * row_, count_); };
     const auto alpha = [&](Index i) { return CtcRow(alphas + i * row_, count_); };
     const auto run = [&](Index block) {
-      const Index begin = block * ctc_block, n = std::min(ctc_block, s_.steps - begin);
-      std::copy_n(starts + block * row_, row_, alphas);
+      const Index begin = block * ctc_block, n = min(ctc_block, s_.steps - begin);
+      copy(starts + block * row_, row_, alphas);
       for (Index i = 0; i < n; ++i) {
         look(begin + i);
         step(alpha(i), alpha(i + 1));
       }
       return n;
     };
-    for (Index i = 0; i <= ctc_block; ++i) alpha(i).clear(count_);
+    for (Index i = 0; i <= min(ctc_block, s_.steps); ++i) alpha(i).clear(count_);
     start(0).clear(count_);
     start(0).blank.e[0] = 0;
     for (Index block = 0; block + 1 < blocks; ++block)
-      std::copy_n(alphas + run(block) * row_, row_, starts + (block + 1) * row_);
+      copy(alphas + run(block) * row_, row_, starts + (block + 1) * row_);
     const CtcRow beta = take_row();
     beta.blank.e[count_] = 0;
     if (count_) beta.label.e[count_] = 0;
@@ -208,13 +208,13 @@ private:
     }
     for (Index i = 0; i < count_; ++i) to[s_.labels[i]] -= T(z_[i]);
     to[s_.blank] -= T(sum_of(blanks * factor));
-    std::fill_n(z_ + count_, padded() - count_, -INFINITY);
+    fill(z_ + count_, padded() - count_, -double(INFINITY));
   }
 
   /// No path is possible, and nothing can be made better; or there is a NaN.
   void give_up(const CtcBackward<T>& b) const {
     const T value = b.log_likelihood == -INFINITY ? T(0) : T(b.log_likelihood);
-    for (Index t = 0; t < s_.steps; ++t) std::fill_n(b.gradient + t * s_.stride, s_.classes, value);
+    for (Index t = 0; t < s_.steps; ++t) fill(b.gradient + t * s_.stride, s_.classes, value);
   }
 
   const CtcSequence<T>& s_;

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..arrays import Array, check_count, check_flag
 from ..compiled import core
-from .arguments import Frames, Labels, check_blank, check_labels, read_frames, read_labels
+from .arguments import Labels, check_blank, check_labels, read_frames, read_labels
 from .sequence_loss import SequenceLoss, Sequences
 
 
@@ -62,7 +62,7 @@ class CTCLoss(SequenceLoss):
         check_blank(self.blank, classes)
         check_labels(labels, classes, self.blank)
         if not self.zero_infinity:
-            check_frames(frames, labels, " (zero_infinity=True passes over such sequences)")
+            check_frames(frames.lengths, labels, " (zero_infinity=True passes over such sequences)")
         dtype = frames.logits.dtype
         batch = core(dtype).CtcBatch(
             frames.logits, self.batch_first, frames.lengths, labels.flat, labels.counts, self.blank
@@ -92,14 +92,14 @@ def shortest(labels: Labels) -> Array:
     return needed
 
 
-def check_frames(frames: Frames, labels: Labels, hint: str = "") -> None:
+def check_frames(lengths: Array, labels: Labels, hint: str = "") -> None:
     """Refuse sequences with fewer frames than their labels need, naming the first."""
     needed = shortest(labels)
-    short = frames.lengths < needed
+    short = lengths < needed
     if short.any():
         b = int(short.argmax())
         count, repeats = int(labels.counts[b]), int(needed[b] - labels.counts[b])
         raise ValueError(
-            f"lengths: sequence {b} has {int(frames.lengths[b])} frames, but its {count} labels, "
+            f"lengths: sequence {b} has {int(lengths[b])} frames, but its {count} labels, "
             f"{repeats} of them equal to the one before, need {count + repeats}{hint}"
         )
