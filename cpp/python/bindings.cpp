@@ -17,6 +17,7 @@
 #include "program.hpp"
 #include "search.hpp"
 #include "stream.hpp"
+#include "transducer.hpp"
 
 namespace {
 
@@ -180,8 +181,26 @@ void bind_alignment(py::module_& m, const std::string& suffix) {
            py::arg("logits"), py::arg("batch_first"), py::arg("lengths"), py::arg("labels"),
            py::arg("counts"), py::arg("blank"))
       .def("forward", &CtcBatch<T>::forward)
-      .def("backward", &CtcBatch<T>::backward, py::arg("log_likelihoods"), py::arg("log_sums"),
-           py::arg("scales"));
+      .def("backward", &CtcBatch<T>::backward, py::arg("scales"));
+}
+
+template <class T>
+void bind_transducer(py::module_& m, const std::string& suffix) {
+  using Logits = TransducerLogits<T>;
+  using Joint = TransducerJoint<T>;
+  using Any = const py::object&;
+  py::class_<Logits>(m, ("TransducerLogits" + suffix).c_str())
+      .def(py::init<Any, Any, Any, Any, Index>(), py::arg("logits"), py::arg("lengths"), py::arg("labels"),
+           py::arg("counts"), py::arg("blank"))
+      .def("forward", &Logits::forward)
+      .def("backward", &Logits::backward, py::arg("scales"), py::arg("label_weight"));
+  py::class_<Joint>(m, ("TransducerJoint" + suffix).c_str())
+      .def(py::init<LinearLayer<T>&, Any, Any, Any, Any, Any, Index>(), py::arg("output"), py::arg("f"),
+           py::arg("g"), py::arg("lengths"), py::arg("labels"), py::arg("counts"), py::arg("blank"),
+           py::keep_alive<1, 2>())
+      .def("forward", &Joint::forward)
+      .def("backward", &Joint::backward, py::arg("scales"), py::arg("label_weight"), py::arg("bias"));
+  m.def(("joint_rows" + suffix).c_str(), &joint_rows<T>, py::arg("f"), py::arg("g"));
 }
 
 py::object call_under(Hold& hold, const py::function& function, const py::args& arguments) {
@@ -259,6 +278,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_search<double>(m, "F64");
   bind_alignment<float>(m, "F32");
   bind_alignment<double>(m, "F64");
+  bind_transducer<float>(m, "F32");
+  bind_transducer<double>(m, "F64");
   m.def("info", &info);
   m.def("cells", &cells);
   m.def("num_threads", &num_threads);

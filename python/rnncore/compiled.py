@@ -67,10 +67,13 @@ class Core(NamedTuple):
     Decoding: type[_core.DecodingF32]
     CrfBatch: type[_core.CrfBatchF32]
     CtcBatch: type[_core.CtcBatchF32]
+    TransducerLogits: type[_core.TransducerLogitsF32]
+    TransducerJoint: type[_core.TransducerJointF32]
     search: Callable[..., Any]
     log_softmax: Callable[..., npt.NDArray[Any]]
     likeliest: Callable[..., npt.NDArray[Any]]
     coverage: Callable[..., npt.NDArray[Any]]
+    joint_rows: Callable[..., npt.NDArray[Any]]
 
 
 _CORES = {

@@ -102,6 +102,17 @@ def _seq2seq() -> rnncore.Seq2Seq:
     return rnncore.Seq2Seq(rnncore.Reversed(encoder), _decoder(), bridge)
 
 
+def _transducer() -> rnncore.Transducer:
+    predictor = rnncore.Chain(rnncore.Embedding(5, 3, seed=1), rnncore.GRU(3, 4, seed=2))
+    return rnncore.Transducer(
+        rnncore.LSTM(3, 4, seed=0), predictor, rnncore.TransducerJoint(4, 5, seed=3), blank=2
+    )
+
+
+def _transduced(module: rnncore.Transducer) -> Any:
+    return module((_x(4, 2, 3), np.array([[0, 3], [4, 4]]))).logits()
+
+
 def _bridge(module: rnncore.Module) -> Any:
     start = module([(_x(2, 3), _x(2, 3))])
     return start.h, start.c, start.context
@@ -341,6 +352,11 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
     "TimeDistributed": (
         [rnncore.TimeDistributed(rnncore.Readout(rnncore.GRU(3, 4, batch_first=True)))],
         _batch((2, 4, 5, 3)),
+    ),
+    "Transducer": ([_transducer()], _transduced),
+    "TransducerJoint": (
+        [rnncore.TransducerJoint(3, 4, bias=False, seed=1)],
+        lambda module: module(_x(4, 2, 3), _x(3, 2, 3)).logits(),
     ),
     "TreeGRU": ([rnncore.TreeGRU(3, 4, variational_dropout=0.5)], _forest),
     "TiedLinear": ([_tied_linear()], _ids),
