@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import re
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +121,45 @@ def test_forecasting(tmp_path):
     assert 0 < found["linear"] < found["persistence"] < 3
     assert 0 < found["seq2seq"] < 3
     assert (tmp_path / "forecast.png").stat().st_size > 0
+
+
+def conllu(xpos: bool) -> str:
+    """Sentences of which the words' ends tell the part of speech: with all that the format has."""
+    found = []
+    for noun, verb, glued in product(("cats", "dogs", "birds"), ("slept", "walked", "hid"), (0, 1)):
+        words = [
+            (noun, "NOUN", "NNS"),
+            (verb, "VERB", "VBD"),
+            ("now", "ADV", "RB"),
+            (".", "PUNCT", "."),
+        ]
+        lines = ["# text = of some treebank"]
+        if glued:
+            lines.append(f"1-2\t{noun}{verb}\t" + "\t".join("_" * 8))
+        for at, (form, upos, tag) in enumerate(words, 1):
+            feats = "Number=Plur" if upos == "NOUN" else "_"
+            tags = (upos, tag if xpos else "_", feats)
+            lines.append("\t".join([str(at), form, form, *tags, "_", "_", "_", "_"]))
+        lines.insert(-1, "3.1\tthen\tthen\tX\tX\t" + "\t".join("_" * 5))
+        found.append("\n".join(lines) + "\n\n")
+    return "".join(found)
+
+
+@pytest.mark.parametrize("xpos", [True, False], ids=["xpos", "no xpos"])
+@pytest.mark.parametrize("crf", [[], ["--no-crf"]], ids=["crf", "softmax"])
+def test_tagger(tmp_path, xpos, crf):
+    plain, packed = tmp_path / "some.conllu", tmp_path / "some.conllu.gz"
+    plain.write_text(conllu(xpos), encoding="utf-8")
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    files = ("--train", str(packed), "--dev", str(plain), "--test", str(plain))
+    found = results("tagger.py", *files, *crf)
+    assert list(found) == ["upos", "xpos", "seconds", "tokens_per_second"]
+    assert found["upos"] > 95
+    assert found["xpos"] > 95 if xpos else np.isnan(found["xpos"])
+
+
+def test_tagger_says_what_is_no_conllu(tmp_path):
+    (tmp_path / "words.txt").write_text("not\na treebank\n", encoding="utf-8")
+    files = [f"--{part}={tmp_path / 'words.txt'}" for part in ("train", "dev", "test")]
+    with pytest.raises(AssertionError, match=r"words\.txt:1: a word has 10 columns, got 1"):
+        results("tagger.py", *files)

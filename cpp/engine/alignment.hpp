@@ -14,6 +14,7 @@ struct CtcSequence {
   const int64_t* labels; // none is the blank
   Index count;
   double* log_sums; // (steps)  of each frame log sum_k exp(logit_k): out of forward, in of backward
+  double* starts;   // (`kept` numbers)  the states at every so many frames, likewise
   void* work;
 };
 
@@ -27,6 +28,7 @@ struct CtcBackward : CtcSequence<T> {
 template <class T>
 struct Ctc {
   Index (*work)(const CtcSequence<T>&, bool backward); // bytes
+  Index (*kept)(const CtcSequence<T>&);
   double (*forward)(const CtcSequence<T>&);            // the log-likelihood
   void (*backward)(const CtcBackward<T>&);
 };

@@ -311,13 +311,23 @@ private:
     for (Index t = c_.steps - 1; t >= 0; --t) {
       const double *x = emissions(t), *a = alpha(t);
       for (Index j = 0; j < W; ++j) p[j] = a[j] + b[j];
-      const double all = crf_log_sum(p, W);
-      crf_exp(p, W, all, p);
+      const double most = crf_top(p, W);
+      Vec<double> sum(0.);
+      for (Index j = 0; j < W; j += L) {
+        const Vec<double> share = exp_below(load(p + j) - Vec<double>(most));
+        sum = sum + share;
+        store(p + j, share);
+      }
+      const double all = sum_of(sum); // not in the logarithm: beside a huge one it would be lost
+      if (!(all > 0)) return false;   // scores beyond the largest double
+      for (Index j = 0; j < W; j += L) store(p + j, load(p + j) / Vec<double>(all));
       spread(t, p, sign);
       if (t == 0) break;
       for (Index j = 0; j < W; ++j) b[j] += x[j];
-      add_pairs(alpha(t - 1), b, all + own_scales_[t], sign);
+      add_pairs(alpha(t - 1), b, most + std::log(all) + own_scales_[t], sign);
       crf_log_product(b, K, t_.from, W, next);
+      for (Index j = 0; j < W; ++j) // whatever comes after what cannot be is
+        if (alpha(t - 1)[j] == impossible) next[j] = impossible;
       const double top = crf_top(next, W);
       for (Index j = 0; j < W; ++j) next[j] -= top;
       double* const done = b;

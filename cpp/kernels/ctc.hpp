@@ -11,8 +11,6 @@
 //   d(-log P) / d logit_t(k) = p_t(k) - sum of alpha beta / P over the states of k
 #pragma once
 
-#include <algorithm>
-
 #include "../engine/alignment.hpp"
 #include "lattice.hpp"
 #include "pointwise.hpp"
@@ -29,7 +27,7 @@ double log_sum_exp(const T* x, Index n) {
   return double(top) + std::log(double(sum_of(sum)));
 }
 
-/// Frames whose alpha is in memory at once; of the others one in so many is.
+/// Forward keeps alpha once in so many frames; backward makes it again for as many at a time.
 constexpr Index ctc_block = 64;
 
 /// The states at one frame. Label i is at i + 1: what comes before it then has its blank's place.
@@ -51,8 +49,8 @@ struct CtcRow {
   void clear(Index count) const {
     const Index n = size(count) / 4;
     for (const WideRow row : {blank, label}) {
-      std::fill_n(row.m, n, 1.);
-      std::fill_n(row.e, n, nothing);
+      fill(row.m, n, 1.);
+      fill(row.e, n, nothing);
     }
   }
 };
@@ -62,117 +60,130 @@ class CtcLattice {
 public:
   explicit CtcLattice(const CtcSequence<T>& sequence)
       : s_(sequence), count_(sequence.count), width_(CtcRow::width(count_)), row_(CtcRow::size(count_)),
-        memory_(static_cast<double*>(sequence.work)), label_{take(), take()}, skip_(take()), z_(take()) {
-    std::fill_n(label_.m, padded(), 1.);
-    std::fill_n(label_.e, padded(), nothing);
-    std::fill_n(z_, padded(), -INFINITY);
-    std::fill_n(skip_, padded(), nothing);
+        memory_(static_cast<double*>(sequence.work)), label_{take(1, padded()), take(1, padded())},
+        skip_(take(1, padded())), z_(take(1, padded())) {
+    clear(label_);
+    fill(z_, padded(), -double(INFINITY));
+    fill(skip_, padded(), nothing);
     for (Index i = 1; i < count_; ++i)
       if (s_.labels[i] != s_.labels[i - 1]) skip_[i] = 0;
   }
 
   static Index work(const CtcSequence<T>& s, bool backward) {
-    const Index rows = backward ? ctc_block + s.steps / ctc_block + 4 : 2;
-    return Index(sizeof(double)) * (rows * CtcRow::size(s.count) + 4 * padded(s.count));
+    const Index frames = min(ctc_block, s.steps), row = CtcRow::size(s.count), own = padded(s.count);
+    return Index(sizeof(double)) * (4 * own + (backward ? (frames + 2) * row + 2 * frames * own : 2 * row));
+  }
+
+  static Index kept(const CtcSequence<T>& s) {
+    return (s.steps + ctc_block - 1) / ctc_block * CtcRow::size(s.count);
   }
 
   double forward() {
-    CtcRow row = first(), next = take_row();
+    CtcRow row = take_row(), next = take_row();
+    row.blank.e[0] = 0; // before the first frame: every path is about to begin
     for (Index t = 0; t < s_.steps; ++t) {
+      if (t % ctc_block == 0) copy(row.blank.m, row_, s_.starts + t / ctc_block * row_);
       s_.log_sums[t] = log_sum_exp(s_.logits + t * s_.stride, s_.classes);
-      look(t);
-      step(row, next);
-      std::swap(row, next);
+      look(t, label_);
+      step(row, next, label_);
+      const CtcRow done = row;
+      row = next;
+      next = done;
     }
     return log_of(likelihood(row, 0), likelihood(row, 1));
   }
 
   void backward(const CtcBackward<T>& b) {
     if (!(b.log_likelihood > -INFINITY)) return give_up(b);
-    if (!s_.steps) return;
-    const Index blocks = (s_.steps + ctc_block - 1) / ctc_block;
-    double* const starts = memory_;
-    memory_ += blocks * row_;
-    double* const alphas = memory_;
-    memory_ += (ctc_block + 1) * row_;
-    const auto start = [&](Index block) { return CtcRow(starts + block * row_, count_); };
-    const auto alpha = [&](Index i) { return CtcRow(alphas + i * row_, count_); };
-    const auto run = [&](Index block) {
-      const Index begin = block * ctc_block, n = std::min(ctc_block, s_.steps - begin);
-      std::copy_n(starts + block * row_, row_, alphas);
-      for (Index i = 0; i < n; ++i) {
-        look(begin + i);
-        step(alpha(i), alpha(i + 1));
-      }
-      return n;
-    };
-    for (Index i = 0; i <= ctc_block; ++i) alpha(i).clear(count_);
-    start(0).clear(count_);
-    start(0).blank.e[0] = 0;
-    for (Index block = 0; block + 1 < blocks; ++block)
-      std::copy_n(alphas + run(block) * row_, row_, starts + (block + 1) * row_);
     const CtcRow beta = take_row();
     beta.blank.e[count_] = 0;
     if (count_) beta.label.e[count_] = 0;
+    Block block(*this, min(ctc_block, s_.steps));
     double m = 1, e = 0;
-    for (Index block = blocks - 1; block >= 0; --block) {
-      for (Index i = run(block) - 1; i >= 0; --i) {
-        const Index t = block * ctc_block + i;
-        const CtcRow now = alpha(i + 1);
-        if (t == s_.steps - 1) m = likelihood(now, 0), e = likelihood(now, 1);
-        look(t);
-        subtract(b, t, now, beta, m, e);
-        step_back(beta);
+    for (Index begin = (s_.steps - 1) / ctc_block * ctc_block; begin >= 0 && s_.steps; begin -= ctc_block)
+      for (Index i = block.run(begin) - 1; i >= 0; --i) {
+        const CtcRow now = block.alpha(i + 1);
+        if (begin + i == s_.steps - 1) m = likelihood(now, 0), e = likelihood(now, 1);
+        subtract(b, begin + i, now, beta, m, e);
+        step_back(beta, block.labels(i), block.blanks[i]);
       }
-    }
   }
 
 private:
+  /// The states of some frames, and the probabilities of their labels.
+  struct Block {
+    CtcLattice& lattice;
+    double *const alphas, *const found;
+    Wide blanks[ctc_block];
+
+    Block(CtcLattice& l, Index frames)
+        : lattice(l), alphas(l.take(frames + 1, l.row_)), found(l.take(2 * frames, l.padded())) {
+      for (Index i = 0; i <= frames; ++i) alpha(i).clear(l.count_);
+      for (Index i = 0; i < frames; ++i) l.clear(labels(i));
+    }
+
+    CtcRow alpha(Index i) const { return {alphas + i * lattice.row_, lattice.count_}; }
+    WideRow labels(Index i) const {
+      double* const own = found + 2 * i * lattice.padded();
+      return {own, own + lattice.padded()};
+    }
+
+    /// From frame `begin` on; returns how many there are.
+    Index run(Index begin) {
+      const Index n = min(ctc_block, lattice.s_.steps - begin);
+      copy(lattice.s_.starts + begin / ctc_block * lattice.row_, lattice.row_, alphas);
+      for (Index i = 0; i < n; ++i) {
+        lattice.look(begin + i, labels(i));
+        lattice.step(alpha(i), alpha(i + 1), labels(i));
+        blanks[i] = lattice.blank_;
+      }
+      return n;
+    }
+  };
+
   static Index padded(Index count) { return CtcRow::size(count) / 4; }
   Index padded() const { return padded(count_); }
 
-  double* take() {
+  /// The next of the memory: so many arrays.
+  double* take(Index count, Index size) {
     double* const memory = memory_;
-    memory_ += padded();
+    memory_ += count * size;
     return memory;
   }
 
   CtcRow take_row() {
-    const CtcRow row(memory_, count_);
-    memory_ += row_;
+    const CtcRow row(take(1, row_), count_);
     row.clear(count_);
     return row;
   }
 
-  /// Before the first frame: the path is about to begin.
-  CtcRow first() {
-    const CtcRow row = take_row();
-    row.blank.e[0] = 0;
-    return row;
+  void clear(WideRow row) const {
+    fill(row.m, padded(), 1.);
+    fill(row.e, padded(), nothing);
   }
 
   /// The probabilities of the labels and of the blank at a frame.
-  void look(Index t) {
+  void look(Index t, WideRow labels) {
     const T* const x = s_.logits + t * s_.stride;
     for (Index i = 0; i < count_; ++i) z_[i] = double(x[s_.labels[i]]) - s_.log_sums[t];
-    for (Index i = 0; i < count_; i += lanes<double>) label_.set(i, exp_wide(load(z_ + i)));
+    for (Index i = 0; i < count_; i += lanes<double>) labels.set(i, exp_wide(load(z_ + i)));
     blank_ = exp_wide(Vec<double>(double(x[s_.blank]) - s_.log_sums[t]));
   }
 
-  void step(const CtcRow& from, const CtcRow& to) const {
+  void step(const CtcRow& from, const CtcRow& to, WideRow labels) const {
     for (Index i = 0; i < width_; i += lanes<double>) {
       const Wide blank = from.blank[i], before = from.label[i], own = from.label[i + 1];
       const Wide skipping{before.m, before.e + load(skip_ + i)};
       to.blank.set(i, tidy((blank + before) * blank_));
-      to.label.set(i + 1, tidy((own + blank + skipping) * label_[i]));
+      to.label.set(i + 1, tidy((own + blank + skipping) * labels[i]));
     }
   }
 
   /// From the probability of what follows frame t, its own not included, to that of what follows t - 1.
-  void step_back(const CtcRow& beta) const {
+  void step_back(const CtcRow& beta, WideRow labels, Wide blank_label) const {
     for (Index i = 0; i < width_; i += lanes<double>) {
-      beta.blank.set(i, beta.blank[i] * blank_);
-      beta.label.set(i + 1, beta.label[i + 1] * label_[i]);
+      beta.blank.set(i, beta.blank[i] * blank_label);
+      beta.label.set(i + 1, beta.label[i + 1] * labels[i]);
     }
     for (Index i = 0; i < width_; i += lanes<double>) {
       const Wide blank = beta.blank[i], next = beta.blank[i + 1];
@@ -208,13 +219,13 @@ private:
     }
     for (Index i = 0; i < count_; ++i) to[s_.labels[i]] -= T(z_[i]);
     to[s_.blank] -= T(sum_of(blanks * factor));
-    std::fill_n(z_ + count_, padded() - count_, -INFINITY);
+    fill(z_ + count_, padded() - count_, -double(INFINITY));
   }
 
   /// No path is possible, and nothing can be made better; or there is a NaN.
   void give_up(const CtcBackward<T>& b) const {
     const T value = b.log_likelihood == -INFINITY ? T(0) : T(b.log_likelihood);
-    for (Index t = 0; t < s_.steps; ++t) std::fill_n(b.gradient + t * s_.stride, s_.classes, value);
+    for (Index t = 0; t < s_.steps; ++t) fill(b.gradient + t * s_.stride, s_.classes, value);
   }
 
   const CtcSequence<T>& s_;
@@ -228,6 +239,7 @@ private:
 template <class T>
 constexpr Ctc<T> ctc{
     &CtcLattice<T>::work,
+    &CtcLattice<T>::kept,
     [](const CtcSequence<T>& s) { return CtcLattice<T>(s).forward(); },
     [](const CtcBackward<T>& b) { CtcLattice<T>(b).backward(b); },
 };

@@ -42,15 +42,14 @@ RNNCORE_INLINE Wide tidy(Wide a) {
   return {a.m * power_of_two(Vec<double>(Exponential<double>::round + 1023) - n), a.e + n};
 }
 
-/// exp(z), of any z that is not +inf.
+/// exp(z), of any z that is not +inf; zero below -1e289.
 RNNCORE_INLINE Wide exp_wide(Vec<double> z) {
   using E = Exponential<double>;
-  constexpr double whole = 2251799813685248.; // 2^51: from here on numbers are whole without rounding
+  constexpr double whole = 2251799813685248.; // 2^51: from here on no number says what is left of it
   const Vec<double> t = z * Vec<double>(1.4426950408889634074), size = minus_abs(t);
   const Vec<double> n =
       select_le(size, Vec<double>(-whole), t, (t + Vec<double>(E::round)) - Vec<double>(E::round));
-  // Where n ln 2 is not exact any more, what is left of z is below its own rounding.
-  const Vec<double> r = select_le(size, Vec<double>(-1073741824.), Vec<double>(0.),
+  const Vec<double> r = select_le(size, Vec<double>(-whole), Vec<double>(0.),
                                   fma(n, Vec<double>(-E::ln2_low), fma(n, Vec<double>(-E::ln2_high), z)));
   Vec<double> q(E::q[0]);
   for (std::size_t i = 1; i < sizeof(E::q) / sizeof(E::q[0]); ++i) q = fma(q, r, Vec<double>(E::q[i]));
@@ -70,8 +69,18 @@ struct WideRow {
   RNNCORE_INLINE WideRow operator+(Index i) const { return {m + i, e + i}; }
 };
 
+// Not the standard library's, which levels would share.
+template <class T>
+RNNCORE_INLINE void fill(T* to, Index n, T value) {
+  for (Index i = 0; i < n; ++i) to[i] = value;
+}
+template <class T>
+RNNCORE_INLINE void copy(const T* from, Index n, T* to) {
+  __builtin_memcpy(to, from, std::size_t(n) * sizeof(T));
+}
+
 /// The natural logarithm.
-inline double log_of(double m, double e) {
+RNNCORE_INLINE double log_of(double m, double e) {
   return e > nothing / 2 ? std::log(m) + e * 0.69314718055994530942 : m == m ? -INFINITY : m;
 }
 

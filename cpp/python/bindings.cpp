@@ -181,8 +181,7 @@ void bind_alignment(py::module_& m, const std::string& suffix) {
            py::arg("logits"), py::arg("batch_first"), py::arg("lengths"), py::arg("labels"),
            py::arg("counts"), py::arg("blank"))
       .def("forward", &CtcBatch<T>::forward)
-      .def("backward", &CtcBatch<T>::backward, py::arg("log_likelihoods"), py::arg("log_sums"),
-           py::arg("scales"));
+      .def("backward", &CtcBatch<T>::backward, py::arg("scales"));
 }
 
 template <class T>

@@ -29,6 +29,11 @@ CtcBatch<T>::CtcBatch(const py::object& logits, bool batch_first, const py::obje
   if (labels_.ndim() != 1 || labels_.size() != starts_.back() || blank < 0 || blank >= classes_ ||
       std::any_of(begin, begin + labels_.size(), [&](int64_t k) { return k < 0 || k >= classes_; }))
     throw py::value_error("labels: unexpected");
+  log_sums_.resize(std::size_t(batch_ * steps_));
+  kept_.assign(std::size_t(batch_ + 1), 0);
+  for (Index b = 0; b < batch_; ++b)
+    kept_[b + 1] = kept_[b] + alignment_of<T>().ctc.kept(sequence<CtcSequence<T>>(b, nullptr));
+  states_.resize(std::size_t(kept_.back()));
 }
 
 template <class T>
@@ -42,7 +47,7 @@ double CtcBatch<T>::work() const {
 
 template <class T>
 template <class S>
-S CtcBatch<T>::sequence(Index b, double* log_sums, void* space) const {
+S CtcBatch<T>::sequence(Index b, void* space) {
   S s{};
   s.logits = logits_.data() + b * classes_ * (batch_first_ ? steps_ : 1);
   s.steps = lengths_.data()[b];
@@ -51,47 +56,45 @@ S CtcBatch<T>::sequence(Index b, double* log_sums, void* space) const {
   s.blank = blank_;
   s.labels = labels_.data() + starts_[b];
   s.count = counts_.data()[b];
-  s.log_sums = log_sums + b * steps_;
+  s.log_sums = log_sums_.data() + b * steps_;
+  s.starts = states_.data() + kept_[b];
   s.work = space;
   return s;
 }
 
 template <class T>
-Index CtcBatch<T>::space(bool backward) const {
+Index CtcBatch<T>::space(bool backward) {
   Index most = 0;
   for (Index b = 0; b < batch_; ++b)
-    most =
-        std::max(most, alignment_of<T>().ctc.work(sequence<CtcSequence<T>>(b, nullptr, nullptr), backward));
+    most = std::max(most, alignment_of<T>().ctc.work(sequence<CtcSequence<T>>(b, nullptr), backward));
   return most;
 }
 
 template <class T>
-py::tuple CtcBatch<T>::forward() const {
-  Array<double> found = new_array<double>({batch_}), log_sums = new_array<double>({batch_, steps_});
-  double *const to = found.mutable_data(), *const sums = log_sums.mutable_data();
+Array<double> CtcBatch<T>::forward() {
+  Array<double> found = new_array<double>({batch_});
+  double* const to = found.mutable_data();
   {
     const ReleaseGil release{Index(work())};
     over_sequences(batch_, work(), space(false), [&](Index b, void* memory) {
-      to[b] = alignment_of<T>().ctc.forward(sequence<CtcSequence<T>>(b, sums, memory));
+      to[b] = alignment_of<T>().ctc.forward(sequence<CtcSequence<T>>(b, memory));
     });
   }
-  return py::make_tuple(found, log_sums);
+  log_likelihoods_.assign(to, to + batch_);
+  return found;
 }
 
 template <class T>
-Array<T> CtcBatch<T>::backward(const py::object& log_likelihoods, const py::object& log_sums,
-                               const py::object& scales) const {
-  const Array<double> found = of_shape<double>("log_likelihoods", log_likelihoods, {batch_});
-  Array<double> sums = of_shape<double>("log_sums", log_sums, {batch_, steps_});
+Array<T> CtcBatch<T>::backward(const py::object& scales) {
+  if (Index(log_likelihoods_.size()) != batch_) throw py::value_error("backward needs forward");
   const Array<double> scale = of_shape<double>("scales", scales, {batch_});
   Array<T> gradient = new_array<T>(logits_.shape(), logits_.shape() + 3);
   T* const to = gradient.mutable_data();
-  double* const from = sums.mutable_data();
   {
     const ReleaseGil release{Index(work())};
-    over_sequences(batch_, 3 * work(), space(true), [&](Index b, void* memory) {
-      auto s = sequence<CtcBackward<T>>(b, from, memory);
-      s.log_likelihood = found.data()[b];
+    over_sequences(batch_, 2 * work(), space(true), [&](Index b, void* memory) {
+      auto s = sequence<CtcBackward<T>>(b, memory);
+      s.log_likelihood = log_likelihoods_[b];
       s.scale = scale.data()[b];
       s.gradient = to + (s.logits - logits_.data());
       alignment_of<T>().ctc.backward(s);

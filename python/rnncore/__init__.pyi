@@ -10,6 +10,8 @@ from .alignment.crf import CRFLoss as CRFLoss
 from .alignment.ctc import CTCLoss as CTCLoss
 from .alignment.ctc_search import CTCBeamSearch as CTCBeamSearch
 from .alignment.ctc_search import ctc_best_path as ctc_best_path
+from .alignment.edits import edit_distance as edit_distance
+from .alignment.edits import error_rate as error_rate
 from .alignment.forced import ctc_align as ctc_align
 from .alignment.joint import TransducerJoint as TransducerJoint
 from .alignment.n_gram import CharacterNGram as CharacterNGram

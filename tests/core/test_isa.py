@@ -23,14 +23,19 @@ ROOT = Path(__file__).resolve().parents[2]
 #: From the lowest to the highest.
 LEVELS: list[str] = _core.info()["compiled_for"]
 
-#: The tests that walk the table of cells.
-TABLE = ("recurrent/test_recurrent", "layers/test_activations", "core/test_weights")
+#: The tests that walk the table of cells, and those of other kernels.
+TABLE = (
+    "recurrent/test_recurrent",
+    "layers/test_activations",
+    "core/test_weights",
+    "alignment/test_ctc",
+)
 
 VECTOR_BYTES = {"v2": 16, "v3": 32, "v4": 64}
 
 #: What a kernel may take from outside: the C library's ways to move memory.
 OUTSIDE = re.compile(
-    r"(__)?mem(cpy|move|set)(_chk)?|__stack_chk_fail|_GLOBAL_OFFSET_TABLE_|(exp|log1p)f?"
+    r"(__)?mem(cpy|move|set)(_chk)?|__stack_chk_fail|_GLOBAL_OFFSET_TABLE_|(exp|log|log1p)f?"
 )
 
 

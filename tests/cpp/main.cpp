@@ -10,6 +10,7 @@ namespace rnncore::RNNCORE_LEVEL {
 void test_activations();
 void test_convolution();
 void test_fingerprint();
+void test_lattice();
 void test_layout();
 void test_light_products();
 void test_pack();
@@ -30,6 +31,7 @@ int main() {
   using namespace rnncore::RNNCORE_LEVEL;
   test_simd();
   test_layout();
+  test_lattice();
   test_pack();
   test_products();
   test_light_products();

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..arrays import Array, check_count, check_flag
 from ..compiled import core
-from .arguments import Frames, Labels, check_blank, check_labels, read_frames, read_labels
+from .arguments import Labels, check_blank, check_labels, read_frames, read_labels
 from .sequence_loss import SequenceLoss, Sequences
 
 
@@ -33,8 +33,9 @@ class CTCLoss(SequenceLoss):
     leave no path, the loss is infinite (zero with `zero_infinity`) and the gradient zero. NaN
     within a sequence makes its loss and gradient NaN.
 
-    Sums are float64, each probability with an exponent of its own, so that nothing underflows and
-    nothing is lost over thousands of frames.
+    The pullback reads the logits again: they must be as they were. Sums are float64, each
+    probability with an exponent of its own, so that nothing underflows and nothing is lost over
+    thousands of frames.
     """
 
     def __init__(
@@ -62,18 +63,17 @@ class CTCLoss(SequenceLoss):
         check_blank(self.blank, classes)
         check_labels(labels, classes, self.blank)
         if not self.zero_infinity:
-            check_frames(frames, labels, " (zero_infinity=True passes over such sequences)")
+            check_frames(frames.lengths, labels, " (zero_infinity=True passes over such sequences)")
         dtype = frames.logits.dtype
         batch = core(dtype).CtcBatch(
             frames.logits, self.batch_first, frames.lengths, labels.flat, labels.counts, self.blank
         )
-        found, log_sums = batch.forward()
-        losses = -found + 0.0  # no minus zero
+        losses = 0.0 - batch.forward()  # no minus zero
         if self.zero_infinity:
             losses[np.isinf(losses)] = 0
 
         def backward(scales: Array) -> Array:
-            gradient = batch.backward(found, log_sums, scales)
+            gradient = batch.backward(scales)
             return gradient if frames.batched else gradient.reshape(np.shape(x))
 
         return Sequences(losses, backward, dtype, self._sizes(labels))
@@ -92,14 +92,14 @@ def shortest(labels: Labels) -> Array:
     return needed
 
 
-def check_frames(frames: Frames, labels: Labels, hint: str = "") -> None:
+def check_frames(lengths: Array, labels: Labels, hint: str = "") -> None:
     """Refuse sequences with fewer frames than their labels need, naming the first."""
     needed = shortest(labels)
-    short = frames.lengths < needed
+    short = lengths < needed
     if short.any():
         b = int(short.argmax())
         count, repeats = int(labels.counts[b]), int(needed[b] - labels.counts[b])
         raise ValueError(
-            f"lengths: sequence {b} has {int(frames.lengths[b])} frames, but its {count} labels, "
+            f"lengths: sequence {b} has {int(lengths[b])} frames, but its {count} labels, "
             f"{repeats} of them equal to the one before, need {count + repeats}{hint}"
         )

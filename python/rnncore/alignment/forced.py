@@ -43,7 +43,7 @@ def ctc_align(
     labels = read_labels(targets, target_lengths, len(frames.lengths))
     check_blank(check_count("blank", blank, 0), frames.logits.shape[-1])
     check_labels(labels, frames.logits.shape[-1], blank)
-    check_frames(frames, labels)
+    check_frames(frames.lengths, labels)
     found = []
     for b, start in enumerate(labels.starts):
         own = labels.flat[start : start + labels.counts[b]]

@@ -52,25 +52,23 @@ class SequenceLoss(Objective):
     ) -> tuple[Any, Callable[..., Any]]:
         """Return the loss, and the pullback from dloss (1 if it is not given) to dx."""
         found = self._sequences(x, targets, lengths, target_lengths)
-        scales = _weights_of(weights, len(found.losses))
-        total = float(scales.sum())
-        if found.sizes is not None:
-            scales = scales / found.sizes
-        if self.reduction == "token_mean" and found.steps is not None:
-            total = float((scales * found.steps).sum())
-        if self.reduction in ("mean", "token_mean"):
-            scales = scales / (total or 1)
-        # A sequence without weight counts nothing, whatever its loss.
-        losses = np.where(scales == 0, 0, found.losses) * scales
-        loss: Any = losses.astype(found.dtype) if self.reduction == "none" else float(losses.sum())
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity pass quietly
+            scales = self._scales(_weights_of(weights, len(found.losses)), found)
+            # A sequence without weight counts nothing, whatever its loss.
+            losses = np.where(scales == 0, 0, found.losses) * scales
+            each = losses.astype(found.dtype)
+        loss: Any = each if self.reduction == "none" else float(losses.sum())
 
         def pullback(dloss: npt.ArrayLike = 1.0) -> Any:
             if self.reduction == "none" and np.ndim(dloss):
                 own = as_array("dloss", dloss, found.dtype).astype(np.float64)
                 if own.shape != losses.shape:
                     raise ValueError(f"dloss must have shape {losses.shape}, got {own.shape}")
-                return found.backward(own * scales)
-            return found.backward(float(np.asarray(dloss)) * scales)
+            else:
+                own = np.asarray(dloss, np.float64)
+            with np.errstate(invalid="ignore", over="ignore"):
+                each = own * scales
+            return found.backward(each)
 
         return loss, once(pullback)
 
@@ -86,6 +84,15 @@ class SequenceLoss(Objective):
             return float(np.sum(weights, dtype=np.float64))
         given = (array for array in (target_lengths, lengths) if array is not None)
         return float(np.size(next(given, np.zeros(len(np.atleast_2d(targets))))))
+
+    def _scales(self, weights: Array, found: Sequences) -> Array:
+        """Return how much of each loss is in the reduced one."""
+        scales = weights if found.sizes is None else weights / found.sizes
+        if self.reduction == "mean":
+            return scales / (float(weights.sum()) or 1)
+        if self.reduction == "token_mean" and found.steps is not None:
+            return scales / (float((weights * found.steps).sum()) or 1)
+        return scales
 
     def _sequences(
         self,

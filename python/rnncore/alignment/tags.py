@@ -40,7 +40,13 @@ def tag_constraints(names: Sequence[str], scheme: str = "BIO") -> Constraints:
     behind those. Raises `ValueError` for names that are not of the scheme, that come twice, or
     that could never come in an allowed sequence, such as I-X without a B-X.
     """
-    tags = [_split(name, scheme) for name in _names(names)]
+    names = _names(names)
+    tags = [_split(name, scheme) for name in names]
+    if not names:
+        raise ValueError("names must have at least one name, got none")
+    twice = [name for at, name in enumerate(names) if name in names[:at]]
+    if twice:
+        raise ValueError(f"names have {twice[0]!r} twice")
     for name, (mark, kind) in zip(names, tags, strict=True):
         wanted = [("B", kind)] if mark in ("I", "E") else []
         if scheme == "BIOES" and mark in ("B", "I"):

@@ -31,6 +31,7 @@ from .classifier import SequenceClassifier, SequenceLabeller
 from .forecaster import Forecaster
 from .regressor import SequenceRegressor
 from .scaler import SequenceScaler
+from .transcriber import SequenceTranscriber
 
 __all__ = [
     "Forecaster",
@@ -38,4 +39,5 @@ __all__ = [
     "SequenceLabeller",
     "SequenceRegressor",
     "SequenceScaler",
+    "SequenceTranscriber",
 ]

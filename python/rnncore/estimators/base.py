@@ -101,7 +101,7 @@ class SequenceEstimator(BaseEstimator):
 
     # What each kind of estimator says of itself.
 
-    def _targets(self, x: Sequences, y: Any, first: bool, classes: Any) -> Array:
+    def _targets(self, x: Sequences, y: Any, first: bool, classes: Any) -> Any:
         """Check y and return it as the loss takes it, over sequences or over all steps.
 
         With `first`, learn what there is to learn about targets; classes: labels told beforehand.

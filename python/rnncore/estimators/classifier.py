@@ -127,24 +127,18 @@ class SequenceLabeller(Labels):
 
     crf: whether the labels of a sequence are told together, by a `CRF` behind the linear layer
     (Huang et al. 2015): `predict` returns the likeliest sequence of labels, `predict_proba` the
-    probabilities of each step given all of X. Its loss is one of whole sequences, so it takes no
-    class_weight, and of the steps of a sequence those with a sample_weight must have the same;
-    labels of steps with none, 0, are unknown to it.
+    probabilities of each step given all of X. Its loss is one of whole sequences, so all steps of a
+    sequence must count the same, by sample_weight times class_weight, or nothing: labels of steps
+    of no weight are unknown to it.
     """
 
     crf: bool = False
 
     def _with_weights(self, x: Sequences, sample_weight: Any) -> Sequences:
-        if self.crf and self.class_weight is not None:
-            raise ValueError(
-                "class_weight must be None with crf=True, whose loss is one of whole sequences, "
-                f"got {self.class_weight!r}"
-            )
         if sample_weight is None:
             return x
         given = x.given.spread("sample_weight", sample_weight)
-        x = x._replace(step_weights=check_weights(given, len(x.steps), "step"))
-        return x._replace(weights=sequence_weights(x)) if self.crf else x
+        return x._replace(step_weights=check_weights(given, len(x.steps), "step"))
 
     def _targets(self, x: Sequences, y: Any, first: bool, classes: Any) -> Array:
         check_has_targets(self, y)
@@ -156,9 +150,9 @@ class SequenceLabeller(Labels):
         return places
 
     def _weighed(self, x: Sequences, targets: Any) -> Sequences:
-        if self.crf:
-            return super()._weighed(x, targets)
-        return x._replace(step_weights=self._factors(targets, x.step_weights))
+        x = x._replace(step_weights=self._factors(targets, x.step_weights))
+        whole = self.crf and x.step_weights is not None
+        return x._replace(weights=sequence_weights(x)) if whole else x
 
     def _rows(self, x: Sequences) -> Array:
         """Return the sequences that have steps, some of which count."""

@@ -51,8 +51,9 @@ def sequence_weights(x: Sequences) -> Array:
         counted = own[own > 0]
         if len(counted) and counted.min() < counted.max():
             raise ValueError(
-                "sample_weight must be the same for all steps of a sequence that count, with "
-                f"crf=True; sequence {at} has {counted.min()} and {counted.max()}"
+                "with crf=True all steps of a sequence must count the same or nothing, by "
+                f"sample_weight and class_weight; in sequence {at} some count "
+                f"{counted.max() / counted.min():.4g} times what others do"
             )
         weights[at] = counted.max(initial=0)
     return weights
@@ -110,8 +111,8 @@ class ByWeight(Objective):
     """
 
     def __init__(self, loss: Objective, mean: float) -> None:
-        super().__init__(loss.reduction)
-        self.loss, self.mean, self.takes = loss, mean, loss.takes
+        self.loss, self.mean = loss, mean
+        self.reduction, self.takes = loss.reduction, loss.takes
 
     def vjp(self, x: Any, targets: Any, *args: Any) -> tuple[float, Pullback]:
         """Return the mean over the batch, and the pullback to x."""
