@@ -107,7 +107,7 @@ class Transducer(Module):
         max_symbols: int = 3,
         prune: float = math.inf,
     ) -> list[list[TimedTranscript]]:
-        """Keep the `beam_size` likeliest label sequences at every frame; return each row's n best.
+        """Keep the `beam_size` likeliest label sequences at each frame; return a row's n best.
 
         Time-synchronous decoding (Saon, Tuske and Audhkhasi 2020, "Alignment-length synchronous
         decoding for RNN transducer", section 2.2): alignments that say the same are one hypothesis,
