@@ -126,7 +126,7 @@ class Transducer(Module):
     ) -> Any:
         """Return a `TransducerStream`, which takes chunks of frames and says what it has heard.
 
-        The results are those of one call of `greedy` or, if a `beam_size` is given, of `beam`, to the
+        The results are those of one call of `greedy` or, if `beam_size` is given, of `beam`, to the
         bit. Raises `TypeError` or `ValueError` where the encoder depends on all later frames.
         """
         kind, symbols = (Greedy, 10) if beam_size is None else (Beam, 3)
