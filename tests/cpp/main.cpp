@@ -18,6 +18,7 @@ void test_pointwise();
 void test_pooling();
 void test_products();
 void test_simd();
+void test_transducer();
 void test_walk();
 void test_windows();
 
@@ -32,6 +33,7 @@ int main() {
   test_simd();
   test_layout();
   test_lattice();
+  test_transducer();
   test_pack();
   test_products();
   test_light_products();
