@@ -434,6 +434,17 @@ class TestTheJointNetwork:
         with pytest.raises(RuntimeError, match="already run"):
             pullback(d)
 
+    def test_refuses_what_is_no_gradient(self) -> None:
+        c = case(SIZES[3])
+        joined, pullback = c.joint.vjp(c.f, c.g)
+        d = c.vjp(TransducerLoss(c.blank), joined)[1]()
+        with pytest.raises(TypeError, match="d must be a JointGradients"):
+            pullback(d.f)
+        with pytest.raises(ValueError, match="d.bias must have shape"):
+            pullback(d._replace(bias=d.bias[1:]))
+        assert not c.joint.grads["output.weight"].any()
+        pullback(d)
+
     def test_without_a_bias(self) -> None:
         joint = TransducerJoint(4, 5, bias=False, dtype="float64", seed=0)
         rng = np.random.default_rng(0)
