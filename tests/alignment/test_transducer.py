@@ -246,8 +246,8 @@ class TestBits:
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_long_sequences_keep_their_digits(fused: bool) -> None:
-    """T = 2000 and U = 50 in float32, beside the same numbers in float64."""
-    T, U, V, H = 2000, 50, 12, 16
+    """T = 5000 and U = 50 in float32, beside the same numbers in float64."""
+    T, U, V, H = 5000, 50, 12, 16
     rng = np.random.default_rng(0)
     joint = TransducerJoint(H, V, seed=0)
     joint.output.params["weight"] *= 4
@@ -255,7 +255,7 @@ def test_long_sequences_keep_their_digits(fused: bool) -> None:
     wide.load_state_dict({n: a.astype(np.float64) for n, a in joint.params.items()})
     f = rng.standard_normal((T, 2, H)).astype(np.float32)
     g = rng.standard_normal((U + 1, 2, H)).astype(np.float32)
-    targets, lengths, counts = rng.integers(1, V, (2, U)), [T, 1700], [U, 31]
+    targets, lengths, counts = rng.integers(1, V, (2, U)), [T, 3700], [U, 31]
     narrow: Any = joint(f, g)
     exact: Any = wide(f.astype(np.float64), g.astype(np.float64))
     if not fused:
