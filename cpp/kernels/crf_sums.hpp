@@ -61,7 +61,7 @@ public:
 
 private:
   static constexpr Index L = lanes<double>;
-  static constexpr double least_norm = 1e-100, big = 0x1p64;
+  static constexpr double least_norm = 1e-100, big = 0x1p64, log2_big = 64;
 
   /// Which sequences are summed over: all, for log Z; all, for the loss of an exact target; all, and then
   /// those that agree with a partial one.
@@ -122,10 +122,19 @@ private:
 
   static constexpr double ln2 = 0.69314718055994530942;
 
-  /// The emissions of a step, impossible where they do not agree.
-  void read(Index t, double* to) const {
-    crf_emissions(c_, K, t, to);
-    if (kind_ != Kind::agreeing) return;
+  /// The emissions of a step, impossible where they do not agree; what numbers they are.
+  CrfRange read(Index t, double* to) const {
+    CrfRange range;
+    const T* const x = crf_emissions(c_, t);
+    for (Index j = 0; j < W; j += L) {
+      const Vec<double> v = possible(x + j, K - j);
+      range.see(v);
+      store(to + j, v);
+    }
+    return kind_ == Kind::agreeing ? agreeing(t, to) : range;
+  }
+
+  CrfRange agreeing(Index t, double* to) const {
     if (c_.possible) {
       const bool* may = c_.possible + t * c_.stride;
       for (Index j = 0; j < K; ++j)
@@ -135,6 +144,9 @@ private:
       fill(to, K, impossible);
       to[y] = own;
     }
+    CrfRange range;
+    for (Index j = 0; j < W; j += L) range.see(load(to + j));
+    return range;
   }
 
   /// Takes note of what the sums of step t are relative to: emissions to `top`, what leads there to
@@ -174,12 +186,12 @@ private:
     Vec<double> low(largest_double);
     for (Index t = 0; t < c_.steps; ++t) {
       double *const x = emissions(t), *const a = alpha(t);
-      read(t, x);
-      const CrfRange range = crf_range(x, W);
-      if (!range.finite || range.top - range.low > most_emissions) return false;
-      if (range.top == impossible) return nothing();
-      relate(t, emission_of(x, t), range.top, t == 0 ? t_.top_start : t_.top);
-      crf_exp(x, W, range.top, x);
+      const CrfRange range = read(t, x);
+      const double most = range.top();
+      if (!range.finite() || most - range.low() > most_emissions) return false;
+      if (most == impossible) return nothing();
+      relate(t, emission_of(x, t), most, t == 0 ? t_.top_start : t_.top);
+      crf_exp(x, W, most, x);
       Vec<double> high(0.);
       const auto set = [&](Index j, Vec<double> led) RNNCORE_HOT {
         const Vec<double> v = led * load(x + j);
@@ -207,11 +219,10 @@ private:
   /// Multiplies a row by a power of two where its largest is far from 1, and returns it.
   double steady(double* a, double top) {
     if (top > 1 / big && top < big) return 1;
-    int exponent;
-    std::frexp(top, &exponent);
-    const double scale = std::ldexp(1., -exponent);
+    double scale = 1;
+    for (; top * scale >= big; powers_ += log2_big) scale /= big;
+    for (; top > 0 && top * scale <= 1 / big; powers_ -= log2_big) scale *= big;
     for (Index j = 0; j < W; j += L) store(a + j, load(a + j) * Vec<double>(scale));
-    powers_ += exponent;
     return scale;
   }
 
@@ -283,8 +294,7 @@ private:
   bool forward_logs() {
     for (Index t = 0; t < c_.steps; ++t) {
       double *const x = emissions(t), *const a = alpha(t);
-      read(t, x);
-      if (!crf_range(x, W).finite) return false;
+      if (!read(t, x).finite()) return false;
       const double own = emission_of(x, t);
       if (t == 0)
         copy(t_.start, W, a);
