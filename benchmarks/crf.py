@@ -32,6 +32,8 @@ Shape = tuple[int, int, int]
 
 
 class Given(NamedTuple):
+    """What both compute of."""
+
     emissions: np.ndarray  # (T, B, K)
     tags: np.ndarray  # (T, B)
     crf: rnncore.CRF
@@ -69,6 +71,7 @@ class Loop:
         self.scores = [torch.from_numpy(crf.params[name].copy()) for name in names]
 
     def nll(self) -> torch.Tensor:
+        """Return the mean negative log-likelihood of the tags."""
         (transitions, start, end), x, y = self.scores, self.emissions, self.tags
         alpha = start + x[0]
         for emission in x[1:]:
@@ -79,6 +82,7 @@ class Loop:
         return (total - own - start[y[0]] - end[y[-1]]).mean()
 
     def best(self) -> torch.Tensor:
+        """Return the best tags (T, B)."""
         (transitions, start, end), x = self.scores, self.emissions
         score, back = start + x[0], []
         for emission in x[1:]:

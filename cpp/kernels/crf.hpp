@@ -38,12 +38,17 @@ inline Index crf_prepared(Index tags) {
          (4 * tags + 4) * crf_width(tags) * Index(sizeof(double));
 }
 
+/// 1 for NaN and +inf, else 0.
+RNNCORE_INLINE Vec<double> is_bad(Vec<double> v) {
+  return select_le(v, Vec<double>(largest_double), Vec<double>(0.), Vec<double>(1.));
+}
+
 /// What numbers have been seen.
 struct CrfRange {
   Vec<double> high{impossible}, least{largest_double}, bad{0.};
 
   RNNCORE_INLINE void see(Vec<double> v) {
-    bad = bad + select_le(v, Vec<double>(largest_double), Vec<double>(0.), Vec<double>(1.));
+    bad = bad + is_bad(v);
     high = larger(high, v);
     least = smaller(least, select_le(Vec<double>(-largest_double), v, v, Vec<double>(largest_double)));
   }

@@ -48,19 +48,28 @@ private:
     for (Index i = 0; i < W; i += L) top = larger(top, load(a + i) + load(b + i));
     const double best = largest_of(top);
     Index i = 0;
+#if defined(__AVX512F__)
+    for (; i < W; i += L) {
+      const Vec<double> both = load(a + i) + load(b + i);
+      const unsigned equal = _mm512_cmp_pd_mask(both.p, _mm512_set1_pd(best), _CMP_EQ_OQ);
+      if (equal) return i + __builtin_ctz(equal);
+    }
+    return 0; // NaN, of which nothing is said
+#else
     while (i < K - 1 && a[i] + b[i] != best) ++i;
     return i;
+#endif
   }
 
   /// False: there is no saying.
   bool best() const {
-    CrfRange seen;
+    Vec<double> bad(0.);
     for (Index t = 0; t < c_.steps; ++t) {
       double* const to = memory_ + t * W;
       const T* const x = crf_emissions(c_, t);
       const auto set = [&](Index j, Vec<double> v) RNNCORE_HOT {
         const Vec<double> own = possible(x + j, K - j);
-        seen.see(own);
+        bad = bad + is_bad(own);
         store(to + j, v + own);
       };
       if (t == 0)
@@ -68,7 +77,7 @@ private:
       else
         crf_product<LargestSum>(to - W, K, t_.to, W, set);
     }
-    if (!seen.finite()) return false;
+    if (sum_of(bad) != 0) return false;
     const double* score = memory_ + (c_.steps - 1) * W;
     Index y = first_best(score, t_.end);
     const double total = score[y] + t_.end[y];
@@ -106,7 +115,7 @@ private:
 
   bool several() const {
     const Index n = c_.count;
-    CrfRange seen;
+    Vec<double> bad(0.);
     double *const x = memory_, *const heads = x + W, *before = heads + W, *now = before + K * n;
     int64_t* lengths = reinterpret_cast<int64_t*>(now + K * n);
     int64_t *next = lengths + W, *const places = next + W;
@@ -114,10 +123,10 @@ private:
     for (Index t = 0; t < c_.steps; ++t) {
       for (Index j = 0; j < W; j += L) {
         const Vec<double> own = possible(crf_emissions(c_, t) + j, K - j);
-        seen.see(own);
+        bad = bad + is_bad(own);
         store(x + j, own);
       }
-      if (!seen.finite()) return false;
+      if (sum_of(bad) != 0) return false;
       for (Index j = 0; j < K; ++j) {
         if (t == 0) {
           now[j * n] = t_.start[j] + x[j];
