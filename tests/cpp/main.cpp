@@ -19,6 +19,7 @@ void test_pointwise();
 void test_pooling();
 void test_products();
 void test_simd();
+void test_transducer();
 void test_walk();
 void test_windows();
 
@@ -34,6 +35,7 @@ int main() {
   test_layout();
   test_lattice();
   test_crf();
+  test_transducer();
   test_pack();
   test_products();
   test_light_products();
