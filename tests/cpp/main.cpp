@@ -9,6 +9,7 @@ namespace rnncore::RNNCORE_LEVEL {
 
 void test_activations();
 void test_convolution();
+void test_crf();
 void test_fingerprint();
 void test_lattice();
 void test_layout();
@@ -33,6 +34,7 @@ int main() {
   test_simd();
   test_layout();
   test_lattice();
+  test_crf();
   test_transducer();
   test_pack();
   test_products();
