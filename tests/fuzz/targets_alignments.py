@@ -95,7 +95,7 @@ def _hear(hostile: Hostile) -> None:
     model = rnncore.Transducer(encoder, predictor, rnncore.TransducerJoint(5, 4, seed=6))
     x = hostile.normal(4, 2, 3)
     hostile.call(model.greedy, x, np.array([4, 2]), max_symbols=2)
-    hostile.call(model.beam, x, np.array([4, 2]), width=2, n_best=2)
+    hostile.call(model.beam, x, np.array([4, 2]), beam_size=2, n_best=2)
     hostile.call(model.vjp, (x, _targets(hostile), np.array([2, 1])), lengths=np.array([4, 2]))
     hostile.results.pop()
 
