@@ -1,21 +1,24 @@
-// The table of one instruction set.
+// The table of one instruction set, and what has no file of its own.
 #include "level.hpp"
 
-#include "../engine/alignment.hpp"
 #include "attention.hpp"
+#include "crf_paths.hpp"
+#include "crf_sums.hpp"
+#include "ctc.hpp"
 #include "fingerprint.hpp"
+#include "transducer.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
 extern const Kernels<float> float32, bfloat16, int8;
 extern const Kernels<double> float64;
-extern const Alignment<float> alignment32;
-extern const Alignment<double> alignment64;
 
 namespace {
 
 const Attention<float> attention32 = attention<float>;
 const Attention<double> attention64 = attention<double>;
+const Alignment<float> alignment32{ctc<float>, crf<float>, transducer<float>};
+const Alignment<double> alignment64{ctc<double>, crf<double>, transducer<double>};
 
 uint64_t fingerprint(const Bytes* blocks, Index count) {
   Fingerprint all;

@@ -15,6 +15,11 @@ constexpr double exponential_work = 20, node_work = 60;
 /// bytes: they are to stay in a cache.
 constexpr Index node_block = 128, chunk_bytes = 2 << 20, most_nodes = 2048;
 
+/// Nodes that paths take with a smaller probability add nothing to gradients but what is rounded away.
+template <class T>
+constexpr double negligible =
+    double(std::numeric_limits<T>::epsilon()) * double(std::numeric_limits<T>::epsilon());
+
 Index chunk_threads(double work) { return std::min(num_threads(), 1 + Index(work / least_chunk_work)); }
 
 Index nodes_for(Index bytes) {
@@ -32,8 +37,7 @@ Lattices::Lattices(const py::object& lengths, const py::object& labels, const py
                    Index blank, Index frames, Index width, Index classes)
     : lengths_(contiguous<int64_t>(lengths)), counts_(contiguous<int64_t>(counts)),
       labels_(contiguous<int64_t>(labels)), batch_(lengths_.size()), blank_(blank), frames_(frames),
-      width_(width), classes_(classes), starts_(1, 0), places_(1, 0), nodes_(1, 0),
-      arcs_(no_array<double>()) {
+      width_(width), classes_(classes), starts_(1, 0), places_(1, 0), arcs_(no_array<double>()) {
   if (counts_.size() != batch_) throw py::value_error("counts: unexpected shape");
   for (Index b = 0; b < batch_; ++b) {
     const Index length = lengths_.data()[b], count = counts_.data()[b];
@@ -41,7 +45,7 @@ Lattices::Lattices(const py::object& lengths, const py::object& labels, const py
       throw py::value_error("lengths: unexpected");
     starts_.push_back(starts_.back() + count);
     places_.push_back(places_.back() + (length + count) * (count + 1));
-    nodes_.push_back(nodes_.back() + length * (count + 1));
+    nodes_ += length * (count + 1);
   }
   check_rows("f", frames * batch_);
   check_rows("g", width * batch_);
@@ -52,44 +56,60 @@ Lattices::Lattices(const py::object& lengths, const py::object& labels, const py
   arcs_ = new_array<double>({2, places_.back()});
 }
 
-/// `begins`: of each sequence, and the end.
-void Lattices::fill(Chunk& chunk, const std::vector<Index>& begins, Index begin, Index rows,
-                    const double* scales) const {
-  chunk.rows = rows;
-  Index b = std::upper_bound(begins.begin(), begins.end(), begin) - begins.begin() - 1;
-  for (Index r = 0; r < rows; ++b) {
-    const Index count = counts_.data()[b], width = count + 1, first = begin + r - begins[b];
-    const Index end = std::min(rows, begins[b + 1] - begin);
-    for (Index t = first / width, u = first % width; r < end; ++r) {
-      chunk.frame[r] = int32_t(t * batch_ + b);
-      chunk.label[r] = int32_t(u * batch_ + b);
-      chunk.next[r] = u < count ? int32_t(labels_.data()[starts_[b] + u]) : -1;
-      chunk.row[r] = (b * frames_ + t) * width_ + u;
-      chunk.place[r] = places_[b] + (t + u) * width + u;
-      chunk.scale[r] = scales ? scales[b] : 1;
-      if (++u < width) continue;
-      u = 0;
-      ++t;
+struct Lattices::Node {
+  Index sequence = 0, t = 0, u = 0;
+};
+
+/// The nodes from `next` on that keep(sequence, place) keeps, at most so many.
+template <class K>
+void Lattices::fill(Chunk& chunk, Node& next, Index most, const double* scales, K keep) const {
+  Index rows = 0;
+  for (auto& [b, t, u] = next; b < batch_ && rows < most; t = u = 0, ++b) {
+    const Index count = counts_.data()[b], length = scales && scales[b] == 0 ? 0 : lengths_.data()[b];
+    for (; t < length; ++t, u = 0) {
+      for (; u <= count && rows < most; ++u) {
+        const Index place = places_[b] + (t + u) * (count + 1) + u;
+        if (!keep(place)) continue;
+        chunk.frame[rows] = int32_t(t * batch_ + b);
+        chunk.label[rows] = int32_t(u * batch_ + b);
+        chunk.next[rows] = u < count ? int32_t(labels_.data()[starts_[b] + u]) : -1;
+        chunk.row[rows] = (b * frames_ + t) * width_ + u;
+        chunk.place[rows] = place;
+        chunk.scale[rows] = scales ? scales[b] : 1;
+        ++rows;
+      }
+      if (u <= count) break;
     }
+    if (t < length) break;
+  }
+  chunk.rows = rows;
+}
+
+template <class K, class F>
+void Lattices::chunks(Index most, const double* scales, K keep, F f) const {
+  Chunk chunk;
+  const std::size_t rows = std::size_t(std::min(most, nodes()));
+  for (auto* numbers : {&chunk.frame, &chunk.label, &chunk.next}) numbers->resize(rows);
+  for (auto* numbers : {&chunk.row, &chunk.place}) numbers->resize(rows);
+  chunk.scale.resize(rows);
+  for (Node next;;) {
+    fill(chunk, next, most, scales, keep);
+    if (!chunk.rows) break;
+    f(chunk);
+    Watch::pause();
   }
 }
 
 template <class F>
-void Lattices::in_chunks(Index most, const double* scales, F f) const {
-  std::vector<Index> begins(1, 0);
-  for (Index b = 0; b < batch_; ++b)
-    begins.push_back(begins.back() + (scales && scales[b] == 0 ? 0 : nodes_[b + 1] - nodes_[b]));
-  const Index all = begins.back();
-  Chunk chunk;
-  const std::size_t rows = std::size_t(std::min(most, all));
-  for (auto* numbers : {&chunk.frame, &chunk.label, &chunk.next}) numbers->resize(rows);
-  for (auto* numbers : {&chunk.row, &chunk.place}) numbers->resize(rows);
-  chunk.scale.resize(rows);
-  for (Index begin = 0; begin < all; begin += most) {
-    if (begin > 0) Watch::pause();
-    fill(chunk, begins, begin, std::min(most, all - begin), scales);
-    f(chunk);
-  }
+void Lattices::in_chunks(Index most, F f) const {
+  chunks(most, nullptr, [](Index) { return true; }, f);
+}
+
+template <class F>
+void Lattices::in_chunks(Index most, const double* scales, double least, F f) const {
+  const double *const blanks = arcs_.data(), *const labels = blanks + places_.back();
+  // Not the other way round: NaN is to be kept.
+  chunks(most, scales, [=](Index place) { return !(blanks[place] + labels[place] < least); }, f);
 }
 
 template <class T>
@@ -134,7 +154,7 @@ Array<double> TransducerLogits<T>::forward() {
   {
     const ReleaseGil release(Index(node * double(lattices_.nodes())));
     lattices_.clear();
-    lattices_.in_chunks(most_nodes, nullptr, [&](const Lattices::Chunk& chunk) {
+    lattices_.in_chunks(most_nodes, [&](const Lattices::Chunk& chunk) {
       const NodeLogits<T> nodes = lattices_.logits(chunk, logits_.data(), true);
       on_team(chunk_threads(node * double(chunk.rows)),
               [&](const Team& team) { kernels_for<T>().score(nodes, team); });
@@ -155,7 +175,7 @@ Array<T> TransducerLogits<T>::backward(const py::object& scales_object, double l
     std::fill_n(to, gradient.size(), T(0));
     std::vector<double> found(std::size_t(lattices_.batch()));
     lattices_.template walk<T>(true, found.data());
-    lattices_.in_chunks(most_nodes, scales.data(), [&](const Lattices::Chunk& chunk) {
+    lattices_.in_chunks(most_nodes, scales.data(), negligible<T>, [&](const Lattices::Chunk& chunk) {
       const NodeGradients<T> d{lattices_.logits(chunk, logits_.data(), true), chunk.scale.data(),
                                label_weight, to};
       on_team(chunk_threads(node * double(chunk.rows)),
@@ -234,7 +254,7 @@ Array<double> TransducerJoint<T>::forward() {
     const ReleaseGil release(Index(work() * double(lattices_.nodes())));
     weights_ = output_.snapshot(output_.kernels().backward != nullptr);
     lattices_.clear();
-    lattices_.in_chunks(chunk(), nullptr, [&](const Lattices::Chunk& chunk) {
+    lattices_.in_chunks(chunk(), [&](const Lattices::Chunk& chunk) {
       const Index threads = chunk_threads(work() * double(chunk.rows));
       const Space space(*this, chunk.rows, threads);
       const NodeLogits<T> logits = lattices_.logits(chunk, space.z, false);
@@ -264,7 +284,7 @@ py::tuple TransducerJoint<T>::backward(const py::object& scales_object, double l
     const ReleaseGil release(Index(3 * work() * double(lattices_.nodes())));
     std::vector<double> found(std::size_t(lattices_.batch()));
     lattices_.template walk<T>(true, found.data());
-    lattices_.in_chunks(chunk(), scales.data(), [&](const Lattices::Chunk& chunk) {
+    lattices_.in_chunks(chunk(), scales.data(), negligible<T>, [&](const Lattices::Chunk& chunk) {
       const Index threads = chunk_threads(3 * work() * double(chunk.rows));
       const Space space(*this, chunk.rows, threads);
       const NodeGradients<T> d{lattices_.logits(chunk, space.z, false), chunk.scale.data(), label_weight,

@@ -15,7 +15,7 @@ public:
            Index frames, Index width, Index classes);
 
   Index batch() const { return batch_; }
-  Index nodes() const { return nodes_.back(); }
+  Index nodes() const { return nodes_; }
 
   /// Nodes that are computed at once.
   struct Chunk {
@@ -24,10 +24,13 @@ public:
     std::vector<Index> row, place;
     std::vector<double> scale;
   };
-  /// f(chunk) for all nodes, with a pause after each chunk of `most` nodes; those of sequences whose scale
-  /// (B) is zero are left out.
+  /// f(chunk) for all nodes, with a pause after each chunk of `most` nodes.
   template <class F>
-  void in_chunks(Index most, const double* scales, F f) const;
+  void in_chunks(Index most, F f) const;
+  /// The same for a gradient, each sequence's times its scale (B). Sequences whose scale is zero are left
+  /// out, and nodes that a path takes with a probability below `least`.
+  template <class F>
+  void in_chunks(Index most, const double* scales, double least, F f) const;
 
   /// The logits of a chunk: all of them, or those of its nodes alone.
   template <class T>
@@ -40,13 +43,18 @@ public:
   void walk(bool wants_gradients, double* found);
 
 private:
-  void fill(Chunk& chunk, const std::vector<Index>& begins, Index begin, Index rows,
-            const double* scales) const;
+  struct Node;
+
+  template <class K>
+  void fill(Chunk& chunk, Node& next, Index most, const double* scales, K keep) const;
+  template <class K, class F>
+  void chunks(Index most, const double* scales, K keep, F f) const;
 
   const Array<int64_t> lengths_, counts_, labels_;
   const Index batch_, blank_, frames_, width_, classes_;
-  std::vector<Index> starts_, places_, nodes_; // where each sequence begins
-  Array<double> arcs_;                         // (2, places)
+  std::vector<Index> starts_, places_; // where the labels and the places of each sequence begin
+  Index nodes_ = 0;
+  Array<double> arcs_; // (2, places)
 };
 
 /// Logits (B, T, U + 1, V).

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from . import compiled
 from .commands import bench, convert, demo, info, sample, train
 from .training.console import print_any_text
 
@@ -32,6 +33,8 @@ class Parser(argparse.ArgumentParser):
 def parser() -> Parser:
     """Build the parser from the table of commands."""
     top = Parser(prog="rnncore", description="Recurrent neural networks on a CPU.")
+    version = compiled.info()["version"]
+    top.add_argument("--version", action="version", version=f"rnncore {version}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         summary = (command.__doc__ or "").strip()

@@ -239,7 +239,7 @@ class TestBeamSearch:
         net, T = model(says=says, scale=1.0), 3
         x = frames(T, 1)
         f = net.encoder(x)[0]
-        (found,) = net.beam(x, width=2000, n_best=2000, max_symbols=2)
+        (found,) = net.beam(x, beam_size=2000, n_best=2000, max_symbols=2)
         scores = {tuple(one.labels.tolist()): one.score for one in found}
         assert len(scores) == len(found)
         assert [one.score for one in found] == sorted(scores.values(), reverse=True)
@@ -264,14 +264,14 @@ class TestBeamSearch:
                 row[: len(one.labels)] = one.labels
             return -loss(net((x, labels)), labels, None, counts)
 
-        found = [best for (best,) in net.beam(x, width=8, max_symbols=3)]
+        found = [best for (best,) in net.beam(x, beam_size=8, max_symbols=3)]
         exact = likelihoods(found)
         assert exact.sum() >= likelihoods(net.greedy(x, max_symbols=3)).sum() - 1e-9
         assert (np.array([one.score for one in found]) <= exact + 1e-9).all()
 
     def test_n_best_and_frames(self, says: str) -> None:
         net, x = model(says=says), frames(15, 2)
-        for found in net.beam(x, [15, 8], width=4, n_best=3):
+        for found in net.beam(x, [15, 8], beam_size=4, n_best=3):
             assert len(found) == 3
             assert len({tuple(one.labels) for one in found}) == 3
             for one in found:
@@ -281,7 +281,7 @@ class TestBeamSearch:
 
     def test_pruned_it_finds_no_better(self, says: str) -> None:
         net, x = model(says=says), frames(15, 3)
-        whole, narrow = net.beam(x, width=5), net.beam(x, width=5, prune=3.0)
+        whole, narrow = net.beam(x, beam_size=5), net.beam(x, beam_size=5, prune=3.0)
         for (one,), (other,) in zip(whole, narrow, strict=True):
             assert other.score <= one.score + 1e-9
 
@@ -289,13 +289,13 @@ class TestBeamSearch:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("says", SAYS)
 @pytest.mark.parametrize("reads", ["lstm", "strided", "linear"])
-@pytest.mark.parametrize("options", [{}, {"width": 3}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"beam_size": 3}], ids=str)
 def test_a_stream_hears_what_a_call_does(
     options: dict[str, Any], reads: str, says: str, dtype: str
 ) -> None:
     """To the bit, however time is cut."""
     net, x = model(reads, says, dtype), frames(30, 2, dtype)
-    want = [best for (best,) in net.beam(x, width=3)] if options else net.greedy(x)
+    want = [best for (best,) in net.beam(x, beam_size=3)] if options else net.greedy(x)
     rng = np.random.default_rng(1)
     stream = net.stream(2, **options)
     for _ in range(2):
@@ -336,9 +336,11 @@ class TestStreams:
 
     def test_best_of_a_beam(self) -> None:
         net, x = model(), frames(12, 1)
-        stream = net.stream(1, width=4)
+        stream = net.stream(1, beam_size=4)
         stream.run(x)
-        for one, other in zip(stream.best(3)[0], net.beam(x, width=4, n_best=3)[0], strict=True):
+        for one, other in zip(
+            stream.best(3)[0], net.beam(x, beam_size=4, n_best=3)[0], strict=True
+        ):
             same(one, other)
 
 
@@ -347,12 +349,12 @@ def test_searches_do_not_depend_on_threads_or_batch(set_threads: Callable[[int],
     found = {}
     for threads in (1, 3):
         set_threads(threads)
-        found[threads] = net.greedy(x, lengths), net.beam(x, lengths, width=3)
+        found[threads] = net.greedy(x, lengths), net.beam(x, lengths, beam_size=3)
     for b, (one, other) in enumerate(zip(found[1][0], found[3][0], strict=True)):
         same(one, other)
         same(one, net.greedy(x[: lengths[b], b : b + 1])[0])
         same(found[1][1][b][0], found[3][1][b][0])
-        same(found[1][1][b][0], net.beam(x[: lengths[b], b : b + 1], width=3)[0][0])
+        same(found[1][1][b][0], net.beam(x[: lengths[b], b : b + 1], beam_size=3)[0][0])
 
 
 class TestArguments:
@@ -400,7 +402,7 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"width": 0}, "width"),
+            ({"beam_size": 0}, "beam_size"),
             ({"n_best": 0}, "n_best"),
             ({"max_symbols": 0}, "max_symbols"),
             ({"prune": -1.0}, "prune"),
@@ -421,4 +423,4 @@ class TestArguments:
         found = net.greedy(x)
         assert np.isnan(found[0].score)
         same(found[1], net.greedy(x[:, 1:])[0])
-        assert len(net.beam(x, width=3)) == 2
+        assert len(net.beam(x, beam_size=3)) == 2

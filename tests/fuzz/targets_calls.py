@@ -23,6 +23,7 @@ from . import targets_functions as functions
 from .child import MEGABYTE, Target
 from .hostile import AskedForMuch, Hostile, Program, same
 from .seeds import all_models
+from .targets_alignments import ALIGNMENTS
 
 #: What any call may raise, by its documentation: a wrong kind, a wrong value.
 _ALWAYS = (TypeError, ValueError)
@@ -39,6 +40,7 @@ def targets() -> list[Target]:
         _target("constructors", [_constructor], share=2),
         _target("streams", [_stream], *_USED, share=3),
         _target("losses", functions.LOSSES, *_USED, share=2),
+        _target("alignments", ALIGNMENTS, *_USED, share=2),
         _target("optimisers", functions.OPTIMISERS),
         _target("values", functions.VALUES),
         _target("forests", functions.FORESTS, *_USED, share=2),

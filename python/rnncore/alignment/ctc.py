@@ -33,8 +33,9 @@ class CTCLoss(SequenceLoss):
     leave no path, the loss is infinite (zero with `zero_infinity`) and the gradient zero. NaN
     within a sequence makes its loss and gradient NaN.
 
-    The pullback reads the logits again: they must be as they were. Sums are float64, each probability with an exponent of its own, so that nothing underflows and
-    nothing is lost over thousands of frames.
+    The pullback reads the logits again: they must be as they were. Sums are float64, each
+    probability with an exponent of its own, so that nothing underflows and nothing is lost over
+    thousands of frames.
     """
 
     def __init__(

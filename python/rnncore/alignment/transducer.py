@@ -102,36 +102,36 @@ class Transducer(Module):
         x: npt.ArrayLike,
         lengths: npt.ArrayLike | None = None,
         *,
-        width: int = 4,
+        beam_size: int = 4,
         n_best: int = 1,
         max_symbols: int = 3,
         prune: float = math.inf,
     ) -> list[list[TimedTranscript]]:
-        """Keep the `width` likeliest label sequences at every frame; return each row's n best.
+        """Keep the `beam_size` likeliest label sequences at each frame; return a row's n best.
 
         Time-synchronous decoding (Saon, Tuske and Audhkhasi 2020, "Alignment-length synchronous
         decoding for RNN transducer", section 2.2): alignments that say the same are one hypothesis,
         their probabilities summed, so a score is the log-probability of the labels, as far as the
         beam has seen it. What is `prune` nats less likely than the best is given up.
         """
-        return self._search(Beam, x, lengths, Limits(width, n_best, max_symbols, prune))
+        return self._search(Beam, x, lengths, Limits(beam_size, n_best, max_symbols, prune))
 
     def stream(
         self,
         batch: int = 1,
         *,
-        width: int | None = None,
+        beam_size: int | None = None,
         max_symbols: int | None = None,
         prune: float = math.inf,
     ) -> Any:
         """Return a `TransducerStream`, which takes chunks of frames and says what it has heard.
 
-        The results are those of one call of `greedy` or, if a `width` is given, of `beam`, to the
+        The results are those of one call of `greedy` or, if `beam_size` is given, of `beam`, to the
         bit. Raises `TypeError` or `ValueError` where the encoder depends on all later frames.
         """
-        kind, symbols = (Greedy, 10) if width is None else (Beam, 3)
+        kind, symbols = (Greedy, 10) if beam_size is None else (Beam, 3)
         symbols = symbols if max_symbols is None else max_symbols
-        limits = Limits(1 if width is None else width, 1, symbols, prune)
+        limits = Limits(1 if beam_size is None else beam_size, 1, symbols, prune)
         return TransducerStream(self._searcher(limits), self.encoder, kind, batch)
 
     def _searcher(self, limits: Limits) -> Searcher:

@@ -27,8 +27,13 @@ class TimedTranscript(NamedTuple):
 class Limits:
     """How far a search goes."""
 
-    def __init__(self, width: int, n_best: int, max_symbols: int, prune: float = math.inf) -> None:
-        self.width, self.n_best = check_size("width", width), check_size("n_best", n_best)
+    def __init__(
+        self, beam_size: int, n_best: int, max_symbols: int, prune: float = math.inf
+    ) -> None:
+        self.beam_size, self.n_best = (
+            check_size("beam_size", beam_size),
+            check_size("n_best", n_best),
+        )
         self.max_symbols = check_size("max_symbols", max_symbols)
         if not check_number("prune", prune) >= 0:
             raise ValueError(f"prune must be at least 0, got {prune}")
@@ -170,18 +175,18 @@ class Beam:
             here = self._extended(here, log_p, self._least(behind))
             if not here:
                 break
-        return sorted(behind.values(), key=lambda one: -one.score)[: limits.width]
+        return sorted(behind.values(), key=lambda one: -one.score)[: limits.beam_size]
 
     def _least(self, behind: dict[tuple[int, ...], _Hypothesis]) -> float:
         """Return the score below which a hypothesis has no hope to be in the beam."""
         limits = self._searcher.limits
         scores = sorted((one.score for one in behind.values()), reverse=True)
-        worst = scores[limits.width - 1] if len(scores) >= limits.width else -math.inf
+        worst = scores[limits.beam_size - 1] if len(scores) >= limits.beam_size else -math.inf
         return max(worst, scores[0] - limits.prune)
 
     def _extended(self, here: list[_Hypothesis], log_p: Array, least: float) -> list[_Hypothesis]:
         """Return the likeliest hypotheses that have a label more."""
-        width, blank = self._searcher.limits.width, self._searcher.blank
+        width, blank = self._searcher.limits.beam_size, self._searcher.blank
         scores = log_p + np.array([one.score for one in here])[:, None]
         scores[:, blank] = -math.inf
         flat = scores.reshape(-1)
