@@ -8,7 +8,6 @@ at its last and at its first character (Bohnet et al. 2018). With these go embed
 and of its prefixes and suffixes. Bidirectional LSTMs read the words, and CRFs have the last say:
 one on the universal parts of speech (UPOS), one on the treebank's own tags (XPOS). Morphological
 features and dependency relations are predicted as well, for what this teaches the layers below.
-Several models, trained one after the other, decide together: their scores are averaged.
 
 Tokens of several words ("1-2") and empty nodes ("1.1") are left out. "_" is no tag: it is neither
 learnt nor counted. The development file chooses nothing: what is tested is the last update's.
@@ -257,41 +256,27 @@ class Learner(rnncore.Module):
         return scores, once(lambda dscores: back(dscores)[0])
 
 
-class Committee:
-    """Models whose scores are averaged, and words to tags by them."""
+class Tagger:
+    """Words to tags by a model."""
 
-    def __init__(self, models: Sequence[Graph], lexicon: Lexicon) -> None:
-        self.models, self.lexicon = models, lexicon
+    def __init__(self, model: Graph, lexicon: Lexicon) -> None:
+        self.model, self.lexicon = model, lexicon
 
     def tag(self, sentences: Sequence[Sentence]) -> Iterator[tuple[Sentence, list[list[str]]]]:
         """Yield sentences, and of each its words' tags, kind by kind."""
-        decoders = [self._decoder(name) for name in TAGS]
+        heads = [self.model.parts[name][-1] for name in TAGS]
         for rows in bucketed([len(sentence.forms) for sentence in sentences], 64):
             batch = batch_of([self.lexicon.encode(sentences[i]) for i in rows])
             inputs, lengths = reads(batch)
-            scores = zip(*(m(*inputs, lengths=lengths)[0] for m in self.models), strict=True)
+            scores, _ = self.model(*inputs, lengths=lengths)
             best = [
-                decode(np.mean(of_kind, axis=0), batch.lengths)
-                for decode, of_kind in zip(decoders, scores, strict=True)
+                head.decode(x, batch.lengths) if isinstance(head, CRF) else x.argmax(axis=-1)
+                for head, x in zip(heads, scores, strict=True)
             ]
             for b, i in enumerate(rows):
                 known = zip(self.lexicon.tags, best, strict=True)
                 count = len(sentences[i].forms)
                 yield sentences[i], [[tags[n] for n in found[:count, b]] for tags, found in known]
-
-    def _decoder(self, name: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-        """Return what finds the best tags of a kind, from averaged scores and lengths."""
-        heads = [model.parts[name] for model in self.models]
-        if not isinstance(heads[0][-1], CRF):
-            return lambda scores, lengths: scores.argmax(axis=-1)
-        joint = CRF(heads[0][-1].num_tags)
-        joint.load_state_dict(
-            {
-                param: np.mean([head[-1].params[param] for head in heads], axis=0)
-                for param in joint.params
-            }
-        )
-        return joint.decode
 
     def accuracy(self, sentences: Sequence[Sentence]) -> list[float]:
         """Return how many of the given tags of each kind are found, in percent; NaN of none."""
@@ -341,10 +326,10 @@ class Heads(Objective):
 
 def train(
     lexicon: Lexicon, parts: dict[str, list[Sentence]], seed: int, args: argparse.Namespace
-) -> Graph:
-    """Return a trained model."""
+) -> tuple[Tagger, float]:
+    """Return a tagger, and how many seconds it took to train it."""
     model = build(lexicon, args, np.random.default_rng(seed))
-    committee, learner = Committee([model], lexicon), Learner(model)
+    tagger, learner = Tagger(model, lexicon), Learner(model)
     encoded = [lexicon.encode(sentence) for sentence in parts["train"]]
     sizes = [len(sentence.views) for sentence in encoded]
 
@@ -360,12 +345,13 @@ def train(
         Heads(model, args.share),
         rnncore.Adam(learner, lr=rate, betas=(0.9, 0.99)),
         epoch,
-        validate=lambda: 100 - committee.accuracy(parts["dev"])[0],
+        validate=lambda: 100 - tagger.accuracy(parts["dev"])[0],
         clip_norm=5.0,
         seed=seed,
     )
+    started = time.perf_counter()
     trainer.fit(total, validate_every=updates)
-    return model
+    return tagger, time.perf_counter() - started
 
 
 def options() -> argparse.Namespace:
@@ -373,9 +359,8 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     for part in ("train", "dev", "test"):
         parser.add_argument(f"--{part}", type=Path, required=True, metavar="FILE", help="CoNLL-U")
-    parser.add_argument("--seeds", type=int, default=3, help="how many (default: 3)")
-    parser.add_argument("--seed", type=int, default=0, help="the first of them")
-    parser.add_argument("--members", type=int, default=2, help="models that decide together")
+    parser.add_argument("--seeds", type=int, default=3, help="how many models are trained")
+    parser.add_argument("--seed", type=int, default=0, help="that of the first")
     parser.add_argument("--no-crf", dest="crf", action="store_false", help="softmax instead")
     parser.add_argument("--word", type=int, default=100, help="width of the words' embeddings")
     parser.add_argument("--affix", type=int, default=64, help="width of the affixes' embeddings")
@@ -401,16 +386,6 @@ def options() -> argparse.Namespace:
     return args
 
 
-def test(
-    committee: Committee, parts: dict[str, list[Sentence]], words: dict[str, int]
-) -> tuple[float, ...]:
-    """Return UPOS and XPOS on the development and on the test file, and words per second."""
-    dev = committee.accuracy(parts["dev"])[:2]
-    started = time.perf_counter()
-    found = committee.accuracy(parts["test"])[:2]
-    return (*dev, *found, words["test"] / (time.perf_counter() - started))
-
-
 def main() -> None:
     """Train and test, seed by seed."""
     args = options()
@@ -420,20 +395,17 @@ def main() -> None:
     words = {part: sum(len(s.forms) for s in sentences) for part, sentences in parts.items()}
     print("words:", *(f"{part} {count:,}" for part, count in words.items()))
     lexicon, results = Lexicon(parts["train"]), []
-    columns = ["seed", "models", "dev UPOS", "dev XPOS", "test UPOS", "test XPOS", "seconds"]
-    print(f"| {' | '.join(columns)} | tokens per second |\n|{' ---: |' * (len(columns) + 1)}")
+    print("| seed | dev UPOS | dev XPOS | test UPOS | test XPOS | seconds | tokens per second |")
+    print("|" + " ---: |" * 7)
     for seed in range(args.seed, args.seed + args.seeds):
-        models: list[Graph] = []
-        started, trained = time.perf_counter(), []
-        for member in range(args.members):
-            models.append(train(lexicon, parts, seed + 1000 * member, args))
-            trained.append(time.perf_counter() - started)
-        for count in sorted({1, args.members}):
-            found = test(Committee(models[:count], lexicon), parts, words)
-            row = [*found[:4], trained[count - 1], found[4]]
-            cells = [f"{value:.2f}" if at < 4 else f"{value:.0f}" for at, value in enumerate(row)]
-            print(f"| {seed} | {count} |", " | ".join(cells), "|", flush=True)
-        results.append(row)
+        tagger, seconds = train(lexicon, parts, seed, args)
+        dev = tagger.accuracy(parts["dev"])[:2]
+        started = time.perf_counter()
+        test = tagger.accuracy(parts["test"])[:2]
+        speed = words["test"] / (time.perf_counter() - started)
+        results.append((*dev, *test, seconds, speed))
+        cells = [f"{share:.2f} %" for share in (*dev, *test)]
+        print(f"| {seed} | {' | '.join(cells)} | {seconds:.0f} | {speed:,.0f} |", flush=True)
     _, _, upos, xpos, seconds, speed = np.mean(results, axis=0)
     print(
         f"result: upos={upos:.2f} xpos={xpos:.2f} seconds={seconds:.0f} "
