@@ -38,22 +38,25 @@ inline Index crf_prepared(Index tags) {
          (4 * tags + 4) * crf_width(tags) * Index(sizeof(double));
 }
 
-/// What numbers there are in rows.
-struct CrfRange {
-  double top, low; // of those that are possible
-  bool finite;
-};
-
-inline CrfRange crf_range(const double* row, Index n) {
-  Vec<double> top(impossible), low(largest_double), bad(0.);
-  for (Index j = 0; j < n; j += lanes<double>) {
-    const Vec<double> v = load(row + j);
-    bad = bad + select_le(v, Vec<double>(largest_double), Vec<double>(0.), Vec<double>(1.));
-    top = larger(top, v);
-    low = smaller(low, select_le(Vec<double>(-largest_double), v, v, Vec<double>(largest_double)));
-  }
-  return {largest_of(top), smallest_of(low), sum_of(bad) == 0};
+/// 1 for NaN and +inf, else 0.
+RNNCORE_INLINE Vec<double> is_bad(Vec<double> v) {
+  return select_le(v, Vec<double>(largest_double), Vec<double>(0.), Vec<double>(1.));
 }
+
+/// What numbers have been seen.
+struct CrfRange {
+  Vec<double> high{impossible}, least{largest_double}, bad{0.};
+
+  RNNCORE_INLINE void see(Vec<double> v) {
+    bad = bad + is_bad(v);
+    high = larger(high, v);
+    least = smaller(least, select_le(Vec<double>(-largest_double), v, v, Vec<double>(largest_double)));
+  }
+
+  RNNCORE_INLINE double top() const { return largest_of(high); }
+  RNNCORE_INLINE double low() const { return smallest_of(least); } // of what is possible
+  RNNCORE_INLINE bool finite() const { return sum_of(bad) == 0; }  // neither NaN nor +inf
+};
 
 /// exp(row - top), zero where that is below 1e-307.
 inline void crf_exp(const double* row, Index n, double top, double* to) {
@@ -85,10 +88,11 @@ void crf_prepare(const CrfScores<T>& s, void* memory) {
     }
   }
   const auto exponentials = [&](const double* of, Index n, double& top, double* to) {
-    const CrfRange range = crf_range(of, n);
-    top = range.top > impossible ? range.top : 0;
-    t.finite = t.finite && range.finite;
-    t.narrow = t.narrow && (range.top == impossible || range.top - range.low <= most_transitions);
+    CrfRange range;
+    for (Index j = 0; j < n; j += lanes<double>) range.see(load(of + j));
+    top = range.top() > impossible ? range.top() : 0;
+    t.finite = t.finite && range.finite();
+    t.narrow = t.narrow && (range.top() == impossible || range.top() - range.low() <= most_transitions);
     crf_exp(of, n, top, to);
   };
   exponentials(t.to, K * W, t.top, t.exp_to);
@@ -211,12 +215,33 @@ inline void crf_log_product(const double* a, Index n, const double* rows, Index 
   }
 }
 
-/// The emissions of a step, as float64 with all beyond the last tag impossible.
+/// The first n numbers of a vector, the others impossible.
+RNNCORE_INLINE Vec<double> possible(const double* from, Index n) {
+  if (n >= lanes<double>) return load(from);
+#if defined(__AVX512F__)
+  return _mm512_mask_loadu_pd(_mm512_set1_pd(impossible), __mmask8((1u << n) - 1), from);
+#else
+  alignas(64) double buffer[lanes<double>];
+  for (Index i = 0; i < lanes<double>; ++i) buffer[i] = i < n ? from[i] : impossible;
+  return load(buffer);
+#endif
+}
+
+RNNCORE_INLINE Vec<double> possible(const float* from, Index n) {
+#if defined(__AVX512F__) && defined(__AVX512VL__)
+  const unsigned mask = n >= lanes<double> ? 0xff : (1u << n) - 1;
+  return _mm512_cvtps_pd(_mm256_mask_loadu_ps(_mm256_set1_ps(float(impossible)), __mmask8(mask), from));
+#else
+  alignas(64) double buffer[lanes<double>];
+  for (Index i = 0; i < lanes<double>; ++i) buffer[i] = i < n ? double(from[i]) : impossible;
+  return load(buffer);
+#endif
+}
+
+/// Where the emissions of step t are.
 template <class T>
-void crf_emissions(const CrfSequence<T>& s, Index tags, Index t, double* to) {
-  const T* from = s.emissions + t * s.stride;
-  for (Index j = 0; j < tags; ++j) to[j] = double(from[j]);
-  for (Index j = tags; j < crf_width(tags); ++j) to[j] = impossible;
+RNNCORE_INLINE const T* crf_emissions(const CrfSequence<T>& s, Index t) {
+  return s.emissions + t * s.stride;
 }
 
 } // namespace rnncore::RNNCORE_LEVEL

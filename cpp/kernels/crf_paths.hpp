@@ -26,12 +26,8 @@ public:
     for (Index r = 0; r < c_.count; ++r) end(r, impossible);
     if (c_.steps == 0) {
       *c_.scores = 0;
-    } else if (!finite()) {
+    } else if (!t_.finite || !(c_.count == 1 ? best() : several())) {
       for (Index r = 0; r < c_.count; ++r) end(r, std::numeric_limits<double>::quiet_NaN());
-    } else if (c_.count == 1) {
-      best();
-    } else {
-      several();
     }
   }
 
@@ -46,43 +42,53 @@ private:
 
   int64_t& tag(Index r, Index t) const { return c_.tags[r * c_.next + t * c_.tag_stride]; }
 
-  bool finite() const {
-    bool all = t_.finite;
-    for (Index t = 0; all && t < c_.steps; ++t) {
-      crf_emissions(c_, K, t, memory_);
-      all = crf_range(memory_, W).finite;
-    }
-    return all;
-  }
-
   /// The first of the largest of a_i + b_i.
   Index first_best(const double* a, const double* b) const {
     Vec<double> top(impossible);
     for (Index i = 0; i < W; i += L) top = larger(top, load(a + i) + load(b + i));
     const double best = largest_of(top);
     Index i = 0;
+#if defined(__AVX512F__)
+    for (; i < W; i += L) {
+      const Vec<double> both = load(a + i) + load(b + i);
+      const unsigned equal = _mm512_cmp_pd_mask(both.p, _mm512_set1_pd(best), _CMP_EQ_OQ);
+      if (equal) return i + __builtin_ctz(equal);
+    }
+    return 0; // NaN, of which nothing is said
+#else
     while (i < K - 1 && a[i] + b[i] != best) ++i;
     return i;
+#endif
   }
 
-  void best() const {
-    double* const x = memory_ + c_.steps * W;
-    const auto score = [&](Index t) { return memory_ + t * W; };
+  /// False: there is no saying.
+  bool best() const {
+    Vec<double> bad(0.);
     for (Index t = 0; t < c_.steps; ++t) {
-      double* const to = score(t);
-      crf_emissions(c_, K, t, x);
+      double* const to = memory_ + t * W;
+      const T* const x = crf_emissions(c_, t);
+      const auto set = [&](Index j, Vec<double> v) RNNCORE_HOT {
+        const Vec<double> own = possible(x + j, K - j);
+        bad = bad + is_bad(own);
+        store(to + j, v + own);
+      };
       if (t == 0)
-        for (Index j = 0; j < W; j += L) store(to + j, load(t_.start + j) + load(x + j));
+        for (Index j = 0; j < W; j += L) set(j, load(t_.start + j));
       else
-        crf_product<LargestSum>(score(t - 1), K, t_.to, W, [&](Index j, Vec<double> v) RNNCORE_HOT {
-          store(to + j, v + load(x + j));
-        });
+        crf_product<LargestSum>(to - W, K, t_.to, W, set);
     }
-    Index t = c_.steps - 1, y = first_best(score(t), t_.end);
-    const double total = score(t)[y] + t_.end[y];
-    if (total == impossible) return;
+    if (sum_of(bad) != 0) return false;
+    const double* score = memory_ + (c_.steps - 1) * W;
+    Index y = first_best(score, t_.end);
+    const double total = score[y] + t_.end[y];
+    if (total == impossible) return true;
     *c_.scores = total;
-    for (tag(0, t) = y; t > 0; tag(0, t) = y) y = first_best(score(--t), t_.from + y * W);
+    tag(0, c_.steps - 1) = y;
+    for (Index t = c_.steps - 2; t >= 0; --t) {
+      y = first_best(memory_ + t * W, t_.from + y * W);
+      tag(0, t) = y;
+    }
+    return true;
   }
 
   /// Takes up to `count` of the best from K lists, each from its best to its worst: those of `scores` (K,
@@ -107,14 +113,20 @@ private:
     return c_.count;
   }
 
-  void several() const {
+  bool several() const {
     const Index n = c_.count;
+    Vec<double> bad(0.);
     double *const x = memory_, *const heads = x + W, *before = heads + W, *now = before + K * n;
     int64_t* lengths = reinterpret_cast<int64_t*>(now + K * n);
     int64_t *next = lengths + W, *const places = next + W;
     int32_t* const from = reinterpret_cast<int32_t*>(places + W);
     for (Index t = 0; t < c_.steps; ++t) {
-      crf_emissions(c_, K, t, x);
+      for (Index j = 0; j < W; j += L) {
+        const Vec<double> own = possible(crf_emissions(c_, t) + j, K - j);
+        bad = bad + is_bad(own);
+        store(x + j, own);
+      }
+      if (sum_of(bad) != 0) return false;
       for (Index j = 0; j < K; ++j) {
         if (t == 0) {
           now[j * n] = t_.start[j] + x[j];
@@ -143,6 +155,7 @@ private:
         at = from[t * K * n + at];
       }
     }
+    return true;
   }
 
   const CrfDecode<T>& c_;

@@ -61,7 +61,7 @@ public:
 
 private:
   static constexpr Index L = lanes<double>;
-  static constexpr double least_norm = 1e-100, big = 0x1p64;
+  static constexpr double least_norm = 1e-100, big = 0x1p64, log2_big = 64;
 
   /// Which sequences are summed over: all, for log Z; all, for the loss of an exact target; all, and then
   /// those that agree with a partial one.
@@ -122,10 +122,17 @@ private:
 
   static constexpr double ln2 = 0.69314718055994530942;
 
-  /// The emissions of a step, impossible where they do not agree.
-  void read(Index t, double* to) const {
-    crf_emissions(c_, K, t, to);
-    if (kind_ != Kind::agreeing) return;
+  /// The emissions of a step, impossible where they do not agree; returns the largest of them.
+  double read(Index t, double* to, Vec<double>& bad) const {
+    const T* const x = crf_emissions(c_, t);
+    Vec<double> top(impossible);
+    for (Index j = 0; j < W; j += L) {
+      const Vec<double> v = possible(x + j, K - j);
+      bad = bad + is_bad(v);
+      top = larger(top, v);
+      store(to + j, v);
+    }
+    if (kind_ != Kind::agreeing) return largest_of(top);
     if (c_.possible) {
       const bool* may = c_.possible + t * c_.stride;
       for (Index j = 0; j < K; ++j)
@@ -135,6 +142,7 @@ private:
       fill(to, K, impossible);
       to[y] = own;
     }
+    return crf_top(to, W);
   }
 
   /// Takes note of what the sums of step t are relative to: emissions to `top`, what leads there to
@@ -171,15 +179,17 @@ private:
   }
 
   bool forward() {
-    Vec<double> low(largest_double);
+    Vec<double> low(largest_double), far(0.), bad(0.);
     for (Index t = 0; t < c_.steps; ++t) {
       double *const x = emissions(t), *const a = alpha(t);
-      read(t, x);
-      const CrfRange range = crf_range(x, W);
-      if (!range.finite || range.top - range.low > most_emissions) return false;
-      if (range.top == impossible) return nothing();
-      relate(t, emission_of(x, t), range.top, t == 0 ? t_.top_start : t_.top);
-      crf_exp(x, W, range.top, x);
+      const double most = read(t, x, bad);
+      if (most == impossible) return sum_of(bad) == 0 && nothing();
+      relate(t, emission_of(x, t), most, t == 0 ? t_.top_start : t_.top);
+      for (Index j = 0; j < W; j += L) {
+        const Vec<double> v = load(x + j) - Vec<double>(most);
+        far = smaller(far, select_le(Vec<double>(-largest_double), v, v, Vec<double>(0.)));
+        store(x + j, exp_below(v));
+      }
       Vec<double> high(0.);
       const auto set = [&](Index j, Vec<double> led) RNNCORE_HOT {
         const Vec<double> v = led * load(x + j);
@@ -192,11 +202,11 @@ private:
       else
         crf_product<SumOfProducts>(alpha(t - 1), K, t_.exp_to, W, set);
       const double top = largest_of(high);
-      if (top == 0) return smallest_of(low) >= least_sum && nothing();
+      if (top == 0) return exact_enough(low, far, bad) && nothing();
       const double scale = steady(a, top);
       if (backward_) own_scales_[t] = scale;
     }
-    if (smallest_of(low) < least_sum) return false;
+    if (!exact_enough(low, far, bad)) return false;
     const double* a = alpha(c_.steps - 1);
     Vec<double> last(0.);
     for (Index j = 0; j < W; j += L) last = fma(load(a + j), load(t_.exp_end + j), last);
@@ -204,14 +214,19 @@ private:
     return true;
   }
 
+  /// Whether sums, emissions relative to the largest of their step, and emissions are such that nothing
+  /// that is possible has become zero.
+  static bool exact_enough(Vec<double> low, Vec<double> far, Vec<double> bad) {
+    return smallest_of(low) >= least_sum && smallest_of(far) >= -most_emissions && sum_of(bad) == 0;
+  }
+
   /// Multiplies a row by a power of two where its largest is far from 1, and returns it.
   double steady(double* a, double top) {
     if (top > 1 / big && top < big) return 1;
-    int exponent;
-    std::frexp(top, &exponent);
-    const double scale = std::ldexp(1., -exponent);
+    double scale = 1;
+    for (; top * scale >= big; powers_ += log2_big) scale /= big;
+    for (; top > 0 && top * scale <= 1 / big; powers_ -= log2_big) scale *= big;
     for (Index j = 0; j < W; j += L) store(a + j, load(a + j) * Vec<double>(scale));
-    powers_ += exponent;
     return scale;
   }
 
@@ -254,7 +269,8 @@ private:
       }
       const double all = sum_of(norm);
       if (!(all >= least_norm)) return false;
-      for (Index j = 0; j < W; j += L) store(p + j, load(p + j) / Vec<double>(all));
+      const Vec<double> part(1 / all);
+      for (Index j = 0; j < W; j += L) store(p + j, load(p + j) * part);
       spread(t, p, sign);
       if (t == 0) break;
       for (Index j = 0; j < W; j += L) store(b + j, load(b + j) * load(x + j));
@@ -283,8 +299,9 @@ private:
   bool forward_logs() {
     for (Index t = 0; t < c_.steps; ++t) {
       double *const x = emissions(t), *const a = alpha(t);
-      read(t, x);
-      if (!crf_range(x, W).finite) return false;
+      Vec<double> bad(0.);
+      read(t, x, bad);
+      if (sum_of(bad) != 0) return false;
       const double own = emission_of(x, t);
       if (t == 0)
         copy(t_.start, W, a);

@@ -9,6 +9,7 @@ namespace rnncore::RNNCORE_LEVEL {
 
 void test_activations();
 void test_convolution();
+void test_crf();
 void test_fingerprint();
 void test_lattice();
 void test_layout();
@@ -18,6 +19,7 @@ void test_pointwise();
 void test_pooling();
 void test_products();
 void test_simd();
+void test_transducer();
 void test_walk();
 void test_windows();
 
@@ -32,6 +34,8 @@ int main() {
   test_simd();
   test_layout();
   test_lattice();
+  test_crf();
+  test_transducer();
   test_pack();
   test_products();
   test_light_products();

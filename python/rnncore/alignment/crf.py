@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ from ..module import Module, Pullback, check_width, once
 from ..stream.stages import Stages
 from .arguments import Frames, read_frames
 from .crf_targets import check_allowed, read_tags
-from .sequence_loss import SequenceLoss, Sequences
+from .sequence_loss import SequenceLoss, Sequences, as_weights
 from .tags import Constraints, read_constraints
 
 
@@ -208,6 +209,16 @@ class CRFLoss(SequenceLoss):
         self.crf = check_kind("crf", crf, CRF)
         super().__init__(reduction, batch_first=crf.batch_first)
 
+    def __call__(
+        self,
+        x: npt.ArrayLike,
+        targets: npt.ArrayLike,
+        lengths: npt.ArrayLike | None = None,
+        weights: npt.ArrayLike | None = None,
+    ) -> Any:
+        """Return the loss."""
+        return super().vjp(x, targets, lengths, None, weights)[0]
+
     def vjp(  # type: ignore[override]
         self,
         x: npt.ArrayLike,
@@ -216,7 +227,23 @@ class CRFLoss(SequenceLoss):
         weights: npt.ArrayLike | None = None,
     ) -> tuple[Any, Pullback]:
         """Return the loss, and the pullback from dloss (1 if it is not given) to dx."""
-        return super().vjp(x, targets, lengths, None, weights)
+        if self.reduction == "none":
+            return super().vjp(x, targets, lengths, None, weights)
+        # How much each loss counts is known: one pass gives the losses and all gradients.
+        given = self._given(x, targets, lengths)
+        scales = self._scales(as_weights(weights, len(given.frames.lengths)), given.sequences())
+        losses, *gradients = given.batch.loss(given.tags, scales)
+        self._check_possible(losses, given)
+
+        def pullback(dloss: npt.ArrayLike = 1.0) -> Array:
+            factor = self.crf.dtype.type(as_array("dloss", dloss, np.float64))
+            if factor != 1:
+                with np.errstate(invalid="ignore", over="ignore"):
+                    gradients[:] = [factor * gradient for gradient in gradients]
+            return self._add(gradients, np.shape(x))
+
+        with np.errstate(invalid="ignore", over="ignore"):
+            return float((losses * scales).sum()), once(pullback)
 
     def counted(  # type: ignore[override]
         self,
@@ -225,10 +252,8 @@ class CRFLoss(SequenceLoss):
         weights: npt.ArrayLike | None = None,
     ) -> float:
         """Return what the mean divides by: sequences or steps, or the sum of their weights."""
-        shape = np.shape(targets)[:2]
-        steps, batch = (
-            (*shape[:1], 1) if len(shape) < 2 else shape[:: -1 if self.batch_first else 1]
-        )
+        shape = (*np.shape(targets), 1)[:2]  # (T, B), or (T,)
+        steps, batch = shape[::-1] if self.batch_first and np.ndim(targets) > 1 else shape
         own = np.ones(batch) if weights is None else np.asarray(weights, np.float64)
         if self.reduction == "token_mean":
             own = own * (steps if lengths is None else np.asarray(lengths))
@@ -241,20 +266,39 @@ class CRFLoss(SequenceLoss):
         lengths: npt.ArrayLike | None,
         target_lengths: npt.ArrayLike | None,
     ) -> Sequences:
-        crf = self.crf
-        frames = crf.frames(x, lengths)
-        tags = read_tags(targets, frames)
-        batch = crf.batch(frames)
-        losses = batch.loss(tags, None)[0]
-        if crf.allowed is not None and np.isinf(losses).any():
-            check_allowed(tags, frames, crf.allowed, np.flatnonzero(np.isinf(losses)))
+        given = self._given(x, targets, lengths)
+        losses = given.batch.loss(given.tags, None)[0]
+        self._check_possible(losses, given)
 
         def backward(scales: Array) -> Array:
-            _, dx, *gradients = batch.loss(tags, scales)
-            for name, gradient in zip(("transitions", "start", "end"), gradients, strict=True):
-                crf.grads[name] += gradient
-            dx = dx if frames.batched else dx.reshape(np.shape(x))
-            return np.asarray(dx)
+            return self._add(given.batch.loss(given.tags, scales)[1:], np.shape(x))
 
-        steps = frames.lengths if self.reduction == "token_mean" else None
-        return Sequences(losses, backward, crf.dtype, steps=steps)
+        return given.sequences(losses, backward)
+
+    def _given(self, x: Any, targets: npt.ArrayLike, lengths: npt.ArrayLike | None) -> _Given:
+        frames = self.crf.frames(x, lengths)
+        return _Given(frames, read_tags(targets, frames), self.crf.batch(frames))
+
+    def _check_possible(self, losses: Array, given: _Given) -> None:
+        """Refuse targets that have no probability because they are forbidden."""
+        if self.crf.allowed is not None and np.isinf(losses).any():
+            rows = np.flatnonzero(np.isinf(losses))
+            check_allowed(given.tags, given.frames, self.crf.allowed, rows)
+
+    def _add(self, gradients: Sequence[Array], shape: tuple[int, ...]) -> Array:
+        """Add the gradients of the scores to the CRF's, and return that of x."""
+        for name, gradient in zip(("transitions", "start", "end"), gradients[1:], strict=True):
+            self.crf.grads[name] += gradient
+        return gradients[0].reshape(shape)
+
+
+class _Given(NamedTuple):
+    """What a loss was given, checked."""
+
+    frames: Frames
+    tags: Array
+    batch: Any
+
+    def sequences(self, losses: Array | None = None, backward: Any = None) -> Sequences:
+        found = np.zeros(0) if losses is None else losses
+        return Sequences(found, backward, self.frames.logits.dtype, steps=self.frames.lengths)

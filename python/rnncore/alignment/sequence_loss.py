@@ -52,8 +52,8 @@ class SequenceLoss(Objective):
     ) -> tuple[Any, Callable[..., Any]]:
         """Return the loss, and the pullback from dloss (1 if it is not given) to dx."""
         found = self._sequences(x, targets, lengths, target_lengths)
+        scales = self._scales(as_weights(weights, len(found.losses)), found)
         with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity pass quietly
-            scales = self._scales(_weights_of(weights, len(found.losses)), found)
             # A sequence without weight counts nothing, whatever its loss.
             losses = np.where(scales == 0, 0, found.losses) * scales
             each = losses.astype(found.dtype)
@@ -88,11 +88,13 @@ class SequenceLoss(Objective):
     def _scales(self, weights: Array, found: Sequences) -> Array:
         """Return how much of each loss is in the reduced one."""
         scales = weights if found.sizes is None else weights / found.sizes
+        total = 0.0
         if self.reduction == "mean":
-            return scales / (float(weights.sum()) or 1)
-        if self.reduction == "token_mean" and found.steps is not None:
-            return scales / (float((weights * found.steps).sum()) or 1)
-        return scales
+            total = float(weights.sum())
+        elif self.reduction == "token_mean" and found.steps is not None:
+            total = float((weights * found.steps).sum())
+        with np.errstate(over="ignore"):
+            return scales / (total or 1)
 
     def _sequences(
         self,
@@ -105,7 +107,8 @@ class SequenceLoss(Objective):
         raise NotImplementedError
 
 
-def _weights_of(weights: npt.ArrayLike | None, batch: int) -> Array:
+def as_weights(weights: npt.ArrayLike | None, batch: int) -> Array:
+    """Return weights `(batch,)` as float64, finite and at least 0; ones if there are none."""
     if weights is None:
         return np.ones(batch)
     given, _ = read("weights", weights)
