@@ -45,7 +45,7 @@ private:
   /// The first of the largest of a_i + b_i.
   Index first_best(const double* a, const double* b) const {
     Vec<double> top(impossible);
-    for (Index i = 0; i < W; i += L) top = larger(top, load(a + i) + load(b + i));
+    for (Index i = 0; i < W; i += L) top = upper(top, load(a + i) + load(b + i));
     const double best = largest_of(top);
     Index i = 0;
 #if defined(__AVX512F__)
