@@ -54,6 +54,7 @@ class Task:
     lr: float = 1.5e-3
     seed: int = 0
     dtype: str = "float32"
+    weights: str = ""
 
     def __str__(self) -> str:
         return json.dumps(asdict(self))

@@ -153,9 +153,10 @@ class Torch:
         )
         alpha = torch.cat([blank.new_zeros((batch, 1)), blank.new_full((batch, width - 1), low)], 1)
         edge = blank.new_full((batch, 1), low)
-        for d in range(frames + width - 2):
-            moved = torch.cat([edge, alpha[:, :-1] + labels[:, d]], 1)
-            alpha = torch.logaddexp(alpha + blanks[:, d], moved)
+        # Taken apart once: the gradient of each slice would be a tensor of all.
+        for by_blank, by_label in list(zip(blanks.unbind(1), labels.unbind(1), strict=True))[:-2]:
+            moved = torch.cat([edge, alpha[:, :-1] + by_label], 1)
+            alpha = torch.logaddexp(alpha + by_blank, moved)
         return -(alpha[:, -1] + blank[:, -1, -1]).mean()
 
 

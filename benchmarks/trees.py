@@ -41,6 +41,7 @@ class Task:
     trees: int
     hidden: int
     dtype: str = "float32"
+    weights: str = ""
 
     def __str__(self) -> str:
         return json.dumps(asdict(self))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import re
+import wave
+import zipfile
 from itertools import product
 from pathlib import Path
 
@@ -163,3 +166,41 @@ def test_tagger_says_what_is_no_conllu(tmp_path):
     files = [f"--{part}={tmp_path / 'words.txt'}" for part in ("train", "dev", "test")]
     with pytest.raises(AssertionError, match=r"words\.txt:1: a word has 10 columns, got 1"):
         results("tagger.py", *files)
+
+
+def spoken(path, rate=8000):
+    """Write recordings, as those of the Free Spoken Digit Dataset are named: each digit a tone."""
+    rng, time = np.random.default_rng(0), np.arange(rate // 5) / rate
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("README.md", "not a recording")
+        for digit, speaker, number in product(range(10), ("ann", "ben"), (0, 4, 5, 49)):
+            tone = np.sin(2 * np.pi * (300 + 300 * digit) * time) + rng.normal(0, 0.1, len(time))
+            sound = io.BytesIO()
+            with wave.open(sound, "wb") as file:
+                file.setparams((1, 2, rate, 0, "NONE", ""))
+                file.writeframes((8000 * tone).astype("<i2").tobytes())
+            archive.writestr(f"recordings/{digit}_{speaker}_{number}.wav", sound.getvalue())
+    return str(path)
+
+
+def test_spoken_digits(tmp_path):
+    pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
+    pytest.importorskip("matplotlib")
+    recordings, plot = spoken(tmp_path / "recordings.zip"), tmp_path / "speech.png"
+    found = results("spoken_digits.py", "--data", recordings, "--plot", str(plot))
+    rates = ["ctc_der", "transducer_der", "unseen_speaker_der"]
+    assert list(found) == ["isolated", *rates, "seconds"]
+    assert 0 <= found["isolated"] <= 100
+    assert all(found[name] >= 0 for name in rates)
+    assert plot.stat().st_size > 0
+
+
+def test_spoken_digits_says_what_is_wrong_with_recordings(tmp_path):
+    pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
+    fast = spoken(tmp_path / "fast.zip", 16000)
+    with pytest.raises(AssertionError, match=r"ann_0\.wav must be 8 kHz, mono, 16 bits, got"):
+        results("spoken_digits.py", "--data", fast)
+    with zipfile.ZipFile(tmp_path / "none.zip", "w") as archive:
+        archive.writestr("notes.txt", "nothing")
+    with pytest.raises(AssertionError, match="there are no recordings named DIGIT_SPEAKER_NUMBER"):
+        results("spoken_digits.py", "--data", str(tmp_path / "none.zip"))

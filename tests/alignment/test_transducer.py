@@ -246,8 +246,8 @@ class TestBits:
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_long_sequences_keep_their_digits(fused: bool) -> None:
-    """T = 2000 and U = 50 in float32, beside the same numbers in float64."""
-    T, U, V, H = 2000, 50, 12, 16
+    """T = 5000 and U = 50 in float32, beside the same numbers in float64."""
+    T, U, V, H = 5000, 50, 12, 16
     rng = np.random.default_rng(0)
     joint = TransducerJoint(H, V, seed=0)
     joint.output.params["weight"] *= 4
@@ -255,7 +255,7 @@ def test_long_sequences_keep_their_digits(fused: bool) -> None:
     wide.load_state_dict({n: a.astype(np.float64) for n, a in joint.params.items()})
     f = rng.standard_normal((T, 2, H)).astype(np.float32)
     g = rng.standard_normal((U + 1, 2, H)).astype(np.float32)
-    targets, lengths, counts = rng.integers(1, V, (2, U)), [T, 1700], [U, 31]
+    targets, lengths, counts = rng.integers(1, V, (2, U)), [T, 3700], [U, 31]
     narrow: Any = joint(f, g)
     exact: Any = wide(f.astype(np.float64), g.astype(np.float64))
     if not fused:
@@ -433,6 +433,17 @@ class TestTheJointNetwork:
         )
         with pytest.raises(RuntimeError, match="already run"):
             pullback(d)
+
+    def test_refuses_what_is_no_gradient(self) -> None:
+        c = case(SIZES[3])
+        joined, pullback = c.joint.vjp(c.f, c.g)
+        d = c.vjp(TransducerLoss(c.blank), joined)[1]()
+        with pytest.raises(TypeError, match="d must be a JointGradients"):
+            pullback(d.f)
+        with pytest.raises(ValueError, match=r"d\.bias must have shape"):
+            pullback(d._replace(bias=d.bias[1:]))
+        assert not c.joint.grads["output.weight"].any()
+        pullback(d)
 
     def test_without_a_bias(self) -> None:
         joint = TransducerJoint(4, 5, bias=False, dtype="float64", seed=0)

@@ -219,6 +219,16 @@ class TestLongCalls:
             rnncore.set_num_threads(threads)
         assert not layer.grads["weight"].any()
 
+    def test_transducer(self, set_threads: Callable[[int], None]) -> None:
+        joint, loss = rnncore.TransducerJoint(WIDE, WIDE, seed=0), rnncore.TransducerLoss()
+        f, g, targets = random(300, 6, WIDE), random(25, 6, WIDE), np.ones((6, 24), int)
+        set_threads(1)
+        joined, pullback = joint.vjp(f, g)
+        assert_ends(lambda: loss(joined, targets))
+        _, loss_pullback = loss.vjp(joined, targets)
+        assert_ends(lambda: pullback(loss_pullback()))
+        assert not joint.grads["output.weight"].any()
+
     @pytest.mark.parametrize(
         ("layer", "steps", "channels"),
         [(Conv1d(512, 512, 9, seed=0), 60_000, 512), (MaxPool1d(4_000, 1), 90_000, 64)],

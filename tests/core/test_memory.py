@@ -101,6 +101,26 @@ print(peak_of(lambda: pullback(y)) - x.nbytes)
         )
         assert all(int(more) < 8 * 2**20 for more in printed.split())
 
+    def test_the_transducers_logits_are_not_held(self) -> None:
+        """All of them would be 400 MB."""
+        printed = run_python(
+            MEASURE
+            + """
+T, B, U, V, H = 400, 8, 60, 512, 64
+joint, loss = rnncore.TransducerJoint(H, V, seed=0), rnncore.TransducerLoss()
+f, g = np.zeros((T, B, H), np.float32), np.zeros((U + 1, B, H), np.float32)
+
+def work():
+    value, pullback = loss.vjp(joint(f, g), np.ones((B, U), int))
+    return pullback()
+
+print(B * T * (U + 1) * V * 4, peak_of(work))
+""",
+            RNNCORE_NUM_THREADS="2",
+        )
+        tensor, peak = map(int, printed.split())
+        assert peak < tensor / 20
+
     @pytest.mark.parametrize("threads", ["1", "2"])
     def test_a_long_run_does_not_grow(self, threads: str) -> None:
         printed = run_python(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, as_array, check_size
+from ..arrays import Array, as_array, as_shape, check_kind, check_size
 from ..compiled import core
 from ..init import Seed
 from ..layers.linear import Linear
@@ -82,15 +82,24 @@ class TransducerJoint(Module):
 
     def vjp(self, f: npt.ArrayLike, g: npt.ArrayLike) -> tuple[Joined, Pullback]:
         """As a call, with the pullback: from `JointGradients` to (df, dg)."""
+        joined, (weight, bias) = self(f, g), self.output.gradients()
 
         def pullback(d: JointGradients) -> tuple[Array, Array]:
-            weight, bias = self.output.gradients()
-            weight += d.weight
+            check_kind("d", d, JointGradients)
+            df, dg, dweight = (
+                as_shape(name, given, self.dtype, like.shape)
+                for name, given, like in (
+                    ("d.f", d.f, joined.f),
+                    ("d.g", d.g, joined.g),
+                    ("d.weight", d.weight, weight),
+                )
+            )
             if bias is not None:
-                bias += d.bias
-            return d.f, d.g
+                bias[...] += as_shape("d.bias", d.bias, self.dtype, bias.shape)  # type: ignore[arg-type]
+            weight[...] += dweight
+            return df, dg
 
-        return self(f, g), once(pullback)
+        return joined, once(pullback)
 
     def rows(self, f: Array, g: Array) -> Array:
         """Return logits `(R, V)` of rows of f and g: `(R, H)`, or `(1, H)` for all rows."""
