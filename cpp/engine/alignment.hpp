@@ -29,7 +29,7 @@ template <class T>
 struct Ctc {
   Index (*work)(const CtcSequence<T>&, bool backward); // bytes
   Index (*kept)(const CtcSequence<T>&);
-  double (*forward)(const CtcSequence<T>&);            // the log-likelihood
+  double (*forward)(const CtcSequence<T>&); // the log-likelihood
   void (*backward)(const CtcBackward<T>&);
 };
 
@@ -62,6 +62,9 @@ struct CrfLoss : CrfSequence<T> {
   int64_t* sums; // (K + 2, K)  transitions, start, end; written where the loss is finite
 };
 
+/// Rows that are decoded together.
+constexpr Index crf_rows = 4;
+
 /// The best sequences of tags with their scores; -1 and -inf where there are no more.
 template <class T>
 struct CrfDecode : CrfSequence<T> {
@@ -79,7 +82,7 @@ struct Crf {
   Index (*loss_work)(Index tags, Index steps, bool backward); // bytes
   double (*loss)(const CrfLoss<T>&);
   Index (*decode_work)(Index tags, Index steps, Index count); // bytes
-  void (*decode)(const CrfDecode<T>&);
+  void (*decode)(const CrfDecode<T>*, Index rows); // up to `crf_rows`, which have `count` in common
 };
 
 /// The kernels of one type of numbers.

@@ -195,7 +195,8 @@ private:
 
   /// The same added to wherever the predecessors are: several nodes may continue one.
   void scatter(Index first, Index rows) {
-    const auto [begin, end] = this->my_states();
+    const auto states = this->my_states();
+    const Index begin = states.begin, end = states.end; // Clang before 16 captures no bindings
     for (Index k = 0; k < at_.matrices(); ++k) {
       products_back(0, k, first, rows, recurrent_target(first), Start::zero);
       if (at_.pairs()) wait(); // each column comes from all of them

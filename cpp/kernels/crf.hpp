@@ -15,8 +15,9 @@ namespace rnncore::RNNCORE_LEVEL {
 constexpr double impossible = -std::numeric_limits<double>::infinity();
 constexpr double largest_double = std::numeric_limits<double>::max();
 
-RNNCORE_INLINE Vec<double> larger(Vec<double> a, Vec<double> b) { return Eigen::internal::pmax(a.p, b.p); }
-RNNCORE_INLINE Vec<double> smaller(Vec<double> a, Vec<double> b) { return Eigen::internal::pmin(a.p, b.p); }
+/// Unlike `larger`, they may pass over NaN.
+RNNCORE_INLINE Vec<double> upper(Vec<double> a, Vec<double> b) { return Eigen::internal::pmax(a.p, b.p); }
+RNNCORE_INLINE Vec<double> lower(Vec<double> a, Vec<double> b) { return Eigen::internal::pmin(a.p, b.p); }
 RNNCORE_INLINE double largest_of(Vec<double> v) { return Eigen::internal::predux_max(v.p); }
 RNNCORE_INLINE double smallest_of(Vec<double> v) { return Eigen::internal::predux_min(v.p); }
 
@@ -49,8 +50,8 @@ struct CrfRange {
 
   RNNCORE_INLINE void see(Vec<double> v) {
     bad = bad + is_bad(v);
-    high = larger(high, v);
-    least = smaller(least, select_le(Vec<double>(-largest_double), v, v, Vec<double>(largest_double)));
+    high = upper(high, v);
+    least = lower(least, select_le(Vec<double>(-largest_double), v, v, Vec<double>(largest_double)));
   }
 
   RNNCORE_INLINE double top() const { return largest_of(high); }
@@ -114,9 +115,9 @@ struct SumOfProducts {
 struct LargestSum {
   static constexpr double none = impossible;
   static RNNCORE_INLINE Vec<double> add(Vec<double> best, Vec<double> a, Vec<double> b) {
-    return larger(best, a + b);
+    return upper(best, a + b);
   }
-  static RNNCORE_INLINE Vec<double> join(Vec<double> a, Vec<double> b) { return larger(a, b); }
+  static RNNCORE_INLINE Vec<double> join(Vec<double> a, Vec<double> b) { return upper(a, b); }
 };
 
 /// N vectors of a row times a matrix, in as many strands as hide the time that one takes.
@@ -187,7 +188,7 @@ void crf_product(const double* a, Index n, const double* rows, Index width, F f)
 /// The largest of a row, or a number where it is `impossible`: what logarithms of sums are relative to.
 inline double crf_top(const double* row, Index n) {
   Vec<double> top(impossible);
-  for (Index j = 0; j < n; j += lanes<double>) top = larger(top, load(row + j));
+  for (Index j = 0; j < n; j += lanes<double>) top = upper(top, load(row + j));
   return largest_of(top);
 }
 
@@ -205,7 +206,7 @@ inline void crf_log_product(const double* a, Index n, const double* rows, Index 
   constexpr Index L = lanes<double>;
   for (Index j = 0; j < width; j += L) {
     Vec<double> top(-largest_double), sum(0.);
-    for (Index i = 0; i < n; ++i) top = larger(top, Vec<double>(a[i]) + load(rows + i * width + j));
+    for (Index i = 0; i < n; ++i) top = upper(top, Vec<double>(a[i]) + load(rows + i * width + j));
     for (Index i = 0; i < n; ++i)
       sum = sum + exp_below(Vec<double>(a[i]) + load(rows + i * width + j) - top);
     alignas(64) double sums[L], tops[L];

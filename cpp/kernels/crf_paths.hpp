@@ -14,6 +14,11 @@ public:
       : c_(call), t_(*static_cast<const CrfTable*>(call.prepared)), K(t_.tags), W(t_.width),
         memory_(static_cast<double*>(call.work)) {}
 
+  /// The tag at step t of the best sequence; t of -1: there is none.
+  struct Place {
+    Index y, t;
+  };
+
   /// Bytes of its memory.
   static Index work(Index tags, Index steps, Index count) {
     const Index W = crf_width(tags), doubles = Index(sizeof(double));
@@ -22,22 +27,38 @@ public:
            3 * W * Index(sizeof(int64_t));
   }
 
-  void run() const {
-    for (Index r = 0; r < c_.count; ++r) end(r, impossible);
-    if (c_.steps == 0) {
-      *c_.scores = 0;
-    } else if (!t_.finite || !(c_.count == 1 ? best() : several())) {
-      for (Index r = 0; r < c_.count; ++r) end(r, std::numeric_limits<double>::quiet_NaN());
-    }
+  /// The best: its score, and where it ends. `back` finds the rest.
+  Place best() const { return starts() ? last() : Place{0, -1}; }
+
+  /// One step back.
+  void back(Place& p) const {
+    p.y = first_best(memory_ + --p.t * W, t_.from + p.y * W);
+    tag(0, p.t) = p.y;
+  }
+
+  /// The `count` best.
+  void several() const {
+    if (starts()) merge_all();
   }
 
 private:
   static constexpr Index L = lanes<double>;
 
-  /// Says of the r-th best what its score is, and as yet no tags.
-  void end(Index r, double score) const {
-    c_.scores[r * c_.next_score] = score;
-    for (Index t = 0; t < c_.steps; ++t) tag(r, t) = -1;
+  /// Says that there are no sequences; false where there is no more to say.
+  bool starts() const {
+    const bool more = c_.steps > 0 && t_.finite;
+    for (Index r = 0; r < c_.count; ++r) {
+      c_.scores[r * c_.next_score] = impossible;
+      for (Index t = 0; t < c_.steps; ++t) tag(r, t) = -1;
+    }
+    if (c_.steps == 0) *c_.scores = 0;
+    if (c_.steps > 0 && !more) nothing_known();
+    return more;
+  }
+
+  void nothing_known() const {
+    for (Index r = 0; r < c_.count; ++r)
+      c_.scores[r * c_.next_score] = std::numeric_limits<double>::quiet_NaN();
   }
 
   int64_t& tag(Index r, Index t) const { return c_.tags[r * c_.next + t * c_.tag_stride]; }
@@ -45,7 +66,7 @@ private:
   /// The first of the largest of a_i + b_i.
   Index first_best(const double* a, const double* b) const {
     Vec<double> top(impossible);
-    for (Index i = 0; i < W; i += L) top = larger(top, load(a + i) + load(b + i));
+    for (Index i = 0; i < W; i += L) top = upper(top, load(a + i) + load(b + i));
     const double best = largest_of(top);
     Index i = 0;
 #if defined(__AVX512F__)
@@ -61,8 +82,8 @@ private:
 #endif
   }
 
-  /// False: there is no saying.
-  bool best() const {
+  /// Scores of the best that end in each tag at each step; where the best of all ends.
+  Place last() const {
     Vec<double> bad(0.);
     for (Index t = 0; t < c_.steps; ++t) {
       double* const to = memory_ + t * W;
@@ -77,18 +98,17 @@ private:
       else
         crf_product<LargestSum>(to - W, K, t_.to, W, set);
     }
-    if (sum_of(bad) != 0) return false;
+    if (sum_of(bad) != 0) {
+      nothing_known();
+      return {0, -1};
+    }
     const double* score = memory_ + (c_.steps - 1) * W;
-    Index y = first_best(score, t_.end);
+    const Index y = first_best(score, t_.end);
     const double total = score[y] + t_.end[y];
-    if (total == impossible) return true;
+    if (total == impossible) return {0, -1};
     *c_.scores = total;
     tag(0, c_.steps - 1) = y;
-    for (Index t = c_.steps - 2; t >= 0; --t) {
-      y = first_best(memory_ + t * W, t_.from + y * W);
-      tag(0, t) = y;
-    }
-    return true;
+    return {y, c_.steps - 1};
   }
 
   /// Takes up to `count` of the best from K lists, each from its best to its worst: those of `scores` (K,
@@ -113,7 +133,7 @@ private:
     return c_.count;
   }
 
-  bool several() const {
+  void merge_all() const {
     const Index n = c_.count;
     Vec<double> bad(0.);
     double *const x = memory_, *const heads = x + W, *before = heads + W, *now = before + K * n;
@@ -126,7 +146,7 @@ private:
         bad = bad + is_bad(own);
         store(x + j, own);
       }
-      if (sum_of(bad) != 0) return false;
+      if (sum_of(bad) != 0) return nothing_known();
       for (Index j = 0; j < K; ++j) {
         if (t == 0) {
           now[j * n] = t_.start[j] + x[j];
@@ -155,7 +175,6 @@ private:
         at = from[t * K * n + at];
       }
     }
-    return true;
   }
 
   const CrfDecode<T>& c_;
@@ -169,9 +188,22 @@ Index crf_decode_work(Index tags, Index steps, Index count) {
   return CrfPaths<T>::work(tags, steps, count);
 }
 
+/// Of the best of several rows all go back in turn: the next step of one waits for the last one of it.
 template <class T>
-void crf_decode(const CrfDecode<T>& call) {
-  CrfPaths<T>(call).run();
+void crf_decode(const CrfDecode<T>* calls, Index rows) {
+  if (calls->count > 1) {
+    for (Index r = 0; r < rows; ++r) CrfPaths<T>(calls[r]).several();
+    return;
+  }
+  typename CrfPaths<T>::Place at[crf_rows];
+  Index t = 0;
+  for (Index r = 0; r < rows; ++r) {
+    at[r] = CrfPaths<T>(calls[r]).best();
+    t = max(t, at[r].t);
+  }
+  for (; t > 0; --t)
+    for (Index r = 0; r < rows; ++r)
+      if (at[r].t == t) CrfPaths<T>(calls[r]).back(at[r]);
 }
 
 } // namespace rnncore::RNNCORE_LEVEL

@@ -129,7 +129,7 @@ private:
     for (Index j = 0; j < W; j += L) {
       const Vec<double> v = possible(x + j, K - j);
       bad = bad + is_bad(v);
-      top = larger(top, v);
+      top = upper(top, v);
       store(to + j, v);
     }
     if (kind_ != Kind::agreeing) return largest_of(top);
@@ -187,14 +187,14 @@ private:
       relate(t, emission_of(x, t), most, t == 0 ? t_.top_start : t_.top);
       for (Index j = 0; j < W; j += L) {
         const Vec<double> v = load(x + j) - Vec<double>(most);
-        far = smaller(far, select_le(Vec<double>(-largest_double), v, v, Vec<double>(0.)));
+        far = lower(far, select_le(Vec<double>(-largest_double), v, v, Vec<double>(0.)));
         store(x + j, exp_below(v));
       }
       Vec<double> high(0.);
       const auto set = [&](Index j, Vec<double> led) RNNCORE_HOT {
         const Vec<double> v = led * load(x + j);
-        high = larger(high, v);
-        low = smaller(low, select_le(v, Vec<double>(0.), Vec<double>(largest_double), v));
+        high = upper(high, v);
+        low = lower(low, select_le(v, Vec<double>(0.), Vec<double>(largest_double), v));
         store(a + j, v);
       };
       if (t == 0)
@@ -276,8 +276,8 @@ private:
       for (Index j = 0; j < W; j += L) store(b + j, load(b + j) * load(x + j));
       Vec<double> high(0.);
       crf_product<SumOfProducts>(b, K, t_.exp_from, W, [&](Index j, Vec<double> v) RNNCORE_HOT {
-        high = larger(high, v);
-        low = smaller(low, select_le(v, Vec<double>(0.), Vec<double>(largest_double), v));
+        high = upper(high, v);
+        low = lower(low, select_le(v, Vec<double>(0.), Vec<double>(largest_double), v));
         store(next + j, v);
       });
       // The probability of a pair of tags is its alpha, times exp(transition), times this.
@@ -362,7 +362,7 @@ private:
       double* const to = sums_ + i * W;
       for (Index j = 0; j < W; j += L) {
         // Scores whose sums have lost all but their size must not make more than a probability.
-        const Vec<double> log = smaller(own + load(t_.to + i * W + j) + load(after + j), Vec<double>(0.));
+        const Vec<double> log = lower(own + load(t_.to + i * W + j) + load(after + j), Vec<double>(0.));
         store(to + j, fma(exp_below(log), Vec<double>(sign), load(to + j)));
       }
     }

@@ -176,19 +176,27 @@ py::tuple CrfBatch<T>::decode(Index count) const {
   const double operations = work() * (count == 1 ? 1 : 4 * double(count));
   {
     const ReleaseGil release(Index(std::min(operations, 1e15)));
-    over_sequences(batch_, operations, kernels.decode_work(tags_, steps_, count),
-                   [&](Index b, char* memory) {
-                     auto s = sequence<CrfDecode<T>>(b, memory);
-                     s.count = count;
-                     s.tags = to + first(b);
-                     s.tag_stride = stride();
-                     s.next = steps_ * batch_;
-                     s.scores = of + b;
-                     s.next_score = batch_;
-                     kernels.decode(s);
-                     for (Index r = 0; r < count; ++r)
-                       for (Index t = s.steps; t < steps_; ++t) s.tags[r * s.next + t * s.tag_stride] = -1;
-                   });
+    // Together, unless there are threads that would have nothing to do.
+    const Index most = std::clamp<Index>(batch_ / (2 * num_threads()), 1, crf_rows);
+    const Index space = (kernels.decode_work(tags_, steps_, count) + 63) / 64 * 64;
+    over_sequences((batch_ + most - 1) / most, operations, most * space, [&](Index group, char* memory) {
+      CrfDecode<T> calls[crf_rows];
+      const Index begin = group * most, rows = std::min(most, batch_ - begin);
+      for (Index r = 0; r < rows; ++r) {
+        auto& s = calls[r] = sequence<CrfDecode<T>>(begin + r, memory + r * space);
+        s.count = count;
+        s.tags = to + first(begin + r);
+        s.tag_stride = stride();
+        s.next = steps_ * batch_;
+        s.scores = of + begin + r;
+        s.next_score = batch_;
+      }
+      kernels.decode(calls, rows);
+      for (Index r = 0; r < rows; ++r)
+        for (Index i = 0; i < count; ++i)
+          for (Index t = calls[r].steps; t < steps_; ++t)
+            calls[r].tags[i * calls[r].next + t * calls[r].tag_stride] = -1;
+    });
   }
   return py::make_tuple(tags, scores);
 }

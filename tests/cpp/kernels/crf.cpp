@@ -135,7 +135,7 @@ void paths(Model<T>& m) {
     call.next = steps;
     call.scores = scores.data();
     call.next_score = 1;
-    crf_decode<T>(call);
+    crf_decode<T>(&call, 1);
     for (Index r = 0; r < n; ++r) {
       const Index y[steps] = {Index(tags[r * steps]), Index(tags[r * steps + 1]),
                               Index(tags[r * steps + 2])};
