@@ -344,9 +344,13 @@ def logits_of(model: Chain, features: Sequence[np.ndarray]) -> list[np.ndarray]:
     return found
 
 
-def heard(model: Transducer, features: np.ndarray) -> Any:
-    """Let a transducer hear a string as it comes, `CHUNK` frames at a time: labels and frames."""
-    stream = model.stream()
+def heard(model: Transducer, features: np.ndarray, beam_size: int | None = 4) -> Any:
+    """Let a transducer hear a string as it comes, `CHUNK` frames at a time: labels and frames.
+
+    In the pause behind a digit each frame may say it, none of them with a probability above one
+    half: a greedy search (None) then says nothing. A beam sums over the frames.
+    """
+    stream = model.stream(beam_size=beam_size)
     for at in range(0, len(features), CHUNK):
         stream.run(features[at : at + CHUNK])
     return stream.finish()[0]
@@ -500,8 +504,11 @@ def main() -> None:
     path, beam = ctc_errors(ctc, strings)
     print(f"CTC: {path:.2f} % digit errors along the best path, {beam:.2f} % by a beam of 8")
     transducer = train_transducer(Course(studio, features, args, args.transducer_passes), args)
-    streamed = strings.errors(heard(transducer, one) for one in strings.features)
-    print(f"transducer: {streamed:.2f} % digit errors, streaming")
+    greedy, streamed = (
+        strings.errors(heard(transducer, one, size) for one in strings.features)
+        for size in (None, 4)
+    )
+    print(f"transducer: {greedy:.2f} % digit errors greedily, {streamed:.2f} % by a beam of 4")
     if args.plot:
         plot(ctc, transducer, strings, args.plot)
     unseen = leave_one_out(recordings, args)
