@@ -157,19 +157,9 @@ class Speller:
         wrong = edits = length = 0
         for said, known in zip(self.pronounce([*words], width), words.values(), strict=True):
             phonemes = self.phonemes.decode(said.tokens)
-            few, size = min((distance(phonemes, right), len(right)) for right in known)
+            few, size = min((rnncore.edit_distance(phonemes, one), len(one)) for one in known)
             wrong, edits, length = wrong + (few > 0), edits + few, length + size
         return 100 * wrong / len(words), 100 * edits / length
-
-
-def distance(a: Sequence[str], b: Sequence[str]) -> int:
-    """How many insertions, deletions and substitutions lie between two sequences."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        before, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (x != y))
-    return row[-1]
 
 
 def train(speller: Speller, parts: dict[str, Words], args: argparse.Namespace) -> Trainer:

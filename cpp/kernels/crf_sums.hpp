@@ -73,14 +73,6 @@ private:
     return own;
   }
 
-  template <class N>
-  static void fill(N* to, Index n, N number) {
-    for (Index i = 0; i < n; ++i) to[i] = number;
-  }
-  static void copy(const double* from, Index n, double* to) {
-    for (Index i = 0; i < n; ++i) to[i] = from[i];
-  }
-
   int64_t target(Index t) const { return c_.targets[t * c_.target_stride]; }
 
   bool exact() const {

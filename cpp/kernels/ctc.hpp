@@ -61,7 +61,7 @@ public:
   explicit CtcLattice(const CtcSequence<T>& sequence)
       : s_(sequence), count_(sequence.count), width_(CtcRow::width(count_)), row_(CtcRow::size(count_)),
         memory_(static_cast<double*>(sequence.work)), label_{take(1, padded()), take(1, padded())},
-        skip_(take(1, padded())), z_(take(1, padded())) {
+        skip_(take(1, padded())), z_(take(1, padded())), occupied_(take(1, padded())) {
     clear(label_);
     fill(z_, padded(), -double(INFINITY));
     fill(skip_, padded(), nothing);
@@ -71,7 +71,7 @@ public:
 
   static Index work(const CtcSequence<T>& s, bool backward) {
     const Index frames = min(ctc_block, s.steps), row = CtcRow::size(s.count), own = padded(s.count);
-    return Index(sizeof(double)) * (4 * own + (backward ? (frames + 2) * row + 2 * frames * own : 2 * row));
+    return Index(sizeof(double)) * (5 * own + (backward ? (frames + 2) * row + 2 * frames * own : 2 * row));
   }
 
   static Index kept(const CtcSequence<T>& s) {
@@ -90,7 +90,7 @@ public:
       row = next;
       next = done;
     }
-    return log_of(likelihood(row, 0), likelihood(row, 1));
+    return log_of(likelihood(row));
   }
 
   void backward(const CtcBackward<T>& b) {
@@ -99,12 +99,12 @@ public:
     beta.blank.e[count_] = 0;
     if (count_) beta.label.e[count_] = 0;
     Block block(*this, min(ctc_block, s_.steps));
-    double m = 1, e = 0;
+    Wide all{};
     for (Index begin = (s_.steps - 1) / ctc_block * ctc_block; begin >= 0 && s_.steps; begin -= ctc_block)
       for (Index i = block.run(begin) - 1; i >= 0; --i) {
         const CtcRow now = block.alpha(i + 1);
-        if (begin + i == s_.steps - 1) m = likelihood(now, 0), e = likelihood(now, 1);
-        subtract(b, begin + i, now, beta, m, e);
+        if (begin + i == s_.steps - 1) all = likelihood(now);
+        subtract(b, begin + i, now, beta, all);
         step_back(beta, block.labels(i), block.blanks[i]);
       }
   }
@@ -194,32 +194,27 @@ private:
     }
   }
 
-  /// m or e of the probability of all paths.
-  double likelihood(const CtcRow& row, int part) const {
-    const Wide all = Wide{Vec<double>(row.blank.m[count_]), Vec<double>(row.blank.e[count_])} +
-                     Wide{Vec<double>(row.label.m[count_]), Vec<double>(row.label.e[count_])};
-    alignas(64) double numbers[lanes<double>];
-    store(numbers, part ? all.e : all.m);
-    return numbers[0];
+  /// The probability of all paths, in every lane.
+  Wide likelihood(const CtcRow& row) const {
+    return Wide{Vec<double>(row.blank.m[count_]), Vec<double>(row.blank.e[count_])} +
+           Wide{Vec<double>(row.label.m[count_]), Vec<double>(row.label.e[count_])};
   }
 
   /// The gradient at frame t.
-  void subtract(const CtcBackward<T>& b, Index t, const CtcRow& alpha, const CtcRow& beta, double m,
-                double e) {
+  void subtract(const CtcBackward<T>& b, Index t, const CtcRow& alpha, const CtcRow& beta, Wide all) {
     const T* const x = s_.logits + t * s_.stride;
     T* const to = b.gradient + t * s_.stride;
     const Vec<T> scale{T(b.scale)}, sum{T(s_.log_sums[t])};
     for_each_vector(to, s_.classes, [=](Vec<T> v) RNNCORE_HOT { return exp_below(v - sum) * scale; }, x);
-    const Vec<double> factor(b.scale / m), exponent(e);
+    const Vec<double> factor = Vec<double>(b.scale) / all.m;
     Vec<double> blanks(0.);
     for (Index i = 0; i < width_; i += lanes<double>) {
       const Wide blank = alpha.blank[i] * beta.blank[i], label = alpha.label[i + 1] * beta.label[i + 1];
-      blanks = fma(blank.m, shift(blank.e - exponent), blanks);
-      store(z_ + i, label.m * shift(label.e - exponent) * factor);
+      blanks = fma(blank.m, shift(blank.e - all.e), blanks);
+      store(occupied_ + i, label.m * shift(label.e - all.e) * factor);
     }
-    for (Index i = 0; i < count_; ++i) to[s_.labels[i]] -= T(z_[i]);
+    for (Index i = 0; i < count_; ++i) to[s_.labels[i]] -= T(occupied_[i]);
     to[s_.blank] -= T(sum_of(blanks * factor));
-    fill(z_ + count_, padded() - count_, -double(INFINITY));
   }
 
   /// No path is possible, and nothing can be made better; or there is a NaN.
@@ -232,7 +227,7 @@ private:
   const Index count_, width_, row_;
   double* memory_;
   const WideRow label_;
-  double *const skip_, *const z_;
+  double *const skip_, *const z_, *const occupied_;
   Wide blank_;
 };
 

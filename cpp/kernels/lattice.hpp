@@ -69,18 +69,12 @@ struct WideRow {
   RNNCORE_INLINE WideRow operator+(Index i) const { return {m + i, e + i}; }
 };
 
-// Not the standard library's, which levels would share.
-template <class T>
-RNNCORE_INLINE void fill(T* to, Index n, T value) {
-  for (Index i = 0; i < n; ++i) to[i] = value;
-}
-template <class T>
-RNNCORE_INLINE void copy(const T* from, Index n, T* to) {
-  __builtin_memcpy(to, from, std::size_t(n) * sizeof(T));
-}
-
-/// The natural logarithm.
-RNNCORE_INLINE double log_of(double m, double e) {
+/// The natural logarithm of the first lane.
+inline double log_of(Wide a) {
+  alignas(64) double ms[lanes<double>], es[lanes<double>];
+  store(ms, a.m);
+  store(es, a.e);
+  const double m = ms[0], e = es[0];
   return e > nothing / 2 ? std::log(m) + e * 0.69314718055994530942 : m == m ? -INFINITY : m;
 }
 

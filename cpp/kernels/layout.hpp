@@ -14,6 +14,16 @@ RNNCORE_INLINE constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) /
 RNNCORE_INLINE constexpr Index min(Index a, Index b) { return a < b ? a : b; }
 RNNCORE_INLINE constexpr Index max(Index a, Index b) { return a > b ? a : b; }
 
+// Not the standard library's, which levels would share.
+template <class T>
+RNNCORE_INLINE void fill(T* to, Index n, T value) {
+  for (Index i = 0; i < n; ++i) to[i] = value;
+}
+template <class T>
+RNNCORE_INLINE void copy(const T* from, Index n, T* to) {
+  __builtin_memcpy(to, from, std::size_t(n) * sizeof(T));
+}
+
 /// n things in the fewest parts of at most `most`, as equal as can be: `larger` of size `least` + 1, the
 /// others of size `least`.
 struct EqualParts {

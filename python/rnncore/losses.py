@@ -165,7 +165,7 @@ class SoftmaxCrossEntropy(Loss):
             raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
         super().__init__(reduction)
         self.label_smoothing = float(label_smoothing)
-        self.weight = None if weight is None else _as_weights("weight", weight)
+        self.weight = None if weight is None else as_weights("weight", weight)
         if self.weight is not None and self.weight.ndim != 1:
             raise ValueError(f"weight must have shape (classes,), got {self.weight.shape}")
 
@@ -239,7 +239,7 @@ class BinaryCrossEntropy(Loss):
 
     def __init__(self, reduction: str = "mean", *, pos_weight: npt.ArrayLike | None = None) -> None:
         super().__init__(reduction)
-        self.pos_weight = None if pos_weight is None else _as_weights("pos_weight", pos_weight)
+        self.pos_weight = None if pos_weight is None else as_weights("pos_weight", pos_weight)
         if self.pos_weight is not None and self.pos_weight.ndim > 1:
             raise ValueError(
                 f"pos_weight must be a number or have shape (K,), got {self.pos_weight.shape}"
@@ -326,10 +326,10 @@ def _as_mask(mask: npt.ArrayLike, dtype: np.dtype[Any]) -> Array:
         return given
     if given.dtype.kind != "f":
         raise TypeError(f"mask must be boolean, got {given.dtype} (weights are {dtype})")
-    return _as_weights("mask", as_array("mask", mask, dtype))
+    return as_weights("mask", as_array("mask", mask, dtype))
 
 
-def _as_weights(name: str, weights: npt.ArrayLike) -> Array:
+def as_weights(name: str, weights: npt.ArrayLike) -> Array:
     """Return weights, finite numbers of at least 0; those without a dtype as float64."""
     array, typed = read(name, weights)
     if array.dtype.kind in "iuf" and not typed:

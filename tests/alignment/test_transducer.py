@@ -3,110 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rnncore import Linear, TransducerJoint, TransducerLoss, quantize
-from rnncore.alignment.joint import Joined, JointGradients
-from rnncore.reference import transducer as reference
+from rnncore import TransducerJoint, TransducerLoss
+from rnncore.alignment.joint import JointGradients
 
 from tests.support.compare import assert_close, assert_gradients_of, assert_same, near
+from tests.support.transducer import SIZES, Case, Sizes, case, expected, named
 
 Array = npt.NDArray[Any]
-
-#: T, U, B, V, H and the blank: sizes of one, around vectors and blocks of nodes.
-SIZES = [
-    (1, 0, 1, 1, 1, 0),
-    (1, 3, 2, 4, 3, 2),
-    (5, 0, 3, 2, 1, 1),
-    (6, 3, 2, 5, 4, 4),
-    (30, 7, 5, 17, 20, 3),
-    (3, 9, 4, 40, 70, 39),
-    (60, 20, 9, 33, 65, 5),
-]
-Sizes = tuple[int, int, int, int, int, int]
-
-
-class Case(NamedTuple):
-    """A ragged batch; what is past the ends is NaN, or no label."""
-
-    f: Array
-    g: Array
-    joint: TransducerJoint
-    targets: Array
-    lengths: Array
-    counts: Array
-    blank: int
-
-    @property
-    def joined(self) -> Joined:
-        return self.joint(self.f, self.g)
-
-    @property
-    def logits(self) -> Array:
-        """All of them, NaN where there are none."""
-        logits = self.joined.logits()
-        for b in range(len(logits)):
-            logits[b, self.lengths[b] :] = logits[b, :, self.counts[b] + 1 :] = np.nan
-        return logits
-
-    def vjp(self, loss: TransducerLoss, x: Any = None, **options: Any) -> tuple[Any, Any]:
-        x = self.joined if x is None else x
-        return loss.vjp(x, self.targets, self.lengths, self.counts, **options)
-
-    def take(self, rows: Array) -> Case:
-        return self._replace(
-            f=self.f[:, rows],
-            g=self.g[:, rows],
-            targets=self.targets[rows],
-            lengths=self.lengths[rows],
-            counts=self.counts[rows],
-        )
-
-
-def case(sizes: Sizes, dtype: str = "float64", seed: int = 0, scale: float = 3.0) -> Case:
-    T, U, B, V, H, blank = sizes
-    rng = np.random.default_rng(seed)
-    lengths, counts = rng.integers(1, T + 1, B), rng.integers(0, U + 1, B)
-    lengths[0], counts[-1] = T, U
-    labels = np.array([k for k in range(V) if k != blank] or [-1])
-    targets = labels[rng.integers(len(labels), size=(B, U))]
-    f, g = rng.standard_normal((T, B, H)), rng.standard_normal((U + 1, B, H))
-    for b in range(B):
-        f[lengths[b] :, b] = g[counts[b] + 1 :, b] = np.nan
-        targets[b, counts[b] :] = rng.choice([-7, blank, 2**40], U - counts[b])
-    joint = TransducerJoint(H, V, dtype=dtype, seed=seed)
-    joint.output.params["weight"] *= scale
-    return Case(f.astype(dtype), g.astype(dtype), joint, targets, lengths, counts, blank)
-
-
-def expected(c: Case, scales: Array, fastemit: float = 0.0) -> tuple[Array, dict[str, Array]]:
-    """The losses and gradients of the reference, in float64."""
-    weight = c.joint.params["output.weight"].astype(np.float64)
-    bias = c.joint.params["output.bias"].astype(np.float64)
-    logits = np.zeros((len(c.lengths), len(c.f), len(c.g), len(bias)))
-    d = {"f": np.zeros(c.f.shape), "g": np.zeros(c.g.shape), "logits": logits}
-    d |= {"weight": np.zeros(weight.shape), "bias": np.zeros(bias.shape)}
-    losses = []
-    for b, (length, count) in enumerate(zip(c.lengths, c.counts, strict=True)):
-        f, g = c.f[:length, b].astype(np.float64), c.g[: count + 1, b].astype(np.float64)
-        joint = reference.Joint(f, g, weight, bias)
-        value, dz = reference.loss(reference.join(joint), c.targets[b, :count], c.blank, fastemit)
-        found = reference.join_backward(scales[b] * dz, joint)
-        losses.append(value)
-        d["logits"][b, :length, : count + 1] = scales[b] * dz
-        d["f"][:length, b], d["g"][: count + 1, b] = found.f, found.g
-        d["weight"] += found.weight
-        d["bias"] += found.bias
-    return np.array(losses), d
-
-
-def named(d: JointGradients) -> dict[str, Array]:
-    return {name: array for name, array in d._asdict().items() if array is not None}
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 2e-5)])
@@ -408,74 +318,3 @@ class TestArguments:
         assert gradient.shape == logits.shape
         unsound = ~np.isfinite(found)
         assert np.isfinite(gradient[~unsound]).all()
-
-
-class TestTheJointNetwork:
-    def test_hands_on_what_it_is_given(self) -> None:
-        c = case(SIZES[3])
-        joined = c.joined
-        assert joined.joint is c.joint
-        want = np.tanh(c.f.transpose(1, 0, 2)[:, :, None] + c.g.transpose(1, 0, 2)[:, None])
-        weight, bias = c.joint.params["output.weight"], c.joint.params["output.bias"]
-        inside = np.isfinite(want)[..., 0]
-        near(joined.logits()[inside], (want @ weight.T + bias)[inside], 1e-12)
-
-    def test_adds_to_its_gradients(self) -> None:
-        c = case(SIZES[3])
-        joined, pullback = c.joint.vjp(c.f, c.g)
-        d = c.vjp(TransducerLoss(c.blank), joined)[1]()
-        df, dg = pullback(d)
-        assert_same({"f": df, "g": dg}, {"f": d.f, "g": d.g})
-        grads = c.joint.grads
-        assert_same(
-            {name: grads[f"output.{name}"] for name in ("weight", "bias")},
-            {"weight": d.weight, "bias": d.bias},
-        )
-        with pytest.raises(RuntimeError, match="already run"):
-            pullback(d)
-
-    def test_refuses_what_is_no_gradient(self) -> None:
-        c = case(SIZES[3])
-        joined, pullback = c.joint.vjp(c.f, c.g)
-        d = c.vjp(TransducerLoss(c.blank), joined)[1]()
-        with pytest.raises(TypeError, match="d must be a JointGradients"):
-            pullback(d.f)
-        with pytest.raises(ValueError, match=r"d\.bias must have shape"):
-            pullback(d._replace(bias=d.bias[1:]))
-        assert not c.joint.grads["output.weight"].any()
-        pullback(d)
-
-    def test_without_a_bias(self) -> None:
-        joint = TransducerJoint(4, 5, bias=False, dtype="float64", seed=0)
-        rng = np.random.default_rng(0)
-        (joined, pullback) = joint.vjp(
-            rng.standard_normal((6, 1, 4)), rng.standard_normal((3, 1, 4))
-        )
-        d = TransducerLoss().vjp(joined, [[1, 2]])[1]()
-        assert d.bias is None
-        pullback(d)
-        assert list(joint.grads) == ["output.weight"]
-
-    def test_quantized_it_has_a_loss_but_no_gradient(self) -> None:
-        c = case(SIZES[4], "float32")
-        small = c._replace(joint=quantize(c.joint))
-        loss = TransducerLoss(c.blank)
-        value, pullback = small.vjp(loss)
-        assert value == pytest.approx(c.vjp(loss)[0], rel=0.05)
-        with pytest.raises(TypeError, match="no gradients"):
-            pullback()
-
-    @pytest.mark.parametrize("name", ["f", "g"])
-    def test_names_what_is_wrong(self, name: str) -> None:
-        given = {"f": np.zeros((6, 2, 4), np.float32), "g": np.zeros((3, 2, 4), np.float32)}
-        joint = TransducerJoint(4, 5, seed=0)
-        with pytest.raises(ValueError, match=f"{name} must have shape"):
-            joint(**given | {name: given[name][..., :3]})
-        with pytest.raises(TypeError, match=f"{name} is float64"):
-            joint(**given | {name: given[name].astype(np.float64)})
-        with pytest.raises(ValueError, match="g must have 2 rows"):
-            joint(given["f"], given["g"][:, :1])
-
-    def test_is_seeded_as_a_linear_layer(self) -> None:
-        joint, linear = TransducerJoint(4, 5, seed=3), Linear(4, 5, seed=3)
-        assert_same({"weight": joint.params["output.weight"]}, {"weight": linear.params["weight"]})

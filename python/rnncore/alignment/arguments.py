@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array, as_float, as_integers, short
+from ..compositions.ragged import length_mask
 
 
 class Labels(NamedTuple):
@@ -21,6 +22,14 @@ class Labels(NamedTuple):
         """Where the labels of each sequence begin, `(B,)`."""
         starts: Array = np.cumsum(self.counts) - self.counts
         return starts
+
+    def padded(self, rows: Array) -> tuple[Array, Array]:
+        """Return the labels of these sequences, `(B, S)` with zeros past the ends, and counts."""
+        counts = self.counts[rows]
+        inside = length_mask(counts, int(counts.max(initial=0)), batch_first=True)
+        padded = np.zeros(inside.shape, np.int64)
+        padded[inside] = self.flat[(self.starts[rows, None] + np.arange(inside.shape[1]))[inside]]
+        return padded, counts
 
 
 class Frames(NamedTuple):
@@ -72,7 +81,7 @@ def read_labels(targets: npt.ArrayLike, target_lengths: npt.ArrayLike | None, ba
         given = given[None]
     if given.ndim == 2 and len(given) == batch:
         counts = read_counts("target_lengths", target_lengths, batch, given.shape[1], "targets")
-        flat = given[np.arange(given.shape[1]) < counts[:, None]]
+        flat = given[length_mask(counts, given.shape[1], batch_first=True)]
     elif given.ndim == 1:
         if target_lengths is None:
             raise ValueError("targets of all sequences in one row need target_lengths")

@@ -25,7 +25,7 @@ from ..module import Module, Pullback, check_width, once
 from ..stream.stages import Stages
 from .arguments import Frames, read_frames
 from .crf_targets import check_allowed, read_tags
-from .sequence_loss import SequenceLoss, Sequences, as_weights
+from .sequence_loss import SequenceLoss, Sequences, as_sequence_weights
 from .tags import Constraints, read_constraints
 
 
@@ -231,7 +231,8 @@ class CRFLoss(SequenceLoss):
             return super().vjp(x, targets, lengths, None, weights)
         # How much each loss counts is known: one pass gives the losses and all gradients.
         given = self._given(x, targets, lengths)
-        scales = self._scales(as_weights(weights, len(given.frames.lengths)), given.sequences())
+        steps = given.frames.lengths
+        scales = self._scales(as_sequence_weights(weights, len(steps)), steps)
         losses, *gradients = given.batch.loss(given.tags, scales)
         self._check_possible(losses, given)
 
@@ -273,7 +274,14 @@ class CRFLoss(SequenceLoss):
         def backward(scales: Array) -> Array:
             return self._add(given.batch.loss(given.tags, scales)[1:], np.shape(x))
 
-        return given.sequences(losses, backward)
+        return Sequences(losses, backward, self.crf.dtype, given.frames.lengths)
+
+    def _scales(self, weights: Array, sizes: Array | None) -> Array:
+        """Return how much of each loss is in the reduced one; `sizes`: steps of the sequences."""
+        if self.reduction != "token_mean" or sizes is None:
+            return super()._scales(weights, None)
+        with np.errstate(over="ignore"):
+            return weights / (float((weights * sizes).sum()) or 1)
 
     def _given(self, x: Any, targets: npt.ArrayLike, lengths: npt.ArrayLike | None) -> _Given:
         frames = self.crf.frames(x, lengths)
@@ -287,8 +295,9 @@ class CRFLoss(SequenceLoss):
 
     def _add(self, gradients: Sequence[Array], shape: tuple[int, ...]) -> Array:
         """Add the gradients of the scores to the CRF's, and return that of x."""
+        grads = self.crf.grads
         for name, gradient in zip(("transitions", "start", "end"), gradients[1:], strict=True):
-            self.crf.grads[name] += gradient
+            grads[name] += gradient
         return gradients[0].reshape(shape)
 
 
@@ -298,7 +307,3 @@ class _Given(NamedTuple):
     frames: Frames
     tags: Array
     batch: Any
-
-    def sequences(self, losses: Array | None = None, backward: Any = None) -> Sequences:
-        found = np.zeros(0) if losses is None else losses
-        return Sequences(found, backward, self.frames.logits.dtype, steps=self.frames.lengths)

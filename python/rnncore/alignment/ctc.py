@@ -76,10 +76,8 @@ class CTCLoss(SequenceLoss):
             gradient = batch.backward(scales)
             return gradient if frames.batched else gradient.reshape(np.shape(x))
 
-        return Sequences(losses, backward, dtype, self._sizes(labels))
-
-    def _sizes(self, labels: Labels) -> Array | None:
-        return np.maximum(labels.counts, 1) if self.reduction == "mean" else None
+        sizes = np.maximum(labels.counts, 1) if self.reduction == "mean" else None
+        return Sequences(losses, backward, dtype, sizes)
 
 
 def shortest(labels: Labels) -> Array:

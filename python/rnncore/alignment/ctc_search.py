@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array, check_count, check_flag, check_number, check_size, short
-from ..compiled import core
 from .arguments import check_blank, read_frames
+from .scores import likeliest, log_softmax
 
 #: From the labels so far to log-probabilities of the next, (C,); the blank's is that of the end.
 LanguageModel: TypeAlias = Callable[[tuple[int, ...]], npt.ArrayLike]
@@ -29,15 +29,6 @@ class Transcript(NamedTuple):
     labels: Array  # (S,) integers
     score: float  # what they were chosen by: log-probability, and what a language model adds
     log_prob: float  # of the path, or of the sum over the paths that were followed
-
-
-def log_softmax(logits: Array) -> Array:
-    """Return log softmax of the last axis, in float64."""
-    x = logits.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        x -= x.max(axis=-1, keepdims=True, initial=-np.inf)
-        logs: Array = x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
-    return logs
 
 
 def ctc_best_path(
@@ -199,7 +190,7 @@ class CTCStream:
         order = np.argsort(-scores, kind="stable")[: self._search.n_best]
         return [
             Transcript(
-                np.array(self._settled + self._prefixes[i].labels(), np.int64),
+                np.array(self._labels(self._prefixes[i]), np.int64),
                 float(scores[i]),
                 float(log_probs[i]),
             )
@@ -218,7 +209,7 @@ class CTCStream:
     def _step(self, log_p: Array) -> None:
         """Take a frame: log-probabilities (C,)."""
         assert self._next_lm is not None
-        blank, classes = self._search.blank, len(log_p)
+        blank = self._search.blank
         last = np.array([prefix.label for prefix in self._prefixes])
         total, rows = np.logaddexp(*self._ends), np.arange(len(last))
         to_blank = total + log_p[blank]
@@ -242,22 +233,15 @@ class CTCStream:
             ],
             axis=1,
         )
-        chosen = self._chosen(scores)
-        self._take(chosen // (classes + 1), chosen % (classes + 1) - 1, ends, longer)
-        self._frames += 1
-        if self._frames % _FRAMES == 0:
-            self._settle()
-
-    def _chosen(self, scores: Array) -> Array:
-        """Return the best of all (prefix, continuation), as one number each, in order."""
-        flat = np.where(np.isnan(scores), -np.inf, scores).reshape(1, -1)
-        best = core(flat.dtype).likeliest(flat, min(self._search.beam_size, flat.size))[0]
-        possible: Array = best[flat[0, best] > -np.inf]
-        if not len(possible):
+        rows, places = likeliest(scores, self._search.beam_size)
+        if not len(rows):
             raise ValueError(
                 f"logits: no class is possible at frame {self._frames} (NaN, or -inf for all)"
             )
-        return possible
+        self._take(rows, places - 1, ends, longer)
+        self._frames += 1
+        if self._frames % _FRAMES == 0:
+            self._settle()
 
     def _take(self, rows: Array, labels: Array, ends: Array, longer: Array) -> None:
         """Go on with these prefixes, each longer by a label, or as it is (-1)."""
@@ -277,15 +261,18 @@ class CTCStream:
             for row in np.flatnonzero(~stays):
                 self._next_lm[row] = self._ask(self._prefixes[row], self._next_lm.shape[1])
 
+    def _labels(self, prefix: _Prefix, most: int | None = None) -> list[int]:
+        """Return the labels of a prefix, or the last of them."""
+        own = prefix.labels(most)
+        missing = len(self._settled) if most is None else most - len(own)
+        return (self._settled[-missing:] if missing else []) + own
+
     def _ask(self, prefix: _Prefix, classes: int) -> Array:
         """Return the language model's log-probabilities of what follows."""
         model: Any = self._search.language_model
         if model is None:
             return np.zeros(classes)
-        context = getattr(model, "context", None)
-        labels = prefix.labels(context)
-        if context is None or len(labels) < context:
-            labels = self._settled[-(context or 0) + len(labels) if context else 0 :] + labels
+        labels = self._labels(prefix, getattr(model, "context", None))
         found = np.asarray(model(tuple(labels)), np.float64)
         if found.shape != (classes,):
             raise ValueError(

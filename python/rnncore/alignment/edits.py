@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 
 def edit_distance(found: Sequence[Any], expected: Sequence[Any]) -> int:
     """Return how many labels must be put in, taken out or replaced to make one the other.
 
     Levenshtein 1966. Labels are compared by `==`; strings are sequences of characters.
     """
-    places = np.arange(len(expected) + 1)
-    row = places
+    row = list(range(len(expected) + 1))
     for count, label in enumerate(found, 1):
-        kept = [label != other for other in expected]
-        new = np.append(count, np.minimum(row[1:] + 1, row[:-1] + np.array(kept, np.intp)))
-        # Labels put in: the least of what is to the left, one more for each place.
-        row = np.minimum.accumulate(new - places) + places
-    return int(row[-1])
+        before, row[0] = row[0], count
+        for j, other in enumerate(expected, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (label != other))
+    return row[-1]
 
 
 def error_rate(found: Sequence[Sequence[Any]], expected: Sequence[Sequence[Any]]) -> float:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ..arrays import Array, check_count
 from .arguments import check_blank, check_labels, read_frames, read_labels
 from .ctc import check_frames
-from .ctc_search import log_softmax
+from .scores import log_softmax
 
 
 class Aligned(NamedTuple):

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, as_array, check_choice, check_flag, read
-from ..losses import Objective
+from ..arrays import Array, as_array, check_choice, check_flag
+from ..losses import Objective, as_weights
 from ..module import once
 
 #: From how much each sequence's loss counts, (B,) float64, to the gradient of x.
@@ -22,8 +22,7 @@ class Sequences(NamedTuple):
     losses: Array  # (B,) float64
     backward: Backward
     dtype: Any
-    sizes: Array | None = None  # (B,), what "mean" divides each loss by; None: one
-    steps: Array | None = None  # (B,), what "token_mean" divides the sum by
+    sizes: Array | None = None  # (B,), of the sequences, where a reduction divides by them
 
 
 class SequenceLoss(Objective):
@@ -52,7 +51,8 @@ class SequenceLoss(Objective):
     ) -> tuple[Any, Callable[..., Any]]:
         """Return the loss, and the pullback from dloss (1 if it is not given) to dx."""
         found = self._sequences(x, targets, lengths, target_lengths)
-        scales = self._scales(as_weights(weights, len(found.losses)), found)
+        weights = as_sequence_weights(weights, len(found.losses))
+        scales = self._scales(weights, found.sizes)
         with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity pass quietly
             # A sequence without weight counts nothing, whatever its loss.
             losses = np.where(scales == 0, 0, found.losses) * scales
@@ -82,17 +82,15 @@ class SequenceLoss(Objective):
         """Return what the mean divides by: how many sequences there are, or their weights' sum."""
         if weights is not None:
             return float(np.sum(weights, dtype=np.float64))
-        given = (array for array in (target_lengths, lengths) if array is not None)
-        return float(np.size(next(given, np.zeros(len(np.atleast_2d(targets))))))
+        for counts in (target_lengths, lengths):
+            if counts is not None:
+                return float(np.size(counts))
+        return float(len(np.atleast_2d(targets)))
 
-    def _scales(self, weights: Array, found: Sequences) -> Array:
+    def _scales(self, weights: Array, sizes: Array | None) -> Array:
         """Return how much of each loss is in the reduced one."""
-        scales = weights if found.sizes is None else weights / found.sizes
-        total = 0.0
-        if self.reduction == "mean":
-            total = float(weights.sum())
-        elif self.reduction == "token_mean" and found.steps is not None:
-            total = float((weights * found.steps).sum())
+        scales = weights if sizes is None else weights / sizes
+        total = float(weights.sum()) if self.reduction == "mean" else 0
         with np.errstate(over="ignore"):
             return scales / (total or 1)
 
@@ -107,17 +105,11 @@ class SequenceLoss(Objective):
         raise NotImplementedError
 
 
-def as_weights(weights: npt.ArrayLike | None, batch: int) -> Array:
+def as_sequence_weights(weights: npt.ArrayLike | None, batch: int) -> Array:
     """Return weights `(batch,)` as float64, finite and at least 0; ones if there are none."""
     if weights is None:
         return np.ones(batch)
-    given, _ = read("weights", weights)
-    if given.dtype.kind not in "biuf":
-        raise TypeError(f"weights must be numbers, got {given.dtype}")
+    given = as_weights("weights", weights).astype(np.float64)
     if given.shape != (batch,):
         raise ValueError(f"weights must have shape ({batch},), got {given.shape}")
-    if not np.all((given >= 0) & (given < np.inf)):
-        raise ValueError(
-            f"weights must be finite and at least 0, got {given.min()} to {given.max()}"
-        )
-    return given.astype(np.float64)
+    return given

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..arrays import Array, as_booleans, check_choice, check_count, short
 
-#: The letters of each scheme.
-SCHEMES = {"BIO": "BIO", "BIOES": "BIOES"}
+#: The schemes, each by its letters.
+SCHEMES = ("BIO", "BIOES")
 
 
 class Constraints(NamedTuple):
@@ -55,7 +55,7 @@ def tag_constraints(names: Sequence[str], scheme: str = "BIO") -> Constraints:
             if other not in tags:
                 raise ValueError(f"names have {name!r}, but no {'-'.join(other)!r} to go with it")
     ends = scheme == "BIOES"
-    opens = [kind if _is_open(mark, ends) else None for mark, kind in tags]
+    opens = [kind if mark in ("B", "I") else None for mark, kind in tags]
     wants = [kind if mark in ("I", "E") else None for mark, kind in tags]
     transitions = [
         [before == after if after or (ends and before) else True for after in wants]
@@ -131,11 +131,6 @@ def read_constraints(constraints: Any, tags: int) -> Array:
     return allowed
 
 
-def _is_open(mark: str, ends: bool) -> bool:
-    """Whether a span goes on behind this tag: must, where ends are marked, or may."""
-    return mark in ("B", "I")
-
-
 def _names(names: Iterable[str]) -> list[str]:
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise TypeError(f"names must be a list of names of tags, got {short(names)}")
@@ -144,7 +139,7 @@ def _names(names: Iterable[str]) -> list[str]:
 
 def _split(name: Any, scheme: str) -> tuple[str, str]:
     """Return the letter of a name, and the kind of span."""
-    letters = SCHEMES[check_choice("scheme", scheme, SCHEMES)]
+    letters = check_choice("scheme", scheme, SCHEMES)
     if name == "O":
         return "O", ""
     mark, dash, kind = name.partition("-") if isinstance(name, str) else ("", "", "")

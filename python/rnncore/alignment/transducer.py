@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ..arrays import Array, as_integers, as_lengths, check_count, check_kind, read
 from ..compositions.composition import agreed, check_one_way, run
-from ..compositions.ragged import lengths_after, told
+from ..compositions.ragged import length_mask, lengths_after, told
 from ..module import Module, Pullback, once, width_through
 from .joint import Joined, JointGradients, TransducerJoint
 from .transducer_search import Beam, Greedy, Limits, Searcher, TimedTranscript, TransducerStream
@@ -191,7 +191,7 @@ class Transducer(Module):
                 raise ValueError(
                     f"label_lengths must have shape ({len(labels)},), got {counts.shape}"
                 )
-            labels = np.where(np.arange(labels.shape[1]) < counts[:, None], labels, self.blank)
+            labels = np.where(length_mask(counts, labels.shape[1], True), labels, self.blank)
         most = self.joint.num_labels - 1
         low, high = labels.min(initial=0), labels.max(initial=0)
         if low < 0 or high > most:

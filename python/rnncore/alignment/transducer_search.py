@@ -14,6 +14,7 @@ from ..compiled import core
 from ..module import Module
 from ..states import State, mapped, take_rows
 from .joint import TransducerJoint
+from .scores import likeliest
 
 
 class TimedTranscript(NamedTuple):
@@ -30,10 +31,8 @@ class Limits:
     def __init__(
         self, beam_size: int, n_best: int, max_symbols: int, prune: float = math.inf
     ) -> None:
-        self.beam_size, self.n_best = (
-            check_size("beam_size", beam_size),
-            check_size("n_best", n_best),
-        )
+        self.beam_size = check_size("beam_size", beam_size)
+        self.n_best = check_size("n_best", n_best)
         self.max_symbols = check_size("max_symbols", max_symbols)
         if not check_number("prune", prune) >= 0:
             raise ValueError(f"prune must be at least 0, got {prune}")
@@ -189,10 +188,8 @@ class Beam:
         width, blank = self._searcher.limits.beam_size, self._searcher.blank
         scores = log_p + np.array([one.score for one in here])[:, None]
         scores[:, blank] = -math.inf
-        flat = scores.reshape(-1)
-        order = np.argsort(-flat, kind="stable")[:width]
-        order = order[(flat[order] > -math.inf) & (flat[order] >= least)]
-        rows, labels = np.divmod(order, scores.shape[1])
+        scores[scores < least] = -math.inf
+        rows, labels = likeliest(scores, width)
         longer = []
         for row, label in zip(rows.tolist(), labels.tolist(), strict=True):
             one, value = here[row], float(log_p[row, label])

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
 from ..alignment.arguments import Labels
 from ..alignment.ctc import CTCLoss, check_frames
-from ..alignment.ctc_search import CTCBeamSearch, ctc_best_path, log_softmax
+from ..alignment.ctc_search import CTCBeamSearch, ctc_best_path
 from ..alignment.edits import edit_distance
+from ..alignment.scores import log_softmax
 from ..arrays import Array, short
 from ..batches import Batch
 from ..losses import Objective
@@ -22,21 +23,6 @@ from ..recurrent.stack import Stacked
 from .base import SequenceEstimator
 from .sequences import Ragged, Sequences
 from .targets import check_has_targets
-
-
-class _Targets(NamedTuple):
-    """Classes of all sequences, one after the other."""
-
-    labels: Labels
-
-    def padded(self, rows: Array) -> tuple[Array, Array]:
-        """Return the targets of these sequences, `(B, S)`, and how many each has."""
-        counts = self.labels.counts[rows]
-        places = self.labels.starts[rows, None] + np.arange(counts.max(initial=0))
-        inside = np.arange(places.shape[1]) < counts[:, None]
-        targets = np.zeros(places.shape, np.int64)
-        targets[inside] = self.labels.flat[places[inside]]
-        return targets, counts
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -89,7 +75,7 @@ class SequenceTranscriber(SequenceEstimator):
 
     # What there is to learn.
 
-    def _targets(self, x: Sequences, y: Any, first: bool, classes: Any) -> _Targets:
+    def _targets(self, x: Sequences, y: Any, first: bool, classes: Any) -> Labels:
         check_has_targets(self, y)
         check_consistent_length(x.lengths, y)
         rows = [_labels(at, row) for at, row in enumerate(y)]
@@ -107,7 +93,7 @@ class SequenceTranscriber(SequenceEstimator):
         places = np.searchsorted(self.classes_, flat) + 1
         labels = Labels(places.astype(np.int64), np.array([len(row) for row in rows]))
         check_frames(x.lengths, labels)
-        return _Targets(labels)
+        return labels
 
     def _outputs(self, targets: Any) -> int:
         return len(self.classes_) + 1
@@ -123,7 +109,7 @@ class SequenceTranscriber(SequenceEstimator):
         counts = x.lengths if x.weights is None else x.lengths * (x.weights > 0)
         return np.flatnonzero(counts)
 
-    def _batch(self, x: Sequences, targets: _Targets, rows: Array) -> Batch:
+    def _batch(self, x: Sequences, targets: Labels, rows: Array) -> Batch:
         part = x.pick(rows)
         inputs, lengths = part.padded()
         labels, counts = targets.padded(rows)

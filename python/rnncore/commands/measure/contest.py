@@ -17,6 +17,7 @@ import numpy as np
 from ...arrays import Array
 from .cases import WEIGHTS, Case
 from .engines import Unsupported
+from .peak import peak_of
 from .timing import SECONDS
 
 #: Everybody's way to be told how many threads.
@@ -153,9 +154,7 @@ class Contestant:
 
     def peak_memory(self) -> int:
         """Bytes of memory it has used at most since its start (Linux only)."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
+        return peak_of(self.process.pid)
 
     def _signal(self, name: str) -> None:
         if hasattr(signal, name):  # not on Windows

@@ -14,11 +14,16 @@ from typing import Any
 Prepare = Callable[..., Callable[[], Any]]
 
 
+def peak_of(pid: int | str) -> int:
+    """Return the bytes that a process has had at most since its program started (Linux only)."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+
 def peak_memory() -> int:
     """Return the bytes that this process has had at most, 0 where that cannot be told."""
-    with suppress(OSError, LookupError):  # Linux: without what it was before this program
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        return 1024 * int(status.split("VmHWM:")[1].split()[0])
+    with suppress(OSError, LookupError):
+        return peak_of("self")
     try:
         import resource
     except ImportError:  # Windows
