@@ -123,16 +123,20 @@ def _write(file: FileIO, data: bytes) -> None:
 
 
 # Files are opened by one call of C that puts them where they will be closed: an interrupt after the
-# system has opened one, and before Python has noted its number, would leave it open for good.
+# system has opened one, and before Python has noted its number, would leave it open for good. So
+# there is no `opener` either, which is a function of Python between the two.
+
+
+def _open_by(opened: list[FileIO], path: str, flags: int, mode: str) -> None:
+    opened.extend(map(FileIO, map(os.open, (path,), (flags,), (0o666,)), (mode,)))
 
 
 def _open_unnamed(opened: list[FileIO], folder: str) -> bool:
     """Open and lock a file without a name, of which nothing outlives the process, if there are."""
     if not hasattr(os, "O_TMPFILE") or not os.path.isdir("/proc/self/fd"):
         return False
-    numbers = map(os.open, (folder,), (os.O_TMPFILE | os.O_WRONLY,), (0o666,))
     try:
-        opened.extend(map(FileIO, numbers, ("wb",)))
+        _open_by(opened, folder, os.O_TMPFILE | os.O_WRONLY, "wb")
     except OSError as error:
         if error.errno not in _NO_UNNAMED:
             raise
@@ -168,9 +172,15 @@ def _sweep(folder: str, start: str) -> None:
     for name in _names(folder):
         if name.startswith(start):
             path = os.path.join(folder, name)
-            with suppress(OSError), open(path, "rb", opener=_without_waiting) as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            opened: list[FileIO] = []  # closed with the list, at the latest
+            try:
+                _open_by(opened, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, "rb")
+                fcntl.flock(opened[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.unlink(path)
+            except OSError:
+                pass
+            finally:
+                any(map(FileIO.close, opened))
 
 
 def _names(folder: str) -> list[str]:
@@ -180,13 +190,10 @@ def _names(folder: str) -> list[str]:
         return []
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
-
-
 def _sync(folder: str) -> None:
     """Put a folder's names on the disk, where the system allows it."""
     numbers: list[int] = []
+    closed = map(os.close, numbers)  # made here: an interrupt may come after any call that ends
     try:
         numbers.extend(map(os.open, (folder,), (os.O_RDONLY,)))
         os.fsync(numbers[0])
@@ -196,7 +203,7 @@ def _sync(folder: str) -> None:
         if error.errno not in _CANNOT_SYNC:
             raise
     finally:
-        any(map(os.close, numbers))
+        any(closed)
 
 
 # Safetensors
