@@ -14,6 +14,7 @@ from rnncore.module import Module, once
 from rnncore.training.checkpoint import generator_states
 
 from tests.support.gradients import leaves
+from tests.support.models import MODELS
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
@@ -24,6 +25,7 @@ from tests.support.wrapped import (
     CASES,
     F64,
     LENGTHS,
+    REFUSED,
     H,
     X,
     as_tensors,
@@ -432,11 +434,37 @@ class TestInsideTorch:
         assert torch.autograd.gradcheck(lambda *_: wrapped(X, other, options={"a": 1}), inputs)
 
 
+class TestLossesOverAlignments:
+    TAGS = torch.tensor([[1, 2], [3, 0]])
+
+    def test_ctc(self):
+        loss, x = wrap(rnncore.CTCLoss()), random(6, 2, 4)
+        counts = torch.tensor([6, 5]), torch.tensor([2, 1])
+        assert torch.autograd.gradcheck(lambda x: loss(x, self.TAGS, *counts), (x,))
+
+    def test_transducer_of_logits(self):
+        loss, x = wrap(rnncore.TransducerLoss()), random(2, 5, 3, 4)
+        counts = torch.tensor([5, 4]), torch.tensor([2, 1])
+        assert torch.autograd.gradcheck(lambda x: loss(x, self.TAGS, *counts), (x,))
+
+    def test_crf_with_its_scores(self):
+        loss, x = wrap(rnncore.CRFLoss(rnncore.CRF(4, **F64))), random(2, 2, 4)
+        scores = dict(loss.named_parameters())
+        assert list(scores) == ["crf.transitions", "crf.start", "crf.end"]
+        given = x, *scores.values()
+        assert torch.autograd.gradcheck(lambda x, *_: loss(x, self.TAGS), given)
+
+
 class TestArguments:
     @pytest.mark.parametrize("what", [3, None, rnncore.LSTM, torch.nn.Linear(3, 4)])
     def test_other_modules_are_refused(self, what):
         with pytest.raises(TypeError, match="module must be a Module or a loss, got a"):
             wrap(what)
+
+    @pytest.mark.parametrize("name", sorted(REFUSED))
+    def test_what_hands_on_no_tensors_is_refused(self, name):
+        with pytest.raises(TypeError, match="a TransducerJoint hands itself on to its loss"):
+            wrap(MODELS[name][0][0])
 
     def test_a_tied_layer_needs_its_embedding(self):
         with pytest.raises(ValueError, match="TiedLinear must be wrapped with its Embedding"):

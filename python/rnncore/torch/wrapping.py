@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..alignment.joint import TransducerJoint
 from ..arrays import Array
 from ..layers.tied import TiedLinear
 from ..losses import Objective
@@ -56,6 +57,11 @@ def wrap(module: Module | Objective) -> Wrapped:
     if not isinstance(module, Module):
         raise TypeError(f"module must be a Module or a loss, got a {type(module).__name__}")
     parts = list(modules(module))
+    if any(isinstance(part, TransducerJoint) for part in parts):
+        raise TypeError(
+            "a TransducerJoint hands itself on to its loss, where PyTorch follows tensors alone: "
+            "wrap the encoder, the prediction network and the loss, which takes logits, too"
+        )
     if any(part.weight_type for part in parts):
         raise TypeError("module must have weights in its own dtype: wrap it before `quantize`")
     if any(isinstance(part, TiedLinear) and part.embedding not in parts for part in parts):
@@ -64,11 +70,12 @@ def wrap(module: Module | Objective) -> Wrapped:
 
 
 class _Criterion(Module):
-    """A loss as a module."""
+    """A loss as a module, with the parts that it has: the CRF of a `CRFLoss`."""
 
     def __init__(self, loss: Objective) -> None:
         super().__init__()
-        vars(self).update(loss=loss, vjp=loss.vjp)
+        parts = {name: part for name, part in vars(loss).items() if isinstance(part, Module)}
+        vars(self).update(parts, loss=loss, vjp=loss.vjp)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.vjp(*args, **kwargs)[0]
