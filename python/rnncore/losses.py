@@ -62,18 +62,21 @@ class Objective:
         self.reduction = reduction
 
     def __call__(
-        self, x: npt.ArrayLike, targets: npt.ArrayLike, *args: Any, **kwargs: Any
+        self, x: npt.ArrayLike, targets: npt.ArrayLike, *taken: Any, **named: Any
     ) -> float:
         """Return the loss; the arguments are those of `vjp`."""
-        return self.vjp(x, targets, *args, **kwargs)[0]
+        return self.vjp(x, targets, *taken, **named)[0]
 
     def vjp(
-        self, x: npt.ArrayLike, targets: npt.ArrayLike, *args: Any, **kwargs: Any
+        self, x: npt.ArrayLike, targets: npt.ArrayLike, *taken: Any, **named: Any
     ) -> tuple[float, Pullback]:
-        """Return the loss and the pullback from dloss, 1 if it is not given, to dx."""
+        """Return the loss and the pullback from dloss, 1 if it is not given, to dx.
+
+        What is `taken` are the fields of a `Batch` that `takes` names, in its order or by name.
+        """
         raise NotImplementedError
 
-    def counted(self, targets: npt.ArrayLike, *args: Any, **kwargs: Any) -> float:
+    def counted(self, targets: npt.ArrayLike, *taken: Any, **named: Any) -> float:
         """Return what the mean divides by, from the arguments of `vjp` without x."""
         raise NotImplementedError
 
