@@ -1,7 +1,7 @@
 """What all tests share: helpers whose assertions explain themselves, and one way to be random.
 
-With pytest-xdist, folders of tests are shared out to one worker for each processor. Files and single
-tests run in one process, as do all with -n0, --pdb, -s, or without pytest-xdist.
+With pytest-xdist, folders of tests are shared out to one worker for each processor. Files and
+single tests run in one process, as do all with -n0, --pdb, -s, or without pytest-xdist.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Every public name that came or went since the last release stands in the changelog.
 
-    python -m tests.test_changelog      writes the list of today's names: at a release
+At a release `python -m tests.test_changelog` writes the list of its names.
 """
 
 from __future__ import annotations

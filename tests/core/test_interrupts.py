@@ -297,10 +297,14 @@ class TestHandlers:
     def test_run_while_another_thread_is_in_a_call(self, lstm: LSTM) -> None:
         found: list[Any] = []
         thread = threading.Thread(target=lambda: found.append(lstm(SLOW)))
-        thread.start()
-        with alarm(), pytest.raises(Enough):
+
+        def wait() -> None:
             while thread.is_alive():
                 time.sleep(0.01)
+
+        thread.start()
+        with alarm(), pytest.raises(Enough):
+            wait()
         assert not found
         thread.join()
         assert found[0][0].shape == (STEPS, 1, WIDE)  # whose call goes on
