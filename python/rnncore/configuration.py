@@ -45,7 +45,8 @@ class _Signature:
         if made is not None:  # an object's is that of its `__call__`
             return None
         signature = inspect.signature(cls.__init__)
-        return signature.replace(parameters=[*signature.parameters.values()][1:])
+        parameters = [*signature.parameters.values()][1:]
+        return signature.replace(parameters=parameters, return_annotation=signature.empty)
 
 
 _Made = TypeVar("_Made", bound="Configured")

@@ -94,12 +94,18 @@ class Module(Configured):
     def __init__(self, params: Mapping[str, Array] | None = None) -> None:
         self._params = Arrays(params or {})
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Compute the output; nothing is recorded."""
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """Compute the output; nothing is recorded.
+
+        Each class says what its inputs and options are; most often one x, a `state` where it is
+        recurrent, and `lengths`.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define __call__")
 
-    def vjp(self, *args: Any, **kwargs: Any) -> Any:
+    def vjp(self, *inputs: Any, **options: Any) -> Any:
         """Compute `(output, pullback)`: the output, and the function of its gradient.
+
+        Inputs and options are those of a call.
 
         A pullback returns the input's gradient and adds the parameters' to `grads`. It consumes
         what was recorded: a second call raises `RuntimeError`. Inputs must stay unchanged until it
