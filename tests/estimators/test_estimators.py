@@ -303,8 +303,10 @@ class TestForecaster:
         model = Forecaster(**SMALL).fit(self.series())
         with pytest.raises(ValueError, match="y must be None, as it was at first"):
             model.partial_fit(self.series(), [1.0, 2.0])
-        with pytest.raises(ValueError, match="sample_weight must be None where y is None"):
-            model.score(self.series(), sample_weight=[1, 1])
+        with pytest.raises(ValueError, match=r"sample_weight must have shape \(2,\)"):
+            model.score(self.series(), sample_weight=[1])
+        with pytest.raises(ValueError, match="must leave a series of at least 2 steps"):
+            model.score([*self.series(), self.series()[0][:1]], sample_weight=[0, 0, 1])
         with pytest.raises(ValueError, match="y must be given, as it was to fit"):
             Forecaster(**SMALL).fit(self.series(), [1.0, 2.0]).score(self.series())
 
