@@ -22,6 +22,7 @@ import numpy as np
 
 from .arrays import short as _short
 from .arrays import take_places
+from .hints import CONSTRUCTOR, check_keywords
 
 #: How deep objects and lists may lie in one another.
 DEPTH = 100
@@ -44,7 +45,8 @@ class _Signature:
         if made is not None:  # an object's is that of its `__call__`
             return None
         signature = inspect.signature(cls.__init__)
-        return signature.replace(parameters=[*signature.parameters.values()][1:])
+        parameters = [*signature.parameters.values()][1:]
+        return signature.replace(parameters=parameters, return_annotation=signature.empty)
 
 
 _Made = TypeVar("_Made", bound="Configured")
@@ -58,6 +60,8 @@ class Configured:
 
     def __new__(cls: type[_Made], *args: Any, **kwargs: Any) -> _Made:
         """Remember the arguments."""
+        if not CONSTRUCTOR.keys().isdisjoint(kwargs):
+            check_keywords(cls, kwargs)
         made = super().__new__(cls)
         given = tuple(map(remembered, args)), {n: remembered(v) for n, v in kwargs.items()}
         vars(made)["_given"] = given

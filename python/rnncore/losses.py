@@ -63,18 +63,21 @@ class Objective:
         self.reduction = reduction
 
     def __call__(
-        self, x: npt.ArrayLike, targets: npt.ArrayLike, *args: Any, **kwargs: Any
+        self, x: npt.ArrayLike, targets: npt.ArrayLike, *taken: Any, **named: Any
     ) -> float:
         """Return the loss; the arguments are those of `vjp`."""
-        return self.vjp(x, targets, *args, **kwargs)[0]
+        return self.vjp(x, targets, *taken, **named)[0]
 
     def vjp(
-        self, x: npt.ArrayLike, targets: npt.ArrayLike, *args: Any, **kwargs: Any
+        self, x: npt.ArrayLike, targets: npt.ArrayLike, *taken: Any, **named: Any
     ) -> tuple[float, Pullback]:
-        """Return the loss and the pullback from dloss, 1 if it is not given, to dx."""
+        """Return the loss and the pullback from dloss, 1 if it is not given, to dx.
+
+        What is `taken` are the fields of a `Batch` that `takes` names, in its order or by name.
+        """
         raise NotImplementedError
 
-    def counted(self, targets: npt.ArrayLike, *args: Any, **kwargs: Any) -> float:
+    def counted(self, targets: npt.ArrayLike, *taken: Any, **named: Any) -> float:
         """Return what the mean divides by, from the arguments of `vjp` without x."""
         raise NotImplementedError
 
@@ -195,6 +198,11 @@ class SoftmaxCrossEntropy(Loss):
             raise ValueError(
                 f"class_weight has {len(self.class_weight)} classes, "
                 f"but logits have shape {x.shape}"
+            )
+        if np.shape(targets) == x.shape:
+            raise ValueError(
+                f"targets must be numbers of classes {x.shape[:-1]}, got {x.shape}: "
+                "of rows with a one at the class, write targets.argmax(-1)"
             )
         targets = as_integers("targets", targets)
         if targets.shape != x.shape[:-1]:

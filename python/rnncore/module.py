@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
+from . import hints
 from .arrays import Array, load_arrays, room_for, save_arrays
 from .compiled import info
 from .configuration import Builder, Configured, describe, is_own
@@ -98,19 +99,25 @@ class Module(Configured):
         """Return the module as Python: see `rnncore.notation`."""
         return written(self)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Compute the output; nothing is recorded."""
-        raise NotImplementedError
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """Compute the output; nothing is recorded.
 
-    def vjp(self, *args: Any, **kwargs: Any) -> Any:
+        Each class says what its inputs and options are; most often one x, a `state` where it is
+        recurrent, and `lengths`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define __call__")
+
+    def vjp(self, *inputs: Any, **options: Any) -> Any:
         """Compute `(output, pullback)`: the output, and the function of its gradient.
+
+        Inputs and options are those of a call.
 
         A pullback returns the input's gradient and adds the parameters' to `grads`. It consumes
         what was recorded: a second call raises `RuntimeError`. Inputs must stay unchanged until it
         has run. One that a signal's handler ends (Ctrl-C) is used up; of a composition some layers
         may have added their gradients by then, each layer all of them or none.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define vjp")
 
     def stream(self, batch: int = 1) -> Stream:
         """Return an object that takes sequences frame by frame, and keeps the state.
@@ -150,6 +157,9 @@ class Module(Configured):
     def out_lengths(self, lengths: npt.ArrayLike) -> Array:
         """Return how long rows are in y that are `lengths` long in x."""
         return np.asarray(lengths)
+
+    def __dir__(self) -> list[str]:
+        return [n for n in super().__dir__() if n not in hints.MODULE or hasattr(self, n)]
 
     def children(self) -> Iterator[tuple[str, Module]]:
         """Yield the parts by name, in the order they were made: `head`, `layers.0`, `heads.a`."""
@@ -264,6 +274,8 @@ class Module(Configured):
         for part in modules(self):
             part._settle()
 
+
+hints.put_hints(Module, hints.MODULE)
 
 #: Modules, and where they may lie.
 _HOLDERS = (Module, list, tuple, deque, dict, set, frozenset)
@@ -386,7 +398,10 @@ def load(
     arrays, metadata = load_arrays(path)
     own = metadata.get(KEY)
     if not isinstance(own, dict) or "module" not in own:
-        raise ValueError(f"{os.fspath(path)} describes no module: its class is not known")
+        raise ValueError(
+            f"{os.fspath(path)} describes no module: its class is not known. load of a module "
+            "reads arrays into it, rnncore.convert.from_torch finds the layers that they are of"
+        )
     version, mine = own.get("version"), info()["version"]
     hint = "" if version == mine else f" (written by version {version!r:.20}, this is {mine})"
     with reading(path, hint=hint):

@@ -209,7 +209,7 @@ class CRFLoss(SequenceLoss):
         self.crf = check_kind("crf", crf, CRF)
         super().__init__(reduction, batch_first=crf.batch_first)
 
-    def __call__(
+    def __call__(  # type: ignore[override]
         self,
         x: npt.ArrayLike,
         targets: npt.ArrayLike,
