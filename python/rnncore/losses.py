@@ -199,6 +199,11 @@ class SoftmaxCrossEntropy(Loss):
                 f"class_weight has {len(self.class_weight)} classes, "
                 f"but logits have shape {x.shape}"
             )
+        if np.shape(targets) == x.shape:
+            raise ValueError(
+                f"targets must be numbers of classes {x.shape[:-1]}, got {x.shape}: "
+                "of rows with a one at the class, write targets.argmax(-1)"
+            )
         targets = as_integers("targets", targets)
         if targets.shape != x.shape[:-1]:
             raise ValueError(f"targets must have shape {x.shape[:-1]}, got {targets.shape}")
