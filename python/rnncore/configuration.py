@@ -63,7 +63,7 @@ class Configured:
         if not CONSTRUCTOR.keys().isdisjoint(kwargs):
             check_keywords(cls, kwargs)
         made = super().__new__(cls)
-        given = tuple(map(_remembered, args)), {n: _remembered(v) for n, v in kwargs.items()}
+        given = tuple(map(remembered, args)), {n: remembered(v) for n, v in kwargs.items()}
         vars(made)["_given"] = given
         return made
 
@@ -73,11 +73,12 @@ class Configured:
             _CLASSES[cls.__name__] = cls
 
 
-def _remembered(value: Any, above: tuple[Any, ...] = ()) -> Any:
+def remembered(value: Any, above: tuple[Any, ...] = ()) -> Any:
+    """Return an argument as far as a file can hold it; sequences become tuples."""
     if value is None or isinstance(value, (str, int, float, Configured)):
         return value
     if type(value) in (tuple, list) and not any(value is one for one in above):
-        return tuple(_remembered(part, (*above, value)) for part in value)
+        return tuple(remembered(part, (*above, value)) for part in value)
     if isinstance(value, (np.bool_, np.integer, np.floating)):
         return value.item()
     if isinstance(value, np.dtype) or value is float or _is_scalar_type(value):
@@ -118,12 +119,12 @@ def _describe(value: Any, seen: dict[int, int], depth: int) -> Any:
     if id(value) in seen:
         return {"shared": seen[id(value)]}
     seen[id(value)] = len(seen)
-    given = _by_name(value).items()
+    given = arguments_of(value).items()
     arguments = {name: _describe(part, seen, depth - 1) for name, part in given}
     return {"class": _name(type(value)), "arguments": arguments}
 
 
-def _by_name(value: Configured) -> dict[str, Any]:
+def arguments_of(value: Configured) -> dict[str, Any]:
     """The arguments that an object was given, by name."""
     args, kwargs = value._given
     signature = inspect.signature(type(value).__init__)

@@ -26,6 +26,7 @@ from .arrays import Array, load_arrays, room_for, save_arrays
 from .compiled import info
 from .configuration import Builder, Configured, describe, is_own
 from .files import reading
+from .notation import written
 from .parameters import Arrays, fitting, load_into
 from .stream.base import Stream
 from .stream.chained import stream_of
@@ -93,6 +94,10 @@ class Module(Configured):
 
     def __init__(self, params: Mapping[str, Array] | None = None) -> None:
         self._params = Arrays(params or {})
+
+    def __repr__(self) -> str:
+        """Return the module as Python: see `rnncore.notation`."""
+        return written(self)
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """Compute the output; nothing is recorded.

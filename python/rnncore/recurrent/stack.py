@@ -78,22 +78,6 @@ class Stacked(RecurrentBase):
         initial = replace(initial, seed=self.rng)
         super().__init__(cell, sizes, hidden_size, options.bias, options.batch_first, initial)
 
-    def __repr__(self) -> str:
-        options = "".join(
-            f", {name}={value!r}"
-            for name, value, default in (
-                ("num_layers", self.num_layers, 1),
-                ("bias", self.bias, True),
-                ("batch_first", self.batch_first, False),
-                ("dropout", self.dropout, 0.0),
-                ("bidirectional", self.bidirectional, False),
-                ("learned_state", self.learned_state, False),
-                ("dtype", self.dtype.name, "float32"),
-            )
-            if value != default
-        )
-        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{options})"
-
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is."""
         check_width(width, self.input_size)

@@ -25,9 +25,6 @@ class Step(RecurrentBase):
         hidden_size = check_size("hidden_size", hidden_size)
         super().__init__(cell, {("",): input_size}, hidden_size, bias, False, initial)
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.input_size}, {self.hidden_size})"
-
     @refuses_others
     def __call__(self, x: npt.ArrayLike, state: State = None, **others: NoReturn) -> State:
         """Return the state after x.
