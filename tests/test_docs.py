@@ -19,6 +19,8 @@ EXTRAS = {
     "plot": "matplotlib",
     "rnncore.estimators": "sklearn",
     "rnncore.torch": "torch",
+    "import torch": "torch",
+    "import pandas": "pandas",
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",
     "PIL": "PIL",
