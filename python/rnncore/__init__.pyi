@@ -1,9 +1,11 @@
+from . import batches as batches
 from . import convert as convert
 from . import init as init
 from . import losses as losses
 from . import optim as optim
 from . import schedules as schedules
 from . import search as search
+from . import training as training
 from ._core import info as info
 from .alignment.crf import CRF as CRF
 from .alignment.crf import CRFLoss as CRFLoss

@@ -24,7 +24,7 @@ _CPU = "everything runs on the CPU; leave it out"
 _FIT = "rnncore.training.Trainer trains a module; rnncore.estimators have fit and predict"
 
 #: Modules that `import rnncore` does not give.
-SUBMODULES = ("alignment", "batches", "estimators", "text", "torch", "training", "trees")
+SUBMODULES = ("alignment", "estimators", "text", "torch", "trees")
 #: Names that are sought in `rnncore`.
 TOP_LEVEL: Mapping[str, str] = {
     # torch
@@ -87,12 +87,12 @@ TOP_LEVEL: Mapping[str, str] = {
     "to_categorical": "targets are the numbers of classes, not rows of zeros and ones",
     "load_model": "write rnncore.load(path), or rnncore.convert.from_keras(path) of Keras's files",
     # ours, in modules that are imported by themselves
-    "Trainer": "write from rnncore.training import Trainer",
-    "evaluate": "write from rnncore.training import evaluate",
-    "Batch": "write from rnncore.batches import Batch",
-    "padded": "write from rnncore.batches import padded",
-    "bucketed": "write from rnncore.batches import bucketed",
-    "shuffled": "write from rnncore.batches import shuffled",
+    "Trainer": "write rnncore.training.Trainer",
+    "evaluate": "write rnncore.training.evaluate",
+    "Batch": "write rnncore.batches.Batch",
+    "padded": "write rnncore.batches.padded",
+    "bucketed": "write rnncore.batches.bucketed",
+    "shuffled": "write rnncore.batches.shuffled",
     "Huber": "write rnncore.losses.Huber()",
     "SequenceClassifier": "write from rnncore.estimators import SequenceClassifier",
     "SequenceLabeller": "write from rnncore.estimators import SequenceLabeller",
