@@ -7,6 +7,7 @@ then the build reads the lists of names there, and without it needs no network.
 import inspect
 import os
 import re
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,10 +17,16 @@ from sphinx.util import logging
 from sphinx.util.inspect import stringify_signature
 from sphinx.util.typing import stringify_annotation
 
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS))  # for the extension in charts.py
+
 project = "rnncore"
+copyright = "the rnncore developers"
 version = release = rnncore.__version__
 html_title = f"{project} {version}"
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
@@ -27,9 +34,12 @@ extensions = [
     "sphinx.ext.linkcode",
     "sphinx_copybutton",
     "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+    "charts",
 ]
 suppress_warnings = ["ref.python"]  # two classes are called Vocabulary
 exclude_patterns = ["_build"]
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 default_role = "code"
 toc_object_entries_show_parents = "hide"
@@ -43,6 +53,17 @@ intersphinx_mapping = (
     if os.environ.get("RNNCORE_DOCS_ONLINE")
     else {}
 )
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples/gallery",
+    "gallery_dirs": "gallery",
+    "within_subsection_order": "FileNameSortKey",
+    "doc_module": (project,),
+    "reference_url": {project: None},
+    "show_signature": False,
+    "capture_repr": (),
+    "abort_on_example_error": True,
+}
 
 autodoc_mock_imports = [] if find_spec("torch") else ["torch"]
 autodoc_member_order = "bysource"
@@ -60,9 +81,7 @@ autodoc_default_options = {
     "exclude-members": "stages, out_width, children, compiles, branches, slide",
 }
 
-REPOSITORY = re.search(
-    r'^Homepage = "(.*)"', Path(__file__).parent.with_name("pyproject.toml").read_text(), re.M
-)[1]
+REPOSITORY = re.search(r'^Homepage = "(.*)"', DOCS.with_name("pyproject.toml").read_text(), re.M)[1]
 
 
 def linkcode_resolve(domain, info):

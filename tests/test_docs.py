@@ -60,6 +60,13 @@ def test_page(
         assert float(str(names["value"])) < 0.35
 
 
+def test_figures_of_the_summary_are_in_the_tables() -> None:
+    summary, tables = PAGES["docs/benchmarks.md"].split("\n## How it was measured", 1)
+    figures = re.findall(r"\b\d+\.\d\d\b", summary)
+    assert len(figures) > 5
+    assert [figure for figure in figures if figure not in tables] == []
+
+
 ENTRIES = [
     name
     for page, text in PAGES.items()
@@ -84,6 +91,14 @@ def own_names(part: str) -> list[str]:
     }
     own = {n for n in own if getattr(module, n).__module__ == module.__name__ and n[0] != "_"}
     return sorted((set(getattr(module, "__all__", own)) & own) - set(rnncore.__all__))
+
+
+def test_the_glossary_refers_to_entries_and_has_words_that_people_look_for() -> None:
+    page = PAGES["docs/glossary.md"]
+    terms = re.findall(r"^([^\s`#].*)\n  \S", page, re.MULTILINE)
+    assert {"backward", "CIFG", "pooling", "Sequential"} <= set(terms)
+    for name in re.findall(r"{py:obj}`[^`]*?(rnncore\.[\w.]+)", page):
+        assert name in ENTRIES or name.rpartition(".")[0] in ENTRIES, name
 
 
 @pytest.mark.parametrize("name", rnncore.__all__)

@@ -105,6 +105,7 @@ from .seq2seq.model import Seq2Seq as Seq2Seq
 from .seq2seq.model import shifted as shifted
 from .seq2seq.vocabulary import Vocabulary as Vocabulary
 from .stream.base import Stream as Stream
+from .summaries import summary as summary
 from .threads import get_num_threads as get_num_threads
 from .threads import set_num_threads as set_num_threads
 from .trees.autoencoder import RecursiveAutoencoder as RecursiveAutoencoder
