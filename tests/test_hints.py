@@ -212,3 +212,22 @@ def test_files_of_others(tmp_path: Path) -> None:
         for load in (rnncore.load, model().load):
             with pytest.raises(ValueError, match=rf"rnncore\.convert\.from_{reader} reads"):
                 load(path)
+
+
+def test_words_in_place_of_numbers() -> None:
+    embedding = rnncore.Embedding(4, 2, seed=0)
+    with pytest.raises(TypeError, match=r"x must be integers, got <U3: rnncore\.Vocabulary\.of"):
+        embedding(["the", "dog"])
+    with pytest.raises(TypeError, match=r"x must be integers, got float64$"):
+        embedding(np.zeros(2))
+
+
+def test_a_reading_as_a_stream() -> None:
+    readout = rnncore.Readout(rnncore.GRU(3, 4, seed=0))
+    chain = rnncore.Chain(readout, rnncore.Linear(4, 2, seed=1))
+    with pytest.raises(
+        TypeError, match=r"Readout cannot .*no output for each frame.*\(readout\.lay"
+    ):
+        chain.stream()
+    stream = rnncore.Chain(readout.layer, chain[1]).stream(batch=2)
+    assert np.array_equal([stream.step(frame) for frame in X][-1], chain(X)[0])

@@ -14,6 +14,7 @@ _Call = TypeVar("_Call", bound=Callable[..., Any])
 
 _LAYERS = "the layers are in rnncore itself: rnncore.LSTM, rnncore.Linear"
 _ARRAYS = "layers take and return NumPy arrays"
+VOCABULARY = "rnncore.Vocabulary.of(sentences) numbers words, its encode(words) gives the numbers"
 LENGTHS = "give the padded array and lengths: layer(x, lengths=lengths)"
 _PADDED = "rnncore.batches.padded(sequences) returns one array and the lengths"
 _BATCHES = "a batch is a rnncore.batches.Batch or a tuple (inputs, targets, lengths)"
