@@ -60,7 +60,7 @@ class TestEach:
         right.set_title("mine")
         assert PLOTS[kind](ax=right, path=tmp_path / "both.svg") is figure
         assert right.lines or right.images or right.collections
-        assert not (left.lines or left.images or left.collections)
+        assert [*left.lines, *left.images, *left.collections] == []
         assert right.get_title() == ("t" if kind == "trees" else "mine")
         assert not figure.legends
         assert "<svg" in (tmp_path / "both.svg").read_text(encoding="utf-8")

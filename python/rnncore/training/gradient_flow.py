@@ -160,10 +160,8 @@ def plot_gradient_flow(
         for n, norms in enumerate(layers := np.asarray(flow)[::-1].T):
             label = name if len(layers) == 1 else f"{name}, layer {n}"
             lines[label] = (range(1, len(norms) + 1), norms)
-    axes = _plot(
-        lines, ax, "steps back from the last output", "norm of the state's gradient", title
-    )
-    return finished(axes, path)
+    labels = "steps back from the last output", "norm of the state's gradient"
+    return finished(_plot(lines, ax, *labels, title), path)
 
 
 def plot_gradient_norms(

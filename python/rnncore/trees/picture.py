@@ -29,10 +29,10 @@ def plot(
 ) -> Any:
     """Draw every tree, its foot in reading order; return the figure.
 
-    path, ax: as for `rnncore.training.plots.plot_history`. Labels stand below leaves and beside inner nodes. values `(N,)`: a number for each node, written
+    Labels stand below leaves and beside inner nodes. values `(N,)`: a number for each node, written
     above inner nodes and shown as a colour; NaN where there is none. Trees follow each other like
-    words: a new line begins when `leaves_per_line` would be exceeded. Raises `ImportError` without
-    matplotlib.
+    words: a new line begins when `leaves_per_line` would be exceeded. path, ax: as for
+    `rnncore.training.plots.plot_history`. Raises `ImportError` without matplotlib.
     """
     shown = None if values is None else as_array("values", values, "float64")
     if shown is not None and shown.shape != (forest.nodes,):
