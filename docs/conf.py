@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import rnncore
+from sphinx.ext.intersphinx import resolve_reference_detect_inventory
 from sphinx.util import logging
 from sphinx.util.inspect import stringify_signature
 from sphinx.util.typing import stringify_annotation
@@ -121,11 +122,25 @@ def written_signature(app, what, name, obj, options, signature, returns):
             returns = stringify_annotation(written.return_annotation)
     if signature and re.search(r"\*args\b.*\*\*kwargs\b", signature):
         logging.getLogger(__name__).warning("%s shows %s: name what it takes", name, signature)
-    return tuple(text and text.replace("npt.", "") for text in (signature, returns))
+    return tuple(text and qualified(text) for text in (signature, returns))
+
+
+def qualified(text):
+    """Write `npt.ArrayLike` and the like as links that show the last part of the name."""
+    return re.sub(r"(?<!= )\bnp\.", "~numpy.", re.sub(r"\bnpt\.", "~numpy.typing.", text))
+
+
+def resolve_alias(app, env, node, contnode):
+    """Find types that another site lists as data, such as `numpy.typing.ArrayLike`."""
+    if node.get("refdomain") != "py" or not intersphinx_mapping:
+        return None
+    node["reftype"] = "obj"
+    return resolve_reference_detect_inventory(env, node, contnode)
 
 
 def setup(app):
     """Connect the above."""
     app.connect("autodoc-process-docstring", literal_blocks)
+    app.connect("missing-reference", resolve_alias)
     app.connect("autodoc-skip-member", skip_foreign)
     app.connect("autodoc-process-signature", written_signature)
