@@ -130,6 +130,7 @@ MODULE: Mapping[str, str] = {
     "predict": f"call the module itself: model(x). {_FIT}",
     "compile": _FIT,
     "evaluate": "write rnncore.training.evaluate(model, loss, batches)",
+    "summary": "write rnncore.summary(model)",
     "add": "give all layers to the constructor: rnncore.Chain(layer, layer, ...)",
     "get_weights": "state_dict() copies the arrays by name",
     "set_weights": "load_state_dict({name: array}) copies arrays in",
@@ -155,6 +156,7 @@ CONSTRUCTOR: Mapping[str, str] = {
     "recurrent_initializer": "write init",
     "mask_zero": f"{LENGTHS}; rnncore.Masked finds them in the input",
     "padding_idx": LENGTHS,
+    "weight": "write class_weight",
 }
 
 _STATE = "the state is called state: layer(x, state), (h, c) of an LSTM"
