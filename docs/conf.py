@@ -26,6 +26,7 @@ copyright = "the rnncore developers"
 version = release = rnncore.__version__
 html_title = f"{project} {version}"
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 extensions = [

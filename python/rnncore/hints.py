@@ -156,6 +156,7 @@ CONSTRUCTOR: Mapping[str, str] = {
     "recurrent_initializer": "write init",
     "mask_zero": f"{LENGTHS}; rnncore.Masked finds them in the input",
     "padding_idx": LENGTHS,
+    "weight": "write class_weight",
 }
 
 _STATE = "the state is called state: layer(x, state), (h, c) of an LSTM"
