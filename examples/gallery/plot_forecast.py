@@ -34,7 +34,12 @@ series = (series - series[:1500].mean()) / series[:1500].std()
 
 WINDOW, AHEAD = 48, 24
 model = Forecaster(
-    horizon=AHEAD, window=WINDOW, hidden_size=48, max_iter=60, random_state=0
+    horizon=AHEAD,
+    window=WINDOW,
+    hidden_size=64,
+    max_iter=300,
+    learning_rate=0.01,
+    random_state=0,
 )
 model.fit([series[:1500, None]])
 
