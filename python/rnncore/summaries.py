@@ -154,7 +154,8 @@ def _shapes(y: Any) -> str:
 
 
 def _is_shape(x: Any) -> bool:
-    return type(x) is tuple and len(x) > 0 and all(type(n) is int for n in x)
+    whole = (int, np.integer)
+    return type(x) is tuple and len(x) > 0 and all(isinstance(n, whole) for n in x)
 
 
 def _zeros(module: Module, shape: tuple[int, ...]) -> Array:
