@@ -156,6 +156,11 @@ CONSTRUCTOR: Mapping[str, str] = {
     "recurrent_initializer": "write init",
     "mask_zero": f"{LENGTHS}; rnncore.Masked finds them in the input",
     "padding_idx": LENGTHS,
+    # of optimisers and losses
+    "learning_rate": "write lr",
+    "params": "give the module: rnncore.Adam(model)",
+    "clipnorm": "rnncore.clip_grad_norm(model, max_norm), or clip_norm of rnncore.training.Trainer",
+    "from_logits": "losses take logits; leave it out",
     "weight": "write class_weight",
 }
 
@@ -209,6 +214,8 @@ def put_hints(kind: type, hints: Mapping[str, str]) -> None:
 
 def check_keywords(kind: type, names: Iterable[str]) -> None:
     """Raise `TypeError` with a hint for a keyword that a class's constructor does not take."""
+    if CONSTRUCTOR.keys().isdisjoint(names):
+        return
     taken = inspect.signature(kind).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
         return

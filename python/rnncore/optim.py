@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, check_flag, check_number, short
+from .hints import check_keywords
 from .module import Module, modules
 from .parameters import copy_into, fitting
 
@@ -25,6 +26,9 @@ BLOCK = 32768
 _DOT_BLOCK = 8192
 #: Steps that a file may tell: more than that is no count of anything.
 _MOST_STEPS = 1 << 62
+
+
+_Made = TypeVar("_Made", bound="Optimiser")
 
 
 class _Piece(NamedTuple):
@@ -53,6 +57,11 @@ class Optimiser:
     """
 
     _decoupled_decay = False
+
+    def __new__(cls: type[_Made], *args: Any, **kwargs: Any) -> _Made:
+        """Check the keywords, with hints for those of other libraries."""
+        check_keywords(cls, kwargs)
+        return super().__new__(cls)
 
     def __init__(
         self,
