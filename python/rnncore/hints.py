@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 _Call = TypeVar("_Call", bound=Callable[..., Any])
+_Made = TypeVar("_Made", bound="Hinting")
 
 _LAYERS = "the layers are in rnncore itself: rnncore.LSTM, rnncore.Linear"
 _ARRAYS = "layers take and return NumPy arrays"
@@ -222,6 +223,18 @@ def check_keywords(kind: type, names: Iterable[str]) -> None:
     for name in names:
         if name in CONSTRUCTOR and name not in taken:
             raise TypeError(f"{kind.__name__} takes no {name!r}: {CONSTRUCTOR[name]}")
+
+
+class Hinting:
+    """A class whose constructor answers the keywords of other libraries with a hint.
+
+    A base of its own: beside an `__init__` a `__new__` would be the class's signature.
+    """
+
+    def __new__(cls: type[_Made], *args: Any, **kwargs: Any) -> _Made:
+        """Check the keywords."""
+        check_keywords(cls, kwargs)
+        return super().__new__(cls)
 
 
 def refuses_others(call: _Call) -> _Call:

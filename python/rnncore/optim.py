@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, check_flag, check_number, short
-from .hints import check_keywords
+from .hints import Hinting
 from .module import Module, modules
 from .parameters import copy_into, fitting
 
@@ -26,9 +26,6 @@ BLOCK = 32768
 _DOT_BLOCK = 8192
 #: Steps that a file may tell: more than that is no count of anything.
 _MOST_STEPS = 1 << 62
-
-
-_Made = TypeVar("_Made", bound="Optimiser")
 
 
 class _Piece(NamedTuple):
@@ -48,7 +45,7 @@ class _Block(NamedTuple):
     slots: list[Array]
 
 
-class Optimiser:
+class Optimiser(Hinting):
     """Base of the optimisers: `step` subtracts what `_update` makes of each gradient.
 
     `lr` is a number or a function of the number of steps done before (see `rnncore.schedules`) and
@@ -57,11 +54,6 @@ class Optimiser:
     """
 
     _decoupled_decay = False
-
-    def __new__(cls: type[_Made], *args: Any, **kwargs: Any) -> _Made:
-        """Check the keywords, with hints for those of other libraries."""
-        check_keywords(cls, kwargs)
-        return super().__new__(cls)
 
     def __init__(
         self,
