@@ -7,19 +7,28 @@ then the build reads the lists of names there, and without it needs no network.
 import inspect
 import os
 import re
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import rnncore
+from sphinx.ext.intersphinx import resolve_reference_detect_inventory
 from sphinx.util import logging
 from sphinx.util.inspect import stringify_signature
 from sphinx.util.typing import stringify_annotation
 
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS))  # for the extension in charts.py
+
 project = "rnncore"
+copyright = "the rnncore developers"
 version = release = rnncore.__version__
 html_title = f"{project} {version}"
 html_theme = "furo"
+pygments_dark_style = "github-dark"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
@@ -27,9 +36,12 @@ extensions = [
     "sphinx.ext.linkcode",
     "sphinx_copybutton",
     "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+    "charts",
 ]
 suppress_warnings = ["ref.python"]  # two classes are called Vocabulary
 exclude_patterns = ["_build"]
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 default_role = "code"
 toc_object_entries_show_parents = "hide"
@@ -43,6 +55,17 @@ intersphinx_mapping = (
     if os.environ.get("RNNCORE_DOCS_ONLINE")
     else {}
 )
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples/gallery",
+    "gallery_dirs": "gallery",
+    "within_subsection_order": "FileNameSortKey",
+    "doc_module": (project,),
+    "reference_url": {project: None},
+    "show_signature": False,
+    "capture_repr": (),
+    "abort_on_example_error": True,
+}
 
 autodoc_mock_imports = [] if find_spec("torch") else ["torch"]
 autodoc_member_order = "bysource"
@@ -61,7 +84,7 @@ autodoc_default_options = {
 }
 
 REPOSITORY = re.search(
-    r'^Homepage = "(.*)"', Path(__file__).parent.with_name("pyproject.toml").read_text(), re.M
+    r'^Homepage = "(.*)"', DOCS.with_name("pyproject.toml").read_text(), re.M
 )[1]
 
 
@@ -95,18 +118,39 @@ def written_signature(app, what, name, obj, options, signature, returns):
     """Show types by the names that the code gives them, and what no `(*args, **kwargs)` hides."""
     if signature and not inspect.isbuiltin(obj):
         written = inspect.signature(obj)
-        parameters = [p for p in written.parameters.values() if p.name not in ("self", "cls")]
+        parameters = [
+            p for p in written.parameters.values() if p.name not in ("self", "cls")
+        ]
         written = written.replace(parameters=parameters)
         signature = stringify_signature(written, show_return_annotation=False)
         if what != "class" and written.return_annotation is not written.empty:
             returns = stringify_annotation(written.return_annotation)
-    if signature and re.search(r"\*args\b.*\*\*kwargs\b", signature):
-        logging.getLogger(__name__).warning("%s shows %s: name what it takes", name, signature)
-    return tuple(text and text.replace("npt.", "") for text in (signature, returns))
+    mocked = autodoc_mock_imports and name.startswith("rnncore.torch.")
+    if signature and not mocked and re.search(r"\*args\b.*\*\*kwargs\b", signature):
+        logging.getLogger(__name__).warning(
+            "%s shows %s: name what it takes", name, signature
+        )
+    return tuple(text and qualified(text) for text in (signature, returns))
+
+
+def qualified(text):
+    """Write `npt.ArrayLike` and the like as links that show the last part of the name."""
+    return re.sub(
+        r"(?<!= )\bnp\.", "~numpy.", re.sub(r"\bnpt\.", "~numpy.typing.", text)
+    )
+
+
+def resolve_alias(app, env, node, contnode):
+    """Find types that another site lists as data, such as `numpy.typing.ArrayLike`."""
+    if node.get("refdomain") != "py" or not intersphinx_mapping:
+        return None
+    node["reftype"] = "obj"
+    return resolve_reference_detect_inventory(env, node, contnode)
 
 
 def setup(app):
     """Connect the above."""
     app.connect("autodoc-process-docstring", literal_blocks)
+    app.connect("missing-reference", resolve_alias)
     app.connect("autodoc-skip-member", skip_foreign)
     app.connect("autodoc-process-signature", written_signature)

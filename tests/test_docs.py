@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import runpy
 from pathlib import Path
 from types import ModuleType
 
@@ -19,6 +20,8 @@ EXTRAS = {
     "plot": "matplotlib",
     "rnncore.estimators": "sklearn",
     "rnncore.torch": "torch",
+    "import torch": "torch",
+    "import pandas": "pandas",
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",
     "PIL": "PIL",
@@ -58,6 +61,27 @@ def test_page(
         assert float(str(names["value"])) < 0.35
 
 
+def test_figures_of_the_summary_are_in_the_tables() -> None:
+    summary, tables = PAGES["docs/benchmarks.md"].split("\n## How it was measured", 1)
+    figures = re.findall(r"\b\d+\.\d\d\b", summary)
+    assert len(figures) > 5
+    assert [figure for figure in figures if figure not in tables] == []
+
+
+def test_charts_show_what_the_tables_say(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    charts = runpy.run_path(str(ROOT / "docs" / "charts.py"))
+    page = PAGES["docs/benchmarks.md"]
+    means = charts["means"](list(charts["tables"](page)), "One thread")["torch"]
+    for cell in ("lstm", "gru", "rnn"):  # as `must_show.py` has printed them
+        claim = re.search(rf"{cell} training against PyTorch, geometric mean .*: (\S+) over", page)
+        assert claim
+        assert abs(means[f"{cell.upper()}\ntraining"] - float(claim[1])) < 0.01
+    charts["draw"](ROOT / "docs" / "benchmarks.md", tmp_path)
+    drawn = {chart.name for chart in tmp_path.iterdir()}
+    assert drawn == set(re.findall(r"charts/(\S+\.svg)", page))
+
+
 ENTRIES = [
     name
     for page, text in PAGES.items()
@@ -82,6 +106,14 @@ def own_names(part: str) -> list[str]:
     }
     own = {n for n in own if getattr(module, n).__module__ == module.__name__ and n[0] != "_"}
     return sorted((set(getattr(module, "__all__", own)) & own) - set(rnncore.__all__))
+
+
+def test_the_glossary_refers_to_entries_and_has_words_that_people_look_for() -> None:
+    page = PAGES["docs/glossary.md"]
+    terms = re.findall(r"^([^\s`#].*)\n  \S", page, re.MULTILINE)
+    assert {"backward", "CIFG", "pooling", "Sequential"} <= set(terms)
+    for name in re.findall(r"{py:obj}`[^`]*?(rnncore\.[\w.]+)", page):
+        assert name in ENTRIES or name.rpartition(".")[0] in ENTRIES, name
 
 
 @pytest.mark.parametrize("name", rnncore.__all__)

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import pickle
 import re
 import sys
 from pathlib import Path
@@ -114,6 +115,21 @@ def test_keywords_of_constructors(name: str) -> None:
             kind(3, 4, **{name: 1})
 
 
+def test_keywords_of_optimisers_and_losses() -> None:
+    for make, said in (
+        (lambda: rnncore.AdamW(model(), learning_rate=1e-3), "AdamW takes no 'learning_rate': w"),
+        (lambda: rnncore.SGD(params=model().params), "SGD takes no 'params': give the module"),
+        (lambda: rnncore.SoftmaxCrossEntropy(weight=[1, 2]), "no 'weight': write class_weight"),
+        (lambda: rnncore.BinaryCrossEntropy(from_logits=True), "no 'from_logits': losses take"),
+    ):
+        with pytest.raises(TypeError, match=said):
+            make()
+    optimiser = pickle.loads(pickle.dumps(rnncore.Adam(model(), lr=0.5)))
+    assert optimiser.lr == 0.5
+    for kind in (rnncore.AdamW, rnncore.optim.Optimiser):
+        assert "lr" in inspect.signature(kind).parameters
+
+
 def test_keywords_that_are_handed_on() -> None:
     with pytest.raises(TypeError, match="LSTM takes no 'units': write hidden_size"):
         rnncore.DeepRNN(3, 4, cell="lstm", units=3)
@@ -212,3 +228,22 @@ def test_files_of_others(tmp_path: Path) -> None:
         for load in (rnncore.load, model().load):
             with pytest.raises(ValueError, match=rf"rnncore\.convert\.from_{reader} reads"):
                 load(path)
+
+
+def test_words_in_place_of_numbers() -> None:
+    embedding = rnncore.Embedding(4, 2, seed=0)
+    with pytest.raises(TypeError, match=r"x must be integers, got <U3: rnncore\.Vocabulary\.of"):
+        embedding(["the", "dog"])
+    with pytest.raises(TypeError, match=r"x must be integers, got float64$"):
+        embedding(np.zeros(2))
+
+
+def test_a_reading_as_a_stream() -> None:
+    readout = rnncore.Readout(rnncore.GRU(3, 4, seed=0))
+    chain = rnncore.Chain(readout, rnncore.Linear(4, 2, seed=1))
+    with pytest.raises(
+        TypeError, match=r"Readout cannot .*no output for each frame.*\(readout\.lay"
+    ):
+        chain.stream()
+    stream = rnncore.Chain(readout.layer, chain[1]).stream(batch=2)
+    assert np.array_equal([stream.step(frame) for frame in X][-1], chain(X)[0])

@@ -6,7 +6,19 @@ import pickle
 import numpy as np
 import pytest
 import rnncore
-from rnncore import GRU, LSTM, Chain, Dropout, Embedding, Linear, Module, Readout, Tanh, text
+from rnncore import (
+    GRU,
+    LSTM,
+    Chain,
+    Dropout,
+    Embedding,
+    Linear,
+    Module,
+    Readout,
+    SoftmaxCrossEntropy,
+    Tanh,
+    text,
+)
 
 from tests.support.models import MODELS
 
@@ -110,6 +122,25 @@ class TestForm:
         model = Chain(GRU(3, 4), Linear(4, 2))
         for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
             assert repr(other) == repr(model)
+
+
+class TestLosses:
+    def test_are_written_as_modules_are(self):
+        loss = SoftmaxCrossEntropy(0.1, class_weight=[1, 2.5], ignore_index=np.int64(-1))
+        said = "SoftmaxCrossEntropy(label_smoothing=0.1, class_weight=(1, 2.5), ignore_index=-1)"
+        assert repr(loss) == said
+        again = eval(said, NAMES)
+        x, targets = np.array([[0.5, 1.0], [2.0, 3.0], [0.0, 1.0]]), [0, -1, 1]
+        assert again(x, targets) == loss(x, targets)
+        assert repr(rnncore.BinaryCrossEntropy(pos_weight=np.ones(2))) == (
+            "BinaryCrossEntropy(pos_weight=<ndarray>)"
+        )
+        assert repr(rnncore.CRFLoss(rnncore.CRF(3), "sum")) == "CRFLoss(CRF(3), reduction='sum')"
+        assert repr(pickle.loads(pickle.dumps(loss))) == said
+
+    def test_torchs_word_gets_a_hint(self):
+        with pytest.raises(TypeError, match="takes no 'weight': write class_weight"):
+            SoftmaxCrossEntropy(weight=[1.0, 2.0])
 
 
 class Tagger(Module):

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from .files import load_arrays as load_arrays
 from .files import save_arrays as save_arrays
 from .files import write_atomic as write_atomic
-from .hints import LENGTHS
+from .hints import LENGTHS, VOCABULARY
 
 Array: TypeAlias = npt.NDArray[Any]
 Kind = TypeVar("Kind")
@@ -155,7 +155,8 @@ def as_integers(name: str, value: npt.ArrayLike) -> Array:
     if not array.size and not typed:
         array = array.astype(np.intp)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integers, got {_kind(value, array)}")
+        hint = f": {VOCABULARY}" if array.dtype.kind in "UT" else ""
+        raise TypeError(f"{name} must be integers, got {_kind(value, array)}{hint}")
     return array
 
 

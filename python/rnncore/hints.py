@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 _Call = TypeVar("_Call", bound=Callable[..., Any])
+_Made = TypeVar("_Made", bound="Hinting")
 
 _LAYERS = "the layers are in rnncore itself: rnncore.LSTM, rnncore.Linear"
 _ARRAYS = "layers take and return NumPy arrays"
+VOCABULARY = "rnncore.Vocabulary.of(sentences) numbers words, its encode(words) gives the numbers"
 LENGTHS = "give the padded array and lengths: layer(x, lengths=lengths)"
 _PADDED = "rnncore.batches.padded(sequences) returns one array and the lengths"
 _BATCHES = "a batch is a rnncore.batches.Batch or a tuple (inputs, targets, lengths)"
@@ -24,7 +26,7 @@ _CPU = "everything runs on the CPU; leave it out"
 _FIT = "rnncore.training.Trainer trains a module; rnncore.estimators have fit and predict"
 
 #: Modules that `import rnncore` does not give.
-SUBMODULES = ("alignment", "batches", "estimators", "text", "torch", "training", "trees")
+SUBMODULES = ("alignment", "estimators", "text", "torch", "trees")
 #: Names that are sought in `rnncore`.
 TOP_LEVEL: Mapping[str, str] = {
     # torch
@@ -87,12 +89,12 @@ TOP_LEVEL: Mapping[str, str] = {
     "to_categorical": "targets are the numbers of classes, not rows of zeros and ones",
     "load_model": "write rnncore.load(path), or rnncore.convert.from_keras(path) of Keras's files",
     # ours, in modules that are imported by themselves
-    "Trainer": "write from rnncore.training import Trainer",
-    "evaluate": "write from rnncore.training import evaluate",
-    "Batch": "write from rnncore.batches import Batch",
-    "padded": "write from rnncore.batches import padded",
-    "bucketed": "write from rnncore.batches import bucketed",
-    "shuffled": "write from rnncore.batches import shuffled",
+    "Trainer": "write rnncore.training.Trainer",
+    "evaluate": "write rnncore.training.evaluate",
+    "Batch": "write rnncore.batches.Batch",
+    "padded": "write rnncore.batches.padded",
+    "bucketed": "write rnncore.batches.bucketed",
+    "shuffled": "write rnncore.batches.shuffled",
     "Huber": "write rnncore.losses.Huber()",
     "SequenceClassifier": "write from rnncore.estimators import SequenceClassifier",
     "SequenceLabeller": "write from rnncore.estimators import SequenceLabeller",
@@ -129,6 +131,7 @@ MODULE: Mapping[str, str] = {
     "predict": f"call the module itself: model(x). {_FIT}",
     "compile": _FIT,
     "evaluate": "write rnncore.training.evaluate(model, loss, batches)",
+    "summary": "write rnncore.summary(model)",
     "add": "give all layers to the constructor: rnncore.Chain(layer, layer, ...)",
     "get_weights": "state_dict() copies the arrays by name",
     "set_weights": "load_state_dict({name: array}) copies arrays in",
@@ -154,6 +157,12 @@ CONSTRUCTOR: Mapping[str, str] = {
     "recurrent_initializer": "write init",
     "mask_zero": f"{LENGTHS}; rnncore.Masked finds them in the input",
     "padding_idx": LENGTHS,
+    # of optimisers and losses
+    "learning_rate": "write lr",
+    "params": "give the module: rnncore.Adam(model)",
+    "clipnorm": "rnncore.clip_grad_norm(model, max_norm), or clip_norm of rnncore.training.Trainer",
+    "from_logits": "losses take logits; leave it out",
+    "weight": "write class_weight",
 }
 
 _STATE = "the state is called state: layer(x, state), (h, c) of an LSTM"
@@ -206,12 +215,26 @@ def put_hints(kind: type, hints: Mapping[str, str]) -> None:
 
 def check_keywords(kind: type, names: Iterable[str]) -> None:
     """Raise `TypeError` with a hint for a keyword that a class's constructor does not take."""
+    if CONSTRUCTOR.keys().isdisjoint(names):
+        return
     taken = inspect.signature(kind).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
         return
     for name in names:
         if name in CONSTRUCTOR and name not in taken:
             raise TypeError(f"{kind.__name__} takes no {name!r}: {CONSTRUCTOR[name]}")
+
+
+class Hinting:
+    """A class whose constructor answers the keywords of other libraries with a hint.
+
+    A base of its own: beside an `__init__` a `__new__` would be the class's signature.
+    """
+
+    def __new__(cls: type[_Made], *args: Any, **kwargs: Any) -> _Made:
+        """Check the keywords."""
+        check_keywords(cls, kwargs)
+        return super().__new__(cls)
 
 
 def refuses_others(call: _Call) -> _Call:

@@ -33,7 +33,9 @@ from .arrays import (
     short,
 )
 from .compositions.ragged import length_mask as length_mask
+from .configuration import Configured
 from .module import Pullback, once
+from .notation import written
 
 #: The gradient of the counted rows, times a scale.
 _Backward: TypeAlias = Callable[[float], Array]
@@ -47,7 +49,7 @@ class Terms(NamedTuple):
     weights: Array | None = None  # (rows,), what each adds to the divisor of the mean; None: one
 
 
-class Objective:
+class Objective(Configured):
     """What a trainer minimises: all that it knows of a loss.
 
     A loss that is no sum over the rows of x derives from this: it names in `takes` what it needs of
@@ -61,6 +63,10 @@ class Objective:
         if not isinstance(reduction, str) or reduction not in ("mean", "sum"):
             raise ValueError(f"reduction must be 'mean' or 'sum', got {short(reduction)}")
         self.reduction = reduction
+
+    def __repr__(self) -> str:
+        """Return the loss as Python, as modules are written."""
+        return written(self)
 
     def __call__(
         self, x: npt.ArrayLike, targets: npt.ArrayLike, *taken: Any, **named: Any

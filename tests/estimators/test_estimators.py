@@ -328,6 +328,13 @@ class TestScaler:
         assert scaled.shape == x.shape
         np.testing.assert_allclose(scaled.reshape(-1, 3).std(axis=0), 1, rtol=1e-12)
 
+    def test_a_fit_that_fails_is_no_fit(self, ragged):
+        scaler = SequenceScaler().fit(ragged)
+        with pytest.raises(ValueError, match="must have shape"):
+            scaler.fit([row[:, 0] for row in ragged])
+        with pytest.raises(NotFittedError):
+            scaler.transform(ragged)
+
     def test_with_sequences_of_one_step_it_is_the_standard_scaler(self, rng):
         x = rng.standard_normal((8, 3))
         found, wanted = SequenceScaler().fit_transform(x), StandardScaler().fit_transform(x)
