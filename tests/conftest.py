@@ -4,6 +4,7 @@ With pytest-xdist, folders of tests are shared out to one worker for each proces
 single tests run in one process, as do all with -n0, --pdb, -s, or without pytest-xdist.
 """
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,6 +41,12 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     for library in ("OPENBLAS", "MKL", "OMP"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     os.environ.setdefault("RNNCORE_NUM_THREADS", "2")  # which are tested, not only one
+
+
+def pytest_collection_finish() -> None:
+    """All that was imported and collected stays: no later garbage collection need walk it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
