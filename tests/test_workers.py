@@ -44,7 +44,10 @@ def test_folders_have_a_worker_for_each_processor(choose: Choose) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    [{"usepdb": True}, {"trace": True}, {"capture": "no"}, {"collectonly": True}, {"xdist": False}],
+    [
+        *({"usepdb": True}, {"trace": True}, {"capture": "no"}, {"collectonly": True}),
+        *({"cov_source": ["rnncore"]}, {"xdist": False}),
+    ],
     ids=str,
 )
 def test_what_is_watched_has_none(choose: Choose, given: dict[str, Any]) -> None:
@@ -58,6 +61,7 @@ def test_what_was_told_is_kept(choose: Choose, given: dict[str, Any]) -> None:
     option = choose(ROOT, **given)
     assert {name: getattr(option, name) for name in given} == given
     assert option.dist == "no"
+    assert ("OMP_NUM_THREADS" in os.environ) == (given.get("numprocesses", 0) > 0)
 
 
 @pytest.mark.parametrize("arg", [__file__, f"{__file__}::test_what_was_told_is_kept"])
