@@ -1,6 +1,7 @@
 """Build the C++ core and its tests with every compiler that is there, run them, and print a table.
 
-    apt-get install g++-11 clang-14 libc++-14-dev libc++abi-14-dev qemu-user-static wine64
+    apt-get install g++-11 clang-14 libc++-14-dev libc++abi-14-dev qemu-user-static \
+        libc6-arm64-cross wine64
     pip install ziglang cmake ninja 'cmeel-eigen>=3.4.1,<3.5' wasmtime
     python tests/portability/compilers.py [row ...]
 
@@ -64,8 +65,8 @@ ROWS = [
     zig(
         "aarch64-linux-gnu",
         level="generic",
-        defines=system("Linux", "aarch64") | {"CMAKE_EXE_LINKER_FLAGS": "-static"},
-        runner=found("qemu-aarch64-static", "qemu-aarch64"),
+        defines=system("Linux", "aarch64"),
+        runner=[*found("qemu-aarch64-static", "qemu-aarch64"), "-L", "/usr/aarch64-linux-gnu"],
     ),
     zig(
         "x86_64-windows-gnu",
