@@ -211,14 +211,14 @@ py::object call_under(Hold& hold, const py::function& function, const py::args& 
 }
 
 /// What compiled this, and the version of it.
-constexpr char compiler[] =
+std::string compiler() {
 #if defined(__clang__)
-    "Clang " __clang_version__;
-#elif defined(__GNUC__)
-    "GCC " __VERSION__;
+  return "Clang " + std::to_string(__clang_major__) + "." + std::to_string(__clang_minor__) + "." +
+         std::to_string(__clang_patchlevel__);
 #else
-    "unknown";
+  return "GCC " __VERSION__;
 #endif
+}
 
 py::dict info() {
   py::dict d;
@@ -227,7 +227,7 @@ py::dict info() {
   d["macros"] = kernels().macros;
   d["vector_bytes"] = kernels().vector_bytes;
   d["compiled_for"] = levels();
-  d["compiler"] = compiler;
+  d["compiler"] = compiler();
   return d;
 }
 
