@@ -9,24 +9,59 @@ namespace rnncore::RNNCORE_LEVEL {
 
 constexpr int tallest = 8; // rows of a tile
 
-/// Rows found through pointers, as they are.
+/// A window of the gates of some nodes, one segment a panel, of some panels.
 template <class T>
-struct Gathered {
-  const T* const* rows;
-  Index columns;
+struct GateRows {
+  const Panels<T>& hidden;
+  Window window;
+  Index slots;
+  const T* gates; // of a chunk of `rows` nodes
+  Index rows, first;
+  Index begin, end; // panels
+
+  RNNCORE_INLINE Index segments() const { return end - begin; }
+  RNNCORE_INLINE Index length(Index segment) const {
+    return window.count * hidden.width(begin + segment) * lanes<T>;
+  }
+  RNNCORE_INLINE Index all_columns() const {
+    const Index vectors = hidden.vectors.begin(end) - hidden.first(begin);
+    return window.count * vectors * lanes<T>;
+  }
+  RNNCORE_INLINE const T* at(Index segment, Index row) const {
+    const Index panel = begin + segment;
+    return gates + (slots * (rows * hidden.first(panel) + (first + row) * hidden.width(panel)) +
+                    window.begin * hidden.width(panel)) *
+                       lanes<T>;
+  }
+};
+
+/// Rows as they are: found through pointers, in one segment or several, or `gates`. A single type, for
+/// which tiles of sums are compiled once: where a row lies is asked once a segment.
+template <class T>
+struct SourceRows {
+  const T* const* rows; // [segment][row]
+  Index columns;        // of a segment
+  Index count = 1, step = 0;
+  bool one_strand = false; // then it does not matter to the bits where a segment ends
+  const GateRows<T>* gates = nullptr;
 
   static constexpr bool prepares = false;
   static constexpr Index bytes(Index, Index) { return 0; }
-  static RNNCORE_INLINE Gathered of(const T* const* rows, Index columns, void*, Index) {
+  static RNNCORE_INLINE SourceRows of(const T* const* rows, Index columns, void*, Index) {
     return {rows, columns};
   }
-  RNNCORE_INLINE Gathered from(Index row) const { return {rows + row, columns}; }
+  static RNNCORE_INLINE SourceRows of(const GateRows<T>& gates) {
+    return {nullptr, 0, gates.segments(), 0, false, &gates};
+  }
+  RNNCORE_INLINE SourceRows from(Index row) const { return {rows + row, columns}; }
   RNNCORE_INLINE void prepare(Index) const {}
 
-  RNNCORE_INLINE Index segments() const { return 1; }
-  RNNCORE_INLINE Index length(Index) const { return columns; }
-  RNNCORE_INLINE Index all_columns() const { return columns; }
-  RNNCORE_INLINE const T* at(Index, Index row) const { return rows[row]; }
+  RNNCORE_INLINE Index segments() const { return count; }
+  RNNCORE_INLINE Index length(Index segment) const { return gates ? gates->length(segment) : columns; }
+  RNNCORE_INLINE Index all_columns() const { return gates ? gates->all_columns() : count * columns; }
+  RNNCORE_INLINE const T* at(Index segment, Index row) const {
+    return gates ? gates->at(segment, row) : rows[segment * step + row];
+  }
 };
 
 template <class T, class W>
@@ -35,7 +70,7 @@ struct Arithmetic;
 /// Weights of the type of the sums: [panel][k][vector][lane].
 template <class T>
 struct Arithmetic<T, T> {
-  using Rows = Gathered<T>;
+  using Rows = SourceRows<T>;
   using Sum = Vec<T>;
   static constexpr Index vector = lanes<T>;  // so many weights are loaded at once
   static constexpr bool starts_late = false; // what a sum starts from is added when it is through

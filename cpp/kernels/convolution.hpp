@@ -138,7 +138,7 @@ void convolution_input(const ConvolutionBackward<T>& b, Team team) {
     const RowBlock<T> to({windows, width}, nullptr, 0, n);
     for (Index g = 0; g < b.filters.groups; ++g, weights += at.transposed()) {
       const RowBlock<const T> dy({b.dy + g * at.outputs.columns, b.filters.outputs}, nullptr, r, n);
-      multiply_block(Gathered<T>{dy.rows, at.outputs.columns}, n, at.outputs.columns, at.windows, weights,
+      multiply_block(SourceRows<T>{dy.rows, at.outputs.columns}, n, at.outputs.columns, at.windows, weights,
                      static_cast<const T*>(nullptr), to.rows);
       WindowPlace place(w, r);
       for (Index i = 0; i < n; ++i, place.next(w))
@@ -173,16 +173,16 @@ void convolution_weights(const ConvolutionBackward<T>& b, Team team) {
         const EqualParts tiles(block.columns(), tile_rows(int(width)));
         T* to = b.weight + g * at.columns * own + column;
         for (Index run = 0; run < block.runs(); ++run, to += block.columns() * own)
-          outer<T, GatheredTiles<T>>({{block.run(run), tiles},
-                                      Share(tiles.count),
-                                      n,
-                                      dy + column,
-                                      outputs,
-                                      width,
-                                      tail,
-                                      to,
-                                      own,
-                                      true});
+          outer<T>({{block.run(run), tiles},
+                    Share(tiles.count),
+                    n,
+                    dy + column,
+                    outputs,
+                    width,
+                    tail,
+                    to,
+                    own,
+                    true});
         for (Index v = 0; b.bias && v < width; ++v) {
           const Index valid = at.outputs.valid(at.outputs.first(p) + v), from = column + v * lanes<T>;
           T* total = b.bias + g * own + from;
