@@ -1,6 +1,12 @@
-"""What all tests share: helpers whose assertions explain themselves, and one way to be random."""
+"""What all tests share: helpers whose assertions explain themselves, and one way to be random.
 
+With pytest-xdist, folders of tests are shared out to one worker for each processor. Files and
+single tests run in one process, as do all with -n0, --pdb, -s, or without pytest-xdist.
+"""
+
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import hypothesis
 import numpy as np
@@ -11,6 +17,29 @@ pytest.register_assert_rewrite("tests.support")
 
 hypothesis.settings.register_profile("rnncore", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("rnncore")
+
+
+#: The most workers: each takes some 10 seconds to import and collect all tests.
+MOST_WORKERS = 8
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Choose the number of workers, before pytest-xdist makes them."""
+    if not config.pluginmanager.hasplugin("xdist") or "PYTEST_XDIST_WORKER" in os.environ:
+        return
+    option = config.option
+    told = option.numprocesses is not None or option.dist != "no" or option.tx
+    watched = option.usepdb or option.trace or option.capture == "no" or option.collectonly
+    workers = min(get_num_threads(), MOST_WORKERS)  # by affinity and the container's quota
+    if told or watched or workers == 1 or not all(Path(arg).is_dir() for arg in config.args):
+        return
+    # A worker goes on where the other is slow; tests that share a module's fixtures stay together.
+    option.numprocesses, option.dist = workers, "worksteal"
+    # The processors are taken: libraries of others are to start no threads for each worker.
+    for library in ("OPENBLAS", "MKL", "OMP"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+    os.environ.setdefault("RNNCORE_NUM_THREADS", "2")  # which are tested, not only one
 
 
 @pytest.fixture

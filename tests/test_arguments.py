@@ -192,7 +192,7 @@ def test_tensors():
         gru(x.detach().to(torch.bfloat16))
     with pytest.raises(TypeError, match="x is float64"):
         gru(x.detach().double())
-    with pytest.raises(ValueError, match="x must have rows of one length, got a ragged Packed"):
+    with pytest.raises(TypeError, match=r"x must be an array, got a PackedSequence: .*lengths"):
         gru(torch.nn.utils.rnn.pack_padded_sequence(x.detach(), [5, 2]))
 
 

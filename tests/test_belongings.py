@@ -36,6 +36,21 @@ def test_is_yaml(path: Path) -> None:
     assert isinstance(loaded(path), dict)
 
 
+def test_the_top_level_holds_what_belongs_there() -> None:
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a clone by git")
+    names = {name.split("/")[0] for name in listed}
+    assert {name for name in names if not name.startswith(".")} == {
+        *("benchmarks", "cpp", "docs", "examples", "python", "tests"),
+        *("CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "NOTICE", "README.md"),
+        *("SECURITY.md", "CMakeLists.txt", "pyproject.toml"),
+    }
+
+
 def test_versions_agree() -> None:
     version = project()["project"]["version"]
     assert loaded(ROOT / "CITATION.cff")["version"] == version

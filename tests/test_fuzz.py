@@ -55,19 +55,19 @@ def test_it_finds_what_is_wrong(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["files", "calls"])
 def test_it_finds_nothing_here(part: str) -> None:
-    """Half a minute of each, from the same inputs every time."""
+    """The same inputs every time; `.ci/run` tries more of them under the address sanitizer."""
     code = f"""
         import sys
         sys.path.insert(0, {str(ROOT)!r})
         from tests.fuzz.__main__ import main
         from tests.fuzz import targets_{part}
-        sys.exit(main(["--inputs", "6000", "--seconds", "45"], targets_{part}.targets()))
+        sys.exit(main(["--inputs", "2000", "--seconds", "60"], targets_{part}.targets()))
     """
     said = run_python(code, timeout=300)
     counts = [line.split() for line in said.splitlines() if " accepted " in line]
     assert len(counts) > 6
     for name, *numbers in counts:
         accepted, refused = (int(number.replace(",", "")) for number in numbers[:3:2])
-        if accepted + refused > 200:  # a slow machine tries fewer
+        if accepted + refused > 50:  # a slow machine tries fewer
             assert accepted > 0, f"{name}: nothing is accepted"
             assert refused > 0, f"{name}: nothing is refused"

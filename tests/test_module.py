@@ -166,7 +166,7 @@ def test_as_array_never_changes_a_number():
     assert as_array("x", [0.1, 2], "float32").dtype == np.float32
     assert as_array("x", 3, "float64").shape == ()
     for wide in (np.zeros(2), np.zeros(2, "int64"), np.zeros(2, "complex64"), np.float64(1)):
-        with pytest.raises(TypeError, match=f"x is {wide.dtype}, but .* float32: convert it"):
+        with pytest.raises(TypeError, match=f"x is {wide.dtype}, but .* float32: write x"):
             as_array("x", wide, "float32")
     with pytest.raises(TypeError, match="x"):
         as_array("x", [1.5, 2], "int64")

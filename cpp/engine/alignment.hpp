@@ -33,6 +33,9 @@ struct Ctc {
   void (*backward)(const CtcBackward<T>&);
 };
 
+/// Rows of a batch that a CRF takes side by side.
+constexpr Index crf_rows = 4;
+
 /// The scores of a linear-chain CRF over K tags.
 template <class T>
 struct CrfScores {
@@ -59,11 +62,8 @@ struct CrfLoss : CrfSequence<T> {
   // The gradient of `scale` times the loss, in a unit of which there are `per` in 1 for the parameters.
   double scale, per;
   T* gradient;   // as the emissions; null: none is wanted
-  int64_t* sums; // (K + 2, K)  transitions, start, end; written where the loss is finite
+  int64_t* sums; // (K + 2, K)  transitions, start, end; added to where the loss is finite
 };
-
-/// Rows that are decoded together.
-constexpr Index crf_rows = 4;
 
 /// The best sequences of tags with their scores; -1 and -inf where there are no more.
 template <class T>
@@ -79,9 +79,9 @@ template <class T>
 struct Crf {
   Index (*prepared)(Index tags); // bytes
   void (*prepare)(const CrfScores<T>&, void* prepared);
-  Index (*loss_work)(Index tags, Index steps, bool backward); // bytes
-  double (*loss)(const CrfLoss<T>&);
-  Index (*decode_work)(Index tags, Index steps, Index count); // bytes
+  Index (*loss_work)(Index tags, Index steps, bool backward);  // bytes
+  void (*loss)(const CrfLoss<T>*, Index rows, double* losses); // up to `crf_rows`
+  Index (*decode_work)(Index tags, Index steps, Index count);  // bytes
   void (*decode)(const CrfDecode<T>*, Index rows); // up to `crf_rows`, which have `count` in common
 };
 

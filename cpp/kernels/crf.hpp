@@ -39,24 +39,39 @@ inline Index crf_prepared(Index tags) {
          (4 * tags + 4) * crf_width(tags) * Index(sizeof(double));
 }
 
-/// 1 for NaN and +inf, else 0.
-RNNCORE_INLINE Vec<double> is_bad(Vec<double> v) {
-  return select_le(v, Vec<double>(largest_double), Vec<double>(0.), Vec<double>(1.));
+/// The lower of both, where v is above a bound.
+RNNCORE_INLINE Vec<double> lower_above(double bound, Vec<double> low, Vec<double> v) {
+#if defined(__AVX512F__)
+  const __mmask8 above = _mm512_cmp_pd_mask(v.p, _mm512_set1_pd(bound), _CMP_GT_OQ);
+  return _mm512_mask_min_pd(low.p, above, low.p, v.p);
+#else
+  return lower(low, select_le(v, Vec<double>(bound), Vec<double>(largest_double), v));
+#endif
 }
+
+/// Whether neither NaN nor +inf has been seen: a sum, which they do not leave, and which no finite numbers
+/// bring there.
+struct CrfSound {
+  Vec<double> sum{0.};
+
+  RNNCORE_INLINE void see(Vec<double> v) { sum = fma(v, Vec<double>(0x1p-100), sum); }
+  RNNCORE_INLINE bool holds() const { return sum_of(sum) <= largest_double; }
+};
 
 /// What numbers have been seen.
 struct CrfRange {
-  Vec<double> high{impossible}, least{largest_double}, bad{0.};
+  Vec<double> high{impossible}, least{largest_double};
+  CrfSound sound;
 
   RNNCORE_INLINE void see(Vec<double> v) {
-    bad = bad + is_bad(v);
+    sound.see(v);
     high = upper(high, v);
-    least = lower(least, select_le(Vec<double>(-largest_double), v, v, Vec<double>(largest_double)));
+    least = lower_above(impossible, least, v);
   }
 
   RNNCORE_INLINE double top() const { return largest_of(high); }
   RNNCORE_INLINE double low() const { return smallest_of(least); } // of what is possible
-  RNNCORE_INLINE bool finite() const { return sum_of(bad) == 0; }  // neither NaN nor +inf
+  RNNCORE_INLINE bool finite() const { return sound.holds(); }     // neither NaN nor +inf
 };
 
 /// exp(row - top), zero where that is below 1e-307.
@@ -79,7 +94,7 @@ void crf_prepare(const CrfScores<T>& s, void* memory) {
     return own;
   };
   t = {K, W, true, true, 0, 0, 0, rows(K), rows(K), rows(1), rows(1), rows(K), rows(K), rows(1), rows(1)};
-  for (Index i = 0; i < (2 * K + 2) * W; ++i) t.to[i] = impossible;
+  fill(t.to, (2 * K + 2) * W, impossible);
   for (Index i = 0; i < K + 2; ++i) {
     const T* from = i < K ? s.transitions + i * K : i == K ? s.start : s.end;
     double* row = i < K ? t.to + i * W : i == K ? t.start : t.end;
@@ -108,7 +123,6 @@ struct SumOfProducts {
   static RNNCORE_INLINE Vec<double> add(Vec<double> sum, Vec<double> a, Vec<double> b) {
     return fma(a, b, sum);
   }
-  static RNNCORE_INLINE Vec<double> join(Vec<double> a, Vec<double> b) { return a + b; }
 };
 
 /// The largest of sums.
@@ -117,47 +131,50 @@ struct LargestSum {
   static RNNCORE_INLINE Vec<double> add(Vec<double> best, Vec<double> a, Vec<double> b) {
     return upper(best, a + b);
   }
-  static RNNCORE_INLINE Vec<double> join(Vec<double> a, Vec<double> b) { return upper(a, b); }
 };
 
-/// N vectors of a row times a matrix, in as many strands as hide the time that one takes.
-template <class Ring, int N, class F>
-void crf_product_tile(const double* a, Index n, const double* rows, Index width, F f) {
+/// Rows of numbers of tags, one of each sequence that is at hand.
+struct CrfRows {
+  double* at[crf_rows];
+};
+
+/// N vectors of rows (n) times a matrix, from number j on. The sums of one row wait for each other: those
+/// of the others are computed meanwhile, of which each has the same bits in any company.
+template <class Ring, int N>
+void crf_product_tile(const CrfRows& a, Index n, const double* matrix, Index width, const CrfRows& to,
+                      Index j) {
   constexpr Index L = lanes<double>;
-  constexpr int S = N == 1 ? 8 : N == 2 ? 4 : N == 3 ? 3 : N <= 6 ? 2 : 1;
-  Vec<double> sum[S][N];
-  for (auto& strand : sum)
-    for (auto& vector : strand) vector = Vec<double>(Ring::none);
-  const auto add = [&](int s, Index i) RNNCORE_HOT {
-    const Vec<double> factor(a[i]);
-#pragma GCC unroll 8
-    for (int k = 0; k < N; ++k) sum[s][k] = Ring::add(sum[s][k], factor, load(rows + i * width + k * L));
-  };
-  Index i = 0;
-  for (; i + S <= n; i += S)
-#pragma GCC unroll 8
-    for (int s = 0; s < S; ++s) add(s, i + s);
-#pragma GCC unroll 8
-  for (int s = 0; s + 1 < S; ++s)
-    if (i + s < n) add(s, i + s);
-#pragma GCC unroll 8
-  for (int s = 1; s < S; ++s)
-#pragma GCC unroll 8
-    for (int k = 0; k < N; ++k) sum[0][k] = Ring::join(sum[0][k], sum[s][k]);
-#pragma GCC unroll 8
-  for (int k = 0; k < N; ++k) f(k * L, sum[0][k]);
+  Vec<double> sum[crf_rows][N];
+  for (auto& row : sum)
+    for (auto& vector : row) vector = Vec<double>(Ring::none);
+  for (Index i = 0; i < n; ++i) {
+    Vec<double> v[N];
+#pragma GCC unroll 4
+    for (int k = 0; k < N; ++k) v[k] = load(matrix + i * width + j + k * L);
+#pragma GCC unroll 4
+    for (int r = 0; r < crf_rows; ++r) {
+      const Vec<double> factor(a.at[r][i]);
+#pragma GCC unroll 4
+      for (int k = 0; k < N; ++k) sum[r][k] = Ring::add(sum[r][k], factor, v[k]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < crf_rows; ++r)
+#pragma GCC unroll 4
+    for (int k = 0; k < N; ++k) store(to.at[r] + j + k * L, sum[r][k]);
 }
 
-/// f(j, v) for each vector of a row (n) times rows (n, width).
-template <class Ring, class F>
-void crf_product(const double* a, Index n, const double* rows, Index width, F f) {
-  constexpr Index L = lanes<double>;
-  const EqualParts parts(width / L, 8);
-  for (Index p = 0; p < parts.count; ++p) {
-    const Index first = parts.begin(p) * L;
-    const auto own = [&](Index j, Vec<double> v) RNNCORE_HOT { f(first + j, v); };
-    const auto run = [&]<int N>() { crf_product_tile<Ring, N>(a, n, rows + first, width, own); };
-    switch (parts.size(p)) {
+/// to (width) = a (n) times a matrix (n, width), of which only n columns count.
+template <class Ring>
+void crf_product(const CrfRows& a, Index n, const double* matrix, Index width, const CrfRows& to) {
+  constexpr Index L = lanes<double>, most = registers == 32 ? 4 : 2;
+  const Index used = (n + L - 1) / L;
+  for (Index first = 0; first < used;) {
+    // As equal as they can be: 5 is 3 and 2.
+    const Index left = used - first,
+                size = left > most && left < 2 * most ? (left + 1) / 2 : min(left, most);
+    const auto run = [&]<int N>() { crf_product_tile<Ring, N>(a, n, matrix, width, to, first * L); };
+    switch (size) {
     case 1:
       run.template operator()<1>();
       break;
@@ -165,24 +182,15 @@ void crf_product(const double* a, Index n, const double* rows, Index width, F f)
       run.template operator()<2>();
       break;
     case 3:
-      run.template operator()<3>();
-      break;
-    case 4:
-      run.template operator()<4>();
-      break;
-    case 5:
-      run.template operator()<5>();
-      break;
-    case 6:
-      run.template operator()<6>();
-      break;
-    case 7:
-      run.template operator()<7>();
+      run.template operator()<(most > 3 ? 3 : 2)>();
       break;
     default:
-      run.template operator()<8>();
+      run.template operator()<most>();
     }
+    first += size;
   }
+  for (Index j = used * L; j < width; j += L)
+    for (Index r = 0; r < crf_rows; ++r) store(to.at[r] + j, Vec<double>(Ring::none));
 }
 
 /// The largest of a row, or a number where it is `impossible`: what logarithms of sums are relative to.
@@ -236,6 +244,35 @@ RNNCORE_INLINE Vec<double> possible(const float* from, Index n) {
   alignas(64) double buffer[lanes<double>];
   for (Index i = 0; i < lanes<double>; ++i) buffer[i] = i < n ? double(from[i]) : impossible;
   return load(buffer);
+#endif
+}
+
+/// The first n numbers of a vector, in another precision.
+RNNCORE_INLINE void store_first(double* to, Vec<double> v, Index n) { store(to, v, n); }
+
+RNNCORE_INLINE void store_first(float* to, Vec<double> v, Index n) {
+#if defined(__AVX512F__) && defined(__AVX512VL__)
+  const unsigned mask = n >= lanes<double> ? 0xff : (1u << n) - 1;
+  _mm256_mask_storeu_ps(to, __mmask8(mask), _mm512_cvtpd_ps(v.p));
+#else
+  alignas(64) double buffer[lanes<double>];
+  store(buffer, v);
+  for (Index i = 0; i < min(n, Index(lanes<double>)); ++i) to[i] = float(buffer[i]);
+#endif
+}
+
+/// Adds the whole numbers that are nearest to those of a row (n).
+inline void crf_add_rounded(const double* row, Index n, double factor, int64_t* to) {
+#if defined(__AVX512DQ__)
+  constexpr Index L = lanes<double>;
+  for (Index j = 0; j < n; j += L) {
+    const unsigned mask = n - j >= L ? 0xff : (1u << (n - j)) - 1;
+    const Vec<double> scaled = load(row + j) * Vec<double>(factor);
+    const __m512i sum = _mm512_maskz_loadu_epi64(__mmask8(mask), to + j) + _mm512_cvtpd_epi64(scaled.p);
+    _mm512_mask_storeu_epi64(to + j, __mmask8(mask), sum);
+  }
+#else
+  for (Index j = 0; j < n; ++j) to[j] += int64_t(std::nearbyint(factor * row[j]));
 #endif
 }
 

@@ -27,8 +27,49 @@ public:
            3 * W * Index(sizeof(int64_t));
   }
 
-  /// The best: its score, and where it ends. `back` finds the rest.
-  Place best() const { return starts() ? last() : Place{0, -1}; }
+  /// The steps of the sequences that there may be; else says that there are none.
+  Index starts() const {
+    if (c_.steps > 0 && t_.finite) return c_.steps;
+    for (Index r = 0; r < c_.count; ++r) no_more(r, c_.steps > 0 ? nan : impossible);
+    if (c_.steps == 0) *c_.scores = 0;
+    return 0;
+  }
+
+  /// Scores of the best that end in each tag at step t; beyond the last, a row of no use.
+  double* scores(Index t) const { return memory_ + min(t, c_.steps) * W; }
+
+  /// Adds what the emissions of step t are to the scores that lead there.
+  RNNCORE_INLINE void emit(Index t) {
+    double* const to = scores(t);
+    const T* const x = crf_emissions(c_, t);
+    for (Index j = 0; j < W; j += L) {
+      const Vec<double> own = possible(x + j, K - j);
+      sound_.see(own);
+      store(to + j, load((t == 0 ? t_.start : to) + j) + own);
+    }
+  }
+
+  /// What leads to step t of rows side by side, which have their scores of the step before.
+  static void lead(const CrfPaths* paths, Index t) {
+    CrfRows from, to;
+    for (Index r = 0; r < crf_rows; ++r) {
+      from.at[r] = paths[r].scores(t - 1);
+      to.at[r] = paths[r].scores(t);
+    }
+    crf_product<LargestSum>(from, paths->K, paths->t_.to, paths->W, to);
+  }
+
+  /// The best of all: its score, and where it ends. `back` finds the rest.
+  Place last() const {
+    if (!sound_.holds()) return no_more(0, nan);
+    const double* score = memory_ + (c_.steps - 1) * W;
+    const Index y = first_best(score, t_.end);
+    const double total = score[y] + t_.end[y];
+    if (total == impossible) return no_more(0, impossible);
+    *c_.scores = total;
+    tag(0, c_.steps - 1) = y;
+    return {y, c_.steps - 1};
+  }
 
   /// One step back.
   void back(Place& p) const {
@@ -38,27 +79,19 @@ public:
 
   /// The `count` best.
   void several() const {
-    if (starts()) merge_all();
+    if (starts() > 0) merge_all();
   }
 
 private:
   static constexpr Index L = lanes<double>;
 
-  /// Says that there are no sequences; false where there is no more to say.
-  bool starts() const {
-    const bool more = c_.steps > 0 && t_.finite;
-    for (Index r = 0; r < c_.count; ++r) {
-      c_.scores[r * c_.next_score] = impossible;
-      for (Index t = 0; t < c_.steps; ++t) tag(r, t) = -1;
-    }
-    if (c_.steps == 0) *c_.scores = 0;
-    if (c_.steps > 0 && !more) nothing_known();
-    return more;
-  }
+  static constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
-  void nothing_known() const {
-    for (Index r = 0; r < c_.count; ++r)
-      c_.scores[r * c_.next_score] = std::numeric_limits<double>::quiet_NaN();
+  /// There is no r-th best sequence, or none is known.
+  Place no_more(Index r, double score) const {
+    c_.scores[r * c_.next_score] = score;
+    for (Index t = 0; t < c_.steps; ++t) tag(r, t) = -1;
+    return {0, -1};
   }
 
   int64_t& tag(Index r, Index t) const { return c_.tags[r * c_.next + t * c_.tag_stride]; }
@@ -68,47 +101,21 @@ private:
     Vec<double> top(impossible);
     for (Index i = 0; i < W; i += L) top = upper(top, load(a + i) + load(b + i));
     const double best = largest_of(top);
-    Index i = 0;
 #if defined(__AVX512F__)
-    for (; i < W; i += L) {
-      const Vec<double> both = load(a + i) + load(b + i);
-      const unsigned equal = _mm512_cmp_pd_mask(both.p, _mm512_set1_pd(best), _CMP_EQ_OQ);
-      if (equal) return i + __builtin_ctz(equal);
+    for (Index first = 0; first < W; first += 64) { // without a jump to where it is, which none foresees
+      uint64_t equal = 0;
+      for (Index i = first; i < min(W, first + 64); i += L) {
+        const Vec<double> both = load(a + i) + load(b + i);
+        equal |= uint64_t(_mm512_cmp_pd_mask(both.p, _mm512_set1_pd(best), _CMP_EQ_OQ)) << (i - first);
+      }
+      if (equal) return first + __builtin_ctzll(equal);
     }
     return 0; // NaN, of which nothing is said
 #else
+    Index i = 0;
     while (i < K - 1 && a[i] + b[i] != best) ++i;
     return i;
 #endif
-  }
-
-  /// Scores of the best that end in each tag at each step; where the best of all ends.
-  Place last() const {
-    Vec<double> bad(0.);
-    for (Index t = 0; t < c_.steps; ++t) {
-      double* const to = memory_ + t * W;
-      const T* const x = crf_emissions(c_, t);
-      const auto set = [&](Index j, Vec<double> v) RNNCORE_HOT {
-        const Vec<double> own = possible(x + j, K - j);
-        bad = bad + is_bad(own);
-        store(to + j, v + own);
-      };
-      if (t == 0)
-        for (Index j = 0; j < W; j += L) set(j, load(t_.start + j));
-      else
-        crf_product<LargestSum>(to - W, K, t_.to, W, set);
-    }
-    if (sum_of(bad) != 0) {
-      nothing_known();
-      return {0, -1};
-    }
-    const double* score = memory_ + (c_.steps - 1) * W;
-    const Index y = first_best(score, t_.end);
-    const double total = score[y] + t_.end[y];
-    if (total == impossible) return {0, -1};
-    *c_.scores = total;
-    tag(0, c_.steps - 1) = y;
-    return {y, c_.steps - 1};
   }
 
   /// Takes up to `count` of the best from K lists, each from its best to its worst: those of `scores` (K,
@@ -135,7 +142,7 @@ private:
 
   void merge_all() const {
     const Index n = c_.count;
-    Vec<double> bad(0.);
+    CrfSound sound;
     double *const x = memory_, *const heads = x + W, *before = heads + W, *now = before + K * n;
     int64_t* lengths = reinterpret_cast<int64_t*>(now + K * n);
     int64_t *next = lengths + W, *const places = next + W;
@@ -143,10 +150,13 @@ private:
     for (Index t = 0; t < c_.steps; ++t) {
       for (Index j = 0; j < W; j += L) {
         const Vec<double> own = possible(crf_emissions(c_, t) + j, K - j);
-        bad = bad + is_bad(own);
+        sound.see(own);
         store(x + j, own);
       }
-      if (sum_of(bad) != 0) return nothing_known();
+      if (!sound.holds()) {
+        for (Index r = 0; r < n; ++r) no_more(r, nan);
+        return;
+      }
       for (Index j = 0; j < K; ++j) {
         if (t == 0) {
           now[j * n] = t_.start[j] + x[j];
@@ -166,6 +176,7 @@ private:
     }
     // The pointers of step 0 are not needed: they hold where the best end.
     const Index found = merge(before, lengths, t_.end, 0, now, from, heads, places);
+    for (Index r = found; r < n; ++r) no_more(r, impossible);
     for (Index r = 0; r < found; ++r) {
       c_.scores[r * c_.next_score] = now[r];
       int32_t at = from[r];
@@ -181,6 +192,7 @@ private:
   const CrfTable& t_;
   const Index K, W;
   double* const memory_;
+  CrfSound sound_;
 };
 
 template <class T>
@@ -188,22 +200,30 @@ Index crf_decode_work(Index tags, Index steps, Index count) {
   return CrfPaths<T>::work(tags, steps, count);
 }
 
-/// Of the best of several rows all go back in turn: the next step of one waits for the last one of it.
+/// Of the best of several rows all go forth and back in turn: the next step of one waits for the last one
+/// of it.
 template <class T>
 void crf_decode(const CrfDecode<T>* calls, Index rows) {
+  using Paths = CrfPaths<T>;
   if (calls->count > 1) {
-    for (Index r = 0; r < rows; ++r) CrfPaths<T>(calls[r]).several();
+    for (Index r = 0; r < rows; ++r) Paths(calls[r]).several();
     return;
   }
-  typename CrfPaths<T>::Place at[crf_rows];
-  Index t = 0;
-  for (Index r = 0; r < rows; ++r) {
-    at[r] = CrfPaths<T>(calls[r]).best();
-    t = max(t, at[r].t);
-  }
-  for (; t > 0; --t)
+  const auto call = [&](Index r) -> const CrfDecode<T>& { return calls[min(r, rows - 1)]; };
+  static_assert(crf_rows == 4);
+  Paths paths[crf_rows] = {Paths(call(0)), Paths(call(1)), Paths(call(2)), Paths(call(3))};
+  typename Paths::Place at[crf_rows];
+  Index steps[crf_rows], most = 0;
+  for (Index r = 0; r < rows; ++r) most = max(most, steps[r] = paths[r].starts());
+  for (Index t = 0; t < most; ++t) {
+    if (t > 0) Paths::lead(paths, t);
     for (Index r = 0; r < rows; ++r)
-      if (at[r].t == t) CrfPaths<T>(calls[r]).back(at[r]);
+      if (t < steps[r]) paths[r].emit(t);
+  }
+  for (Index r = 0; r < rows; ++r) at[r] = steps[r] > 0 ? paths[r].last() : typename Paths::Place{0, -1};
+  for (Index t = most - 1; t > 0; --t)
+    for (Index r = 0; r < rows; ++r)
+      if (at[r].t == t) paths[r].back(at[r]);
 }
 
 } // namespace rnncore::RNNCORE_LEVEL

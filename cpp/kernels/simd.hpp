@@ -123,6 +123,17 @@ RNNCORE_INLINE Vec<T> select_le(Vec<T> a, Vec<T> b, Vec<T> when_le, Vec<T> other
   return Eigen::internal::pselect(Eigen::internal::pcmp_le(a.p, b.p), when_le.p, otherwise.p);
 }
 
+#if defined(__AVX512F__)
+// Eigen makes a vector of the comparison's mask, and of that a mask.
+RNNCORE_INLINE Vec<float> select_le(Vec<float> a, Vec<float> b, Vec<float> when_le, Vec<float> otherwise) {
+  return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.p, b.p, _CMP_LE_OQ), otherwise.p, when_le.p);
+}
+RNNCORE_INLINE Vec<double> select_le(Vec<double> a, Vec<double> b, Vec<double> when_le,
+                                     Vec<double> otherwise) {
+  return _mm512_mask_blend_pd(_mm512_cmp_pd_mask(a.p, b.p, _CMP_LE_OQ), otherwise.p, when_le.p);
+}
+#endif
+
 /// What exp needs to know of a floating-point type. `q` is the polynomial, highest power first, with
 /// expm1(r) = r + r^2 q(r) for |r| <= ln(2) / 2, near-minimax by Chebyshev interpolation.
 template <class T>

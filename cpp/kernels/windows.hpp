@@ -96,10 +96,11 @@ public:
     n_ = n;
     next_ = copies_;
     WindowPlace place(w_, first);
-    if (joined_ && !copied_)
-      for (Index i = 0; i < n; place.next_line(w_)) i += find_line(place, i);
+    if (joined_ || copied_)
+      for (Index i = 0; i < n; place.next_line(w_))
+        i += copied_ ? copy_line(place, i) : find_line(place, i);
     else
-      for (Index i = 0; i < n; ++i, place.next(w_)) copied_ ? copy_window(place, i) : find_taps(place, i);
+      for (Index i = 0; i < n; ++i, place.next(w_)) find_taps(place, i);
   }
 
   /// On to the channels of the next group.
@@ -141,17 +142,43 @@ private:
 
   /// A few numbers: sooner done than asked of the library.
   static RNNCORE_INLINE void copy_run(const T* from, Index count, T* to) {
+#if defined(__AVX512F__)
+    for (Index i = 0; i < count; i += lanes<T>) store(to + i, load(from + i, count - i), count - i);
+#else
     for (Index i = 0; i < count; ++i) to[i] = from[i];
+#endif
   }
 
-  /// The rest of a line of outputs, or of the block, from row i on: how many. Inside x, windows lie at
-  /// equal distances.
+  /// As many runs, at equal distances.
+  static RNNCORE_INLINE void copy_runs(const T* from, Index step, Index run, T* to, Index window,
+                                       Index count) {
+#if defined(__AVX512F__)
+    if (run <= lanes<T>) { // by a mask that is the same for all
+      for (Index i = 0; i < count; ++i) store_edge(to + i * window, load_edge(from + i * step, run), run);
+      return;
+    }
+#endif
+    for (Index i = 0; i < count; ++i) copy_run(from + i * step, run, to + i * window);
+  }
+
+  /// The rest of a line of outputs, or of the block, and those of which all taps lie in x, one after the
+  /// other: these windows are at equal distances.
+  struct Line {
+    Index count, end, begin, stop;
+
+    Line(const WindowAxis& axis, Index first, Index left) {
+      count = min(left, axis.outputs - first);
+      end = first + count;
+      const Index fits = axis.dilation == 1 ? axis.size + axis.before - axis.taps : -1;
+      begin = min(max(first, ceil_div(axis.before, axis.stride)), end);
+      stop = max(begin, min(end, fits < 0 ? 0 : fits / axis.stride + 1));
+    }
+  };
+
+  /// A line from row i on; returns how many rows it has.
   Index find_line(const WindowPlace& place, Index i) {
     const WindowAxis& second = w_.axes[1];
-    const Index count = min(n_ - i, second.outputs - place.b), end = place.b + count;
-    const Index begin = min(max(place.b, ceil_div(second.before, second.stride)), end);
-    const Index fits = second.size + second.before - second.taps;
-    const Index stop = max(begin, min(end, fits < 0 ? 0 : fits / second.stride + 1));
+    const auto [count, end, begin, stop] = Line(second, place.b, n_ - i);
     const Index step = second.stride * w_.channels;
     for (Index ta = 0; ta < w_.axes[0].taps; ++ta) {
       const T** rows = rows_ + ta * n_ + i - place.b;
@@ -172,20 +199,26 @@ private:
     for_each_tap(w_, place, [&](Index tap, Index at) { rows_[tap * n_ + i] = at < 0 ? zeros_ : x_ + at; });
   }
 
-  void copy_window(const WindowPlace& place, Index i) {
+  /// The same, with a copy of each window.
+  Index copy_line(const WindowPlace& place, Index i) {
     const WindowAxis& second = w_.axes[1];
-    const Index C = w_.channels, from = place.b * second.stride - second.before;
-    const bool inside = second.dilation == 1 && 0 <= from && from + second.taps <= second.size;
-    rows_[i] = next_;
+    const auto [count, end, begin, stop] = Line(second, place.b, n_ - i);
+    const Index run = second.taps * w_.channels, window = w_.axes[0].taps * run;
+    T* const first = copies_ + i * window;
     for (Index ta = 0; ta < w_.axes[0].taps; ++ta) {
       const T* const line = line_of(place, ta);
-      if (line && !inside) {
-        join(line, place.b);
-        continue;
-      }
-      copy_run(line ? line + from * C : zeros_, second.taps * C, next_);
-      next_ += second.taps * C;
+      T* to = first + ta * run;
+      Index b = place.b;
+      for (; b < begin; ++b, to += window) copy_taps(line, b, to);
+      const T* from = line ? line + (begin * second.stride - second.before) * w_.channels : zeros_;
+      const Index step = line ? second.stride * w_.channels : 0;
+      copy_runs(from, step, run, to, window, stop - b);
+      to += (stop - b) * window;
+      b = stop;
+      for (; b < end; ++b, to += window) copy_taps(line, b, to);
     }
+    for (Index r = 0; r < count; ++r) rows_[i + r] = first + r * window;
+    return count;
   }
 
   /// The line of x that a tap of the first axis reads; null: zeros.
@@ -197,11 +230,16 @@ private:
   /// Numbers at the taps of the second axis, put together.
   const T* join(const T* line, Index output) {
     T* const to = next_;
-    for (Index tb = 0; tb < w_.axes[1].taps; ++tb, next_ += w_.channels) {
-      const Index b = source(w_.axes[1], output, tb);
-      copy_run(b < 0 ? zeros_ : line + b * w_.channels, w_.channels, next_);
-    }
+    copy_taps(line, output, to);
+    next_ += w_.axes[1].taps * w_.channels;
     return to;
+  }
+
+  void copy_taps(const T* line, Index output, T* to) const {
+    for (Index tb = 0; tb < w_.axes[1].taps; ++tb, to += w_.channels) {
+      const Index b = line ? source(w_.axes[1], output, tb) : -1;
+      copy_run(b < 0 ? zeros_ : line + b * w_.channels, w_.channels, to);
+    }
   }
 
   const Windows& w_;

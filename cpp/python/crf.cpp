@@ -1,5 +1,6 @@
 #include "crf.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <mutex>
 
@@ -38,12 +39,28 @@ public:
 
   double per() const { return per_; }
 
-  /// What a row with this loss adds.
-  void add(const int64_t* row, double loss) {
-    const std::lock_guard lock(adding_);
-    if (loss != loss) finite_ = false;
-    if (finite_ && std::isfinite(loss))
-      for (std::size_t i = 0; i < sums_.size(); ++i) sums_[i] += row[i];
+  /// A thread's own sums, which are added when it has done its rows.
+  class Part {
+  public:
+    Part(CrfGradients& all, int64_t* sums) : all_(all), sums_(sums) {
+      std::fill_n(sums_, all_.sums_.size(), 0);
+    }
+    Part(const Part&) = delete;
+    ~Part() {
+      const std::lock_guard lock(all_.adding_);
+      for (std::size_t i = 0; i < all_.sums_.size(); ++i) all_.sums_[i] += sums_[i];
+    }
+
+    int64_t* sums() const { return sums_; }
+
+  private:
+    CrfGradients& all_;
+    int64_t* sums_;
+  };
+
+  /// Of NaN in a loss, all are NaN.
+  void see(const double* losses, Index rows) {
+    finite_ = finite_ && std::none_of(losses, losses + rows, [](double loss) { return loss != loss; });
   }
 
   template <class T>
@@ -74,8 +91,10 @@ static CrfTargets targets_of(const py::object& object, Extents rows, Index tags)
     to.possible = of_shape<bool>("targets", object, {first, second, tags});
   else
     to.tags = of_shape<int64_t>("targets", object, {first, second});
-  for (Index i = 0; to.tags && i < to.tags.size(); ++i)
-    if (to.tags.data()[i] >= tags) throw py::value_error("targets: not of these tags");
+  if (!to.tags) return to;
+  const int64_t* const all = to.tags.data();
+  if (std::any_of(all, all + to.tags.size(), [&](int64_t tag) { return tag >= tags; }))
+    throw py::value_error("targets: not of these tags");
   return to;
 }
 
@@ -113,6 +132,12 @@ S CrfBatch<T>::sequence(Index b, void* space) const {
   return s;
 }
 
+/// How many rows go together: fewer than there may be if threads would have nothing to do.
+template <class T>
+Index CrfBatch<T>::side_by_side() const {
+  return std::clamp<Index>(batch_ / (2 * num_threads()), 1, crf_rows);
+}
+
 template <class T>
 py::tuple CrfBatch<T>::loss(const py::object& targets_object, const py::object& scales_object) const {
   const auto& kernels = alignment_of<T>().crf;
@@ -127,33 +152,38 @@ py::tuple CrfBatch<T>::loss(const py::object& targets_object, const py::object& 
   Array<T> dx = no_array<T>();
   if (backward) dx = new_array<T>({emissions_.shape(0), emissions_.shape(1), tags_});
   T* const gradient = backward ? dx.mutable_data() : nullptr;
-  const Index sums = backward ? (tags_ + 2) * tags_ : 0, space = sums * Index(sizeof(int64_t));
+  const Index sums = backward ? (tags_ + 2) * tags_ : 0, space = (sums + 7) / 8 * 64; // whole lines
   CrfGradients all(sums, backward ? scales.data() : nullptr, backward ? batch_ : 0, steps);
   {
     const ReleaseGil release(Index(work()) * (backward ? 4 : 1));
-    const auto one = [&](Index b, char* memory) {
-      auto s = sequence<CrfLoss<T>>(b, memory + space);
+    const Index most = side_by_side();
+    const Index each = (kernels.loss_work(tags_, steps_, backward) + 63) / 64 * 64;
+    const auto call = [&](Index b, int64_t* own, void* memory) {
+      auto s = sequence<CrfLoss<T>>(b, memory);
       s.target_stride = stride();
       if (targets.tags) s.targets = targets.tags.data() + first(b);
       if (targets.possible) s.possible = targets.possible.data() + first(b) * tags_;
-      Index zero_from = 0;
-      to[b] = 0;
-      if (backward) {
-        s.gradient = gradient + first(b) * tags_;
-        s.scale = scales.data()[b];
-        s.sums = reinterpret_cast<int64_t*>(memory);
-        s.per = all.per();
-      }
-      if (s.steps > 0 && (!backward || s.scale != 0)) {
-        to[b] = kernels.loss(s);
-        if (backward) all.add(s.sums, to[b]);
-        zero_from = s.steps;
-      }
-      for (Index t = zero_from; backward && t < steps_; ++t)
-        std::fill_n(s.gradient + t * s.stride, tags_, T(0));
+      if (!backward) return s;
+      s.gradient = gradient + first(b) * tags_;
+      s.scale = scales.data()[b];
+      s.sums = own;
+      s.per = all.per();
+      if (s.scale == 0) s.steps = 0; // the loss of what counts nothing is not asked for
+      for (Index t = s.steps; t < steps_; ++t) std::fill_n(s.gradient + t * s.stride, tags_, T(0));
+      return s;
     };
-    over_sequences(batch_, work() * (backward ? 4 : 1), space + kernels.loss_work(tags_, steps_, backward),
-                   one);
+    over_sequences(
+        (batch_ + most - 1) / most, work() * (backward ? 4 : 1), space + most * each, [&](char* memory) {
+          return
+              [&, memory, part = CrfGradients::Part(all, reinterpret_cast<int64_t*>(memory))](Index group) {
+                CrfLoss<T> calls[crf_rows];
+                const Index begin = group * most, rows = std::min(most, batch_ - begin);
+                for (Index r = 0; r < rows; ++r)
+                  calls[r] = call(begin + r, part.sums(), memory + space + r * each);
+                kernels.loss(calls, rows, to + begin);
+              };
+        });
+    all.see(to, batch_);
   }
   if (!backward) return py::make_tuple(losses, py::none(), py::none(), py::none(), py::none());
   Array<T> transitions = new_array<T>({tags_, tags_}), start = new_array<T>({tags_}),
@@ -176,26 +206,27 @@ py::tuple CrfBatch<T>::decode(Index count) const {
   const double operations = work() * (count == 1 ? 1 : 4 * double(count));
   {
     const ReleaseGil release(Index(std::min(operations, 1e15)));
-    // Together, unless there are threads that would have nothing to do.
-    const Index most = std::clamp<Index>(batch_ / (2 * num_threads()), 1, crf_rows);
+    const Index most = side_by_side();
     const Index space = (kernels.decode_work(tags_, steps_, count) + 63) / 64 * 64;
-    over_sequences((batch_ + most - 1) / most, operations, most * space, [&](Index group, char* memory) {
-      CrfDecode<T> calls[crf_rows];
-      const Index begin = group * most, rows = std::min(most, batch_ - begin);
-      for (Index r = 0; r < rows; ++r) {
-        auto& s = calls[r] = sequence<CrfDecode<T>>(begin + r, memory + r * space);
-        s.count = count;
-        s.tags = to + first(begin + r);
-        s.tag_stride = stride();
-        s.next = steps_ * batch_;
-        s.scores = of + begin + r;
-        s.next_score = batch_;
-      }
-      kernels.decode(calls, rows);
-      for (Index r = 0; r < rows; ++r)
-        for (Index i = 0; i < count; ++i)
-          for (Index t = calls[r].steps; t < steps_; ++t)
-            calls[r].tags[i * calls[r].next + t * calls[r].tag_stride] = -1;
+    over_sequences((batch_ + most - 1) / most, operations, most * space, [&](char* memory) {
+      return [&, memory](Index group) {
+        CrfDecode<T> calls[crf_rows];
+        const Index begin = group * most, rows = std::min(most, batch_ - begin);
+        for (Index r = 0; r < rows; ++r) {
+          auto& s = calls[r] = sequence<CrfDecode<T>>(begin + r, memory + r * space);
+          s.count = count;
+          s.tags = to + first(begin + r);
+          s.tag_stride = stride();
+          s.next = steps_ * batch_;
+          s.scores = of + begin + r;
+          s.next_score = batch_;
+        }
+        kernels.decode(calls, rows);
+        for (Index r = 0; r < rows; ++r)
+          for (Index i = 0; i < count; ++i)
+            for (Index t = calls[r].steps; t < steps_; ++t)
+              calls[r].tags[i * calls[r].next + t * calls[r].tag_stride] = -1;
+      };
     });
   }
   return py::make_tuple(tags, scores);

@@ -27,6 +27,7 @@ private:
   /// Where sequence b begins, and from step to step, in rows of K.
   Index first(Index b) const { return batch_first_ ? b * steps_ : b; }
   Index stride() const { return batch_first_ ? 1 : batch_; }
+  Index side_by_side() const;
   double work() const { return double(steps_ * batch_) * double(tags_) * double(tags_ + 16); }
   template <class S>
   S sequence(Index b, void* space) const;

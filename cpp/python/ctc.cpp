@@ -76,8 +76,10 @@ Array<double> CtcBatch<T>::forward() {
   double* const to = found.mutable_data();
   {
     const ReleaseGil release{Index(work())};
-    over_sequences(batch_, work(), space(false), [&](Index b, void* memory) {
-      to[b] = alignment_of<T>().ctc.forward(sequence<CtcSequence<T>>(b, memory));
+    over_sequences(batch_, work(), space(false), [&](void* memory) {
+      return [&, memory](Index b) {
+        to[b] = alignment_of<T>().ctc.forward(sequence<CtcSequence<T>>(b, memory));
+      };
     });
   }
   log_likelihoods_.assign(to, to + batch_);
@@ -92,13 +94,15 @@ Array<T> CtcBatch<T>::backward(const py::object& scales) {
   T* const to = gradient.mutable_data();
   {
     const ReleaseGil release{Index(work())};
-    over_sequences(batch_, 2 * work(), space(true), [&](Index b, void* memory) {
-      auto s = sequence<CtcBackward<T>>(b, memory);
-      s.log_likelihood = log_likelihoods_[b];
-      s.scale = scale.data()[b];
-      s.gradient = to + (s.logits - logits_.data());
-      alignment_of<T>().ctc.backward(s);
-      for (Index t = s.steps; t < steps_; ++t) std::fill_n(s.gradient + t * s.stride, classes_, T(0));
+    over_sequences(batch_, 2 * work(), space(true), [&](void* memory) {
+      return [&, memory](Index b) {
+        auto s = sequence<CtcBackward<T>>(b, memory);
+        s.log_likelihood = log_likelihoods_[b];
+        s.scale = scale.data()[b];
+        s.gradient = to + (s.logits - logits_.data());
+        alignment_of<T>().ctc.backward(s);
+        for (Index t = s.steps; t < steps_; ++t) std::fill_n(s.gradient + t * s.stride, classes_, T(0));
+      };
     });
   }
   return gradient;

@@ -129,11 +129,13 @@ void Lattices::walk(bool wants_gradients, double* found) {
     most = std::max(most, places_[b + 1] - places_[b] + counts_.data()[b] + 2);
   double* const arcs = arcs_.mutable_data();
   const double work = node_work * double(places_.back()) * (wants_gradients ? 3 : 1);
-  over_sequences(batch_, work, most * Index(sizeof(double)), [&](Index b, void* space) {
-    double* const blanks = arcs + places_[b];
-    found[b] = kernels_for<T>().walk({lengths_.data()[b], counts_.data()[b], blanks,
-                                      blanks + places_.back(), static_cast<double*>(space)},
-                                     wants_gradients);
+  over_sequences(batch_, work, most * Index(sizeof(double)), [&](void* space) {
+    return [&, space](Index b) {
+      double* const blanks = arcs + places_[b];
+      found[b] = kernels_for<T>().walk({lengths_.data()[b], counts_.data()[b], blanks,
+                                        blanks + places_.back(), static_cast<double*>(space)},
+                                       wants_gradients);
+    };
   });
 }
 

@@ -1,9 +1,11 @@
+from . import batches as batches
 from . import convert as convert
 from . import init as init
 from . import losses as losses
 from . import optim as optim
 from . import schedules as schedules
 from . import search as search
+from . import training as training
 from ._core import info as info
 from .alignment.crf import CRF as CRF
 from .alignment.crf import CRFLoss as CRFLoss
@@ -103,6 +105,7 @@ from .seq2seq.model import Seq2Seq as Seq2Seq
 from .seq2seq.model import shifted as shifted
 from .seq2seq.vocabulary import Vocabulary as Vocabulary
 from .stream.base import Stream as Stream
+from .summaries import summary as summary
 from .threads import get_num_threads as get_num_threads
 from .threads import set_num_threads as set_num_threads
 from .trees.autoencoder import RecursiveAutoencoder as RecursiveAutoencoder

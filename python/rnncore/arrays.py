@@ -17,6 +17,7 @@ import numpy.typing as npt
 from .files import load_arrays as load_arrays
 from .files import save_arrays as save_arrays
 from .files import write_atomic as write_atomic
+from .hints import LENGTHS, VOCABULARY
 
 Array: TypeAlias = npt.NDArray[Any]
 Kind = TypeVar("Kind")
@@ -41,9 +42,10 @@ def as_array(name: str, value: npt.ArrayLike, dtype: npt.DTypeLike, beside: str 
     if not typed and not array.size:
         return array.astype(dtype)
     reference = f"{beside} {dtype}" if beside else f"this module computes in {dtype}"
-    raise TypeError(
-        f"{name} is {_kind(value, array)}, but {reference}: {_advice(array.dtype, dtype, beside)}"
-    )
+    advice = _advice(name, value, array.dtype, dtype)
+    if array.dtype.kind == dtype.kind == "f" and not beside:
+        advice += f', or build the module with dtype="{array.dtype.name}"'
+    raise TypeError(f"{name} is {_kind(value, array)}, but {reference}: {advice}")
 
 
 def read(name: str, value: Any) -> tuple[Array, bool]:
@@ -58,6 +60,8 @@ def read(name: str, value: Any) -> tuple[Array, bool]:
     try:
         return np.asarray(value), typed
     except (ValueError, TypeError, RuntimeError, BufferError) as error:
+        if kind == "PackedSequence":
+            raise TypeError(f"{name} must be an array, got a {kind}: {LENGTHS}") from None
         if isinstance(error, ValueError) and "inhomogeneous" in str(error):
             raise ValueError(
                 f"{name} must have rows of one length, got a ragged {kind}: "
@@ -118,13 +122,13 @@ def _kind(value: Any, array: Array) -> str:
     return f"{type(value).__name__} of {inner}" if array.ndim else inner
 
 
-def _advice(dtype: np.dtype[Any], wanted: np.dtype[Any], beside: str) -> str:
+def _advice(name: str, value: Any, dtype: np.dtype[Any], wanted: np.dtype[Any]) -> str:
     """Say what to do about an array of another dtype."""
     if dtype.kind not in "biufc":
         return "give an array of numbers"
-    wider = dtype.kind == wanted.kind == "f" and not beside
-    hint = f", or build the module with dtype={dtype.name!r}" if wider else ""
-    return f"convert it (astype){hint}"
+    if hasattr(value, "astype"):  # arrays and frames
+        return f"write {name}.astype(np.{wanted.name})"
+    return f"write np.asarray({name}, np.{wanted.name})"
 
 
 def short(value: Any) -> str:
@@ -140,7 +144,8 @@ def as_float(name: str, value: npt.ArrayLike) -> Array:
         return _rounded(name, array, np.dtype(np.float32))
     native = array.dtype.newbyteorder("=")
     if native not in (np.float32, np.float64):  # the kernels' byte order is the machine's
-        raise TypeError(f"{name} must be float32 or float64, got {_kind(value, array)}")
+        advice = _advice(name, value, array.dtype, np.dtype(np.float32))
+        raise TypeError(f"{name} must be float32 or float64, got {_kind(value, array)}: {advice}")
     return array.astype(native, copy=False)
 
 
@@ -150,7 +155,8 @@ def as_integers(name: str, value: npt.ArrayLike) -> Array:
     if not array.size and not typed:
         array = array.astype(np.intp)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integers, got {_kind(value, array)}")
+        hint = f": {VOCABULARY}" if array.dtype.kind in "UT" else ""
+        raise TypeError(f"{name} must be integers, got {_kind(value, array)}{hint}")
     return array
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from .arrays import Array, as_held, as_integers, check_number, check_size, read
 from .compositions.composition import agreed
 from .compositions.ragged import length_mask
-from .losses import Loss, Objective
+from .losses import Loss, Objective, as_weights
 from .module import Module
 
 #: The fields of a batch that only its loss can take.
@@ -28,8 +28,10 @@ class Batch(NamedTuple):
     from the state in which the previous batch ended, with gradients cut there: truncated
     back-propagation through time.
 
-    A loss may take other fields than the mask: see `Objective.takes`. `target_lengths` (B,) and
-    `weights` (B,), how much each sequence counts, are for those that do.
+    `weights`, numbers of at least 0, say how much each sequence counts, `(B,)`, or each item, with
+    leading axes of the outputs. A loss that takes a mask and no weights is handed the product of
+    both: padding counts nothing, whatever its weight. A loss may take other fields, see
+    `Objective.takes`; `target_lengths` (B,) are for those that do.
     """
 
     inputs: Any
@@ -61,6 +63,23 @@ class Batch(NamedTuple):
             return self  # steps of their own
         return self._replace(mask=length_mask(ends[1:], y.shape[time], batch_first))
 
+    def weighed(self, y: Array, model: Module) -> Batch:
+        """Return the batch with its weights as a part of the mask, for outputs y of a model."""
+        if self.weights is None:
+            return self
+        weights = as_weights("weights", self.weights).astype(y.dtype)
+        steps = weights.ndim == 1 and y.ndim > 2 and model.keeps_steps
+        first = int(steps and not agreed("batch_first", {"model": model}))  # the axis of weights
+        wanted = y.shape[first : first + weights.ndim]
+        if weights.shape != wanted:
+            raise ValueError(
+                f"weights must have shape {wanted}, as the outputs {y.shape}, got {weights.shape}"
+            )
+        own = np.asarray(True if self.mask is None else self.mask)
+        shape = y.shape[: max(y.ndim - 1, first + weights.ndim, own.ndim)]
+        mask = _spread(weights, first, shape) * _spread(own, 0, shape)
+        return self._replace(mask=mask, weights=None)
+
     def for_loss(self, loss: Objective, y: Array, model: Module) -> tuple[Any, ...]:
         """Return the arguments of a loss behind the outputs y of a model: targets, what it takes.
 
@@ -73,15 +92,24 @@ class Batch(NamedTuple):
                 raise ValueError(
                     f"{kind} takes {name!r}, but a batch has {', '.join(self._fields)}"
                 )
+        batch = self
+        if "mask" in takes:
+            batch = self.masked(y, model)
+            batch = batch if "weights" in takes else batch.weighed(y, model)
         for name in _FOR_THE_LOSS:
-            if name not in takes and getattr(self, name) is not None:
+            if name not in takes and getattr(batch, name) is not None:
                 raise ValueError(
                     f"a batch has {name}, but {kind} takes {', '.join(takes) or 'nothing'}"
                 )
-        batch = self.masked(y, model) if "mask" in takes else self
         if "lengths" in takes and self.lengths is not None and model.keeps_steps:
             batch = batch._replace(lengths=model.out_lengths(self.lengths))
         return (batch.targets, *(getattr(batch, name) for name in takes))
+
+
+def _spread(array: Array, first: int, shape: tuple[int, ...]) -> Array:
+    """Return an array whose axes are those of `shape` from `first` on, repeated over the others."""
+    behind = (1,) * (len(shape) - first - array.ndim)
+    return np.broadcast_to(array.reshape(*array.shape, *behind), shape)
 
 
 #: A batch, or a plain tuple of its first fields.

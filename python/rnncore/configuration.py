@@ -22,6 +22,7 @@ import numpy as np
 
 from .arrays import short as _short
 from .arrays import take_places
+from .hints import CONSTRUCTOR, check_keywords
 
 #: How deep objects and lists may lie in one another.
 DEPTH = 100
@@ -44,7 +45,8 @@ class _Signature:
         if made is not None:  # an object's is that of its `__call__`
             return None
         signature = inspect.signature(cls.__init__)
-        return signature.replace(parameters=[*signature.parameters.values()][1:])
+        parameters = [*signature.parameters.values()][1:]
+        return signature.replace(parameters=parameters, return_annotation=signature.empty)
 
 
 _Made = TypeVar("_Made", bound="Configured")
@@ -58,8 +60,10 @@ class Configured:
 
     def __new__(cls: type[_Made], *args: Any, **kwargs: Any) -> _Made:
         """Remember the arguments."""
+        if not CONSTRUCTOR.keys().isdisjoint(kwargs):
+            check_keywords(cls, kwargs)
         made = super().__new__(cls)
-        given = tuple(map(_remembered, args)), {n: _remembered(v) for n, v in kwargs.items()}
+        given = tuple(map(remembered, args)), {n: remembered(v) for n, v in kwargs.items()}
         vars(made)["_given"] = given
         return made
 
@@ -69,11 +73,12 @@ class Configured:
             _CLASSES[cls.__name__] = cls
 
 
-def _remembered(value: Any, above: tuple[Any, ...] = ()) -> Any:
+def remembered(value: Any, above: tuple[Any, ...] = ()) -> Any:
+    """Return an argument as far as a file can hold it; sequences become tuples."""
     if value is None or isinstance(value, (str, int, float, Configured)):
         return value
     if type(value) in (tuple, list) and not any(value is one for one in above):
-        return tuple(_remembered(part, (*above, value)) for part in value)
+        return tuple(remembered(part, (*above, value)) for part in value)
     if isinstance(value, (np.bool_, np.integer, np.floating)):
         return value.item()
     if isinstance(value, np.dtype) or value is float or _is_scalar_type(value):
@@ -114,12 +119,12 @@ def _describe(value: Any, seen: dict[int, int], depth: int) -> Any:
     if id(value) in seen:
         return {"shared": seen[id(value)]}
     seen[id(value)] = len(seen)
-    given = _by_name(value).items()
+    given = arguments_of(value).items()
     arguments = {name: _describe(part, seen, depth - 1) for name, part in given}
     return {"class": _name(type(value)), "arguments": arguments}
 
 
-def _by_name(value: Configured) -> dict[str, Any]:
+def arguments_of(value: Configured) -> dict[str, Any]:
     """The arguments that an object was given, by name."""
     args, kwargs = value._given
     signature = inspect.signature(type(value).__init__)

@@ -16,6 +16,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .hints import of_file
+
 try:
     import fcntl
 except ImportError:  # a system without: nothing can be told of who is still writing
@@ -29,6 +31,7 @@ _CANNOT_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 #: The longest header that the format allows.
 _LONGEST_HEADER = 100_000_000
 _METADATA = "__metadata__"
+_NOT_OURS = " is not a readable safetensors file"
 
 # Messages
 
@@ -263,7 +266,7 @@ def load_arrays(
     which NumPy lacks, becomes float32, which is exact. Raises `FileNotFoundError`, or `ValueError`
     naming the file if it is not a readable safetensors file.
     """
-    with _regular(path) as file, reading(path, " is not a readable safetensors file"):
+    with _regular(path) as file, reading(path, _NOT_OURS, of_file(path)):
         entries, metadata = _header(file)
         arrays = {entry.name: entry.read(file) for entry in entries}
         return arrays, {name: _json_or_text(text) for name, text in metadata.items()}

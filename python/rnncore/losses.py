@@ -14,7 +14,8 @@ a mask derives from it, and says so in `takes`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -32,7 +33,9 @@ from .arrays import (
     short,
 )
 from .compositions.ragged import length_mask as length_mask
+from .configuration import Configured
 from .module import Pullback, once
+from .notation import written
 
 #: The gradient of the counted rows, times a scale.
 _Backward: TypeAlias = Callable[[float], Array]
@@ -46,7 +49,7 @@ class Terms(NamedTuple):
     weights: Array | None = None  # (rows,), what each adds to the divisor of the mean; None: one
 
 
-class Objective:
+class Objective(Configured):
     """What a trainer minimises: all that it knows of a loss.
 
     A loss that is no sum over the rows of x derives from this: it names in `takes` what it needs of
@@ -61,19 +64,26 @@ class Objective:
             raise ValueError(f"reduction must be 'mean' or 'sum', got {short(reduction)}")
         self.reduction = reduction
 
+    def __repr__(self) -> str:
+        """Return the loss as Python, as modules are written."""
+        return written(self)
+
     def __call__(
-        self, x: npt.ArrayLike, targets: npt.ArrayLike, *args: Any, **kwargs: Any
+        self, x: npt.ArrayLike, targets: npt.ArrayLike, *taken: Any, **named: Any
     ) -> float:
         """Return the loss; the arguments are those of `vjp`."""
-        return self.vjp(x, targets, *args, **kwargs)[0]
+        return self.vjp(x, targets, *taken, **named)[0]
 
     def vjp(
-        self, x: npt.ArrayLike, targets: npt.ArrayLike, *args: Any, **kwargs: Any
+        self, x: npt.ArrayLike, targets: npt.ArrayLike, *taken: Any, **named: Any
     ) -> tuple[float, Pullback]:
-        """Return the loss and the pullback from dloss, 1 if it is not given, to dx."""
+        """Return the loss and the pullback from dloss, 1 if it is not given, to dx.
+
+        What is `taken` are the fields of a `Batch` that `takes` names, in its order or by name.
+        """
         raise NotImplementedError
 
-    def counted(self, targets: npt.ArrayLike, *args: Any, **kwargs: Any) -> float:
+    def counted(self, targets: npt.ArrayLike, *taken: Any, **named: Any) -> float:
         """Return what the mean divides by, from the arguments of `vjp` without x."""
         raise NotImplementedError
 
@@ -98,7 +108,8 @@ class Loss(Objective):
         """Return the loss and the pullback from dloss to dx."""
         x = as_float(self._x, x)
         beside = self._check_targets(x, targets)
-        kept, weights = (None, None) if mask is None else _split(self._check_mask(x, mask))
+        own = self._counting(x, beside[0], mask)
+        kept, weights = (None, None) if own is None else _split(own)
         axes = beside[0].ndim if kept is None else kept.ndim
         rows = [_join_axes(array, axes) for array in (x, *beside)]
         if kept is not None:
@@ -130,6 +141,10 @@ class Loss(Objective):
         """Return the targets, of a shape and dtype that fit x, and what else goes with each."""
         return (as_shape("targets", targets, x.dtype, x.shape, f"{self._x} are"),)
 
+    def _counting(self, x: Array, targets: Array, mask: npt.ArrayLike | None) -> Array | None:
+        """Return what counts, and how much, as a mask; None: all."""
+        return None if mask is None else self._check_mask(x, mask)
+
     def _check_mask(self, x: Array, mask: npt.ArrayLike) -> Array:
         """Return the mask, booleans or weights over the leading axes of x."""
         mask = _as_mask(mask, x.dtype)
@@ -148,41 +163,52 @@ class SoftmaxCrossEntropy(Loss):
     """-sum_k w_k q_k log softmax(logits)_k, where q is one at the target, and 0 elsewhere.
 
     logits `(..., K)`, targets integers `(...)` in 0..K-1, mask `(...)`. With `label_smoothing` e,
-    q is e/K everywhere and 1 - e more at the target (Szegedy et al. 2016, section 7). `weight`
-    `(K,)` is w, one if None; the mean divides by the sum of the targets' weights, as in torch.
+    q is e/K everywhere and 1 - e more at the target (Szegedy et al. 2016, section 7).
+    `class_weight` `(K,)` is w, one if None; the mean divides by the sum of the targets' weights.
+    Targets of `ignore_index`, an integer, count nothing, as if the mask were false there; None:
+    there are none. torch's `CrossEntropyLoss`, whose `weight` is `class_weight`, and whose
+    `ignore_index` is -100 unless told otherwise.
     """
-
-    weight: Array | None = None  # of losses that were pickled before there were weights
 
     def __init__(
         self,
         label_smoothing: float = 0.0,
         reduction: str = "mean",
         *,
-        weight: npt.ArrayLike | None = None,
+        class_weight: npt.ArrayLike | None = None,
+        ignore_index: int | None = None,
     ) -> None:
         if not 0 <= check_number("label_smoothing", label_smoothing) <= 1:
             raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
         super().__init__(reduction)
         self.label_smoothing = float(label_smoothing)
-        self.weight = None if weight is None else as_weights("weight", weight)
-        if self.weight is not None and self.weight.ndim != 1:
-            raise ValueError(f"weight must have shape (classes,), got {self.weight.shape}")
+        self.class_weight = _as_class_weight(class_weight)
+        self.ignore_index = None if ignore_index is None else _as_ignored(ignore_index)
 
     def counted(self, targets: npt.ArrayLike, mask: npt.ArrayLike | None = None) -> float:
-        """Return what the mean divides by, the weights of the classes included."""
-        if self.weight is None:
+        """Return what the mean divides by: the sum of the weights of the targets that count."""
+        if self.class_weight is None and self.ignore_index is None:
             return super().counted(targets, mask)
-        targets, own = np.asarray(targets), np.asarray(True if mask is None else mask)
-        kept = np.broadcast_to(own != 0, targets.shape)
-        return float(np.sum(self.weight[targets[kept]] * np.broadcast_to(own, kept.shape)[kept]))
+        targets = np.asarray(targets)
+        own = self._known(targets, np.broadcast_to(True if mask is None else mask, targets.shape))
+        kept = own != 0
+        weights = own[kept].astype(np.float64)
+        if self.class_weight is not None:
+            weights *= self.class_weight[targets[kept]]
+        return float(weights.sum())
 
     def _check_targets(self, x: Array, targets: npt.ArrayLike) -> tuple[Array, ...]:
         if x.ndim < 1 or x.shape[-1] < 1:
             raise ValueError(f"logits must have shape (..., classes), got {x.shape}")
-        if self.weight is not None and len(self.weight) != x.shape[-1]:
+        if self.class_weight is not None and len(self.class_weight) != x.shape[-1]:
             raise ValueError(
-                f"weight has {len(self.weight)} classes, but logits have shape {x.shape}"
+                f"class_weight has {len(self.class_weight)} classes, "
+                f"but logits have shape {x.shape}"
+            )
+        if np.shape(targets) == x.shape:
+            raise ValueError(
+                f"targets must be numbers of classes {x.shape[:-1]}, got {x.shape}: "
+                "of rows with a one at the class, write targets.argmax(-1)"
             )
         targets = as_integers("targets", targets)
         if targets.shape != x.shape[:-1]:
@@ -195,10 +221,22 @@ class SoftmaxCrossEntropy(Loss):
             raise ValueError(f"mask must have shape {x.shape[:-1]}, got {mask.shape}")
         return mask
 
+    def _counting(self, x: Array, targets: Array, mask: npt.ArrayLike | None) -> Array | None:
+        own = super()._counting(x, targets, mask)
+        if self.ignore_index is None:
+            return own
+        return self._known(targets, np.ones(targets.shape, bool) if own is None else own)
+
+    def _known(self, targets: Array, own: Array) -> Array:
+        """Return a mask without the targets that are to be ignored."""
+        if self.ignore_index is None:
+            return own
+        return np.where(targets == self.ignore_index, own.dtype.type(0), own)
+
     def _terms(self, x: Array, *beside: Array) -> Terms:
         classes, smoothing = x.shape[1], self.label_smoothing
-        targets = as_indices("targets", beside[0], classes)
-        weight = None if self.weight is None else self.weight.astype(x.dtype)
+        targets = self._classes(beside[0], classes)
+        weight = None if self.class_weight is None else self.class_weight.astype(x.dtype)
         weights = None if weight is None else weight[targets]
         # What logits are pulled towards: `own` at the target, `rest` at every class.
         own: Any = (1 - smoothing) * (1 if weights is None else weights)
@@ -225,6 +263,17 @@ class SoftmaxCrossEntropy(Loss):
 
         return Terms(values, backward, weights)
 
+    def _classes(self, targets: Array, classes: int) -> Array:
+        """Return targets ready to index with."""
+        try:
+            return as_indices("targets", targets, classes)
+        except ValueError as error:
+            if self.ignore_index is not None or not np.any(targets < 0):
+                raise
+            lowest = targets.min()
+            hint = f"ignore_index={lowest} lets targets of {lowest} count nothing"
+            raise ValueError(f"{error}: {hint}") from None
+
 
 class BinaryCrossEntropy(Loss):
     """-(w t log p + (1 - t) log(1 - p)), where p = sigmoid(logits).
@@ -234,8 +283,6 @@ class BinaryCrossEntropy(Loss):
     number or one for each entry of the last axis, `(K,)`, one if None. As in torch, the mean does
     not divide by it.
     """
-
-    pos_weight: Array | None = None  # of losses that were pickled before there were weights
 
     def __init__(self, reduction: str = "mean", *, pos_weight: npt.ArrayLike | None = None) -> None:
         super().__init__(reduction)
@@ -317,6 +364,26 @@ class Huber(Loss):
         error = x - beside[0]
         slope = np.clip(error, -self.delta, self.delta)
         return Terms(slope * (error - slope / 2), lambda scale: slope * scale)
+
+
+def _as_class_weight(weight: npt.ArrayLike | None) -> Array | None:
+    if weight is None:
+        return None
+    if isinstance(weight, (str, Mapping)):  # as estimators take it, which know the labels
+        raise TypeError(
+            "class_weight must be an array (classes,), a number for each class in the order of "
+            f"the logits, got {short(weight)}"
+        )
+    given = as_weights("class_weight", weight)
+    if given.ndim != 1:
+        raise ValueError(f"class_weight must have shape (classes,), got {given.shape}")
+    return given
+
+
+def _as_ignored(index: int) -> int:
+    if isinstance(index, (bool, np.bool_)) or not hasattr(index, "__index__"):
+        raise TypeError(f"ignore_index must be a whole number or None, got {short(index)}")
+    return operator.index(index)
 
 
 def _as_mask(mask: npt.ArrayLike, dtype: np.dtype[Any]) -> Array:

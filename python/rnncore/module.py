@@ -21,10 +21,12 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
+from . import hints
 from .arrays import Array, load_arrays, room_for, save_arrays
 from .compiled import info
 from .configuration import Builder, Configured, describe, is_own
 from .files import reading
+from .notation import written
 from .parameters import Arrays, fitting, load_into
 from .stream.base import Stream
 from .stream.chained import stream_of
@@ -93,19 +95,29 @@ class Module(Configured):
     def __init__(self, params: Mapping[str, Array] | None = None) -> None:
         self._params = Arrays(params or {})
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Compute the output; nothing is recorded."""
-        raise NotImplementedError
+    def __repr__(self) -> str:
+        """Return the module as Python: see `rnncore.notation`."""
+        return written(self)
 
-    def vjp(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """Compute the output; nothing is recorded.
+
+        Each class says what its inputs and options are; most often one x, a `state` where it is
+        recurrent, and `lengths`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define __call__")
+
+    def vjp(self, *inputs: Any, **options: Any) -> Any:
         """Compute `(output, pullback)`: the output, and the function of its gradient.
+
+        Inputs and options are those of a call.
 
         A pullback returns the input's gradient and adds the parameters' to `grads`. It consumes
         what was recorded: a second call raises `RuntimeError`. Inputs must stay unchanged until it
         has run. One that a signal's handler ends (Ctrl-C) is used up; of a composition some layers
         may have added their gradients by then, each layer all of them or none.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define vjp")
 
     def stream(self, batch: int = 1) -> Stream:
         """Return an object that takes sequences frame by frame, and keeps the state.
@@ -145,6 +157,9 @@ class Module(Configured):
     def out_lengths(self, lengths: npt.ArrayLike) -> Array:
         """Return how long rows are in y that are `lengths` long in x."""
         return np.asarray(lengths)
+
+    def __dir__(self) -> list[str]:
+        return [n for n in super().__dir__() if n not in hints.MODULE or hasattr(self, n)]
 
     def children(self) -> Iterator[tuple[str, Module]]:
         """Yield the parts by name, in the order they were made: `head`, `layers.0`, `heads.a`."""
@@ -259,6 +274,8 @@ class Module(Configured):
         for part in modules(self):
             part._settle()
 
+
+hints.put_hints(Module, hints.MODULE)
 
 #: Modules, and where they may lie.
 _HOLDERS = (Module, list, tuple, deque, dict, set, frozenset)
@@ -381,7 +398,10 @@ def load(
     arrays, metadata = load_arrays(path)
     own = metadata.get(KEY)
     if not isinstance(own, dict) or "module" not in own:
-        raise ValueError(f"{os.fspath(path)} describes no module: its class is not known")
+        raise ValueError(
+            f"{os.fspath(path)} describes no module: its class is not known. load of a module "
+            "reads arrays into it, rnncore.convert.from_torch finds the layers that they are of"
+        )
     version, mine = own.get("version"), info()["version"]
     hint = "" if version == mine else f" (written by version {version!r:.20}, this is {mine})"
     with reading(path, hint=hint):

@@ -372,8 +372,8 @@ def _sum_of_squares(flat: Array) -> float:
 def _check_module(module: Module) -> None:
     if not isinstance(module, Module):
         raise TypeError(
-            f"module must be a Module, got {short(module)}: "
-            "several go in a Chain, or in a list of a Module of your own"
+            f"module must be a Module, got {type(module).__name__}: give the module itself, "
+            "as in Adam(model); several go in a Chain, or in a list of a Module of your own"
         )
 
 

@@ -273,7 +273,9 @@ TRAINS = [
 ]
 
 
-@pytest.mark.parametrize(("model", "change", "what"), TRAINS, ids=lambda value: str(value)[-20:])
+@pytest.mark.parametrize(
+    ("model", "change", "what"), TRAINS, ids=[f"{model}-{what[-20:]}" for model, _, what in TRAINS]
+)
 def test_what_cannot_be_represented_is_refused_by_name(tmp_path, model, change, what):
     with pytest.raises(ValueError, match=what):
         from_keras(changed(tmp_path, f"{model}.keras", change))

@@ -32,11 +32,12 @@ def targets(x):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_check_estimator(dtype):
+    refused = {"check_class_weight_classifiers": "a CRF's loss is one of whole sequences"}
     checks = check_estimator(
         Labeller(max_iter=25, hidden_size=16, dtype=dtype),
         on_skip=None,
         on_fail=None,
-        expected_failed_checks=EXPECTED.get(dtype, {}),
+        expected_failed_checks=EXPECTED.get(dtype, {}) | refused,
     )
     assert not [check for check in checks if check["status"] == "failed"]
 
@@ -142,8 +143,14 @@ class TestRefusals:
         weights[2] = np.arange(7.0)
         with pytest.raises(ValueError, match=r"in sequence 2 some count 6 times what others do"):
             Labeller(**SMALL).fit(ragged, targets(ragged), sample_weight=weights)
-        with pytest.raises(ValueError, match=r"crf=True .* by sample_weight and class_weight; in"):
-            Labeller(**SMALL, class_weight={"up": 2.0}).fit(ragged, targets(ragged))
+
+    @pytest.mark.parametrize("weight", ["balanced", {"up": 2.0}, {}])
+    def test_weights_of_classes(self, weight, ragged):
+        model = Labeller(**SMALL, class_weight=weight)
+        for fit in (model.fit, model.partial_fit):
+            with pytest.raises(ValueError, match=r"class_weight must be None with crf=True.*got "):
+                fit(ragged, targets(ragged))
+        assert not hasattr(model, "network_")
 
     def test_no_flag(self, ragged):
         with pytest.raises(TypeError, match="crf must be True or False, got 'BIO'"):

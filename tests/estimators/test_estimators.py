@@ -303,8 +303,10 @@ class TestForecaster:
         model = Forecaster(**SMALL).fit(self.series())
         with pytest.raises(ValueError, match="y must be None, as it was at first"):
             model.partial_fit(self.series(), [1.0, 2.0])
-        with pytest.raises(ValueError, match="sample_weight must be None where y is None"):
-            model.score(self.series(), sample_weight=[1, 1])
+        with pytest.raises(ValueError, match=r"sample_weight must have shape \(2,\)"):
+            model.score(self.series(), sample_weight=[1])
+        with pytest.raises(ValueError, match="must leave a series of at least 2 steps"):
+            model.score([*self.series(), self.series()[0][:1]], sample_weight=[0, 0, 1])
         with pytest.raises(ValueError, match="y must be given, as it was to fit"):
             Forecaster(**SMALL).fit(self.series(), [1.0, 2.0]).score(self.series())
 
@@ -325,6 +327,13 @@ class TestScaler:
         scaled = SequenceScaler().fit_transform(x)
         assert scaled.shape == x.shape
         np.testing.assert_allclose(scaled.reshape(-1, 3).std(axis=0), 1, rtol=1e-12)
+
+    def test_a_fit_that_fails_is_no_fit(self, ragged):
+        scaler = SequenceScaler().fit(ragged)
+        with pytest.raises(ValueError, match="must have shape"):
+            scaler.fit([row[:, 0] for row in ragged])
+        with pytest.raises(NotFittedError):
+            scaler.transform(ragged)
 
     def test_with_sequences_of_one_step_it_is_the_standard_scaler(self, rng):
         x = rng.standard_normal((8, 3))

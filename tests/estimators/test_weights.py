@@ -8,9 +8,10 @@ pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
 from rnncore.estimators import Forecaster, SequenceClassifier, SequenceLabeller, SequenceRegressor
 from rnncore.estimators.weights import ByWeight, mean_weight
 from rnncore.losses import MeanSquaredError, SoftmaxCrossEntropy
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.ensemble import AdaBoostClassifier
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import has_fit_parameter
@@ -126,6 +127,40 @@ def test_series_alone_have_weights(ragged):
     assert_same_network(model, Forecaster(**options).fit(many), 1e-8)
 
 
+@pytest.mark.parametrize("kind", ALL)
+class TestScores:
+    def test_a_whole_number_is_a_repetition(self, kind, ragged):
+        y = targets(kind, ragged)
+        model = kind(**EXACT).fit(ragged, y)
+        many = [
+            [row for row, times in zip(rows, WHOLE, strict=True) for _ in range(times)]
+            for rows in (ragged, y)
+        ]
+        assert model.score(ragged, y, WHOLE) == pytest.approx(model.score(*many), rel=1e-12)
+        assert model.score(ragged, y, WHOLE) != model.score(ragged, y)
+
+    def test_a_search_by_them(self, kind, ragged):
+        """scikit-learn passes weights on to fit and to score where routing is on."""
+        y = targets(kind, ragged)
+        with config_context(enable_metadata_routing=True):
+            model = kind(**EXACT).set_fit_request(sample_weight=True)
+            model.set_score_request(sample_weight=True)
+            options = {"params": {"sample_weight": WHOLE}, "error_score": "raise", "cv": 2}
+            scores = cross_validate(model, ragged, y, **options)["test_score"]
+            ones = cross_validate(model, ragged, y, cv=2)["test_score"]
+        assert np.isfinite(scores).all()
+        assert (scores != ones).any()
+
+
+def test_the_score_of_series_alone(ragged):
+    model = Forecaster(**EXACT).fit(ragged)
+    many = [row for row, times in zip(ragged, WHOLE, strict=True) for _ in range(times)]
+    weighted = model.score(ragged, sample_weight=WHOLE)
+    assert weighted == pytest.approx(model.score(many), rel=1e-10)
+    assert weighted != model.score(ragged)
+    assert model.score(ragged, sample_weight=np.full(12, 2.0)) == pytest.approx(model.score(ragged))
+
+
 class TestSteps:
     def test_have_weights_of_their_own(self, ragged):
         y = targets(SequenceLabeller, ragged)
@@ -216,6 +251,14 @@ class TestClasses:
         }
         assert 0.01 < y.mean() < 0.15
         assert recall["balanced"] > max(0.8, recall[None])
+
+    def test_a_class_that_is_missing_from_a_fit(self, ragged):
+        """Sample weights of zero take a class away; its entry in the dict does no harm."""
+        y, weights = np.array(["a"] * 8 + ["b"] * 4), np.repeat([1.0, 0.0], [8, 4])
+        model = SequenceClassifier(**EXACT, class_weight="balanced").fit(ragged, y, weights)
+        assert model.classes_.tolist() == ["a"]
+        given = SequenceClassifier(**EXACT, class_weight={"a": 1, "b": 2})
+        assert_same_network(given.fit(ragged, y, weights), model)
 
     def test_partial_fit_knows_classes_to_come(self, ragged):
         model = SequenceClassifier(**EXACT, class_weight="balanced")

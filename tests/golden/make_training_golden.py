@@ -29,12 +29,16 @@ LOSSES = {
     "softmax_sum": Case("SoftmaxCrossEntropy", {"reduction": "sum"}),
     "softmax_smooth": Case("SoftmaxCrossEntropy", {"label_smoothing": 0.1}),
     "softmax_all_smooth": Case("SoftmaxCrossEntropy", {"label_smoothing": 1.0, "reduction": "sum"}),
-    "softmax_weight": Case("SoftmaxCrossEntropy", {"weight": WEIGHT}),
+    "softmax_weight": Case("SoftmaxCrossEntropy", {"class_weight": WEIGHT}),
     "softmax_weight_smooth": Case(
-        "SoftmaxCrossEntropy", {"weight": WEIGHT, "label_smoothing": 0.2}
+        "SoftmaxCrossEntropy", {"class_weight": WEIGHT, "label_smoothing": 0.2}
     ),
     "softmax_weight_sum": Case(
-        "SoftmaxCrossEntropy", {"weight": WEIGHT, "label_smoothing": 0.2, "reduction": "sum"}
+        "SoftmaxCrossEntropy", {"class_weight": WEIGHT, "label_smoothing": 0.2, "reduction": "sum"}
+    ),
+    "softmax_ignore": Case("SoftmaxCrossEntropy", {"ignore_index": 3, "label_smoothing": 0.2}),
+    "softmax_ignore_weight": Case(
+        "SoftmaxCrossEntropy", {"ignore_index": 3, "class_weight": WEIGHT}
     ),
     "binary": Case("BinaryCrossEntropy", {}),
     "binary_sum": Case("BinaryCrossEntropy", {"reduction": "sum"}),
@@ -85,6 +89,7 @@ TORCH_LOSSES = {
     "BinaryCrossEntropy": "BCEWithLogitsLoss",
     "MeanSquaredError": "MSELoss",
 }
+TORCH_NAMES = {"class_weight": "weight"}
 
 
 def loss_inputs() -> dict[str, np.ndarray]:
@@ -126,7 +131,10 @@ def run_loss(torch: Any, case: Case) -> dict[str, np.ndarray]:
     """Loss and gradient, of all elements and of those in the mask."""
     given, results = loss_inputs(), {}
     loss = getattr(torch.nn, TORCH_LOSSES[case.name])(
-        **{k: torch.tensor(v) if "weight" in k else v for k, v in case.ours.items()}
+        **{
+            TORCH_NAMES.get(k, k): torch.tensor(v) if "weight" in k else v
+            for k, v in case.ours.items()
+        }
     )
     targets = given["classes" if case.name == "SoftmaxCrossEntropy" else "values"]
     for kind, mask in (("all", np.ones_like(given["mask"])), ("masked", given["mask"])):

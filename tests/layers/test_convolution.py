@@ -197,7 +197,7 @@ class TestToTheBit:
             ConvTranspose1d(40, 30, 4, 2, seed=1),
             ConvTranspose1d(40, 30, 4, 2, batch_first=True, seed=1),
         ],
-        ids=repr,
+        ids=["over time", "rows first", "groups", "transposed", "transposed, rows first"],
     )
     def test_any_number_of_threads(self, layer, set_threads, rng):
         x = rng.standard_normal((37, 90, layer.in_channels)).astype("f")

@@ -84,7 +84,7 @@ class TestLengths:
             (AvgPool1d(3, ceil_mode=True), "lengths need ceil_mode=False"),
             (AvgPool1d(3, padding=1, count_include_pad=False), "lengths need ceil_mode=False, and"),
         ],
-        ids=repr,
+        ids=["reflected", "strided, same", "ceil", "without padding"],
     )
     def test_that_cannot_be_told(self, layer, message):
         with pytest.raises(ValueError, match=message):

@@ -275,7 +275,7 @@ class TestRefusals:
             (MaxPool1d(3, padding=1), "a stream of MaxPool1d cannot be padded"),
             (AvgPool1d(2, 1, "same"), "a stream of AvgPool1d cannot be padded"),
         ],
-        ids=repr,
+        ids=["reflected", "replicated", "strided, same", "ceil", "padded", "same"],
     )
     def test_padding_that_needs_the_end(self, module, message):
         for whole in (module, Chain(Tanh(), module)):

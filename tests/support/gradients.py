@@ -22,7 +22,7 @@ from rnncore.training.checkpoint import generators
 TOLERANCE = 1e-7  # of the largest entry of each gradient
 STEP = 1e-4
 DIRECTIONS = 3
-MOST_ENTRIES = 150  # of larger arrays, this many entries are drawn at random
+MOST_ENTRIES = 24  # of larger arrays, this many entries are drawn at random: directions see all
 
 Evaluate = Callable[[], tuple[Any, Callable[..., Any]]]
 

@@ -7,7 +7,7 @@ from tests.golden.make_training_golden import WEIGHT, loss_inputs
 KINDS = {
     "softmax": lambda **options: SoftmaxCrossEntropy(**options),
     "smooth": lambda **options: SoftmaxCrossEntropy(0.1, **options),
-    "weighted": lambda **options: SoftmaxCrossEntropy(0.1, weight=WEIGHT, **options),
+    "weighted": lambda **options: SoftmaxCrossEntropy(0.1, class_weight=WEIGHT, **options),
     "binary": lambda **options: BinaryCrossEntropy(**options),
     "positive": lambda **options: BinaryCrossEntropy(pos_weight=WEIGHT, **options),
     "squared": lambda **options: MeanSquaredError(**options),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
+import math
 import pickle
 import warnings
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ import rnncore.torch as inside
 from torch.nn.utils.rnn import pack_sequence
 
 from tests.support.torch_layers import (
+    FORMS,
     HIDDEN,
     INPUT,
     PAIRS,
@@ -27,6 +31,18 @@ from tests.support.torch_layers import (
 
 # torch's own, of its layers.
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported")
+
+
+def test_of_any_two_options_all_are_there() -> None:
+    """With each pair and form."""
+    seen = Counter(
+        (case.pair, case.form, *two)
+        for case in table()
+        for two in itertools.combinations(
+            [*case.options, ("state", case.state), ("dtype", case.dtype)], 2
+        )
+    )
+    assert len(seen) == len(PAIRS) * len(FORMS) * math.comb(6, 2) * 4
 
 
 @pytest.mark.parametrize("case", list(table()), ids=str)

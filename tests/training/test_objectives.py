@@ -9,7 +9,7 @@ from rnncore import GRU
 from rnncore.batches import Batch
 from rnncore.compositions.chain import Chain
 from rnncore.layers.linear import Linear
-from rnncore.losses import Loss, MeanSquaredError, Objective, SoftmaxCrossEntropy
+from rnncore.losses import Loss, MeanSquaredError, Objective
 from rnncore.module import once
 from rnncore.optim import SGD
 from rnncore.training.trainer import Trainer, evaluate
@@ -48,6 +48,12 @@ class Half(Loss):
     def vjp(self, x: Any, wanted: Any, where: Any = None) -> Any:  # type: ignore[override]
         value, pullback = MeanSquaredError(self.reduction).vjp(x, wanted, where)
         return value / 2, lambda dloss=1.0: pullback(dloss / 2)
+
+
+class Foreign(SumsError):
+    """Takes nothing that says how much a sequence counts."""
+
+    takes = ("lengths",)
 
 
 class Alike:
@@ -97,18 +103,18 @@ class TestALossThatTakesLengths:
 
 class TestRefusals:
     def test_a_field_that_no_batch_has(self) -> None:
-        class Foreign(SumsError):
+        class Unknown(SumsError):
             takes = ("lengths", "alphabet")
 
-        with pytest.raises(ValueError, match="Foreign takes 'alphabet', but a batch has inputs, "):
-            evaluate(model(), Foreign(), [batch()])
+        with pytest.raises(ValueError, match="Unknown takes 'alphabet', but a batch has inputs, "):
+            evaluate(model(), Unknown(), [batch()])
 
     @pytest.mark.parametrize(
         ("loss", "fields", "message"),
         [
             (SumsError(), {"mask": np.ones((5, 3))}, "mask, but SumsError takes lengths, target"),
             (MeanSquaredError(), {"weights": None}, "target_lengths, but MeanSquaredError takes"),
-            (SoftmaxCrossEntropy(), {"target_lengths": None}, "weights, but SoftmaxCrossEntropy"),
+            (Foreign(), {"target_lengths": None}, "weights, but Foreign takes lengths"),
         ],
     )
     def test_what_the_loss_would_not_see(self, loss: Any, fields: Any, message: str) -> None:

@@ -217,9 +217,9 @@ def test_module_without_parameters():
     for kind in KINDS:
         with pytest.raises(ValueError, match="must have parameters to optimise: this Identity has"):
             kind(Identity())
-        with pytest.raises(TypeError, match=r"module must be a Module, got \[<.*: several go in a"):
+        with pytest.raises(TypeError, match=r"must be a Module, got list: give.* several go in a"):
             kind([Linear(2, 2)])
-    with pytest.raises(TypeError, match=r"module must be a Module, got \[\]"):
+    with pytest.raises(TypeError, match="module must be a Module, got list"):
         clip_grad_norm([], 1.0)
     assert clip_grad_norm(Identity(), 1.0) == 0
 

@@ -209,7 +209,7 @@ class CRFLoss(SequenceLoss):
         self.crf = check_kind("crf", crf, CRF)
         super().__init__(reduction, batch_first=crf.batch_first)
 
-    def __call__(
+    def __call__(  # type: ignore[override]
         self,
         x: npt.ArrayLike,
         targets: npt.ArrayLike,
@@ -230,7 +230,7 @@ class CRFLoss(SequenceLoss):
         if self.reduction == "none":
             return super().vjp(x, targets, lengths, None, weights)
         # How much each loss counts is known: one pass gives the losses and all gradients.
-        given = self._given(x, targets, lengths)
+        given = self._checked(x, targets, lengths)
         steps = given.frames.lengths
         scales = self._scales(as_sequence_weights(weights, len(steps)), steps)
         losses, *gradients = given.batch.loss(given.tags, scales)
@@ -267,7 +267,7 @@ class CRFLoss(SequenceLoss):
         lengths: npt.ArrayLike | None,
         target_lengths: npt.ArrayLike | None,
     ) -> Sequences:
-        given = self._given(x, targets, lengths)
+        given = self._checked(x, targets, lengths)
         losses = given.batch.loss(given.tags, None)[0]
         self._check_possible(losses, given)
 
@@ -283,7 +283,7 @@ class CRFLoss(SequenceLoss):
         with np.errstate(over="ignore"):
             return weights / (float((weights * sizes).sum()) or 1)
 
-    def _given(self, x: Any, targets: npt.ArrayLike, lengths: npt.ArrayLike | None) -> _Given:
+    def _checked(self, x: Any, targets: npt.ArrayLike, lengths: npt.ArrayLike | None) -> _Given:
         frames = self.crf.frames(x, lengths)
         return _Given(frames, read_tags(targets, frames), self.crf.batch(frames))
 

@@ -41,6 +41,17 @@ class SequenceLoss(Objective):
         self.reduction = check_choice("reduction", reduction, self.reductions)
         self.batch_first = check_flag("batch_first", batch_first)
 
+    def __call__(
+        self,
+        x: Any,
+        targets: npt.ArrayLike,
+        lengths: npt.ArrayLike | None = None,
+        target_lengths: npt.ArrayLike | None = None,
+        weights: npt.ArrayLike | None = None,
+    ) -> Any:
+        """Return the loss: a float, or `(B,)` of them with reduction "none"."""
+        return self.vjp(x, targets, lengths, target_lengths, weights)[0]
+
     def vjp(
         self,
         x: Any,

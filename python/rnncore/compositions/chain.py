@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array
+from ..hints import refuses_others, unknown_keyword
 from ..module import Module, once, width_through
 from ..stream.base import Stream
 from ..stream.chained import chained
@@ -33,7 +34,8 @@ class Chain(Module):
     def __init__(self, *layers: Module) -> None:
         for at, layer in enumerate(layers):
             if not isinstance(layer, Module):
-                raise TypeError(f"layer {at} must be a Module, got {type(layer).__name__}")
+                hint = ": write Chain(*layers)" if isinstance(layer, (list, tuple)) else ""
+                raise TypeError(f"layer {at} must be a Module, got {type(layer).__name__}{hint}")
         super().__init__()
         self.layers = layers
         self.recurrent = any(layer.recurrent for layer in layers)
@@ -77,8 +79,13 @@ class Chain(Module):
     def __getitem__(self, at: int) -> Module:
         return self.layers[at]
 
-    def __call__(self, x: Any, state: Any = None, *, lengths: Any = None) -> Any:
+    @refuses_others
+    def __call__(
+        self, x: Any, state: Any = None, *, lengths: Any = None, **others: NoReturn
+    ) -> Any:
         """Return y, or (y, state) if the chain is recurrent."""
+        if others:
+            raise unknown_keyword(self, others)
         before, after = self._states("state", state, lengths), []
         for layer in self.layers:
             if layer.recurrent:
@@ -89,11 +96,16 @@ class Chain(Module):
             lengths = lengths_after(layer, lengths)
         return (x, tuple(after)) if self.recurrent else x
 
-    def vjp(self, x: Any, state: Any = None, *, lengths: Any = None) -> tuple[Any, Pullback]:
+    @refuses_others
+    def vjp(
+        self, x: Any, state: Any = None, *, lengths: Any = None, **others: NoReturn
+    ) -> tuple[Any, Pullback]:
         """Return what a call returns, and the pullback from dy (and dstate) to dx (and dstate).
 
         In a recurrent chain, None for dy or for an entry of dstate means zero.
         """
+        if others:
+            raise unknown_keyword(self, others)
         before, after = self._states("state", state, lengths), []
         pullbacks = []
         for layer in self.layers:

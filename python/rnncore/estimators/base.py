@@ -94,10 +94,13 @@ class SequenceEstimator(BaseEstimator):
             self._make_network(self._outputs(targets))
         return self._train(x, targets, 1, early_stopping=False)
 
-    def plot_history(self, path: str | os.PathLike[str]) -> None:
-        """Save a picture of the losses in `history_`. Needs matplotlib: `rnncore[plot]`."""
+    def plot_history(self, path: str | os.PathLike[str] | None = None, *, ax: Any = None) -> Any:
+        """Draw the losses in `history_`; return the figure. Needs matplotlib: `rnncore[plot]`.
+
+        path: a file to be saved, whose ending chooses the format; ax: matplotlib axes to draw into.
+        """
         check_is_fitted(self, "network_")
-        plot_history(self.history_, path, unit=self._unit)
+        return plot_history(self.history_, path, self._unit, ax=ax)
 
     # What each kind of estimator says of itself.
 

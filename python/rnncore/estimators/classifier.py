@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from ..alignment.crf import CRF, CRFLoss
-from ..arrays import Array, check_flag
+from ..arrays import Array, check_flag, short
 from ..batches import Batch
 from ..compositions.ragged import length_mask
 from ..losses import Objective, SoftmaxCrossEntropy
@@ -127,9 +127,9 @@ class SequenceLabeller(Labels):
 
     crf: whether the labels of a sequence are told together, by a `CRF` behind the linear layer
     (Huang et al. 2015): `predict` returns the likeliest sequence of labels, `predict_proba` the
-    probabilities of each step given all of X. Its loss is one of whole sequences, so all steps of a
-    sequence must count the same, by sample_weight times class_weight, or nothing: labels of steps
-    of no weight are unknown to it.
+    probabilities of each step given all of X. Its loss is one of whole sequences: class_weight must
+    be None, and by sample_weight all steps of a sequence must count the same, or nothing: labels of
+    steps of no weight are unknown to it.
     """
 
     crf: bool = False
@@ -142,6 +142,11 @@ class SequenceLabeller(Labels):
 
     def _targets(self, x: Sequences, y: Any, first: bool, classes: Any) -> Array:
         check_has_targets(self, y)
+        if check_flag("crf", self.crf) and self.class_weight is not None:
+            raise ValueError(
+                "class_weight must be None with crf=True, whose loss is one of whole sequences: "
+                f"sample_weight says how much each counts; got {short(self.class_weight)}"
+            )
         labels = x.given.flatten("y", y)
         check_consistent_length(x.steps, labels)
         places = self._number(labels, x.step_weights, first, classes)
@@ -166,13 +171,19 @@ class SequenceLabeller(Labels):
         return layer
 
     def _behind(self, outputs: int, seed: np.random.Generator) -> tuple[Module, ...]:
-        if not check_flag("crf", self.crf):
+        if not self.crf:
             return ()
         return (CRF(outputs, batch_first=True, dtype=self.dtype, seed=seed),)
 
     def _loss(self) -> Objective:
+        crf = self._crf()
+        return super()._loss() if crf is None else CRFLoss(crf, "token_mean")
+
+    def _crf(self) -> CRF | None:
+        """Return the CRF of a network that was fitted, if it has one."""
+        check_is_fitted(self, "network_")
         last = self.network_[-1]
-        return CRFLoss(last, "token_mean") if isinstance(last, CRF) else super()._loss()
+        return last if isinstance(last, CRF) else None
 
     def _batch(self, x: Sequences, targets: Any, rows: Array) -> Batch:
         part = x.pick(rows)
@@ -194,10 +205,8 @@ class SequenceLabeller(Labels):
 
     def predict_proba(self, X: Any) -> Any:
         """Return the probabilities of `classes_` at each step, in the form of X."""
-        check_is_fitted(self, "network_")
-        last = self.network_[-1]
-        marginals = last.marginals if isinstance(last, CRF) else None
-        x, p = self._infer(X, marginals) if marginals else self._probabilities(X)
+        crf = self._crf()
+        x, p = self._probabilities(X) if crf is None else self._infer(X, crf.marginals)
         return x.given.restore(p)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -209,9 +218,8 @@ class SequenceLabeller(Labels):
 
     def _places(self, X: Any) -> tuple[Sequences, Array]:
         """Return for each step the place of its label in `classes_`."""
-        check_is_fitted(self, "network_")
-        last = self.network_[-1]
-        if isinstance(last, CRF):
-            return self._infer(X, last.decode)
+        crf = self._crf()
+        if crf is not None:
+            return self._infer(X, crf.decode)
         x, logits = self._infer(X)
         return x, logits.argmax(axis=1)

@@ -49,31 +49,44 @@ class Forecaster(Numbers):
         return self
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Forecaster:
-        """Make one pass over X (and y), going on from what was learnt before."""
+        """Make one pass over X (and y), going on from what was learnt before.
+
+        sample_weight: as for `fit`.
+        """
         super().partial_fit(X, y, sample_weight)
         return self
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return R^2 of the predictions; without y, of those made at every step of the series X."""
+        """Return R^2 of the predictions; without y, of those made at every step of the series X.
+
+        sample_weight: as for `fit`.
+        """
         if y is not None:
             return super().score(X, y, sample_weight)
-        if sample_weight is not None:
-            raise ValueError("sample_weight must be None where y is None")
         check_is_fitted(self, "network_")
         if not self._series:
             raise ValueError("y must be given, as it was to fit")
-        pairs = list(self._at_every_step(X))
-        told, found = (np.concatenate(values) for values in zip(*pairs, strict=True))
-        return float(r2_score(told, found))
+        parts = list(self._at_every_step(X, sample_weight))
+        if not parts:
+            raise ValueError("sample_weight must leave a series of at least 2 steps that counts")
+        told, found, weights = (np.concatenate(values) for values in zip(*parts, strict=True))
+        return float(r2_score(told, found, sample_weight=weights))
 
-    def _at_every_step(self, X: Any) -> Iterator[tuple[Array, Array]]:
-        """Yield what follows the steps of series and what is predicted, `(M, I)`, standardised."""
-        model, x = self._learner(), self._pieces(self._sequences(X, first=False), None)
-        for part in x.batches(np.arange(len(x.lengths)), AT_ONCE):
+    def _at_every_step(self, X: Any, sample_weight: Any) -> Iterator[tuple[Array, Array, Array]]:
+        """Yield what follows the steps of series, what is predicted, and how much it counts.
+
+        `(M, I)`, `(M, I)` and `(M,)`, standardised.
+        """
+        model, x = self._learner(), self._pieces(self._sequences(X, False, sample_weight), None)
+        for part in x.batches(self._rows(x), AT_ONCE):
             batch = self._future(part, None)
             out, _ = model(batch.inputs, lengths=batch.lengths)
-            width, told = self.n_features_in_, batch.targets[batch.mask]
-            yield told.reshape(-1, width), out[batch.mask].reshape(-1, width)
+            kept = np.asarray(batch.mask) != 0
+            told, found, weights = (
+                array[kept].reshape(-1, self.n_features_in_)
+                for array in (batch.targets, out, np.asarray(batch.mask))
+            )
+            yield told, found, weights[:, 0].astype(np.float64)
 
     def _sequences(self, X: Any, first: bool, sample_weight: Any = None) -> Sequences:
         x = self._with_weights(read(self, X, reset=first, dtype=np.float64), sample_weight)

@@ -54,7 +54,7 @@ class Stepwise:
         given = flatten(X)
         if given.lengths is None:
             return getattr(super(), method)(X, copy=copy)
-        check_is_fitted(self)
+        check_is_fitted(self, "n_samples_seen_")  # a fit that failed has left other attributes
         check_features(self, given, reset=False)
         if not len(given.steps):
             return given.restore(given.steps.astype(np.float64))

@@ -23,6 +23,7 @@ from ..recurrent.stack import Stacked
 from .base import SequenceEstimator
 from .sequences import Ragged, Sequences
 from .targets import check_has_targets
+from .weights import check_weights
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -59,11 +60,15 @@ class SequenceTranscriber(SequenceEstimator):
         return Ragged(self._log_probs(X))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return 1 less the label error rate: edit distances over the number of labels in y."""
+        """Return 1 less the label error rate: edit distances over the number of labels in y.
+
+        sample_weight `(N,)`: how much both count, of each sequence.
+        """
         check_has_targets(self, y)
         found, expected = self.predict(X), [list(row) for row in y]
-        check_consistent_length(found, expected, sample_weight)
-        weights = np.ones(len(found)) if sample_weight is None else np.asarray(sample_weight)
+        check_consistent_length(found, expected)
+        given = check_weights(sample_weight, len(found))
+        weights = np.ones(len(found)) if given is None else given
         total = float(weights @ [len(row) for row in expected])
         if not total:
             raise ValueError("y must have at least one label")

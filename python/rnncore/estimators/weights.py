@@ -52,7 +52,7 @@ def sequence_weights(x: Sequences) -> Array:
         if len(counted) and counted.min() < counted.max():
             raise ValueError(
                 "with crf=True all steps of a sequence must count the same or nothing, by "
-                f"sample_weight and class_weight; in sequence {at} some count "
+                f"sample_weight; in sequence {at} some count "
                 f"{counted.max() / counted.min():.4g} times what others do"
             )
         weights[at] = counted.max(initial=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from ..arrays import (
     warn_ignored,
 )
 from ..compiled import Layer, Targets
+from ..hints import refuses_others, unknown_keyword
 from ..module import check_width, taken
 from ..states import State
 from ..stream.stages import AnyStage, Stage, Stages
@@ -77,29 +78,19 @@ class Stacked(RecurrentBase):
         initial = replace(initial, seed=self.rng)
         super().__init__(cell, sizes, hidden_size, options.bias, options.batch_first, initial)
 
-    def __repr__(self) -> str:
-        options = "".join(
-            f", {name}={value!r}"
-            for name, value, default in (
-                ("num_layers", self.num_layers, 1),
-                ("bias", self.bias, True),
-                ("batch_first", self.batch_first, False),
-                ("dropout", self.dropout, 0.0),
-                ("bidirectional", self.bidirectional, False),
-                ("learned_state", self.learned_state, False),
-                ("dtype", self.dtype.name, "float32"),
-            )
-            if value != default
-        )
-        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{options})"
-
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is."""
         check_width(width, self.input_size)
         return self.directions * self.output_size
 
+    @refuses_others
     def __call__(
-        self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
+        self,
+        x: npt.ArrayLike,
+        state: State = None,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        **others: NoReturn,
     ) -> tuple[Array, State]:
         """Run over whole sequences; nothing is recorded.
 
@@ -111,6 +102,8 @@ class Stacked(RecurrentBase):
         Returns y `(T, B, D * H)`, in x's order of axes, and the state after each sequence's own
         last step.
         """
+        if others:
+            raise unknown_keyword(self, others)
         if lengths is None and self._single is not None:
             found = self._single(x, state, self._expected)  # for the sake of single steps
             if found is not None:
@@ -137,8 +130,14 @@ class Stacked(RecurrentBase):
         y, state = self._outputs(x, finals, batched)
         return y, state, cells
 
+    @refuses_others
     def vjp(
-        self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
+        self,
+        x: npt.ArrayLike,
+        state: State = None,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        **others: NoReturn,
     ) -> tuple[tuple[Array, State], Pullback]:
         """As a call, with dropout, and with its pullback: `((y, state), pullback)`.
 
@@ -147,6 +146,8 @@ class Stacked(RecurrentBase):
         parameters to `grads`. y is shared with the pullback and read-only; x must stay unchanged
         until the pullback has run.
         """
+        if others:
+            raise unknown_keyword(self, others)
         self._check_trains()
         x, batched = self._input(x)
         if lengths is not None:

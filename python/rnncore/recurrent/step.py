@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NoReturn
 
 import numpy.typing as npt
 
 from ..arrays import Array, as_array, check_size
+from ..hints import refuses_others, unknown_keyword
 from ..module import once
 from ..states import State
 from .base import Initial, Pair, RecurrentBase
@@ -23,15 +25,15 @@ class Step(RecurrentBase):
         hidden_size = check_size("hidden_size", hidden_size)
         super().__init__(cell, {("",): input_size}, hidden_size, bias, False, initial)
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.input_size}, {self.hidden_size})"
-
-    def __call__(self, x: npt.ArrayLike, state: State = None) -> State:
+    @refuses_others
+    def __call__(self, x: npt.ArrayLike, state: State = None, **others: NoReturn) -> State:
         """Return the state after x.
 
         x: `(B, input_size)` or `(input_size,)`; state: `(B, H)` or `(H,)`; None: zero, or what is
         learnt.
         """
+        if others:
+            raise unknown_keyword(self, others)
         x, shape = self._input(x)
         h0, c0 = self.started(self._rows(self.checked_state("state", state, shape)), x.shape[1])
         _, h, c, _, _ = self.kernels[0].forward(x, h0, c0, None, None, False, None)

@@ -99,9 +99,9 @@ def stream_of(module: Module, batch: int) -> Stream:
         return Compiled([module], batch, bool(module.batch_first), single=module.recurrent)
     if module.pointwise:
         return Pointwise([module], batch)
-    why = (
-        "it reads sequences from their ends"
-        if module.looks_ahead
-        else "it does not say how (pointwise = True does, for layers that see one row at a time)"
-    )
+    why = "it does not say how (pointwise = True does, for layers that see one row at a time)"
+    if module.looks_ahead:
+        why = "it reads sequences from their ends"
+    elif not module.keeps_steps:
+        why = "it has no output for each frame. What is within may: Chain(readout.layer, ...)"
     raise TypeError(f"{type(module).__name__} cannot run as a stream: {why}")

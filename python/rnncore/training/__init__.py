@@ -1,4 +1,4 @@
-"""Training: losses, optimisers, learning rates, the trainer, what it remembers and draws."""
+"""The trainer: updates, validations, checkpoints; what it remembers and draws."""
 
 import lazy_loader
 

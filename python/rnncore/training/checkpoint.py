@@ -66,7 +66,7 @@ def _check_history(records: Any) -> None:
         for name in _RECORD:
             least = -math.inf if name == "train_loss" else 0
             _check_number(f"history[{at}] {name}", record[name], least, whole=name in _RECORD[:2])
-        if not record["targets_per_second"]:
+        if record["targets"] and not record["targets_per_second"]:
             raise ValueError(f"history[{at}] targets_per_second must be above 0")
         if not isinstance(record["validation_loss"], (int, float, type(None))):
             raise ValueError(f"history[{at}] validation_loss must be a number or none")

@@ -1,7 +1,7 @@
 """How gradients fade or explode: through time, and over a training run.
 
     flow = gradient_flow(LSTM(8, 32, num_layers=2), x)       # (T, 2)
-    plot_gradient_flow({"LSTM": flow}, "flow.png")
+    figure = plot_gradient_flow({"LSTM": flow})              # or saved: "flow.png" behind it
 
 The pictures need matplotlib: pip install 'rnncore[plot]'.
 """
@@ -20,7 +20,7 @@ from ..arrays import Array, as_array, read
 from ..compositions.chain import Chain
 from ..compositions.composition import check_remembers
 from ..module import Module
-from .plots import require_matplotlib, save_figure
+from .plots import axes_for, finished
 
 
 def gradient_flow(
@@ -144,45 +144,52 @@ class GradientNorms:
 
 
 def plot_gradient_flow(
-    flows: Mapping[str, npt.ArrayLike], path: str | os.PathLike[str], title: str = ""
-) -> None:
+    flows: Mapping[str, npt.ArrayLike],
+    path: str | os.PathLike[str] | None = None,
+    title: str = "",
+    *,
+    ax: Any = None,
+) -> Any:
     """Draw what `gradient_flow` returned for several cells, over the steps back from the end.
 
-    A line per cell, or per layer of a stack. The ending of `path` chooses the format. Raises
-    `ImportError` without matplotlib.
+    A line per cell, or per layer of a stack. Returns the figure; path, ax: as for
+    `rnncore.training.plots.plot_history`. Raises `ImportError` without matplotlib.
     """
     lines = {}
     for name, flow in flows.items():
         for n, norms in enumerate(layers := np.asarray(flow)[::-1].T):
             label = name if len(layers) == 1 else f"{name}, layer {n}"
             lines[label] = (range(1, len(norms) + 1), norms)
-    _plot(lines, path, "steps back from the last output", "norm of the state's gradient", title)
+    labels = "steps back from the last output", "norm of the state's gradient"
+    return finished(_plot(lines, ax, *labels, title), path)
 
 
 def plot_gradient_norms(
-    norms: GradientNorms, path: str | os.PathLike[str], title: str = ""
-) -> None:
-    """Draw a record of `GradientNorms`, a line per group. Raises `ImportError` like its sibling."""
+    norms: GradientNorms,
+    path: str | os.PathLike[str] | None = None,
+    title: str = "",
+    *,
+    ax: Any = None,
+) -> Any:
+    """Draw a record of `GradientNorms`, a line per group; return the figure.
+
+    path, ax: as for `rnncore.training.plots.plot_history`. Raises `ImportError` without matplotlib.
+    """
     lines = {name: (norms.steps, values) for name, values in norms.norms.items()}
-    _plot(lines, path, "step", "norm of the gradient", title)
+    return finished(_plot(lines, ax, "step", "norm of the gradient", title), path)
 
 
 def _plot(
-    lines: Mapping[str, tuple[Sequence[int], Any]],
-    path: str | os.PathLike[str],
-    xlabel: str,
-    ylabel: str,
-    title: str,
-) -> None:
-    require_matplotlib()
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel, yscale="log", title=title)
+    lines: Mapping[str, tuple[Sequence[int], Any]], ax: Any, xlabel: str, ylabel: str, title: str
+) -> Any:
+    """Draw lines over a logarithmic axis, beside a legend in a figure of its own."""
+    axes = axes_for(ax, (9, 4), xlabel=xlabel, ylabel=ylabel, yscale="log", title=title)
     for label, (steps, norms) in lines.items():
         shown = np.where(np.asarray(norms) > 0, norms, np.nan)  # zero is nowhere on this axis
         axes.plot(steps, shown, label=label)
     axes.grid(alpha=0.3)
-    if lines:
-        figure.legend(loc="outside right upper")
-    save_figure(figure, path)
+    if lines and ax is None:
+        axes.figure.legend(loc="outside right upper")
+    elif lines:
+        axes.legend()
+    return axes

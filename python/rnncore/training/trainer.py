@@ -167,8 +167,9 @@ class Trainer:
     @property
     def targets_per_second(self) -> float:
         """Targets (characters, where the data is text) per second of updating, over all records."""
-        seconds = sum(record["targets"] / record["targets_per_second"] for record in self.history)
-        return sum(record["targets"] for record in self.history) / seconds if seconds else 0.0
+        told = [record for record in self.history if record["targets"]]
+        seconds = sum(record["targets"] / record["targets_per_second"] for record in told)
+        return sum(record["targets"] for record in told) / seconds if seconds else 0.0
 
     def fit(
         self,
@@ -211,7 +212,7 @@ class Trainer:
                 bar.update()
                 if self.progress.step % validate_every == 0:
                     self._record(checkpoint, None if quiet else bar)
-            if reason and self.progress.targets:
+            if reason and self.progress.update_seconds:
                 self._record(checkpoint, None if quiet else bar)
         if interrupted:
             raise self._interrupted(checkpoint)
@@ -352,7 +353,8 @@ class Trainer:
             {
                 "step": progress.step,
                 "epoch": progress.epoch,
-                "train_loss": progress.loss_sum / progress.targets,
+                # As losses have it, what counts nothing costs nothing.
+                "train_loss": progress.loss_sum / (progress.targets or 1),
                 "validation_loss": validation_loss,
                 "seconds": progress.seconds,
                 "targets": progress.targets,

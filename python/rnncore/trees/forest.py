@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
@@ -11,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array, as_indices, as_integers, check_kind
+from . import picture
 from .nested import nest, postorder
 from .order import NOBODY, Order, check_rows, ranges
-from .picture import plot
 
 
 class Forest:
@@ -247,11 +246,7 @@ class Forest:
         prev = np.where(self.parent < 0, NOBODY, self.parent)[None]
         return Order.of(self.begin, prev, leaves=self.leaves)
 
-    def plot(
-        self, path: str | os.PathLike[str], values: npt.ArrayLike | None = None, **options: Any
-    ) -> None:
-        """Draw the trees with their labels, and a value at each node; see `trees.picture.plot`."""
-        plot(self, path, values, **options)
+    plot = picture.plot
 
 
 def _kept(name: str, value: npt.ArrayLike) -> Array:

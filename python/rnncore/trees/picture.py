@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array, as_array, check_size
-from ..training.plots import require_matplotlib, save_figure
+from ..training.plots import axes_for, finished
 
 if TYPE_CHECKING:
     from .forest import Forest
@@ -19,24 +19,21 @@ _LEVEL, _GAP = 0.45, 0.8  # inches from level to level, and from line to line
 
 def plot(
     forest: Forest,
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
     values: npt.ArrayLike | None = None,
     *,
     title: str = "",
     value_name: str = "",
     leaves_per_line: int = 32,
-) -> None:
-    """Draw every tree, its foot in reading order; save as `path`, whose ending is the format.
+    ax: Any = None,
+) -> Any:
+    """Draw every tree, its foot in reading order; return the figure.
 
     Labels stand below leaves and beside inner nodes. values `(N,)`: a number for each node, written
     above inner nodes and shown as a colour; NaN where there is none. Trees follow each other like
-    words: a new line begins when `leaves_per_line` would be exceeded. Raises `ImportError` without
-    matplotlib.
+    words: a new line begins when `leaves_per_line` would be exceeded. path, ax: as for
+    `rnncore.training.plots.plot_history`. Raises `ImportError` without matplotlib.
     """
-    require_matplotlib()
-    from matplotlib.collections import LineCollection
-    from matplotlib.figure import Figure
-
     shown = None if values is None else as_array("values", values, "float64")
     if shown is not None and shown.shape != (forest.nodes,):
         raise ValueError(f"values must have shape ({forest.nodes},), got {shown.shape}")
@@ -47,8 +44,7 @@ def plot(
     x, y = layout(forest, check_size("leaves_per_line", leaves_per_line))
     x, y = x * unit, y * _LEVEL
     size = (np.ptp(x) + 2 * unit + (1 if shown is not None else 0), np.ptp(y) + 1.3)
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.add_subplot(title=title)
+    axes = axes_for(ax, size, title=title)
     axes.set_axis_off()
     axes.set_aspect("equal")
     axes.set_xlim(x.min() - unit, x.max() + unit)
@@ -56,15 +52,20 @@ def plot(
     inner = np.flatnonzero(forest.parent >= 0)
     ends = np.stack([inner, forest.parent[inner]], axis=1)
     lines = list(np.stack([x, y], axis=1)[ends])
-    axes.add_collection(LineCollection(lines, color="0.6", linewidth=1))
-    _nodes(figure, axes, (x, y), shown, value_name)
+    _edges(axes, lines)
+    _nodes(axes, (x, y), shown, value_name)
     _words(axes, forest, names, (x, y), shown)
-    save_figure(figure, path)
+    return finished(axes, path)
 
 
-def _nodes(
-    figure: Any, axes: Any, at: tuple[Array, Array], values: Array | None, name: str
-) -> None:
+def _edges(axes: Any, lines: list[Array]) -> None:
+    """Draw a line from each node to its parent."""
+    from matplotlib.collections import LineCollection
+
+    axes.add_collection(LineCollection(lines, color="0.6", linewidth=1))
+
+
+def _nodes(axes: Any, at: tuple[Array, Array], values: Array | None, name: str) -> None:
     """Draw a dot for each node, coloured by its value."""
     if values is None:
         axes.scatter(*at, s=12, color="0.3", zorder=2)
@@ -72,7 +73,8 @@ def _nodes(
     known = np.isfinite(values)
     axes.scatter(at[0][~known], at[1][~known], s=12, color="0.3", zorder=2)
     dots = axes.scatter(at[0][known], at[1][known], s=36, c=values[known], zorder=2)
-    shrink = min(0.8, 3 / figure.get_figheight())  # at most three inches high
+    figure = axes.figure
+    shrink = min(0.8, 3 / finished(axes, None).get_figheight())  # at most three inches high
     figure.colorbar(dots, ax=axes, label=name, shrink=shrink, aspect=20, fraction=0.05, pad=0.02)
 
 

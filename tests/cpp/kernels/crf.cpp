@@ -77,6 +77,36 @@ struct Sums {
   }
 };
 
+/// A sequence and its first two steps, side by side and alone.
+template <class T>
+void in_company(const CrfLoss<T>& call) {
+  const Index K = static_cast<const CrfTable*>(call.prepared)->tags,
+              bytes = crf_loss_work<T>(K, steps, true);
+  CrfLoss<T> calls[] = {call, call, call};
+  std::vector<T> gradients[6];
+  std::vector<int64_t> sums[2];
+  std::vector<double> work[3];
+  for (auto& own : gradients) own.resize(std::size_t(steps * K));
+  for (auto& own : sums) own.resize(std::size_t((K + 2) * K));
+  for (auto& own : work) own.resize(std::size_t(bytes) / 8 + 8);
+  double together[3], alone[3];
+  calls[1].steps = 2;
+  for (int r = 0; r < 3; ++r) {
+    calls[r].work = work[r].data();
+    calls[r].sums = sums[0].data();
+    calls[r].gradient = gradients[r].data();
+  }
+  crf_loss<T>(calls, 3, together);
+  for (int r = 0; r < 3; ++r) {
+    calls[r].sums = sums[1].data();
+    calls[r].gradient = gradients[3 + r].data();
+    crf_loss<T>(&calls[r], 1, &alone[r]);
+    CHECK(together[r] == alone[r] && gradients[r] == gradients[3 + r], "row %d: loss %.17g, alone %.17g", r,
+          together[r], alone[r]);
+  }
+  CHECK(sums[0] == sums[1], "%td tags: the scores' gradients differ in company", K);
+}
+
 template <class T>
 void loss(Model<T>& m, bool partial, double scale) {
   const Index K = m.K;
@@ -94,10 +124,12 @@ void loss(Model<T>& m, bool partial, double scale) {
   call.target_stride = 1;
   call.scale = 1;
   call.per = per;
-  const double without = crf_loss<T>(call);
+  double without, found;
+  crf_loss<T>(&call, 1, &without);
   call.gradient = gradient.data();
   call.sums = sums.data();
-  const double found = crf_loss<T>(call);
+  crf_loss<T>(&call, 1, &found);
+  in_company(call);
   const Sums<T> all(m, false, partial), own(m, true, partial);
   const double error = 1e-13 * std::max(1., scale);
   CHECK(found == without, "%td tags: loss %.17g with gradients, %.17g without", K, found, without);

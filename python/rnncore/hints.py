@@ -1,0 +1,238 @@
+"""What to write here for the names that PyTorch, Keras and scikit-learn have.
+
+Only what fails asks for a hint: nothing is looked up where a name is right.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NoReturn, TypeVar
+
+_Call = TypeVar("_Call", bound=Callable[..., Any])
+
+_LAYERS = "the layers are in rnncore itself: rnncore.LSTM, rnncore.Linear"
+_ARRAYS = "layers take and return NumPy arrays"
+VOCABULARY = "rnncore.Vocabulary.of(sentences) numbers words, its encode(words) gives the numbers"
+LENGTHS = "give the padded array and lengths: layer(x, lengths=lengths)"
+_PADDED = "rnncore.batches.padded(sequences) returns one array and the lengths"
+_BATCHES = "a batch is a rnncore.batches.Batch or a tuple (inputs, targets, lengths)"
+_SOFTMAX = "rnncore.SoftmaxCrossEntropy(), which takes logits and the numbers of classes"
+_BINARY = "rnncore.BinaryCrossEntropy(), which takes logits"
+_SCHEDULES = "a learning rate is a number or one of rnncore.schedules: Adam(model, lr=schedule)"
+_CPU = "everything runs on the CPU; leave it out"
+_FIT = "rnncore.training.Trainer trains a module; rnncore.estimators have fit and predict"
+
+#: Modules that `import rnncore` does not give.
+SUBMODULES = ("alignment", "estimators", "text", "torch", "trees")
+#: Names that are sought in `rnncore`.
+TOP_LEVEL: Mapping[str, str] = {
+    # torch
+    "nn": _LAYERS,
+    "functional": _LAYERS,
+    "Sequential": "write rnncore.Chain(layer, layer, ...)",
+    "ModuleList": "write a list as an attribute of a rnncore.Module",
+    "ModuleDict": "write a dict as an attribute of a rnncore.Module",
+    "Parameter": "a rnncore.Module hands its arrays to super().__init__({name: array})",
+    "CrossEntropyLoss": f"write {_SOFTMAX}",
+    "NLLLoss": f"write {_SOFTMAX}; leave the log-softmax out",
+    "BCEWithLogitsLoss": f"write {_BINARY}",
+    "BCELoss": f"write {_BINARY}; leave the sigmoid out",
+    "MSELoss": "write rnncore.MeanSquaredError()",
+    "HuberLoss": "write rnncore.losses.Huber()",
+    "SmoothL1Loss": "write rnncore.losses.Huber()",
+    "BatchNorm1d": "write rnncore.BatchNorm(features)",
+    "BatchNorm2d": "write rnncore.BatchNorm(features)",
+    "pack_padded_sequence": LENGTHS,
+    "pad_packed_sequence": LENGTHS,
+    "pack_sequence": f"{_PADDED}; {LENGTHS}",
+    "PackedSequence": LENGTHS,
+    "pad_sequence": _PADDED,
+    "clip_grad_norm_": "write rnncore.clip_grad_norm(model, max_norm)",
+    "no_grad": "a call records nothing; leave it out",
+    "inference_mode": "a call records nothing; leave it out",
+    "autograd": "rnncore has no autograd: each module has vjp, which returns its pullback",
+    "tensor": _ARRAYS,
+    "Tensor": _ARRAYS,
+    "from_numpy": _ARRAYS,
+    "device": _CPU,
+    "cuda": _CPU,
+    "manual_seed": "each module that draws takes a seed: LSTM(8, 32, seed=0)",
+    "DataLoader": f"{_BATCHES}; rnncore.batches.shuffled gives them in a new order each epoch",
+    "Dataset": _BATCHES,
+    "TensorDataset": _BATCHES,
+    "lr_scheduler": _SCHEDULES,
+    "save": "write model.save(path)",
+    # Keras
+    "Model": "write rnncore.Chain, rnncore.Graph or a class derived from rnncore.Module",
+    "Input": 'rnncore.Graph names its inputs: Graph(["x"], nodes, ["y"])',
+    "Dense": "write rnncore.Linear(in_features, out_features)",
+    "SimpleRNN": "write rnncore.RNN(input_size, hidden_size)",
+    "LayerNormalization": "write rnncore.LayerNorm(features)",
+    "BatchNormalization": "write rnncore.BatchNorm(features)",
+    "Conv1D": "write rnncore.Conv1d(in_channels, out_channels, kernel_size)",
+    "Conv2D": "write rnncore.Conv2d(in_channels, out_channels, kernel_size)",
+    "Activation": "write rnncore.Tanh(), rnncore.ReLU() or rnncore.Elementwise(name)",
+    "Flatten": "write rnncore.Reshape",
+    "Masking": LENGTHS,
+    "GlobalAveragePooling1D": "write rnncore.GlobalAvgPool()",
+    "GlobalMaxPooling1D": "write rnncore.GlobalMaxPool()",
+    "Concatenate": 'write rnncore.Merge("concat")',
+    "BinaryCrossentropy": f"write {_BINARY}",
+    "CategoricalCrossentropy": f"write {_SOFTMAX}: targets.argmax(-1)",
+    "SparseCategoricalCrossentropy": f"write {_SOFTMAX}",
+    "EarlyStopping": "write rnncore.training.Trainer(...).fit(patience=n)",
+    "ModelCheckpoint": "write rnncore.training.Trainer(...).fit(checkpoint=path)",
+    "pad_sequences": _PADDED,
+    "to_categorical": "targets are the numbers of classes, not rows of zeros and ones",
+    "load_model": "write rnncore.load(path), or rnncore.convert.from_keras(path) of Keras's files",
+    # ours, in modules that are imported by themselves
+    "Trainer": "write rnncore.training.Trainer",
+    "evaluate": "write rnncore.training.evaluate",
+    "Batch": "write rnncore.batches.Batch",
+    "padded": "write rnncore.batches.padded",
+    "bucketed": "write rnncore.batches.bucketed",
+    "shuffled": "write rnncore.batches.shuffled",
+    "Huber": "write rnncore.losses.Huber()",
+    "SequenceClassifier": "write from rnncore.estimators import SequenceClassifier",
+    "SequenceLabeller": "write from rnncore.estimators import SequenceLabeller",
+    "SequenceRegressor": "write from rnncore.estimators import SequenceRegressor",
+    "SequenceTranscriber": "write from rnncore.estimators import SequenceTranscriber",
+    "Forecaster": "write from rnncore.estimators import Forecaster",
+    **{name: f"it is imported by itself: import rnncore.{name}" for name in SUBMODULES},
+}
+
+_MODE = "a call computes outputs, vjp trains, with dropout: there is no mode to set"
+_PARAMS = "params holds the arrays by name; an optimiser takes the module: rnncore.Adam(model)"
+_DTYPE = "dtype is an argument of the constructor: LSTM(8, 32, dtype='float64')"
+
+#: Attributes that are sought in a module.
+MODULE: Mapping[str, str] = {
+    # torch
+    "parameters": _PARAMS,
+    "named_parameters": _PARAMS,
+    "train": _MODE,
+    "eval": _MODE,
+    "to": f"{_CPU}; {_DTYPE}",
+    "cpu": _CPU,
+    "cuda": _CPU,
+    "float": _DTYPE,
+    "double": _DTYPE,
+    "half": "rnncore.quantize(model, 'bfloat16') holds the weights in 16 bits",
+    "forward": "call the module itself: model(x)",
+    "backward": "y, pullback = model.vjp(x), then pullback(dy)",
+    "requires_grad_": "vjp computes gradients, a call does not; an optimiser moves the parameters "
+    "of the module that it is given, which may be a part",
+    "flatten_parameters": "weights are packed by the library; leave it out",
+    # Keras and scikit-learn
+    "fit": _FIT,
+    "predict": f"call the module itself: model(x). {_FIT}",
+    "compile": _FIT,
+    "evaluate": "write rnncore.training.evaluate(model, loss, batches)",
+    "summary": "write rnncore.summary(model)",
+    "add": "give all layers to the constructor: rnncore.Chain(layer, layer, ...)",
+    "get_weights": "state_dict() copies the arrays by name",
+    "set_weights": "load_state_dict({name: array}) copies arrays in",
+    "trainable_variables": _PARAMS,
+    "trainable_weights": _PARAMS,
+    "save_weights": "write model.save(path)",
+    "load_weights": "write model.load(path)",
+}
+
+#: Keyword arguments of a constructor.
+CONSTRUCTOR: Mapping[str, str] = {
+    "device": _CPU,
+    "units": "write hidden_size",
+    "input_dim": "write input_size",
+    "input_shape": "write input_size",
+    "return_sequences": "y holds all steps; rnncore.Readout(layer) gives the last",
+    "return_state": "a call returns (y, state)",
+    "stateful": "give the state to the next call: y, state = layer(x, state)",
+    "go_backwards": "write rnncore.Reversed(layer)",
+    "activation": "write nonlinearity for RNN, activations for LSTM and GRU",
+    "recurrent_activation": "write activations",
+    "kernel_initializer": "write init",
+    "recurrent_initializer": "write init",
+    "mask_zero": f"{LENGTHS}; rnncore.Masked finds them in the input",
+    "padding_idx": LENGTHS,
+    "weight": "write class_weight",
+}
+
+_STATE = "the state is called state: layer(x, state), (h, c) of an LSTM"
+
+#: Keyword arguments of a call.
+CALL: Mapping[str, str] = {
+    "hx": _STATE,
+    "h0": _STATE,
+    "h_0": _STATE,
+    "initial_state": _STATE,
+    "input": "it is called x",
+    "inputs": "it is called x",
+    "mask": LENGTHS,
+    "training": _MODE,
+}
+
+_TORCHS = "rnncore.convert.from_torch reads PyTorch's files"
+_KERAS = "rnncore.convert.from_keras reads Keras's files"
+
+#: Files of other libraries, by the ends of their names.
+FILES: Mapping[str, str] = {
+    ".pt": _TORCHS,
+    ".pth": _TORCHS,
+    ".bin": _TORCHS,
+    ".ckpt": _TORCHS,
+    ".keras": _KERAS,
+    ".h5": _KERAS,
+    ".onnx": "rnncore.convert.from_onnx reads ONNX files",
+}
+
+
+class Elsewhere:
+    """In the place of an attribute that modules of other libraries have: raises with a hint.
+
+    A `__getattr__` would be asked about every attribute that is missing, and slows down the others.
+    """
+
+    def __init__(self, name: str, hint: str) -> None:
+        self.name, self.hint = name, hint
+
+    def __get__(self, made: object, kind: type) -> NoReturn:
+        raise AttributeError(f"{kind.__name__!r} object has no {self.name!r}: {self.hint}")
+
+
+def put_hints(kind: type, hints: Mapping[str, str]) -> None:
+    """Have a class say what to write for names that it lacks; its subclasses may define them."""
+    for name, hint in hints.items():
+        setattr(kind, name, Elsewhere(name, hint))
+
+
+def check_keywords(kind: type, names: Iterable[str]) -> None:
+    """Raise `TypeError` with a hint for a keyword that a class's constructor does not take."""
+    taken = inspect.signature(kind).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        return
+    for name in names:
+        if name in CONSTRUCTOR and name not in taken:
+            raise TypeError(f"{kind.__name__} takes no {name!r}: {CONSTRUCTOR[name]}")
+
+
+def refuses_others(call: _Call) -> _Call:
+    """Leave `**others`, which a function takes to refuse it, out of its signature."""
+    signature = inspect.signature(call)
+    kept = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    call.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
+    return call
+
+
+def of_file(path: str | os.PathLike[str]) -> str:
+    """Return what to add to an error about a file: who reads it, if its name tells."""
+    hint = FILES.get(os.path.splitext(path)[1])
+    return f". {hint}" if hint else ""
+
+
+def unknown_keyword(made: object, others: Mapping[str, Any]) -> TypeError:
+    """Return what to raise where a module is called with keywords that it does not take."""
+    name = next(iter(others))
+    hint = f": {CALL[name]}" if name in CALL else ""
+    return TypeError(f"a call of {type(made).__name__} takes no {name!r}{hint}")
