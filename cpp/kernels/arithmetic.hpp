@@ -35,26 +35,39 @@ struct GateRows {
   }
 };
 
-/// Rows as they are: found through pointers, in one segment or several, or `gates`. A single type, for
-/// which tiles of sums are compiled once: where a row lies is asked once a segment.
+/// Rows found through pointers, as they are.
 template <class T>
-struct SourceRows {
-  const T* const* rows; // [segment][row]
-  Index columns;        // of a segment
-  Index count = 1, step = 0;
-  bool one_strand = false; // then it does not matter to the bits where a segment ends
-  const GateRows<T>* gates = nullptr;
+struct Gathered {
+  const T* const* rows;
+  Index columns;
 
   static constexpr bool prepares = false;
   static constexpr Index bytes(Index, Index) { return 0; }
-  static RNNCORE_INLINE SourceRows of(const T* const* rows, Index columns, void*, Index) {
+  static RNNCORE_INLINE Gathered of(const T* const* rows, Index columns, void*, Index) {
     return {rows, columns};
   }
-  static RNNCORE_INLINE SourceRows of(const GateRows<T>& gates) {
+  RNNCORE_INLINE Gathered from(Index row) const { return {rows + row, columns}; }
+  RNNCORE_INLINE void prepare(Index) const {}
+
+  RNNCORE_INLINE Index segments() const { return 1; }
+  RNNCORE_INLINE Index length(Index) const { return columns; }
+  RNNCORE_INLINE Index all_columns() const { return columns; }
+  RNNCORE_INLINE const T* at(Index, Index row) const { return rows[row]; }
+};
+
+/// Rows in several segments: found through pointers, whose sums run in one strand, so that it does not
+/// matter where a segment ends; or gates. A single type, so that tiles of sums are compiled once for both.
+template <class T>
+struct SegmentedRows {
+  const T* const* rows; // [segment][row]
+  Index columns;        // of a segment
+  Index count, step;
+  bool one_strand = true;
+  const GateRows<T>* gates = nullptr;
+
+  static RNNCORE_INLINE SegmentedRows of(const GateRows<T>& gates) {
     return {nullptr, 0, gates.segments(), 0, false, &gates};
   }
-  RNNCORE_INLINE SourceRows from(Index row) const { return {rows + row, columns}; }
-  RNNCORE_INLINE void prepare(Index) const {}
 
   RNNCORE_INLINE Index segments() const { return count; }
   RNNCORE_INLINE Index length(Index segment) const { return gates ? gates->length(segment) : columns; }
@@ -70,7 +83,7 @@ struct Arithmetic;
 /// Weights of the type of the sums: [panel][k][vector][lane].
 template <class T>
 struct Arithmetic<T, T> {
-  using Rows = SourceRows<T>;
+  using Rows = Gathered<T>;
   using Sum = Vec<T>;
   static constexpr Index vector = lanes<T>;  // so many weights are loaded at once
   static constexpr bool starts_late = false; // what a sum starts from is added when it is through

@@ -272,17 +272,17 @@ private:
     if (plan_.normalises_offer) unnormalise_offers(Share::of(first, first + rows).part(team_));
     at_.units.for_each_run(mine_.units.begin, mine_.units.end, [&](Index q, Index run_end) {
       const Index column = at_.units.first(q) * L, width = at_.units.width(q) * L;
-      multiply(Product<T, SourceRows<T>>{{d_emitted_rows_ + first, P},
-                                         rows,
-                                         transposed() + at_.emission_transposed() + P * column,
-                                         at_.units.width(q),
-                                         run_end - q,
-                                         at_.units.vectors.n,
-                                         P * width,
-                                         made.from_column(column),
-                                         width,
-                                         at_.units.valid(at_.units.first(run_end) - 1),
-                                         at_.projects() ? Start::zero : Start::keep});
+      multiply(Product<T, Gathered<T>>{{d_emitted_rows_ + first, P},
+                                       rows,
+                                       transposed() + at_.emission_transposed() + P * column,
+                                       at_.units.width(q),
+                                       run_end - q,
+                                       at_.units.vectors.n,
+                                       P * width,
+                                       made.from_column(column),
+                                       width,
+                                       at_.units.valid(at_.units.first(run_end) - 1),
+                                       at_.projects() ? Start::zero : Start::keep});
     });
   }
 
@@ -316,10 +316,11 @@ private:
       for (Index p = 0; p < at_.hidden.count(); p += block) {
         const Index p_end = min(p + block, at_.hidden.count());
         const GateRows<T> from{at_.hidden, window, plan_.slots, term.gates, chunk_.rows, first, p, p_end};
-        multiply(Product<T, SourceRows<T>>{
-            SourceRows<T>::of(from), rows, term.weights + column * all + at_.before(window, p) * width * L,
-            width, end - q, outputs.vectors.n, width * L * all, c, width * L,
-            outputs.valid(outputs.first(end) - 1), p == 0 ? start : Start::keep});
+        multiply(Product<T, SegmentedRows<T>>{
+            SegmentedRows<T>::of(from), rows,
+            term.weights + column * all + at_.before(window, p) * width * L, width, end - q,
+            outputs.vectors.n, width * L * all, c, width * L, outputs.valid(outputs.first(end) - 1),
+            p == 0 ? start : Start::keep});
       }
     });
   }

@@ -138,7 +138,7 @@ void convolution_input(const ConvolutionBackward<T>& b, Team team) {
     const RowBlock<T> to({windows, width}, nullptr, 0, n);
     for (Index g = 0; g < b.filters.groups; ++g, weights += at.transposed()) {
       const RowBlock<const T> dy({b.dy + g * at.outputs.columns, b.filters.outputs}, nullptr, r, n);
-      multiply_block(SourceRows<T>{dy.rows, at.outputs.columns}, n, at.outputs.columns, at.windows, weights,
+      multiply_block(Gathered<T>{dy.rows, at.outputs.columns}, n, at.outputs.columns, at.windows, weights,
                      static_cast<const T*>(nullptr), to.rows);
       WindowPlace place(w, r);
       for (Index i = 0; i < n; ++i, place.next(w))

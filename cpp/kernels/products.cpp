@@ -2,8 +2,10 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
-template void multiply(const Product<float, SourceRows<float>>&);
-template void multiply(const Product<double, SourceRows<double>>&);
+template void multiply(const Product<float, Gathered<float>>&);
+template void multiply(const Product<float, SegmentedRows<float>>&);
+template void multiply(const Product<double, Gathered<double>>&);
+template void multiply(const Product<double, SegmentedRows<double>>&);
 template void outer(const Outer<float>&);
 template void outer(const Outer<double>&);
 

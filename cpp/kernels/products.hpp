@@ -359,8 +359,10 @@ void add_rows(const T* b, Index rows, Index stride, Index columns, T* c, bool ad
 
 // In products.cpp and light_products.cpp, apart from the cells: two processors then share the compiling
 // evenly.
-extern template void multiply(const Product<float, SourceRows<float>>&);
-extern template void multiply(const Product<double, SourceRows<double>>&);
+extern template void multiply(const Product<float, Gathered<float>>&);
+extern template void multiply(const Product<float, SegmentedRows<float>>&);
+extern template void multiply(const Product<double, Gathered<double>>&);
+extern template void multiply(const Product<double, SegmentedRows<double>>&);
 extern template void outer(const Outer<float>&);
 extern template void outer(const Outer<double>&);
 

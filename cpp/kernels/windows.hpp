@@ -111,8 +111,8 @@ public:
   /// As they are, or made into what `Own` multiplies, in space for so many.
   template <class Own>
   auto rows(void* space, Index most) const {
-    if constexpr (std::is_same_v<typename Own::Rows, SourceRows<T>>) {
-      return SourceRows<T>{rows_, columns_, runs_, n_, true};
+    if constexpr (std::is_same_v<typename Own::Rows, Gathered<T>>) {
+      return SegmentedRows<T>{rows_, columns_, runs_, n_};
     } else {
       const auto rows = Own::Rows::of(rows_, columns_, space, most);
       for (Index i = 0; i < n_; ++i) rows.prepare(i);

@@ -84,7 +84,7 @@ void whole_sums(Index rows, Index inner, Index columns, Start start, bool by_poi
   const std::vector<T*> c_rows = c.pointers();
   const Target<T> target = by_pointers ? Target<T>{nullptr, 0, c_rows.data(), 0}
                                        : Target<T>{c.numbers.data(), c.stride, nullptr, 0};
-  multiply_all(SourceRows<T>{a_rows.data(), inner}, rows, panels, packed(panels, inner, b), target, start,
+  multiply_all(Gathered<T>{a_rows.data(), inner}, rows, panels, packed(panels, inner, b), target, start,
                bias);
   for (Index r = 0; r < rows; ++r)
     for (Index j = 0; j < columns; ++j) {
@@ -105,10 +105,10 @@ void rounded_sums(Index rows, Index inner, Index columns) {
   std::vector<const T*> a_rows(rows);
   for (Index r = 0; r < rows; ++r) a_rows[r] = a.data() + r * inner;
   std::vector<T> together(rows * columns), alone(columns);
-  multiply_all(SourceRows<T>{a_rows.data(), inner}, rows, panels, b_packed,
+  multiply_all(Gathered<T>{a_rows.data(), inner}, rows, panels, b_packed,
                Target<T>{together.data(), columns, nullptr, 0}, Start::zero, bias);
   for (Index r = 0; r < rows; ++r) {
-    multiply_all(SourceRows<T>{a_rows.data() + r, inner}, 1, panels, b_packed,
+    multiply_all(Gathered<T>{a_rows.data() + r, inner}, 1, panels, b_packed,
                  Target<T>{alone.data(), columns, nullptr, 0}, Start::zero, bias);
     for (Index j = 0; j < columns; ++j) {
       const T got = together[r * columns + j];
@@ -143,7 +143,7 @@ void gates_as_rows(Index hidden_columns, Index most, Window window, Index column
                                    ((r + skipped_nodes) * slots + slot) * hidden.width(p) * L + i]);
       const Index inner = Index(a[0].size());
       const GateRows<T> gate_rows{hidden, window, slots, gates.data(), nodes, skipped_nodes, begin, end};
-      const auto source = SourceRows<T>::of(gate_rows);
+      const auto source = SegmentedRows<T>::of(gate_rows);
       CHECK(source.all_columns() == inner, "%td columns, not %td", source.all_columns(), inner);
       const std::vector<T> b = whole_numbers<T>(inner * columns, 2);
       std::vector<T> c(rows * columns);
