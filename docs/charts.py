@@ -16,7 +16,12 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 INK = {"light": "#24292f", "dark": "#d0d7de"}
-COLOURS = {"rnncore": "#2a78d6", "onednn": "#e69f00", "onnxruntime": "#009e73", "torch": "#cc79a7"}
+COLOURS = {
+    "rnncore": "#2a78d6",
+    "onednn": "#e69f00",
+    "onnxruntime": "#009e73",
+    "torch": "#cc79a7",
+}
 NAMES = {"onednn": "oneDNN", "onnxruntime": "ONNX Runtime", "torch": "PyTorch"}
 
 
@@ -71,7 +76,9 @@ def means(found: list[Table], section: str) -> dict[str, dict[str, float]]:
         for peer in NAMES:
             ratios = table.column(peer)
             if ratios:
-                by_peer.setdefault(peer, {})[f"{cell.upper()}\n{mode}"] = geometric_mean(ratios)
+                by_peer.setdefault(peer, {})[f"{cell.upper()}\n{mode}"] = (
+                    geometric_mean(ratios)
+                )
     return by_peer
 
 
@@ -84,15 +91,21 @@ def draw_speed(axes: Any, found: list[Table]) -> None:
         shift = (n - (len(by_peer) - 1) / 2) * width
         places = [i + shift for i, kind in enumerate(kinds) if kind in values]
         above = [values[kind] - 1 for kind in kinds if kind in values]
-        bars = axes.bar(places, above, width * 0.92, 1, color=COLOURS[peer], label=NAMES[peer])
-        axes.bar_label(bars, [f"{1 + more:.1f}" for more in above], padding=2, fontsize=9)
+        bars = axes.bar(
+            places, above, width * 0.92, 1, color=COLOURS[peer], label=NAMES[peer]
+        )
+        axes.bar_label(
+            bars, [f"{1 + more:.1f}" for more in above], padding=2, fontsize=9
+        )
     axes.axhline(1, color=COLOURS["rnncore"], linewidth=2, label="rnncore")
     axes.set_yscale("log")
     axes.set_yticks([1, 2, 4, 8], ["1", "2", "4", "8"], minor=False)
     axes.minorticks_off()
     axes.set_xticks(range(len(kinds)), kinds)
     axes.set_ylabel("times as long as rnncore")
-    axes.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.48, 1.13), columnspacing=1.2)
+    axes.legend(
+        ncols=4, loc="upper center", bbox_to_anchor=(0.48, 1.13), columnspacing=1.2
+    )
 
 
 def draw_shapes(axes: Any, found: list[Table]) -> None:
@@ -103,7 +116,9 @@ def draw_shapes(axes: Any, found: list[Table]) -> None:
         at = table.head.index(peer)
         points = [(number(r[at]), n) for n, r in enumerate(table.rows) if r[at]]
         if points:
-            axes.plot(*zip(*points, strict=True), "o", color=COLOURS[peer], label=NAMES[peer])
+            axes.plot(
+                *zip(*points, strict=True), "o", color=COLOURS[peer], label=NAMES[peer]
+            )
     axes.axvline(1, color=COLOURS["rnncore"], linewidth=2, label="rnncore")
     axes.set_xscale("log")
     axes.set_xticks([0.5, 1, 2, 4, 8, 16, 32], ["½", "1", "2", "4", "8", "16", "32"])
@@ -119,10 +134,16 @@ def draw_memory(axes: Any, found: list[Table]) -> None:
     """The LSTM's memory at its peak in training, above that after the import."""
     table = next(t for t in found if t.section.startswith("Memory"))
     rows = [row for row in table.rows if row[0].startswith("lstm, training, ")]
-    for side, (name, colour) in enumerate((("rnncore", "rnncore"), ("PyTorch", "torch"))):
+    for side, (name, colour) in enumerate(
+        (("rnncore", "rnncore"), ("PyTorch", "torch"))
+    ):
         places = [n + (side - 0.5) * 0.4 for n in range(len(rows))]
         axes.barh(
-            places, [number(r[1 + side]) for r in rows], 0.38, color=COLOURS[colour], label=name
+            places,
+            [number(r[1 + side]) for r in rows],
+            0.38,
+            color=COLOURS[colour],
+            label=name,
         )
     axes.set_yticks(range(len(rows)), [row[0].split(", ")[2] for row in rows])
     axes.invert_yaxis()
@@ -136,7 +157,9 @@ def draw_steps(axes: Any, found: list[Table]) -> None:
     table = next(t for t in found if t.section == "Single steps")
     labels = [f"{row[0].upper()}: {row[1]}" for row in table.rows]
     colours = ["rnncore" if "compiled in" not in label else "torch" for label in labels]
-    bars = axes.barh(labels, table.column("ns a step"), 0.7, color=[COLOURS[c] for c in colours])
+    bars = axes.barh(
+        labels, table.column("ns a step"), 0.7, color=[COLOURS[c] for c in colours]
+    )
     axes.bar_label(bars, padding=3, fontsize=9)
     axes.invert_yaxis()
     axes.set_xlabel("nanoseconds a step")
@@ -155,8 +178,17 @@ def draw(page: Path, folder: Path) -> None:
     found = list(tables(page.read_text(encoding="utf-8")))
     folder.mkdir(exist_ok=True)
     for theme, ink in INK.items():
-        colours = ["text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"]
-        style = dict.fromkeys(colours, ink) | {"svg.hashsalt": "rnncore", "axes.grid": True}
+        colours = [
+            "text.color",
+            "axes.edgecolor",
+            "axes.labelcolor",
+            "xtick.color",
+            "ytick.color",
+        ]
+        style = dict.fromkeys(colours, ink) | {
+            "svg.hashsalt": "rnncore",
+            "axes.grid": True,
+        }
         style |= {"grid.alpha": 0.25, "axes.axisbelow": True, "legend.frameon": False}
         style |= {"axes.spines.top": False, "axes.spines.right": False}
         with mpl.rc_context(style):

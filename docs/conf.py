@@ -83,7 +83,9 @@ autodoc_default_options = {
     "exclude-members": "stages, out_width, children, compiles, branches, slide",
 }
 
-REPOSITORY = re.search(r'^Homepage = "(.*)"', DOCS.with_name("pyproject.toml").read_text(), re.M)[1]
+REPOSITORY = re.search(
+    r'^Homepage = "(.*)"', DOCS.with_name("pyproject.toml").read_text(), re.M
+)[1]
 
 
 def linkcode_resolve(domain, info):
@@ -116,20 +118,26 @@ def written_signature(app, what, name, obj, options, signature, returns):
     """Show types by the names that the code gives them, and what no `(*args, **kwargs)` hides."""
     if signature and not inspect.isbuiltin(obj):
         written = inspect.signature(obj)
-        parameters = [p for p in written.parameters.values() if p.name not in ("self", "cls")]
+        parameters = [
+            p for p in written.parameters.values() if p.name not in ("self", "cls")
+        ]
         written = written.replace(parameters=parameters)
         signature = stringify_signature(written, show_return_annotation=False)
         if what != "class" and written.return_annotation is not written.empty:
             returns = stringify_annotation(written.return_annotation)
     mocked = autodoc_mock_imports and name.startswith("rnncore.torch.")
     if signature and not mocked and re.search(r"\*args\b.*\*\*kwargs\b", signature):
-        logging.getLogger(__name__).warning("%s shows %s: name what it takes", name, signature)
+        logging.getLogger(__name__).warning(
+            "%s shows %s: name what it takes", name, signature
+        )
     return tuple(text and qualified(text) for text in (signature, returns))
 
 
 def qualified(text):
     """Write `npt.ArrayLike` and the like as links that show the last part of the name."""
-    return re.sub(r"(?<!= )\bnp\.", "~numpy.", re.sub(r"\bnpt\.", "~numpy.typing.", text))
+    return re.sub(
+        r"(?<!= )\bnp\.", "~numpy.", re.sub(r"\bnpt\.", "~numpy.typing.", text)
+    )
 
 
 def resolve_alias(app, env, node, contnode):

@@ -254,13 +254,13 @@ def doubled(levels, leaf, wrap):
 @pytest.mark.parametrize("wrap", [lambda a, b: [a, b], lambda a, b: [a] + [b] * 9])
 @pytest.mark.parametrize("levels", [13, 45])
 def test_no_more_places_than_the_file_has_entries(leaf, wrap, levels):
-    started = time.perf_counter()
+    started = time.process_time()
     with (
         room_for(100, 10),
         pytest.raises(ValueError, match="shared modules stand in"),
     ):
         Builder().build(doubled(levels, leaf, wrap))
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_shared_modules_within_reason():

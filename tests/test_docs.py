@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import runpy
 from pathlib import Path
 from types import ModuleType
 
@@ -65,6 +66,20 @@ def test_figures_of_the_summary_are_in_the_tables() -> None:
     figures = re.findall(r"\b\d+\.\d\d\b", summary)
     assert len(figures) > 5
     assert [figure for figure in figures if figure not in tables] == []
+
+
+def test_charts_show_what_the_tables_say(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    charts = runpy.run_path(str(ROOT / "docs" / "charts.py"))
+    page = PAGES["docs/benchmarks.md"]
+    means = charts["means"](list(charts["tables"](page)), "One thread")["torch"]
+    for cell in ("lstm", "gru", "rnn"):  # as `must_show.py` has printed them
+        claim = re.search(rf"{cell} training against PyTorch, geometric mean .*: (\S+) over", page)
+        assert claim
+        assert abs(means[f"{cell.upper()}\ntraining"] - float(claim[1])) < 0.01
+    charts["draw"](ROOT / "docs" / "benchmarks.md", tmp_path)
+    drawn = {chart.name for chart in tmp_path.iterdir()}
+    assert drawn == set(re.findall(r"charts/(\S+\.svg)", page))
 
 
 ENTRIES = [

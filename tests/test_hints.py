@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import pickle
 import re
 import sys
 from pathlib import Path
@@ -112,6 +113,21 @@ def test_keywords_of_constructors(name: str) -> None:
         message = re.escape(f"{kind.__name__} takes no '{name}': {hints.CONSTRUCTOR[name]}")
         with pytest.raises(TypeError, match=message):
             kind(3, 4, **{name: 1})
+
+
+def test_keywords_of_optimisers_and_losses() -> None:
+    for make, said in (
+        (lambda: rnncore.AdamW(model(), learning_rate=1e-3), "AdamW takes no 'learning_rate': w"),
+        (lambda: rnncore.SGD(params=model().params), "SGD takes no 'params': give the module"),
+        (lambda: rnncore.SoftmaxCrossEntropy(weight=[1, 2]), "no 'weight': write class_weight"),
+        (lambda: rnncore.BinaryCrossEntropy(from_logits=True), "no 'from_logits': losses take"),
+    ):
+        with pytest.raises(TypeError, match=said):
+            make()
+    optimiser = pickle.loads(pickle.dumps(rnncore.Adam(model(), lr=0.5)))
+    assert optimiser.lr == 0.5
+    for kind in (rnncore.AdamW, rnncore.optim.Optimiser):
+        assert "lr" in inspect.signature(kind).parameters
 
 
 def test_keywords_that_are_handed_on() -> None:

@@ -74,6 +74,14 @@ class TestShapes:
         forest = rnncore.Forest.from_nested([((1, 2), 3)])
         assert outputs(summary(rnncore.TreeGRU(3, 4), (5, 3), forest)) == {"": "(5, 4)"}
 
+    def test_a_shape_is_a_tuple_of_whole_numbers(self):
+        layer = Linear(3, 4)
+        for x in ((2, 3), (np.int64(2), 3), np.ones((2, 3), np.float32), [[1, 2, 3], [4, 5, 6]]):
+            assert outputs(summary(layer, x)) == {"": "(2, 4)"}
+        assert outputs(summary(layer, ((1.0, 2.0, 3.0),))) == {"": "(1, 4)"}
+        with pytest.raises(ValueError, match="x must have shape"):
+            summary(layer, ())
+
     def test_float64(self):
         assert outputs(summary(Linear(3, 4, dtype="float64"), (2, 3))) == {"": "(2, 4)"}
 

@@ -8,6 +8,8 @@
 #include <cstdint>
 #endif
 
+#include "compiler.hpp"
+
 namespace rnncore {
 
 class FlushDenormals {
@@ -21,10 +23,10 @@ private:
   unsigned saved_;
 #elif defined(__aarch64__)
   FlushDenormals() {
-    asm volatile("mrs %0, fpcr" : "=r"(saved_));
-    asm volatile("msr fpcr, %0" ::"r"(saved_ | (uint64_t{1} << 24))); // FZ
+    RNNCORE_ASM volatile("mrs %0, fpcr" : "=r"(saved_));
+    RNNCORE_ASM volatile("msr fpcr, %0" ::"r"(saved_ | (uint64_t{1} << 24))); // FZ
   }
-  ~FlushDenormals() { asm volatile("msr fpcr, %0" ::"r"(saved_)); }
+  ~FlushDenormals() { RNNCORE_ASM volatile("msr fpcr, %0" ::"r"(saved_)); }
 
 private:
   uint64_t saved_;

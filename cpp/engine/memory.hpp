@@ -2,9 +2,10 @@
 #pragma once
 
 #include <cstddef>
-#include <mutex>
 #include <new>
 #include <utility>
+
+#include "locks.hpp"
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -91,7 +92,7 @@ public:
 
 private:
   static constexpr std::size_t most = 64 << 20;
-  std::mutex mutex_;
+  Mutex mutex_;
   Buffer kept_[6];
   std::size_t bytes_ = 0;
 };

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
 #include <vector>
 
+#include "locks.hpp"
 #include "step.hpp"
 #include "walks.hpp"
 
@@ -119,8 +119,8 @@ private:
   const bool plain_; // the options are the paper's
   const Sizes sizes_;
   std::vector<std::unique_ptr<WatchedWeights<T>>> weights_;
-  std::mutex adding_; // held while gradients are added to: calls share them
-  std::mutex mutex_;
+  Mutex adding_; // held while gradients are added to: calls share them
+  Mutex mutex_;
   std::vector<Buffer> spare_; // of earlier calls, to be used again
   Steps<T> steps_;
 };

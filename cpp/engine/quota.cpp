@@ -1,5 +1,13 @@
 #include "quota.hpp"
 
+#include "locks.hpp"
+
+#if defined(RNNCORE_NO_THREADS) // nor files to read of
+
+rnncore::Index rnncore::processors(const std::string&) { return 1; }
+
+#else
+
 #include <algorithm>
 #include <cmath>
 #include <fstream>
@@ -125,3 +133,5 @@ Index processors(const std::string& root) {
 }
 
 } // namespace rnncore
+
+#endif

@@ -3,9 +3,9 @@
 
 #include <atomic>
 #include <memory>
-#include <mutex>
 #include <vector>
 
+#include "locks.hpp"
 #include "memory.hpp"
 #include "schedule.hpp"
 #include "weights.hpp"
@@ -62,7 +62,7 @@ private:
   // Where one step follows the other, this one goes out and in again: a lock would cost as much as the
   // product of a small layer.
   std::atomic<Step<T>*> last_{nullptr};
-  std::mutex mutex_;
+  Mutex mutex_;
   std::vector<std::unique_ptr<Step<T>>> kept_; // the others, the last one used last
 };
 

@@ -3,22 +3,25 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdlib>
 #include <limits>
 #include <memory>
-#include <mutex>
 #include <new>
-#include <shared_mutex>
 #include <stdexcept>
 #include <string>
 #include <system_error>
-#include <thread>
 #include <vector>
 
+#include "compiler.hpp"
+#include "locks.hpp"
 #include "quota.hpp"
 
-#if defined(__unix__) || defined(__APPLE__)
+#if !defined(RNNCORE_NO_THREADS)
+#include <condition_variable>
+#include <thread>
+#endif
+#if (defined(__unix__) || defined(__APPLE__)) && !defined(RNNCORE_NO_THREADS)
+#define RNNCORE_FORKS
 #include <csignal>
 #include <pthread.h>
 #endif
@@ -33,7 +36,13 @@ inline void pause_briefly() {
 #if defined(__SSE2__)
   _mm_pause();
 #elif defined(__aarch64__)
-  asm volatile("yield");
+  RNNCORE_ASM volatile("yield");
+#endif
+}
+
+inline void give_way() {
+#if !defined(RNNCORE_NO_THREADS)
+  std::this_thread::yield();
 #endif
 }
 
@@ -45,7 +54,7 @@ void spin_until(Done done, Index rounds = std::numeric_limits<Index>::max()) {
     if (i < 300)
       pause_briefly();
     else
-      std::this_thread::yield();
+      give_way();
 }
 
 /// A wait this long is no imbalance of the work: somebody else had the processor.
@@ -108,11 +117,21 @@ void run_on(const OtherThreads& threads, const Job& job) {
   threads.parallel(part, &region, unsigned(job.size), 0);
 }
 
+#if defined(RNNCORE_NO_THREADS)
+
+/// Of the calling thread alone.
+struct Pool {
+  Index grow(Index) { return 1; }
+  void run(const Job& job) { take_part(job, 0); }
+};
+
+#else
+
 /// While one exists, threads that this one starts get no signals: those belong to the program's own.
 class SignalsBlocked {
 public:
   SignalsBlocked(const SignalsBlocked&) = delete;
-#if defined(__unix__) || defined(__APPLE__)
+#if defined(RNNCORE_FORKS)
   SignalsBlocked() {
     sigset_t all;
     sigfillset(&all);
@@ -196,10 +215,12 @@ private:
   bool closing_ = false;
 };
 
+#endif
+
 /// What the threads of this process share.
 struct Shared {
-  std::shared_mutex calls; // held by calls, and alone by fork
-  std::mutex busy;         // held by the call that has the pool, as is all that follows
+  SharedMutex calls; // held by calls, and alone by fork
+  Mutex busy;        // held by the call that has the pool, as is all that follows
   std::unique_ptr<Pool> pool;
   OtherThreads others; // or none
   Index rest = 0, next_rest = 1;
@@ -218,16 +239,16 @@ Shared* shared = nullptr; // never destroyed: a daemon thread may outlive the st
 
 /// A child has none of its parent's threads, and of its parent's locks those that were held at the fork
 /// stay so for ever. So fork waits for calls to end and the pool is gone meanwhile; the child starts anew.
-void prepare_for_fork() {
+[[maybe_unused]] void prepare_for_fork() {
   shared->calls.lock();
   shared->busy.lock();
   shared->pool.reset();
 }
-void after_fork_in_parent() {
+[[maybe_unused]] void after_fork_in_parent() {
   shared->busy.unlock();
   shared->calls.unlock();
 }
-void after_fork_in_child() { shared = new Shared; }
+[[maybe_unused]] void after_fork_in_child() { shared = new Shared; }
 
 /// The whole number above zero that a variable holds, or starts with; else 0.
 Index positive(const char* variable) {
@@ -251,7 +272,7 @@ void start_threads() {
   }
   if (shared) return;
   shared = new Shared;
-#if defined(__unix__) || defined(__APPLE__)
+#if defined(RNNCORE_FORKS)
   pthread_atfork(prepare_for_fork, after_fork_in_parent, after_fork_in_child);
 #endif
 }
@@ -298,6 +319,6 @@ void run_team(Index size, TeamWork work, void* argument) {
 
 // For threadpoolctl, which finds a library by its symbols.
 extern "C" {
-[[gnu::visibility("default")]] int rnncore_get_num_threads() { return int(rnncore::num_threads()); }
-[[gnu::visibility("default")]] void rnncore_set_num_threads(int n) { rnncore::set_num_threads(n); }
+RNNCORE_EXPORT int rnncore_get_num_threads() { return int(rnncore::num_threads()); }
+RNNCORE_EXPORT void rnncore_set_num_threads(int n) { rnncore::set_num_threads(n); }
 }

@@ -3,11 +3,11 @@
 
 #include <atomic>
 #include <memory>
-#include <mutex>
 #include <utility>
 #include <vector>
 
 #include "api.hpp"
+#include "locks.hpp"
 #include "memory.hpp"
 
 namespace rnncore {
@@ -43,7 +43,7 @@ public:
   void keep(uint64_t watch, std::shared_ptr<const void> snapshot);
 
 private:
-  mutable std::mutex mutex_;
+  mutable Mutex mutex_;
   std::vector<std::pair<uint64_t, std::shared_ptr<const void>>> seen_;
 };
 
@@ -75,7 +75,7 @@ private:
   const Shape shape_;
   std::vector<Weights<const T>> weights_;
   const Sizes sizes_;
-  std::mutex mutex_;
+  Mutex mutex_;
   std::shared_ptr<Snapshot<T>> current_;
   bool frozen_ = false;
   std::atomic<bool> unseen_{true}; // changes, if there were any

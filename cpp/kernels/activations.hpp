@@ -103,7 +103,7 @@ RNNCORE_INLINE Vec<T> by_sign(Vec<T> x, Vec<T> above, Vec<T> below) {
 }
 
 template <class T>
-[[gnu::noinline]] Vec<T> value_of(const Activation& f, Vec<T> x) {
+RNNCORE_NOINLINE Vec<T> value_of(const Activation& f, Vec<T> x) {
   const Vec<T> zero(T(0)), one(T(1)), alpha{T(f.alpha)}, beta{T(f.beta)};
   switch (f.kind) {
   case ActivationKind::sigmoid:
@@ -141,7 +141,7 @@ template <class T>
 }
 
 template <class T>
-[[gnu::noinline]] Vec<T> slope_of(const Activation& f, Vec<T> y) {
+RNNCORE_NOINLINE Vec<T> slope_of(const Activation& f, Vec<T> y) {
   const Vec<T> zero(T(0)), one(T(1)), alpha{T(f.alpha)}, beta{T(f.beta)};
   switch (f.kind) {
   case ActivationKind::sigmoid:

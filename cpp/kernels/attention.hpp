@@ -14,7 +14,7 @@ using Lines = Rows<const T>;
 
 template <class T>
 RNNCORE_INLINE T total(Vec<T> v) {
-  return Eigen::internal::predux(v.p);
+  return packets::predux(v.p);
 }
 
 constexpr int dots_tile = 4;
@@ -23,25 +23,25 @@ constexpr int dots_tile = 4;
 template <class T, int M, int N>
 void dots(Lines<T> x, Lines<T> y, Index width, Rows<T> c) {
   Vec<T> sum[M][N];
-#pragma GCC unroll 4
+  RNNCORE_UNROLL(4)
   for (int m = 0; m < M; ++m)
-#pragma GCC unroll 4
+    RNNCORE_UNROLL(4)
     for (int n = 0; n < N; ++n) sum[m][n] = Vec<T>(T(0));
   for (Index k = 0; k < width; k += lanes<T>) {
     const Index valid = width - k;
     Vec<T> b[N];
-#pragma GCC unroll 4
+    RNNCORE_UNROLL(4)
     for (int n = 0; n < N; ++n) b[n] = load(y.base + n * y.stride + k, valid);
-#pragma GCC unroll 4
+    RNNCORE_UNROLL(4)
     for (int m = 0; m < M; ++m) {
       const Vec<T> a = load(x.base + m * x.stride + k, valid);
-#pragma GCC unroll 4
+      RNNCORE_UNROLL(4)
       for (int n = 0; n < N; ++n) sum[m][n] = fma(a, b[n], sum[m][n]);
     }
   }
-#pragma GCC unroll 4
+  RNNCORE_UNROLL(4)
   for (int m = 0; m < M; ++m)
-#pragma GCC unroll 4
+    RNNCORE_UNROLL(4)
     for (int n = 0; n < N; ++n) c.base[m * c.stride + n] = total(sum[m][n]);
 }
 
@@ -84,26 +84,26 @@ template <class T, int M, int N>
 void mix_tile(Mix<T> c, Lines<T> x, Index terms, Rows<T> to, Index tail, bool add) {
   constexpr Index L = lanes<T>;
   Vec<T> sum[M][N];
-#pragma GCC unroll 8
+  RNNCORE_UNROLL(8)
   for (int m = 0; m < M; ++m)
-#pragma GCC unroll 4
+    RNNCORE_UNROLL(4)
     for (int n = 0; n < N; ++n) sum[m][n] = Vec<T>(T(0));
   for (Index j = 0; j < terms; ++j) {
     const T* from = x.base + j * x.stride;
     Vec<T> v[N];
-#pragma GCC unroll 4
+    RNNCORE_UNROLL(4)
     for (int n = 0; n + 1 < N; ++n) v[n] = load(from + n * L);
     v[N - 1] = load(from + (N - 1) * L, tail);
-#pragma GCC unroll 8
+    RNNCORE_UNROLL(8)
     for (int m = 0; m < M; ++m) {
       const Vec<T> factor(c.base[m * c.row + j * c.term]);
-#pragma GCC unroll 4
+      RNNCORE_UNROLL(4)
       for (int n = 0; n < N; ++n) sum[m][n] = fma(factor, v[n], sum[m][n]);
     }
   }
-#pragma GCC unroll 8
+  RNNCORE_UNROLL(8)
   for (int m = 0; m < M; ++m)
-#pragma GCC unroll 4
+    RNNCORE_UNROLL(4)
     for (int n = 0; n < N; ++n) {
       T* at = to.base + m * to.stride + n * L;
       const Index valid = n + 1 < N ? L : tail;
@@ -273,16 +273,16 @@ private:
       return;
     }
     Vec<T> sum[N];
-#pragma GCC unroll 4
+    RNNCORE_UNROLL(4)
     for (int s = 0; s < N; ++s) sum[s] = Vec<T>(T(0));
     for (Index k = 0; k < a_.key_size; k += L) {
       const Index valid = a_.key_size - k;
       const Vec<T> query = load(q + k, valid), v = load(a_.v + k, valid);
-#pragma GCC unroll 4
+      RNNCORE_UNROLL(4)
       for (int s = 0; s < N; ++s)
         sum[s] = fma(v, tanh(query + load(keys.base + s * keys.stride + k, valid)), sum[s]);
     }
-#pragma GCC unroll 4
+    RNNCORE_UNROLL(4)
     for (int s = 0; s < N; ++s) e[s] = total(sum[s]);
   }
 

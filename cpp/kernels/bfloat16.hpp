@@ -14,7 +14,7 @@ struct BFloat16 {
   /// The nearest, of two the even one; NaN stays NaN.
   explicit BFloat16(float value) {
     uint32_t word;
-    __builtin_memcpy(&word, &value, sizeof word);
+    std::memcpy(&word, &value, sizeof word);
     const bool is_nan = value != value;
     bits = uint16_t(is_nan ? word >> 16 | 64 : (word + 0x7FFF + (word >> 16 & 1)) >> 16);
   }
@@ -33,7 +33,7 @@ struct WeightPairs {
   static RNNCORE_INLINE Sum zero() { return Vec<float>(0.f); }
   static RNNCORE_INLINE Words32 load_words(const W* from) {
     Words32 words;
-    __builtin_memcpy(&words, from, sizeof words);
+    std::memcpy(&words, from, sizeof words);
     return words;
   }
 
@@ -144,12 +144,12 @@ struct Arithmetic<float, BFloat16Dot> : WeightPairs<BFloat16Dot> {
   static RNNCORE_INLINE Words32 load(const W* from) { return load_words(from); }
   static RNNCORE_INLINE Words32 factor(const BFloat16* row, Index k) {
     uint32_t two;
-    __builtin_memcpy(&two, row + 2 * k, sizeof two);
+    std::memcpy(&two, row + 2 * k, sizeof two);
     return Words32{} + two;
   }
   static RNNCORE_INLINE Sum add(Words32 factor, Words32 weights, Sum sum) {
     // Written out, as the rest of the level is compiled for processors that do not have it.
-    __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum.p) : "v"(weights), "v"(factor));
+    RNNCORE_ASM("vdpbf16ps %2, %1, %0" : "+v"(sum.p) : "v"(weights), "v"(factor));
     return sum;
   }
 };

@@ -16,10 +16,10 @@ constexpr double impossible = -std::numeric_limits<double>::infinity();
 constexpr double largest_double = std::numeric_limits<double>::max();
 
 /// Unlike `larger`, they may pass over NaN.
-RNNCORE_INLINE Vec<double> upper(Vec<double> a, Vec<double> b) { return Eigen::internal::pmax(a.p, b.p); }
-RNNCORE_INLINE Vec<double> lower(Vec<double> a, Vec<double> b) { return Eigen::internal::pmin(a.p, b.p); }
-RNNCORE_INLINE double largest_of(Vec<double> v) { return Eigen::internal::predux_max(v.p); }
-RNNCORE_INLINE double smallest_of(Vec<double> v) { return Eigen::internal::predux_min(v.p); }
+RNNCORE_INLINE Vec<double> upper(Vec<double> a, Vec<double> b) { return packets::pmax(a.p, b.p); }
+RNNCORE_INLINE Vec<double> lower(Vec<double> a, Vec<double> b) { return packets::pmin(a.p, b.p); }
+RNNCORE_INLINE double largest_of(Vec<double> v) { return packets::predux_max(v.p); }
+RNNCORE_INLINE double smallest_of(Vec<double> v) { return packets::predux_min(v.p); }
 
 /// Numbers of a row for so many tags: whole vectors of any width.
 constexpr Index crf_width(Index tags) { return (tags + 7) / 8 * 8; }
@@ -149,18 +149,18 @@ void crf_product_tile(const CrfRows& a, Index n, const double* matrix, Index wid
     for (auto& vector : row) vector = Vec<double>(Ring::none);
   for (Index i = 0; i < n; ++i) {
     Vec<double> v[N];
-#pragma GCC unroll 4
+  RNNCORE_UNROLL(4)
     for (int k = 0; k < N; ++k) v[k] = load(matrix + i * width + j + k * L);
-#pragma GCC unroll 4
+    RNNCORE_UNROLL(4)
     for (int r = 0; r < crf_rows; ++r) {
       const Vec<double> factor(a.at[r][i]);
-#pragma GCC unroll 4
+      RNNCORE_UNROLL(4)
       for (int k = 0; k < N; ++k) sum[r][k] = Ring::add(sum[r][k], factor, v[k]);
     }
   }
-#pragma GCC unroll 4
+  RNNCORE_UNROLL(4)
   for (int r = 0; r < crf_rows; ++r)
-#pragma GCC unroll 4
+    RNNCORE_UNROLL(4)
     for (int k = 0; k < N; ++k) store(to.at[r] + j + k * L, sum[r][k]);
 }
 

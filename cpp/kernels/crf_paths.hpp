@@ -108,7 +108,7 @@ private:
         const Vec<double> both = load(a + i) + load(b + i);
         equal |= uint64_t(_mm512_cmp_pd_mask(both.p, _mm512_set1_pd(best), _CMP_EQ_OQ)) << (i - first);
       }
-      if (equal) return first + __builtin_ctzll(equal);
+      if (equal) return first + lowest_bit(equal);
     }
     return 0; // NaN, of which nothing is said
 #else

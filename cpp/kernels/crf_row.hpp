@@ -123,7 +123,7 @@ private:
   bool settle() {
     if (kind_ == Kind::all) first_last_ = log_last_ + powers_ * ln2;
     // What cannot be weighs nothing, and has no gradient.
-    possible_ = possible_ && __builtin_isfinite(total_) && log_last_ > impossible;
+    possible_ = possible_ && is_finite(total_) && log_last_ > impossible;
     if (!possible_) {
       total_ = kind_ == Kind::partition ? impossible : -impossible;
       if (kind_ == Kind::all) kind_ = Kind::agreeing; // which are as few
@@ -278,11 +278,11 @@ private:
 
   /// Hands on the gradients, or says that there are none.
   void finish() {
-    const bool finite = __builtin_isfinite(total_);
+    const bool finite = is_finite(total_);
     if (!finite)
       for (Index t = 0; t < c_.steps; ++t)
         fill(c_.gradient + t * c_.stride, K, total_ == total_ ? T(0) : T(total_));
-    if (!c_.sums || !finite || !__builtin_isfinite(c_.scale * c_.per)) return;
+    if (!c_.sums || !finite || !is_finite(c_.scale * c_.per)) return;
     if (kind_ == Kind::exact) {
       for (Index t = 1; t < c_.steps; ++t) sums_[target(t - 1) * W + target(t)] -= 1;
       sums_[K * W + target(0)] -= 1;

@@ -55,7 +55,7 @@ private:
 
   static RNNCORE_INLINE Words32 words(const char* from, std::size_t size) {
     Words32 words{};
-    __builtin_memcpy(&words, from, size);
+    std::memcpy(&words, from, size);
     return words;
   }
 

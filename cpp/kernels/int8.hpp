@@ -26,7 +26,7 @@ enum class Dot {
 
 #if defined(__AVX512VNNI__)
 constexpr Dot own_dot = Dot::vnni;
-#elif defined(__SSE2__)
+#elif defined(EIGEN_VECTORIZE_SSE2)
 constexpr Dot own_dot = Dot::pairs;
 #else
 constexpr Dot own_dot = Dot::bytes;
@@ -40,24 +40,23 @@ struct Int8 {
 
 constexpr Index fold = 4; // weights of a lane that lie side by side
 
-typedef int32_t Ints __attribute__((vector_size(sizeof(Vec<float>))));
-typedef int16_t Shorts __attribute__((vector_size(sizeof(Vec<float>))));
+using Ints = VectorOf<int32_t, sizeof(Vec<float>)>::Type;
+using Shorts = VectorOf<int16_t, sizeof(Vec<float>)>::Type;
 
 RNNCORE_INLINE Ints ints(int32_t value) { return Ints{} + value; }
 RNNCORE_INLINE Ints bits_of(Vec<float> v) { return (Ints)v.p; }
 RNNCORE_INLINE Vec<float> floats(Ints v) {
-  typedef float Floats __attribute__((vector_size(sizeof(Vec<float>))));
-  return Vec<float>((Vec<float>::Packet) __builtin_convertvector(v, Floats));
+  return Vec<float>((Vec<float>::Packet)convert<VectorOf<float, sizeof(Vec<float>)>::Type>(v));
 }
 template <class V>
 RNNCORE_INLINE V load_vector(const void* from) {
   V v;
-  __builtin_memcpy(&v, from, sizeof v);
+  std::memcpy(&v, from, sizeof v);
   return v;
 }
 RNNCORE_INLINE int32_t load_word(const void* from) {
   int32_t word;
-  __builtin_memcpy(&word, from, sizeof word);
+  std::memcpy(&word, from, sizeof word);
   return word;
 }
 
@@ -79,14 +78,14 @@ struct Multiplier<Dot::vnni> {
   static RNNCORE_INLINE Factor factor(const Number* row) { return ints(load_word(row)); }
   static RNNCORE_INLINE Sum add(Factor factor, Loaded weights, Sum sum) {
     // Written out, as the rest of the level is compiled for processors that do not have it.
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(factor));
+    RNNCORE_ASM("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(factor));
     return sum;
   }
   static RNNCORE_INLINE Ints total(Sum sum) { return sum; }
 };
 #endif
 
-#if defined(__SSE2__)
+#if defined(EIGEN_VECTORIZE_SSE2)
 #if defined(__AVX512F__)
 RNNCORE_INLINE Ints multiply_pairs(Shorts a, Shorts b) {
   return (Ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
@@ -114,7 +113,7 @@ struct Multiplier<Dot::pairs> {
   static constexpr int order[fold] = {0, 2, 1, 3}, added = 128;
 
   static RNNCORE_INLINE Loaded load(const void* from) {
-    typedef uint16_t Words __attribute__((vector_size(sizeof(Shorts))));
+    using Words = VectorOf<uint16_t, sizeof(Shorts)>::Type;
     const Words weights = load_vector<Words>(from);
     return {(Shorts)(weights & 255), (Shorts)(weights >> 8)};
   }
@@ -241,9 +240,8 @@ private:
     for (Index k = 0; k < K; k += L) {
       const Vec<float> v = rnncore::RNNCORE_LEVEL::load(x + k, K - k);
       const Ints q = bits_of(v * inverse + Vec<float>(magic)) - 0x4B400000;
-      typedef Number Numbers __attribute__((vector_size(L * sizeof(Number))));
-      const Numbers narrow = __builtin_convertvector(q, Numbers);
-      __builtin_memcpy(to + k, &narrow, sizeof narrow);
+      const auto narrow = convert<typename VectorOf<Number, L * sizeof(Number)>::Type>(q);
+      std::memcpy(to + k, &narrow, sizeof narrow);
       sum += q;
     }
     uint32_t total = 0; // what goes round on the way is right at the end

@@ -21,7 +21,7 @@ RNNCORE_INLINE void fill(T* to, Index n, T value) {
 }
 template <class T>
 RNNCORE_INLINE void copy(const T* from, Index n, T* to) {
-  __builtin_memcpy(to, from, std::size_t(n) * sizeof(T));
+  std::memcpy(to, from, std::size_t(n) * sizeof(T));
 }
 
 /// n things in the fewest parts of at most `most`, as equal as can be: `larger` of size `least` + 1, the

@@ -63,7 +63,7 @@ void apply(Function f, const T* x, T* y, Index n) {
   case Function::square:
     return each([](Vec<T> v) RNNCORE_HOT { return v * v; });
   case Function::square_root:
-    return each([](Vec<T> v) RNNCORE_HOT { return Vec<T>(Eigen::internal::psqrt(v.p)); });
+    return each([](Vec<T> v) RNNCORE_HOT { return Vec<T>(packets::psqrt(v.p)); });
   case Function::reciprocal:
     return each([](Vec<T> v) RNNCORE_HOT { return Vec<T>(T(1)) / v; });
   }

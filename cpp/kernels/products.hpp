@@ -109,7 +109,7 @@ void multiply_tile(const Product<T, A, W>& p, Index panel, Index row, const W* a
     for (int m = 0; m < M; ++m) a[m] = p.a.at(segment, row + m);
     const auto add = [&](int s, Index k) RNNCORE_HOT {
       if constexpr (registers > 16 && P * M * N >= 12) {
-        __builtin_prefetch(ahead, 0, 2);
+        will_read(ahead);
         ahead += Own::vector;
       }
 #pragma GCC unroll 8
@@ -254,7 +254,7 @@ private:
     for (Index r = 0; r < rows; ++r, to += M) {
       const T* a = from[r] + column;
       T* c = to;
-      for (Index i = 0; i < count; ++i, a += M, c += step(rows, M)) __builtin_memcpy(c, a, M * sizeof(T));
+      for (Index i = 0; i < count; ++i, a += M, c += step(rows, M)) std::memcpy(c, a, M * sizeof(T));
     }
   }
 };
@@ -297,7 +297,7 @@ void outer_tile(const Outer<T>& p, Index tile) {
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n) {
       sum[m][n] = Vec<T>(T(0));
-      __builtin_prefetch(c + m * p.c_stride + n * L, 1);
+      will_write(c + m * p.c_stride + n * L);
     }
   const T* b = p.b;
   for (Index row = 0; row < p.rows; ++row, b += p.b_stride) {

@@ -1,40 +1,48 @@
 // One vector of numbers, as wide as the instruction set has them, and the functions cells are made of.
 #pragma once
 
-#include <Eigen/Core>
-
-#include "../engine/api.hpp"
-
-#define RNNCORE_HOT __attribute__((always_inline)) // for lambdas
-#define RNNCORE_INLINE inline RNNCORE_HOT
+#include "packets.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
 template <class T>
 struct Vec {
   using Number = T;
-  using Packet = typename Eigen::internal::packet_traits<T>::type;
-  static constexpr int lanes = Eigen::internal::unpacket_traits<Packet>::size;
+  using Packet = PacketOf<T>;
+  static constexpr int lanes = sizeof(Packet) / sizeof(T);
 
   Packet p;
 
   Vec() = default;
   RNNCORE_INLINE Vec(const Packet& packet) : p(packet) {}
-  RNNCORE_INLINE Vec(T value) : p(Eigen::internal::pset1<Packet>(value)) {}
+  RNNCORE_INLINE Vec(T value) : p(packets::pset1<Packet>(value)) {}
 
-  friend RNNCORE_INLINE Vec operator+(Vec a, Vec b) { return Eigen::internal::padd(a.p, b.p); }
-  friend RNNCORE_INLINE Vec operator-(Vec a, Vec b) { return Eigen::internal::psub(a.p, b.p); }
-  friend RNNCORE_INLINE Vec operator*(Vec a, Vec b) { return Eigen::internal::pmul(a.p, b.p); }
-  friend RNNCORE_INLINE Vec operator/(Vec a, Vec b) { return Eigen::internal::pdiv(a.p, b.p); }
-  friend RNNCORE_INLINE Vec operator-(Vec a) { return Eigen::internal::pnegate(a.p); }
+  friend RNNCORE_INLINE Vec operator+(Vec a, Vec b) { return packets::padd(a.p, b.p); }
+  friend RNNCORE_INLINE Vec operator-(Vec a, Vec b) { return packets::psub(a.p, b.p); }
+  friend RNNCORE_INLINE Vec operator*(Vec a, Vec b) { return packets::pmul(a.p, b.p); }
+  friend RNNCORE_INLINE Vec operator/(Vec a, Vec b) { return packets::pdiv(a.p, b.p); }
+  friend RNNCORE_INLINE Vec operator-(Vec a) { return packets::pnegate(a.p); }
 };
 
 template <class T>
 constexpr int lanes = Vec<T>::lanes;
 
-/// As many bits, as words.
-typedef uint32_t Words32 __attribute__((vector_size(sizeof(Vec<float>))));
-typedef uint64_t Words64 __attribute__((vector_size(sizeof(Vec<float>))));
+/// As many bits as a vector has, as words.
+using Words32 = VectorOf<uint32_t, sizeof(Vec<float>)>::Type;
+using Words64 = VectorOf<uint64_t, sizeof(Vec<float>)>::Type;
+/// Lane by lane, as the language converts numbers.
+template <class To, class From>
+RNNCORE_INLINE To convert(From v) {
+  return __builtin_convertvector(v, To);
+}
+
+// Not the standard library's, which levels would share.
+RNNCORE_INLINE bool is_finite(double x) { return __builtin_isfinite(x); }
+RNNCORE_INLINE int lowest_bit(uint64_t bits) { return __builtin_ctzll(bits); }
+
+/// Asks for what will soon be read, or written, to be brought near.
+RNNCORE_INLINE void will_read(const void* at) { __builtin_prefetch(at, 0, 2); }
+RNNCORE_INLINE void will_write(void* at) { __builtin_prefetch(at, 1); }
 
 /// Registers that hold a vector: how large a tile of sums may be.
 #if defined(__AVX512F__) || defined(__aarch64__)
@@ -45,12 +53,12 @@ constexpr int registers = 16;
 
 template <class T>
 RNNCORE_INLINE Vec<T> load(const T* from) {
-  return Eigen::internal::ploadu<typename Vec<T>::Packet>(from);
+  return packets::ploadu<typename Vec<T>::Packet>(from);
 }
 
 template <class T>
 RNNCORE_INLINE void store(T* to, Vec<T> v) {
-  Eigen::internal::pstoreu(to, v.p);
+  packets::pstoreu(to, v.p);
 }
 
 // The first n lanes of a vector at the edge of a row; the others read as zero. Going through memory a
@@ -70,16 +78,16 @@ RNNCORE_INLINE void store_edge(double* to, Vec<double> v, Index n) {
 }
 #else
 template <class T>
-[[gnu::noinline]] Vec<T> load_edge(const T* from, Index n) {
+RNNCORE_NOINLINE Vec<T> load_edge(const T* from, Index n) {
   alignas(64) T buffer[lanes<T>] = {};
-  __builtin_memcpy(buffer, from, n * sizeof(T));
+  std::memcpy(buffer, from, n * sizeof(T));
   return load(buffer);
 }
 template <class T>
-[[gnu::noinline]] void store_edge(T* to, Vec<T> v, Index n) {
+RNNCORE_NOINLINE void store_edge(T* to, Vec<T> v, Index n) {
   alignas(64) T buffer[lanes<T>];
   store(buffer, v);
-  __builtin_memcpy(to, buffer, n * sizeof(T));
+  std::memcpy(to, buffer, n * sizeof(T));
 }
 #endif
 
@@ -96,31 +104,31 @@ RNNCORE_INLINE void store(T* to, Vec<T> v, Index n) {
 /// a * b + c, rounded once where the hardware can.
 template <class T>
 RNNCORE_INLINE Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) {
-  return Eigen::internal::pmadd(a.p, b.p, c.p);
+  return packets::pmadd(a.p, b.p, c.p);
 }
 
 /// -|a|
 template <class T>
 RNNCORE_INLINE Vec<T> minus_abs(Vec<T> a) {
-  return Eigen::internal::por(a.p, Vec<T>(T(-0.0)).p);
+  return packets::por(a.p, Vec<T>(T(-0.0)).p);
 }
 
 /// a, which is not negative, with the sign of b.
 template <class T>
 RNNCORE_INLINE Vec<T> with_sign(Vec<T> a, Vec<T> b) {
-  return Eigen::internal::por(a.p, Eigen::internal::pand(b.p, Vec<T>(T(-0.0)).p));
+  return packets::por(a.p, packets::pand(b.p, Vec<T>(T(-0.0)).p));
 }
 
 /// The larger of a and a bound, which is a number; NaN stays NaN.
 template <class T>
 RNNCORE_INLINE Vec<T> at_least(Vec<T> a, Vec<T> bound) {
-  return Eigen::internal::pmax(a.p, bound.p); // as std::max: a, if one of them is NaN
+  return packets::pmax(a.p, bound.p); // as std::max: a, if one of them is NaN
 }
 
 /// Lanewise `when_le` where a <= b, else `otherwise`; NaN goes the other way.
 template <class T>
 RNNCORE_INLINE Vec<T> select_le(Vec<T> a, Vec<T> b, Vec<T> when_le, Vec<T> otherwise) {
-  return Eigen::internal::pselect(Eigen::internal::pcmp_le(a.p, b.p), when_le.p, otherwise.p);
+  return packets::pselect(packets::pcmp_le(a.p, b.p), when_le.p, otherwise.p);
 }
 
 #if defined(__AVX512F__)
@@ -174,7 +182,7 @@ struct Exponential<double> {
 template <class T>
 RNNCORE_INLINE Vec<T> power_of_two(Vec<T> rounded) {
   using Bits = typename Exponential<T>::Bits;
-  typedef Bits Vector __attribute__((vector_size(sizeof(typename Vec<T>::Packet))));
+  using Vector = typename VectorOf<Bits, sizeof(Vec<T>)>::Type;
   return typename Vec<T>::Packet(Vector(rounded.p) << Exponential<T>::mantissa);
 }
 
@@ -225,14 +233,14 @@ RNNCORE_INLINE Pair<T> power_of_two(Pair<T> rounded) {
 /// The sum of all lanes.
 template <class T>
 RNNCORE_INLINE T sum_of(Vec<T> v) {
-  return Eigen::internal::predux(v.p);
+  return packets::predux(v.p);
 }
 
 /// A square of numbers in registers. (The attribute that GCC ignores is the vector's alignment.)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wignored-attributes"
 template <class T>
-using Square = Eigen::internal::PacketBlock<typename Vec<T>::Packet, lanes<T>>;
+using Square = packets::PacketBlock<typename Vec<T>::Packet, lanes<T>>;
 #pragma GCC diagnostic pop
 
 template <class T>
@@ -244,7 +252,7 @@ RNNCORE_INLINE Square<T> load_square(const T* from, Index stride) {
 
 template <class T>
 RNNCORE_INLINE void transpose(Square<T>& square) {
-  Eigen::internal::ptranspose(square);
+  packets::ptranspose(square);
 }
 
 /// exp(x) = scale * (1 + fraction) for x <= 0. Kept apart so that expm1 loses nothing to cancellation. As

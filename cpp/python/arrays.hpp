@@ -126,8 +126,10 @@ template <class T>
 Array<T> new_array(const Index* begin, const Index* end) {
   Index bytes = Index(sizeof(T));
   bool fits = true;
-  for (const Index* extent = begin; extent < end; ++extent)
-    fits = !__builtin_mul_overflow(bytes, *extent, &bytes) && fits;
+  for (const Index* extent = begin; extent < end; ++extent) {
+    fits = fits && (*extent == 0 || bytes <= std::numeric_limits<Index>::max() / *extent);
+    bytes = fits ? bytes * *extent : 0;
+  }
   if (!fits) throw std::bad_alloc();
   if (std::size_t(bytes) >= large) return new_large_array<T>(begin, end, std::size_t(bytes));
   const auto& numpy = py::detail::npy_api::get();

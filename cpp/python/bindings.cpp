@@ -208,6 +208,16 @@ py::object call_under(Hold& hold, const py::function& function, const py::args& 
   return function(*arguments);
 }
 
+/// What compiled this, and the version of it.
+constexpr char compiler[] =
+#if defined(__clang__)
+    "Clang " __clang_version__;
+#elif defined(__GNUC__)
+    "GCC " __VERSION__;
+#else
+    "unknown";
+#endif
+
 py::dict info() {
   py::dict d;
   d["version"] = RNNCORE_VERSION;
@@ -215,7 +225,7 @@ py::dict info() {
   d["macros"] = kernels().macros;
   d["vector_bytes"] = kernels().vector_bytes;
   d["compiled_for"] = levels();
-  d["compiler"] = __VERSION__;
+  d["compiler"] = compiler;
   return d;
 }
 

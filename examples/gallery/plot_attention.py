@@ -28,9 +28,7 @@ def draw(rng, count):
 # Encoder, decoder and the bridge between their states.
 
 model = rnncore.Seq2Seq(
-    rnncore.Chain(
-        rnncore.Embedding(SIZE, 24, seed=0), rnncore.GRU(24, HIDDEN, seed=1)
-    ),
+    rnncore.Chain(rnncore.Embedding(SIZE, 24, seed=0), rnncore.GRU(24, HIDDEN, seed=1)),
     rnncore.Decoder(
         rnncore.Embedding(SIZE, 24, seed=2),
         rnncore.GRU(24, HIDDEN, seed=3),
@@ -64,9 +62,7 @@ for _ in range(250):
 
 words = draw(np.random.default_rng(1), 200)
 source, lengths = padded(words)
-found = search.beam(
-    model, source, lengths, bos=BOS, eos=EOS, width=4, max_length=20
-)
+found = search.beam(model, source, lengths, bos=BOS, eos=EOS, width=4, max_length=20)
 right = [
     np.array_equal(best[0].tokens[best[0].tokens != EOS], word[::-1])
     for best, word in zip(found, words, strict=True)
@@ -80,9 +76,7 @@ longest = int(np.argmax(lengths))
 tokens, attention = found[longest][0].tokens, found[longest][0].attention
 written = [LETTERS[t - FIRST] if t >= FIRST else "end" for t in tokens]
 axes.imshow(attention[:, : lengths[longest]], cmap="Blues", vmin=0, vmax=1)
-axes.set_xticks(
-    range(lengths[longest]), [LETTERS[t - FIRST] for t in words[longest]]
-)
+axes.set_xticks(range(lengths[longest]), [LETTERS[t - FIRST] for t in words[longest]])
 axes.set_yticks(range(len(written)), written)
 axes.set(xlabel="read", ylabel="written")
 

@@ -23,9 +23,7 @@ train, test, y_train, y_test = train_test_split(
 # %%
 # 20 passes over 1,198 images.
 
-model = make_pipeline(
-    SequenceScaler(), SequenceClassifier(max_iter=20, random_state=0)
-)
+model = make_pipeline(SequenceScaler(), SequenceClassifier(max_iter=20, random_state=0))
 model.fit(train, y_train)
 print(f"right: {model.score(test, y_test):.1%} of {len(test)} images never seen")
 

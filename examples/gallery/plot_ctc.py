@@ -24,9 +24,9 @@ def draw(rng, count):
         frames = []
         for tone in tones:
             frames += [np.zeros(BANDS)] * int(rng.integers(2, 6))
-            frames += [
-                np.exp(-0.5 * (np.arange(BANDS) - 3 * tone + 1.5) ** 2)
-            ] * int(rng.integers(3, 8))
+            frames += [np.exp(-0.5 * (np.arange(BANDS) - 3 * tone + 1.5) ** 2)] * int(
+                rng.integers(3, 8)
+            )
         frames += [np.zeros(BANDS)] * 3
         spectra.append(
             np.array(frames) + 0.4 * rng.standard_normal((len(frames), BANDS))

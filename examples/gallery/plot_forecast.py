@@ -63,9 +63,7 @@ for name, guess, style in (
     ("forecast", forecast, "C0"),
     ("last value", windows[:, -1:, 0], "0.6"),
 ):
-    right.plot(
-        steps, np.sqrt(np.mean((guess - truth) ** 2, axis=0)), style, label=name
-    )
+    right.plot(steps, np.sqrt(np.mean((guess - truth) ** 2, axis=0)), style, label=name)
 right.set(
     xlabel="steps ahead",
     ylabel="root mean square error",

@@ -38,9 +38,7 @@ def signals(rng, count):
                 FORMS[name](np.arange(b - a) / rng.uniform(6, 14) + rng.random())
             )
             names += [name] * (b - a)
-        X.append(
-            (np.concatenate(parts) + 0.2 * rng.standard_normal(length))[:, None]
-        )
+        X.append((np.concatenate(parts) + 0.2 * rng.standard_normal(length))[:, None])
         y.append(np.array(names))
     return X, y
 
@@ -74,9 +72,7 @@ for axes in (above, below):
     for step in change:
         axes.axvline(step, color="0.6", linestyle="--")
 above.set(ylabel="signal", title="dashed: where the form changes")
-for name, values in zip(
-    model.classes_, model.predict_proba(X_test)[0].T, strict=True
-):
+for name, values in zip(model.classes_, model.predict_proba(X_test)[0].T, strict=True):
     below.plot(values, label=name)
 below.set(xlabel="step", ylabel="probability")
 below.legend(loc="center right")

@@ -102,9 +102,7 @@ for child, parent in enumerate(forest.parent[shown] - shown.start):
     if parent >= 0:
         axes.plot(x[[child, parent]], y[[child, parent]], color="0.7", zorder=1)
 axes.scatter(x, y, s=560, c=said[shown], cmap="viridis", vmin=0, vmax=14, zorder=2)
-for left, height, symbol, answer in zip(
-    x, y, symbols[shown], said[shown], strict=True
-):
+for left, height, symbol, answer in zip(x, y, symbols[shown], said[shown], strict=True):
     name = SYMBOLS[symbol]
     text = name if name.isdigit() else f"{name}\n{answer}"
     axes.text(left, height, text, ha="center", va="center", color="w", fontsize=7)

@@ -22,7 +22,7 @@ import numpy as np
 
 from .arrays import short as _short
 from .arrays import take_places
-from .hints import CONSTRUCTOR, check_keywords
+from .hints import check_keywords
 
 #: How deep objects and lists may lie in one another.
 DEPTH = 100
@@ -60,8 +60,7 @@ class Configured:
 
     def __new__(cls: type[_Made], *args: Any, **kwargs: Any) -> _Made:
         """Remember the arguments."""
-        if not CONSTRUCTOR.keys().isdisjoint(kwargs):
-            check_keywords(cls, kwargs)
+        check_keywords(cls, kwargs)
         made = super().__new__(cls)
         given = tuple(map(remembered, args)), {n: remembered(v) for n, v in kwargs.items()}
         vars(made)["_given"] = given

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 _Call = TypeVar("_Call", bound=Callable[..., Any])
+_Made = TypeVar("_Made", bound="Hinting")
 
 _LAYERS = "the layers are in rnncore itself: rnncore.LSTM, rnncore.Linear"
 _ARRAYS = "layers take and return NumPy arrays"
@@ -156,6 +157,11 @@ CONSTRUCTOR: Mapping[str, str] = {
     "recurrent_initializer": "write init",
     "mask_zero": f"{LENGTHS}; rnncore.Masked finds them in the input",
     "padding_idx": LENGTHS,
+    # of optimisers and losses
+    "learning_rate": "write lr",
+    "params": "give the module: rnncore.Adam(model)",
+    "clipnorm": "rnncore.clip_grad_norm(model, max_norm), or clip_norm of rnncore.training.Trainer",
+    "from_logits": "losses take logits; leave it out",
     "weight": "write class_weight",
 }
 
@@ -209,12 +215,26 @@ def put_hints(kind: type, hints: Mapping[str, str]) -> None:
 
 def check_keywords(kind: type, names: Iterable[str]) -> None:
     """Raise `TypeError` with a hint for a keyword that a class's constructor does not take."""
+    if CONSTRUCTOR.keys().isdisjoint(names):
+        return
     taken = inspect.signature(kind).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
         return
     for name in names:
         if name in CONSTRUCTOR and name not in taken:
             raise TypeError(f"{kind.__name__} takes no {name!r}: {CONSTRUCTOR[name]}")
+
+
+class Hinting:
+    """A class whose constructor answers the keywords of other libraries with a hint.
+
+    A base of its own: beside an `__init__` a `__new__` would be the class's signature.
+    """
+
+    def __new__(cls: type[_Made], *args: Any, **kwargs: Any) -> _Made:
+        """Check the keywords."""
+        check_keywords(cls, kwargs)
+        return super().__new__(cls)
 
 
 def refuses_others(call: _Call) -> _Call:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, check_flag, check_number, short
+from .hints import Hinting
 from .module import Module, modules
 from .parameters import copy_into, fitting
 
@@ -44,7 +45,7 @@ class _Block(NamedTuple):
     slots: list[Array]
 
 
-class Optimiser:
+class Optimiser(Hinting):
     """Base of the optimisers: `step` subtracts what `_update` makes of each gradient.
 
     `lr` is a number or a function of the number of steps done before (see `rnncore.schedules`) and

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import dataclass
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,14 +17,20 @@ from .module import Module, modules, taken_width, width_through
 _HEAD = ("name", "class", "output", "parameters")
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True)
+class Row:
     """A module in a table: where it stands, and what is its own."""
 
-    name: str  # dotted, "" for the module itself
-    kind: str  # its class
-    output: str  # shapes, "" where they are not known
-    parameters: int  # without those of its parts, and 0 where it stands again
-    again: str = ""  # the name where it stood first
+    #: Dotted, as in the names of parameters; "" for the module itself.
+    name: str
+    #: The name of its class.
+    kind: str
+    #: The shapes of what it returns, "" where they are not known.
+    output: str
+    #: How many, without those of its parts; 0 where it stands again.
+    parameters: int
+    #: Where it stands for a second time, the name of the first place.
+    again: str = ""
 
     def cells(self) -> tuple[str, str, str, str]:
         """What is written of it."""
@@ -31,15 +38,20 @@ class Row(NamedTuple):
         return self.name, self.kind, self.output, f"as {self.again}" if self.again else count
 
 
-class Summary(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class Summary:
     """The table that `summary` makes: `print` it, or end a notebook's cell with it."""
 
+    #: The module, and all its parts.
     rows: tuple[Row, ...]
-    parameters: int  # numbers, each counted once
+    #: How many numbers there are, each counted once.
+    parameters: int
     parameter_bytes: int
-    buffers: int  # numbers, each counted once
+    #: The same of what is kept beside the parameters, such as running statistics.
+    buffers: int
     buffer_bytes: int
-    dtypes: tuple[str, ...]  # of the parameters
+    #: Of the parameters.
+    dtypes: tuple[str, ...]
 
     def totals(self) -> str:
         """What they are all together."""
@@ -154,7 +166,8 @@ def _shapes(y: Any) -> str:
 
 
 def _is_shape(x: Any) -> bool:
-    return type(x) is tuple and len(x) > 0 and all(type(n) is int for n in x)
+    whole = (int, np.integer)
+    return type(x) is tuple and len(x) > 0 and all(isinstance(n, whole) for n in x)
 
 
 def _zeros(module: Module, shape: tuple[int, ...]) -> Array:

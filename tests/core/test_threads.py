@@ -314,6 +314,7 @@ assert threads() == 3
         for _ in range(8):
             run_python(code)
 
+    @needs_fork  # where there is none, there are no signals for a thread
     def test_signals_are_not_for_the_pool(self) -> None:
         run("""
 call()

@@ -1,8 +1,8 @@
 // Windows to test with: axes of all kinds, and what each tap reads, by walking the padded axis.
 #pragma once
 
-#include <cstdlib>
 #include <memory>
+#include <new>
 #include <vector>
 
 #include "kernels/windows.hpp"
@@ -78,9 +78,12 @@ private:
 inline Index inputs_of(const Windows& w) { return w.images * w.axes[0].size * w.axes[1].size * w.channels; }
 
 /// Memory as kernels want it, and not a byte more, so that a sanitizer sees what is beyond.
-inline std::unique_ptr<char, decltype(&std::free)> space_of(Index bytes) {
+struct Freed {
+  void operator()(char* space) const { ::operator delete(space, std::align_val_t(64)); }
+};
+inline std::unique_ptr<char, Freed> space_of(Index bytes) {
   const std::size_t whole = std::size_t(bytes + 63) / 64 * 64;
-  return {static_cast<char*>(std::aligned_alloc(64, whole ? whole : 64)), &std::free};
+  return std::unique_ptr<char, Freed>(static_cast<char*>(::operator new(whole, std::align_val_t(64))));
 }
 
 /// The team's members one after the other: kernels that wait for nobody.

@@ -32,7 +32,19 @@ def _loss(make: Callable[[], losses.Loss], targets: Callable[[Hostile], np.ndarr
     return program
 
 
+def _weighted_loss(hostile: Hostile) -> None:
+    """Weights of classes, and targets that are ignored."""
+    weight = np.array([1.0, 0.5, 2.0, 0.0])
+    loss = hostile.call(losses.SoftmaxCrossEntropy, 0.1, class_weight=weight, ignore_index=-1)
+    repr(hostile.results.pop())
+    targets = hostile.rng.integers(-1, 4, (3, 2))
+    value, pullback = hostile.call(loss.vjp, hostile.normal(3, 2, 4), targets)
+    hostile.results.pop()
+    hostile.results += [value, hostile.call(pullback, 1.0)]
+
+
 LOSSES = [
+    _weighted_loss,
     _loss(losses.SoftmaxCrossEntropy, lambda h: h.rng.integers(0, 4, (3, 2))),
     _loss(lambda: losses.SoftmaxCrossEntropy(0.1, "sum"), lambda h: h.rng.integers(0, 4, (3, 2))),
     _loss(losses.BinaryCrossEntropy, lambda h: (h.normal(3, 2, 4) > 0).astype("float32")),
@@ -110,6 +122,8 @@ def _training(hostile: Hostile) -> None:
         (hostile.normal(4, 2, 2), np.zeros((4, 2), int), np.array([4, 2]), np.ones((4, 2), bool)),
         hostile.rate,
     )
+    if hostile.maybe() and len(batch) == 4:
+        batch = (*batch, False, None, hostile.twisted(np.array([0.5, 2.0]), hostile.rate))
     loss = losses.SoftmaxCrossEntropy()
     adam = optim.Adam(model)
     made = hostile.call(Trainer, model, loss, adam, [batch], clip_norm=1.0, seed=1)

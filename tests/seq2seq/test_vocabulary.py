@@ -52,13 +52,13 @@ class TestVocabulary:
             Vocabulary(["a", "b", "a", "<eos>"])
 
     def test_a_long_list_is_checked_in_time(self) -> None:
-        tokens, started = [str(n) for n in range(200_000)], time.perf_counter()
+        tokens, started = [str(n) for n in range(200_000)], time.process_time()
         with pytest.raises(ValueError, match=r"\['7'\]$"):
             Vocabulary([*tokens, "7"])
         with pytest.raises(ValueError, match=r"\['0', '1', .* and 199990 more\]$") as refusal:
             Vocabulary(tokens * 2)
         assert len(str(refusal.value)) < 500
-        assert time.perf_counter() - started < 5
+        assert time.process_time() - started < 5
 
     def test_unknown_tokens_in_a_text(self) -> None:
         texts = [["the", "<unk>", "sat"], ["<unk>", "the"]]

@@ -17,7 +17,7 @@ not_sanitized = pytest.mark.skipif(
 )
 
 
-def run_python(*args: str, timeout: float = 120, **environment: str) -> str:
+def run_python(*args: str, timeout: float = 300, **environment: str) -> str:
     """Run Python with warnings as errors and return what it prints; fail with all of it otherwise.
 
     One argument of several lines is code; others are the interpreter's own arguments. `environment`

@@ -88,17 +88,18 @@ class LSTM(Stacked):
 
     Variants (Greff et al. 2017), and what they change:
 
-    - peephole: the gates see p_i * c_(t-1), p_f * c_(t-1) and p_o * c_t (Gers et al. 2002); the
-      rows of `weight_ch_lk (3, H)` are p
-    - coupled: f = 1 - i; input_gate, forget_gate or output_gate=False: that gate is 1. The weights
-      have no rows for a gate that is not there
-    - activations of the gates, of g and of c_t, ("sigmoid", "tanh", "tanh")
-    - proj_size=P: h_t = W_hr (o * tanh(c_t)) with `weight_hr_lk (P, H)` (Sak et al. 2014); y, h and
-      the columns of weight_hh are P wide
-    - layer_norm=True: both products are normalised, over all gates, and so is c_t before tanh (Ba
-      et al. 2016, eq. 20 to 22); "gate": each gate by itself. In place of the biases `norm_lk (14,
-      H)`: for i, f, g, o the gains of W_ih x, those of W_hh h, the biases; gain and bias of c_t
-    - cell_clip: c_t stays within +-cell_clip
+    - `peephole=True`: the gates see p_i * c_(t-1), p_f * c_(t-1) and p_o * c_t (Gers et al. 2002).
+      The rows of `weight_ch_lk (3, H)` are p.
+    - `coupled=True`: f = 1 - i, also called CIFG. `input_gate=False`, `forget_gate=False` or
+      `output_gate=False`: that gate is 1. The weights have no rows for a gate that is not there.
+    - `activations`: of the gates, of g and of c_t, ("sigmoid", "tanh", "tanh").
+    - `proj_size=P`: h_t = W_hr (o * tanh(c_t)) with `weight_hr_lk (P, H)` (Sak et al. 2014). y, h
+      and the columns of weight_hh are P wide.
+    - `layer_norm=True`: both products are normalised, over all gates, and so is c_t before tanh (Ba
+      et al. 2016, eq. 20 to 22); "gate": each gate by itself. In place of the biases there is
+      `norm_lk (14, H)`: for i, f, g, o the gains of W_ih x, those of W_hh h, the biases; gain and
+      bias of c_t.
+    - `cell_clip`: c_t stays within +-cell_clip.
 
     The state is `(h, c)`. Parameters of layer k: `weight_ih_lk (4 H, I)`, `weight_hh_lk (4 H, H)`,
     `bias_ih_lk`, `bias_hh_lk (4 H,)`, gates in the order i, f, g, o, with `_reverse` appended for

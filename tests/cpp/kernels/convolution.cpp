@@ -14,10 +14,9 @@ namespace {
 template <class T, class W = T>
 struct PackedFilters {
   std::vector<T> numbers;
-  std::unique_ptr<char, decltype(&std::free)> weights, transposed;
+  std::unique_ptr<char, Freed> weights, transposed;
 
-  PackedFilters(const Filters& filters, const std::vector<T>& weight, const std::vector<T>& bias)
-      : weights(nullptr, &std::free), transposed(nullptr, &std::free) {
+  PackedFilters(const Filters& filters, const std::vector<T>& weight, const std::vector<T>& bias) {
     const Packing<T> packing = convolution_of<T, W>().packing;
     const Sizes sizes = packing.sizes(&filters, {});
     Weights<const T> from{};
