@@ -322,7 +322,7 @@ struct Pooling {
 ///   value_s
 ///
 /// over the source's own steps. With centres only over those within `window` of the centre p, and the
-/// weights are a_s exp(-(s - p)^2 / (2 (window / 2)^2)).
+/// weights are a_s exp(-(s - p)^2 / (2 (window / 2)^2)). Causal: step t of a row sees the steps s <= t.
 template <class T>
 struct AttentionForward {
   Index rows, sources;        // R, B
@@ -334,6 +334,7 @@ struct AttentionForward {
   const T* v;                 // (A) or null
   const T* centre;            // (T, R) or null
   T window;
+  bool causal;         // with neither v nor centre
   Rows<const T> query; // (T, R, A)
   Rows<T> context;     // (T, R, M)  out
   T* weights;          // (T, R, S)  out, zero at first; of backward in

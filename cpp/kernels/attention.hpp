@@ -153,6 +153,9 @@ void mix(Index rows, Mix<T> c, Lines<T> x, Index terms, Index width, Rows<T> to,
   }
 }
 
+/// Causal steps that share the products with what is before all of them.
+constexpr Index causal_tile = 32;
+
 /// One row at some steps: its source, and where everything of it lies.
 template <class T>
 class AttentionRow {
@@ -167,6 +170,7 @@ public:
 
   void forward() const {
     const Rows<T> weights = this->weights();
+    if (a_.causal) return look_back();
     if (a_.centre || a_.v) {
       for (Index t = 0; t < steps_; ++t) attend(t);
     } else {
@@ -202,18 +206,44 @@ private:
   Rows<U> from(Rows<U> all) const {
     return {all.base + at(0) * all.stride, a_.rows * all.stride};
   }
+  template <class U>
+  static Rows<U> after(Rows<U> all, Index lines) {
+    return {all.base + lines * all.stride, all.stride};
+  }
   Lines<T> queries() const { return from(a_.query); }
   Rows<T> contexts() const { return from(a_.context); }
   Rows<T> weights() const { return from(Rows<T>{a_.weights, a_.length}); }
 
   /// The steps of the source that can be seen from step t.
   Share window(Index t) const {
+    if (a_.causal) return Share(min(seen_, begin_ + t + 1));
     if (!a_.centre) return Share(seen_);
     const T p = a_.centre[at(t)];
     Index first = 0, end = seen_;
     while (first < end && T(first) < p - a_.window) ++first;
     while (end > first && T(end - 1) > p + a_.window) --end;
     return Share::of(first, end);
+  }
+
+  /// Steps that see none after them, tile by tile: together what is before the tile, then each its own
+  /// part of it, since a later step's numbers times zero may be NaN.
+  void look_back() const {
+    for (Index t = 0, end; t < steps_; t = end) {
+      const Index first = (begin_ + t) / causal_tile * causal_tile;
+      end = min(steps_, first + causal_tile - begin_);
+      const Index before = min(seen_, first), last = window(end - 1).end;
+      const Rows<T> w = after(weights(), t), context = after(contexts(), t);
+      all_dots(after(queries(), t), end - t, keys_, last, a_.key_size, w);
+      for (Index i = 0; i < end - t; ++i) {
+        const Index n = window(t + i).end;
+        softmax(w.base + i * w.stride, n);
+        for (Index s = n; s < last; ++s) w.base[i * w.stride + s] = T(0);
+      }
+      mix<T>(end - t, {w.base, w.stride, 1}, values_, before, a_.value_size, context, false);
+      for (Index i = 0; i < end - t; ++i)
+        mix<T>(1, {w.base + i * w.stride + before, 0, 1}, after(values_, before),
+               window(t + i).end - before, a_.value_size, after(context, i), true);
+    }
   }
 
   /// One step by itself: where windows differ, or scores are no products.
@@ -302,7 +332,7 @@ private:
       }
       b.dcentre[at(t)] = centre;
     } else {
-      for (Index j = 0; j < seen_; ++j) d[j] = w[j] * (d[j] - along);
+      for (Index j = s.begin; j < s.end; ++j) d[j] = w[j] * (d[j] - along);
     }
     for (Index j = 0; j < s.begin; ++j) d[j] = 0;
     for (Index j = s.end; j < seen_; ++j) d[j] = 0;

@@ -51,9 +51,9 @@ Rows<const T> rows_of(const char* name, const py::object& object, Extents shape,
 
 template <class T>
 Memory<T>::Memory(const py::object& keys, const py::object& values, const py::object& lengths,
-                  const py::object& v, double window)
+                  const py::object& v, double window, bool causal)
     : keys_(contiguous<T>(keys)), values_(contiguous<T>(values)), lengths_(contiguous<int64_t>(lengths)),
-      v_(v), window_(T(window)) {
+      v_(v), window_(T(window)), causal_(causal) {
   if (keys_.ndim() != 3 || values_.ndim() != 3 || keys_.shape(0) != values_.shape(0) ||
       keys_.shape(1) != values_.shape(1) || lengths_.ndim() != 1 || lengths_.shape(0) != keys_.shape(1))
     throw py::value_error("keys, values and lengths: unexpected shapes");
@@ -76,6 +76,7 @@ AttentionForward<T> Memory<T>::common(Index rows) const {
   call.values = values_.data();
   call.v = parameter<T>("v", v_, {key_size()});
   call.window = window_;
+  call.causal = causal_;
   return call;
 }
 
@@ -103,6 +104,7 @@ py::tuple Memory<T>::attend(const py::object& query_object, const py::object& so
                    weights = new_array<T>({time, rows, steps()});
   if (!centre_object.is_none()) centre = of_shape<T>("centre", centre_object, {time, rows});
   call.centre = centre_object.is_none() ? nullptr : centre.data();
+  if (causal_ && (additive() || call.centre)) throw py::value_error("causal: for products alone");
   call.context = {context.mutable_data(), wide};
   call.weights = weights.mutable_data();
   {

@@ -9,9 +9,10 @@ namespace rnncore {
 template <class T>
 class Memory {
 public:
-  /// keys (S, B, A), values (S, B, M), lengths (B); v (A) of additive scores, or None; window: 0 for none.
+  /// keys (S, B, A), values (S, B, M), lengths (B); v (A) of additive scores, or None; window: 0 for none;
+  /// causal: no step sees later ones, with neither v nor centres.
   Memory(const py::object& keys, const py::object& values, const py::object& lengths, const py::object& v,
-         double window);
+         double window, bool causal);
 
   /// Queries (T, R, A) of rows that attend to sources (R), each for its first steps (R): (context,
   /// weights), each with a row for each query; the context's rows have `room` more columns, zero. `source`,
@@ -37,6 +38,7 @@ private:
   const Array<int64_t> lengths_;
   const py::object v_;
   const T window_;
+  const bool causal_;
 };
 
 /// Contexts and weights of all rows at their first `steps` steps, or each at its own `until`; what the

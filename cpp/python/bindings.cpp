@@ -103,10 +103,12 @@ void bind_pointwise(py::module_& m, const std::string& suffix) {
 template <class T>
 void bind_memory(py::module_& m, const std::string& suffix) {
   py::class_<Memory<T>>(m, ("Memory" + suffix).c_str())
-      .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&, double>(),
-           py::arg("keys"), py::arg("values"), py::arg("lengths"), py::arg("v"), py::arg("window"))
-      .def("attend", &Memory<T>::attend, py::arg("query"), py::arg("source"), py::arg("steps"),
-           py::arg("centre"), py::arg("room"))
+      .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&, double,
+                    bool>(),
+           py::arg("keys"), py::arg("values"), py::arg("lengths"), py::arg("v") = py::none(),
+           py::arg("window") = 0, py::arg("causal") = false)
+      .def("attend", &Memory<T>::attend, py::arg("query"), py::arg("source") = py::none(),
+           py::arg("steps") = py::none(), py::arg("centre") = py::none(), py::arg("room") = 0)
       .def("attend_backward", &Memory<T>::attend_backward, py::arg("dcontext"), py::arg("weights"),
            py::arg("query"), py::arg("steps"), py::arg("centre"), py::arg("dkeys"), py::arg("dvalues"),
            py::arg("dv"));
@@ -209,14 +211,14 @@ py::object call_under(Hold& hold, const py::function& function, const py::args& 
 }
 
 /// What compiled this, and the version of it.
-constexpr char compiler[] =
+std::string compiler() {
 #if defined(__clang__)
-    "Clang " __clang_version__;
-#elif defined(__GNUC__)
-    "GCC " __VERSION__;
+  return "Clang " + std::to_string(__clang_major__) + "." + std::to_string(__clang_minor__) + "." +
+         std::to_string(__clang_patchlevel__);
 #else
-    "unknown";
+  return "GCC " __VERSION__;
 #endif
+}
 
 py::dict info() {
   py::dict d;
@@ -225,7 +227,7 @@ py::dict info() {
   d["macros"] = kernels().macros;
   d["vector_bytes"] = kernels().vector_bytes;
   d["compiled_for"] = levels();
-  d["compiler"] = compiler;
+  d["compiler"] = compiler();
   return d;
 }
 

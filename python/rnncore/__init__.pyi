@@ -55,6 +55,7 @@ from .layers.embedding import Embedding as Embedding
 from .layers.layer_norm import LayerNorm as LayerNorm
 from .layers.linear import Linear as Linear
 from .layers.merge import Merge as Merge
+from .layers.multihead import MultiheadAttention as MultiheadAttention
 from .layers.pooling import AvgPool1d as AvgPool1d
 from .layers.pooling import AvgPool2d as AvgPool2d
 from .layers.pooling import GlobalAvgPool as GlobalAvgPool

@@ -221,15 +221,21 @@ class StreamF64(StreamF32): ...
 
 class MemoryF32:
     def __init__(
-        self, keys: Array, values: Array, lengths: Array, v: Array | None, window: float
+        self,
+        keys: Array,
+        values: Array,
+        lengths: Array,
+        v: Array | None = None,
+        window: float = 0,
+        causal: bool = False,
     ) -> None: ...
     def attend(
         self,
         query: Array,
-        source: Array | None,
-        steps: Array | None,
-        centre: Array | None,
-        room: int,
+        source: Array | None = None,
+        steps: Array | None = None,
+        centre: Array | None = None,
+        room: int = 0,
     ) -> tuple[Array, Array]: ...
     def attend_backward(
         self,

@@ -89,6 +89,20 @@ class DotAttention(nn.Module):
         return torch.softmax(scores.masked_fill(outside[:, None], float("-inf")), -1) @ y
 
 
+class SelfAttention(nn.Module):
+    """A recurrence under attention, or attention alone."""
+
+    def __init__(self, recurrent=False):
+        super().__init__()
+        self.rnn = nn.GRU(INPUTS, INPUTS, batch_first=True) if recurrent else None
+        self.attention = nn.MultiheadAttention(INPUTS, 1, batch_first=True)
+
+    def forward(self, x, lengths):
+        x = x if self.rnn is None else self.rnn(x)[0]
+        outside = torch.arange(x.shape[1])[None] >= lengths[:, None]
+        return self.attention(x, x, x, key_padding_mask=outside)[0]
+
+
 class Convolved(nn.Module):
     """Frames: convolution, normalisation, a recurrence in both directions."""
 
@@ -254,6 +268,30 @@ def test_modules_as_pytorch_computes_them(name, exporter):
         got = model.run(*(value.numpy() for value in given))
         for mine, theirs in zip(got, want if isinstance(want, tuple) else (want,), strict=True):
             near(mine, theirs.numpy(), 2e-5)
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+@pytest.mark.parametrize("exporter", [OLD, NEW])
+def test_attention_keeps_the_steps_of_the_example(exporter, recurrent):
+    """But where the new exporter sees no recurrence before it."""
+    if exporter == NEW and not find_spec("onnxscript"):
+        pytest.skip("onnxscript is not installed, which PyTorch's new exporter needs")
+    torch.manual_seed(0)
+    module = SelfAttention(recurrent).train()
+
+    def example(batch, steps):
+        return torch.randn(batch, steps, INPUTS), lengths(batch, steps)
+
+    model = from_onnx(exported(module, example(3, STEPS), ((0, 1), (0,)), exporter))
+    free = exporter == NEW and not recurrent
+    for batch, steps in ((3, STEPS), (2, STEPS), *([(2, 9)] if free else [])):
+        given = example(batch, steps)
+        with torch.no_grad():
+            want = module(*given).numpy()
+        near(model.run(*(value.numpy() for value in given))[0], want, 2e-5)
+    if not free:
+        with pytest.raises(ValueError, match="Reshape"):
+            model.run(*(value.numpy() for value in example(2, 9)))
 
 
 def test_a_scripted_loop_takes_any_number_of_steps():

@@ -19,8 +19,10 @@ from rnncore import (
     Embedding,
     LayerNorm,
     Linear,
+    MultiheadAttention,
     PReLU,
     ReLU,
+    Residual,
     Tanh,
     convert,
 )
@@ -45,6 +47,19 @@ OPTIONS = {
             *("plain", "rnn", "out"),
         ]
     },
+    "attention": {"prefix": ("", MultiheadAttention, {"num_heads": 3})},
+    "attention_no_bias": {
+        "prefix": ("", MultiheadAttention, {"num_heads": 1}),
+        "batch_first": True,
+    },
+    "attention_tagger": {
+        "prefix": [
+            "rnn",
+            ("attention", MultiheadAttention, {"num_heads": 4, "causal": True}),
+            "out",
+        ],
+        "batch_first": True,
+    },
     "images": {
         "prefix": [
             ("first", Conv2d, {"stride": (2, 1), "padding": (1, 0)}),
@@ -58,6 +73,7 @@ CASES = (
     *("rnn", "rnn_relu_no_bias", "lstm", "lstm_deep", "lstm_batch_first", "lstm_projected"),
     *("lstm_one_unit", "gru", "gru_deep", "rnn_cell", "lstm_cell", "gru_cell", "tagger"),
     *("weight_norm", "weight_norm_old", "frontend", "images"),
+    *("attention", "attention_no_bias", "attention_tagger"),
 )
 
 
@@ -79,7 +95,7 @@ def outputs(module, x):
 
 
 def test_every_golden_case_is_tested(golden):
-    assert {name.split("/")[0] for name in golden} == {*CASES, "torch_version"}
+    assert {name.split("/")[0] for name in golden} == {*CASES, "encoder", "torch_version"}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -104,13 +120,22 @@ class TestGolden:
         state, _, _ = case_of(golden, case)
         options = OPTIONS.get(case, {})
         back = to_torch_state_dict(from_torch(state, **options))
-        if "prefix" in options:
+        if isinstance(options.get("prefix"), list):
             names = [part[0] if isinstance(part, tuple) else part for part in options["prefix"]]
             back = {names[int(name[0])] + name[1:]: array for name, array in back.items()}
         torchs = ("num_batches_tracked", "original0", "original1")
         left = {name: array for name, array in state.items() if not name.endswith(torchs)}
         assert_same({name: back[name] for name in left}, left)
         assert back.keys() - left.keys() == ({"strided.weight"} if case == "frontend" else set())
+
+
+def test_an_encoder_layer_of_its_parts(golden):
+    state, x, y = case_of(golden, "encoder")
+    heads = ("self_attn", MultiheadAttention, {"num_heads": 2})
+    attention = Residual(from_torch(state, heads))
+    dense = Residual(from_torch(state, ["linear1", ReLU(), "linear2"]))
+    layer = from_torch(state, [attention, "norm1", dense, "norm2"])
+    assert_close({"y": layer(x)}, {"y": y}, 2e-5)
 
 
 def test_a_prefix_picks_one_of_several(golden, rng):

@@ -16,6 +16,7 @@ from rnncore import (
     LayerNorm,
     Linear,
     LSTMCell,
+    MultiheadAttention,
     PReLU,
     Tanh,
 )
@@ -173,15 +174,17 @@ class TestClassesBesidePrefixes:
             (("out", Chain), "of a state_dict come Linear, Embedding, .*; not Chain"),
             (("out", BatchNorm), "out.running_mean of a BatchNorm must be there, a vector"),
             (("none", Linear), r"no entry begins with 'none\.'"),
-            ("attention", r"torch's MultiheadAttention, of attention\.in_proj_weight"),
             ("odd", r"cannot represent the layer of odd\.weight, odd\.running"),
             ("deep", r"cannot represent the layer of deep\.weight"),
         ],
     )
     def test_what_does_not_fit(self, part, what):
         state = state_of(rnn=LSTM(3, 4), out=Linear(4, 2))
-        state |= {"attention.in_proj_weight": np.ones((6, 2)), "odd.weight": np.ones((2, 2))}
-        state |= {"odd.running": np.ones(2), "deep.weight": np.ones((2, 2, 2, 2, 2))}
+        state |= {
+            "odd.weight": np.ones((2, 2)),
+            "odd.running": np.ones(2),
+            "deep.weight": np.ones((2, 2, 2, 2, 2)),
+        }
         with pytest.raises(ValueError, match=what):
             from_torch(state, part)
         with pytest.raises(ValueError, match=what):
@@ -190,6 +193,87 @@ class TestClassesBesidePrefixes:
     def test_unknown_options_are_pythons_error(self):
         with pytest.raises(TypeError, match="epsilon"):
             from_torch({"weight": np.ones(3), "bias": np.ones(3)}, ("", LayerNorm, {"epsilon": 1}))
+
+
+class TestAttention:
+    def state(self, prefix="a.", **options):
+        made = MultiheadAttention(6, 3, seed=1, **options)
+        return made, {f"{prefix}{name}": array for name, array in made.params.items()}
+
+    def test_in_a_chain_with_a_prefix(self, rng):
+        made, state = self.state("module.net.a.")
+        state |= {f"module.net.rnn.{n}": a for n, a in GRU(6, 4, seed=2).params.items()}
+        part = ("net.a", MultiheadAttention, {"num_heads": 3, "causal": True})
+        chain = from_torch(state, [part, "net.rnn"], batch_first=True, dtype="float64")
+        assert kinds(chain) == [MultiheadAttention, GRU]
+        assert chain[0].causal
+        assert chain[0].batch_first
+        assert chain[0].dtype == np.float64
+        assert_close(chain[0].params, made.params, 0)
+
+    def test_the_number_of_heads_is_asked_for(self):
+        _, state = self.state()
+        what = (
+            r"the shapes of a\.in_proj_weight, .*, a\.out_proj\.bias do not tell num_heads: put it "
+            r"beside the prefix, as \('a', rnncore\.MultiheadAttention, \{'num_heads': 8\}\)"
+        )
+        for part in ("a", ["a"], ("a", MultiheadAttention), ("a", MultiheadAttention, {})):
+            with pytest.raises(ValueError, match=what):
+                from_torch(state, part)
+        with pytest.raises(ValueError, match="multiple of num_heads, got 6 and 4"):
+            from_torch(state, ("a", MultiheadAttention, {"num_heads": 4}))
+
+    @pytest.mark.parametrize(
+        ("entries", "options", "what"),
+        [
+            ({"q_proj_weight": (6, 6), "k_proj_weight": (6, 4)}, {}, "kdim or vdim"),
+            ({"bias_k": (1, 1, 6), "bias_v": (1, 1, 6)}, {}, "add_bias_kv=True"),
+            ({}, {"add_zero_attn": True}, "add_zero_attn=True"),
+            ({}, {"kdim": 5}, "kdim=5"),
+        ],
+    )
+    def test_what_ours_lacks_is_named(self, entries, options, what):
+        _, state = self.state()
+        state |= {f"a.{name}": np.ones(shape, "f") for name, shape in entries.items()}
+        if "q_proj_weight" in entries:
+            del state["a.in_proj_weight"]
+        options = {"num_heads": 3, "add_zero_attn": False} | options
+        with pytest.raises(ValueError, match=rf"torch's MultiheadAttention with {what}, of a\."):
+            from_torch(state, [("a", MultiheadAttention, options)])
+        if entries:
+            with pytest.raises(
+                ValueError, match=rf"torch's MultiheadAttention with {what}, of a\."
+            ):
+                from_torch(state, "a")
+
+    @pytest.mark.parametrize(
+        ("prefix", "names", "what"),
+        [
+            ("net", ["self_attn"], "TransformerEncoderLayer by one prefix: .* 'net.self_attn'"),
+            ("net", ["self_attn", "multihead_attn"], "TransformerDecoderLayer by one prefix"),
+            ("net", ["layers.1.self_attn"], "EncoderLayer by one prefix: .* 'net.layers.1.self_"),
+        ],
+    )
+    def test_whole_layers_of_transformers_are_named(self, prefix, names, what):
+        state = state_of(**{f"{prefix}.linear1": Linear(6, 4)})
+        for name in names:
+            state |= self.state(f"{prefix}.{name}.")[1]
+        with pytest.raises(ValueError, match=what):
+            from_torch(state, prefix)
+        part = (f"{prefix}.{names[0]}", MultiheadAttention, {"num_heads": 3})
+        assert type(from_torch(state, part)) is MultiheadAttention
+
+    def test_what_does_not_fit(self):
+        _, state = self.state()
+        part = ("a", MultiheadAttention, {"num_heads": 3})
+        with pytest.raises(ValueError, match=r"a\.in_proj_weight of a .* must have 2 axes; it has"):
+            from_torch(state | {"a.in_proj_weight": np.ones(6, "f")}, part)
+        with pytest.raises(ValueError, match=r"in_proj_weight of a .* it is not there"):
+            from_torch({"a.out_proj.weight": np.ones((6, 6), "f")}, part)
+        with pytest.raises(ValueError, match=r"must have shape \(6, 6\), got \(6, 5\)"):
+            from_torch(state | {"a.out_proj.weight": np.ones((6, 5), "f")}, part)
+        with pytest.raises(ValueError, match=r"missing 'out_proj\.bias'"):
+            from_torch({n: a for n, a in state.items() if n != "a.out_proj.bias"}, part)
 
 
 def test_prelu_comes_back(rng):

@@ -303,7 +303,7 @@ void run_linear(Index rows, Index inputs, Index outputs) {
 /// Every row looks at its source at each step, and back, in arrays that are not a number too long.
 template <class T>
 void run_attention(Index steps, Index rows, Index length, Index keys, Index values, bool additive,
-                   bool windowed, T tolerance) {
+                   bool windowed, bool causal, T tolerance) {
   std::mt19937 random{7};
   std::normal_distribution<double> normal;
   const auto drawn = [&](Index n) {
@@ -332,6 +332,7 @@ void run_attention(Index steps, Index rows, Index length, Index keys, Index valu
   call.v = additive ? v.data() : nullptr;
   call.centre = windowed ? centre.data() : nullptr;
   call.window = 2;
+  call.causal = causal;
   call.query = {query.data(), keys};
   call.context = {context.data(), values};
   call.weights = weights.data();
@@ -356,7 +357,7 @@ void run_attention(Index steps, Index rows, Index length, Index keys, Index valu
         const double q = query[i * keys + k], there = key[(s * rows + r) * keys + k];
         score += additive ? v[k] * std::tanh(q + there) : q * there;
       }
-      const bool seen = !windowed || std::abs(double(s) - centre[i]) <= 2;
+      const bool seen = causal ? s <= i / rows : !windowed || std::abs(double(s) - centre[i]) <= 2;
       sum += w[s] = seen ? std::exp(score) : 0;
     }
     for (Index j = 0; j < values; ++j) {
@@ -426,9 +427,13 @@ int main() {
   for (const bool additive : {false, true})
     for (const bool windowed : {false, true})
       for (const Index n : {1, 3, 7, 18}) {
-        run_attention<float>(n, 4, 2 * n + 1, 3 * n, 5 * n - 2, additive, windowed, 5e-5f);
-        run_attention<double>(n, 4, 2 * n + 1, 3 * n, 5 * n - 2, additive, windowed, 1e-12);
+        run_attention<float>(n, 4, 2 * n + 1, 3 * n, 5 * n - 2, additive, windowed, false, 5e-5f);
+        run_attention<double>(n, 4, 2 * n + 1, 3 * n, 5 * n - 2, additive, windowed, false, 1e-12);
       }
+  for (const Index n : {1, 7, 40, 70}) {
+    run_attention<float>(n, 4, n, 9, 17, false, false, true, 5e-5f);
+    run_attention<double>(n, 4, n, 9, 17, false, false, true, 1e-12);
+  }
   run_activations<float>(5e-7f);
   run_activations<double>(1e-15);
   std::printf("%s, vectors of %d bytes: %d problems, %d faults\n", kernels().level,

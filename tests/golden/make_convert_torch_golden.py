@@ -71,6 +71,30 @@ class Images(nn.Module):
         return self.second(torch.tanh(x)).permute(0, 2, 3, 1)
 
 
+class SelfAttention(nn.MultiheadAttention):
+    """Attention called with x alone."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return y without the weights."""
+        return super().forward(x, x, x)[0]
+
+
+class AttentionTagger(nn.Module):
+    """Causal attention between a recurrent layer and a linear one; x is `(B, T, I)`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(3, 8, batch_first=True)
+        self.attention = nn.MultiheadAttention(8, 4, batch_first=True)
+        self.out = nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return scores `(B, T, 2)`."""
+        h = self.rnn(x)[0]
+        later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
+        return self.out(self.attention(h, h, h, attn_mask=later)[0])
+
+
 def modules() -> dict[str, nn.Module]:
     """The cases."""
     return {
@@ -100,6 +124,16 @@ def others() -> dict[str, nn.Module]:
     }
 
 
+def attending() -> dict[str, nn.Module]:
+    """Cases with attention, drawn after those before."""
+    return {
+        "attention": SelfAttention(6, 3),
+        "attention_no_bias": SelfAttention(4, 1, bias=False, batch_first=True),
+        "attention_tagger": AttentionTagger(),
+        "encoder": nn.TransformerEncoderLayer(6, 2, 8),
+    }
+
+
 def normed(module: nn.Module, norm: Callable[..., nn.Module]) -> nn.Module:
     """Put weight_norm on all matrices of a recurrent layer, on some over other axes than rows."""
     for at, name in enumerate([n for n, _ in module.named_parameters() if "weight" in n]):
@@ -117,6 +151,11 @@ def numbers(case: str, module: nn.Module) -> dict[str, np.ndarray]:
             for parameter in module.parameters():
                 parameter += 0.1 * torch.randn_like(parameter)
             x = torch.randint(11, (6, 2))
+        elif case.startswith(("attention", "encoder")):
+            for parameter in module.parameters():  # so that no bias is zero
+                parameter += 0.1 * torch.randn_like(parameter)
+            module.eval()
+            x = torch.randn(5, 2, {"attention_no_bias": 4, "attention_tagger": 3}.get(case, 6))
         elif case in ("frontend", "images"):
             x = torch.randn(*((12, 2, 4) if case == "frontend" else (3, 7, 5, 2)))
             module(3 * x + 1)  # which moves the running statistics
@@ -135,7 +174,7 @@ def main() -> None:
     if version != TORCH_VERSION:
         raise SystemExit(f"the golden file is made with torch {TORCH_VERSION}, this is {version}")
     arrays: dict[str, np.ndarray] = {}
-    for seed, cases in ((7, modules), (8, others)):
+    for seed, cases in ((7, modules), (8, others), (9, attending)):
         torch.manual_seed(seed)
         for case, module in cases().items():
             arrays |= {f"{case}/{name}": array for name, array in numbers(case, module).items()}

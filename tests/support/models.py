@@ -294,6 +294,13 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
     ),
     "MinGRU": ([rnncore.MinGRU(3, 4, dtype=np.dtype("float64"))], _sequence(3, "float64")),
     "Module": ([Module()], lambda module: None),
+    "MultiheadAttention": (
+        [
+            rnncore.MultiheadAttention(3, 1, seed=0),
+            rnncore.MultiheadAttention(3, 3, False, causal=True, batch_first=True),
+        ],
+        _sequence(),
+    ),
     "Parallel": (
         [
             rnncore.Parallel(rnncore.GRU(3, 4), rnncore.Identity(), rnncore.LSTM(3, 2)),

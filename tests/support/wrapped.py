@@ -97,6 +97,7 @@ CASES = {
     "layer-normalised": (rnncore.LSTM(3, 4, layer_norm=True, **F64), X, (H, None)),
     "loss": (losses.BinaryCrossEntropy(), X, torch.full((4, 2, 3), 0.25, dtype=torch.float64)),
     "loss of classes": (losses.SoftmaxCrossEntropy(0.1), random(3, 2, 5), IDS, IDS > 0),
+    "heads": (rnncore.MultiheadAttention(3, 3, causal=True, **F64), X),
     "parser": (rnncore.Parser(3, 4, **F64), random(5, 3), FOREST),
     "peephole": (rnncore.LSTM(3, 4, peephole=True, bidirectional=True, **F64), X),
     "projected": (rnncore.LSTM(3, 4, 2, proj_size=2, batch_first=True, **F64), X),

@@ -19,6 +19,7 @@ from ..layers.convolution import Conv1d, Conv2d, ConvTranspose1d
 from ..layers.embedding import Embedding
 from ..layers.layer_norm import LayerNorm
 from ..layers.linear import Linear
+from ..layers.multihead import MultiheadAttention
 from ..layers.sliding import SlidesOverImages, SlidesOverTime
 from ..module import Module, modules
 from ..recurrent.base import RecurrentBase
@@ -164,6 +165,8 @@ def _input_of(
             return (*axes, part.input_size), part.dtype, 0
         if isinstance(part, Linear):
             return (*axes, part.in_features), part.dtype, 0
+        if isinstance(part, MultiheadAttention):
+            return (*axes, part.embed_dim), part.dtype, 0
         if isinstance(part, LayerNorm):
             return (*axes, *part.normalized_shape), part.dtype, 0
     return (*axes, 4), np.float32, 0

@@ -12,6 +12,7 @@ from .embedding import Embedding as Embedding
 from .layer_norm import LayerNorm as LayerNorm
 from .linear import Linear as Linear
 from .merge import Merge as Merge
+from .multihead import MultiheadAttention as MultiheadAttention
 from .prelu import PReLU as PReLU
 from .shapes import Permute as Permute
 from .shapes import RepeatVector as RepeatVector

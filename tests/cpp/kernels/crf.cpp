@@ -11,7 +11,7 @@ namespace rnncore::RNNCORE_LEVEL {
 namespace {
 
 constexpr Index steps = 3;
-constexpr double per = double(Index(1) << 50);
+constexpr double per = double(int64_t(1) << 50);
 
 /// A CRF, emissions of one sequence, and a target.
 template <class T>

@@ -46,9 +46,14 @@ def _part(name: str) -> tuple[str, str] | None:
     return (old[1], old[2]) if old else None
 
 
+def _is_value(name: str, names: list[str]) -> bool:
+    """Whether an entry is no direction of a bias, but what MultiheadAttention adds to values."""
+    return name.endswith("bias_v") and f"{name[:-1]}k" in names
+
+
 def check_folded(names: list[str]) -> None:
     """Refuse entries of other parametrizations: they are not the weights."""
-    computed = [name for name in names if _part(name)]
+    computed = [name for name in names if _part(name) and not _is_value(name, names)]
     if computed:
         raise ValueError(
             f"the entries {one_line(', '.join(computed), 200)} are of a parametrization other than "

@@ -10,10 +10,12 @@ from ...layers.convolution import Conv1d, Conv2d, ConvTranspose1d
 from ...layers.embedding import Embedding
 from ...layers.layer_norm import LayerNorm
 from ...layers.linear import Linear
+from ...layers.multihead import MultiheadAttention
 from ...layers.prelu import PReLU
 from ...module import Module
 from ...recurrent.registry import LAYERS, STEPS
 from ..common import GATES, filled, refusal
+from .attention import attention, is_attention
 from .entries import Entries, Settings
 from .recurrent import kind_of, recurrent
 
@@ -32,8 +34,8 @@ def kinds_of(own: Entries, settings: Settings) -> list[type[Module]]:
     if recurrence is not None:
         return [recurrence]
     names, weight = own.arrays.keys(), own.arrays.get("weight")
-    if names & {"in_proj_weight", "q_proj_weight"}:
-        raise refusal("rnncore", f"torch's MultiheadAttention, of {own.named()}")
+    if is_attention(own):
+        return [MultiheadAttention]
     if names in (_STATISTICS, _STATISTICS | {"weight", "bias"}):
         return [BatchNorm]
     if weight is None or not names <= {"weight", "bias"}:
@@ -151,6 +153,7 @@ PLAIN: dict[type[Module], Maker] = {
     LayerNorm: _norm,
     BatchNorm: _batch_norm,
     PReLU: _slopes,
+    MultiheadAttention: attention,
     Conv1d: _convolution,
     Conv2d: _convolution,
     ConvTranspose1d: _convolution,

@@ -55,9 +55,10 @@ def from_torch(
     prefix: names end where it ends, as "encoder.lstm" of "encoder.lstm.weight_ih_l0"; without it
     the mapping must hold one recurrent layer and nothing else. A sequence of prefixes and modules
     makes a `Chain`: `["embed", "lstm", rnncore.Dropout(), "out"]`. There a prefix may also name a
-    Linear, a LayerNorm, a PReLU or, as the first, an Embedding. A class goes beside the prefix
-    where shapes do not tell it, and with it what a state_dict does not say of that layer:
-    `("embed", rnncore.Embedding)`, `("norm", rnncore.LayerNorm, {"eps": 1e-6})`.
+    Linear, a LayerNorm, a PReLU, a convolution, MultiheadAttention or, as the first, an Embedding.
+    A class goes beside the prefix where shapes do not tell it, and with it what a state_dict does
+    not say of that layer: `("embed", rnncore.Embedding)`, `("norm", rnncore.LayerNorm, {"eps":
+    1e-6})`, `("attention", rnncore.MultiheadAttention, {"num_heads": 4})`.
 
     names: what entries of the source are called here: a mapping of names here to those there, or a
     function of a name there, None for an entry to leave out. `bias_l0` is the only bias of a layer,

@@ -16,9 +16,11 @@ from ...layers.convolution import Conv1d, Conv2d, ConvTranspose1d
 from ...layers.embedding import Embedding
 from ...layers.layer_norm import LayerNorm
 from ...layers.linear import Linear
+from ...layers.multihead import MultiheadAttention
 from ...layers.prelu import PReLU
 from ...recurrent.step import Step
 from ...reference.convolution import Along, convolve, spread
+from ...reference.multihead import multihead
 from ...reference.sequence import forward
 from .. import common
 from ..common import Report, Verify
@@ -102,12 +104,21 @@ def _convolution(module: Any, state: State, x: Array) -> Array:
     return y.swapaxes(0, 1) if turned else y
 
 
+def _attention(module: MultiheadAttention, state: State, x: Array) -> Array:
+    turned = module.batch_first
+    y, _ = multihead(
+        state, x.swapaxes(0, 1) if turned else x, module.num_heads, None, module.causal
+    )
+    return y.swapaxes(0, 1) if turned else y
+
+
 _PLAIN: dict[type[Any], Callable[[Any, State, Array], Any]] = {
     Linear: lambda module, state, x: x @ state["weight"].T + state.get("bias", 0),
     Embedding: lambda module, state, x: state["weight"][x],
     LayerNorm: _layer_norm,
     BatchNorm: _batch_norm,
     PReLU: lambda module, state, x: np.where(x > 0, x, state["weight"] * x),
+    MultiheadAttention: _attention,
     Conv1d: _convolution,
     Conv2d: _convolution,
     ConvTranspose1d: _convolution,

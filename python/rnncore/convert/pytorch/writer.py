@@ -16,10 +16,10 @@ def to_torch_state_dict(
     """Return copies of a module's parameters under the names that torch.nn gives them.
 
     Recurrent layers and their cells, Linear, Embedding, LayerNorm, BatchNorm with its running
-    statistics, PReLU, convolutions; a `Chain` as torch.nn.Sequential names its parts;
-    `Bidirectional` of two plain layers as one with both directions. A variant that torch.nn lacks
-    raises `ValueError` naming it. Weights in fewer bits become float32, which is exact. verify: as
-    `from_torch`; the reference reads these very arrays.
+    statistics, PReLU, convolutions, MultiheadAttention; a `Chain` as torch.nn.Sequential names its
+    parts; `Bidirectional` of two plain layers as one with both directions. A variant that torch.nn
+    lacks raises `ValueError` naming it. Weights in fewer bits become float32, which is exact.
+    verify: as `from_torch`; the reference reads these very arrays.
     """
     module = dequantized(module)
     state = dict(TORCH.entries(module, f"{prefix}." if prefix else ""))
