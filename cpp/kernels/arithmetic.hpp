@@ -9,6 +9,32 @@ namespace rnncore::RNNCORE_LEVEL {
 
 constexpr int tallest = 8; // rows of a tile
 
+/// A window of the gates of some nodes, one segment a panel, of some panels.
+template <class T>
+struct GateRows {
+  const Panels<T>& hidden;
+  Window window;
+  Index slots;
+  const T* gates; // of a chunk of `rows` nodes
+  Index rows, first;
+  Index begin, end; // panels
+
+  RNNCORE_INLINE Index segments() const { return end - begin; }
+  RNNCORE_INLINE Index length(Index segment) const {
+    return window.count * hidden.width(begin + segment) * lanes<T>;
+  }
+  RNNCORE_INLINE Index all_columns() const {
+    const Index vectors = hidden.vectors.begin(end) - hidden.first(begin);
+    return window.count * vectors * lanes<T>;
+  }
+  RNNCORE_INLINE const T* at(Index segment, Index row) const {
+    const Index panel = begin + segment;
+    return gates + (slots * (rows * hidden.first(panel) + (first + row) * hidden.width(panel)) +
+                    window.begin * hidden.width(panel)) *
+                       lanes<T>;
+  }
+};
+
 /// Rows found through pointers, as they are.
 template <class T>
 struct Gathered {
@@ -27,6 +53,28 @@ struct Gathered {
   RNNCORE_INLINE Index length(Index) const { return columns; }
   RNNCORE_INLINE Index all_columns() const { return columns; }
   RNNCORE_INLINE const T* at(Index, Index row) const { return rows[row]; }
+};
+
+/// Rows in several segments: found through pointers, whose sums run in one strand, so that it does not
+/// matter where a segment ends; or gates. A single type, so that tiles of sums are compiled once for both.
+template <class T>
+struct SegmentedRows {
+  const T* const* rows; // [segment][row]
+  Index columns;        // of a segment
+  Index count, step;
+  bool one_strand = true;
+  const GateRows<T>* gates = nullptr;
+
+  static RNNCORE_INLINE SegmentedRows of(const GateRows<T>& gates) {
+    return {nullptr, 0, gates.segments(), 0, false, &gates};
+  }
+
+  RNNCORE_INLINE Index segments() const { return count; }
+  RNNCORE_INLINE Index length(Index segment) const { return gates ? gates->length(segment) : columns; }
+  RNNCORE_INLINE Index all_columns() const { return gates ? gates->all_columns() : count * columns; }
+  RNNCORE_INLINE const T* at(Index segment, Index row) const {
+    return gates ? gates->at(segment, row) : rows[segment * step + row];
+  }
 };
 
 template <class T, class W>

@@ -111,7 +111,10 @@ void mix_tile(Mix<T> c, Lines<T> x, Index terms, Rows<T> to, Index tail, bool ad
     }
 }
 
-template <class T, int N, int M = tile_rows(N)>
+/// Rows of a tile: fewer than registers hold, to compile less.
+constexpr int mix_tile_rows(int n) { return min(4, tile_rows(n)); }
+
+template <class T, int N, int M = mix_tile_rows(N)>
 RNNCORE_INLINE void mix_rows(Index m, Mix<T> c, Lines<T> x, Index terms, Rows<T> to, Index tail, bool add) {
   if (m == M) return mix_tile<T, M, N>(c, x, terms, to, tail, add);
   if constexpr (M > 1) mix_rows<T, N, M - 1>(m, c, x, terms, to, tail, add);
@@ -119,7 +122,7 @@ RNNCORE_INLINE void mix_rows(Index m, Mix<T> c, Lines<T> x, Index terms, Rows<T>
 
 template <class T, int N>
 void mix_columns(Index rows, Mix<T> c, Lines<T> x, Index terms, Rows<T> to, Index tail, bool add) {
-  const EqualParts tiles(rows, tile_rows(N));
+  const EqualParts tiles(rows, mix_tile_rows(N));
   for (Index i = 0; i < tiles.count; ++i)
     mix_rows<T, N>(tiles.size(i), {c.base + tiles.begin(i) * c.row, c.row, c.term}, x, terms,
                    {to.base + tiles.begin(i) * to.stride, to.stride}, tail, add);

@@ -25,8 +25,8 @@ class BackwardPass : public Pass<T> {
 
 public:
   BackwardPass(const Recipe<T>& recipe, const Backward<T>& pass, const Team& team)
-      : Base(recipe, pass, team), b_(pass), steps_(recipe.backward[pass.options != nullptr]),
-        leaf_(recipe.leaf_backward[pass.options != nullptr]) {
+      : Base(recipe, pass, team), b_(pass), steps_(recipe.steps[pass.options != nullptr]->backward),
+        leaf_(recipe.leaf[pass.options != nullptr]) {
     const Index H = b_.shape.hidden, P = b_.shape.output, emitted = at_.emits() ? rows_ : 0;
     const bool apart = masked() || this->forest(); // gradients of recurrent inputs from those of h
     take(dy_, rows_);
@@ -161,7 +161,8 @@ private:
     enter(level);
     const bool leaves = this->forest() && first < this->among(b_.schedule.leaves);
     span_.adds = this->forest() && !leaves;
-    (leaves && leaf_ ? leaf_ : steps_[phase])(at_, span_, {chunk_.rows, first, rows, mine_.panels});
+    (leaves && leaf_ ? leaf_->backward[0] : steps_[phase])(at_, span_,
+                                                           {chunk_.rows, first, rows, mine_.panels});
     if (!plan_.multiplies(phase)) return;
     wait(); // the products read the gradients of all gates
     if (phase > 0) {
@@ -314,17 +315,11 @@ private:
       const Target<T> c = target.from_column(column);
       for (Index p = 0; p < at_.hidden.count(); p += block) {
         const Index p_end = min(p + block, at_.hidden.count());
-        multiply(Product<T, GateRows<T>>{
-            {at_.hidden, window, plan_.slots, term.gates, chunk_.rows, first, p, p_end},
-            rows,
-            term.weights + column * all + at_.before(window, p) * width * L,
-            width,
-            end - q,
-            outputs.vectors.n,
-            width * L * all,
-            c,
-            width * L,
-            outputs.valid(outputs.first(end) - 1),
+        const GateRows<T> from{at_.hidden, window, plan_.slots, term.gates, chunk_.rows, first, p, p_end};
+        multiply(Product<T, SegmentedRows<T>>{
+            SegmentedRows<T>::of(from), rows,
+            term.weights + column * all + at_.before(window, p) * width * L, width, end - q,
+            outputs.vectors.n, width * L * all, c, width * L, outputs.valid(outputs.first(end) - 1),
             p == 0 ? start : Start::keep});
       }
     });
@@ -371,7 +366,7 @@ private:
     a += rows.begin;
     const EqualParts tiles(columns, tile_rows(int(at_.columns(w, 0) / L)));
     if (!copies(w.count, count, columns)) {
-      outer_panels<GatheredTiles<T>>(level, w, {a, tiles}, Share(tiles.count), rows, columns, matrix);
+      outer_panels(level, w, {a, tiles}, Share(tiles.count), rows, columns, matrix);
       return;
     }
     const Index block = max(1, tiles_numbers / CopiedTiles<T>::step(count, tiles.size(0)));
@@ -380,20 +375,18 @@ private:
       const CopiedTiles<T> copied{tiles_, count, begin, tiles};
       copied.copy(a, all.part(team_));
       wait();
-      outer_panels(level, w, copied, all, rows, columns, matrix);
+      outer_panels(level, w, SourceTiles<T>::of(copied), all, rows, columns, matrix);
       wait();
     }
   }
 
-  template <class A>
-  void outer_panels(Index level, const Window& w, const A& a, Share tiles, Share rows, Index columns,
-                    Index matrix) {
+  void outer_panels(Index level, const Window& w, const SourceTiles<T>& a, Share tiles, Share rows,
+                    Index columns, Index matrix) {
     for (Index p = mine_.panels.begin; p < mine_.panels.end; ++p) {
       const Index width = at_.columns(w, p), row = at_.row(p);
       const T* b = gates(level) + at_.gates(p, chunk_.rows) + rows.begin * row + at_.window(w, p);
-      outer<T, A>({a, tiles, rows.end - rows.begin, b, row, width / L, L,
-                   b_.gradients + at_.numbers() + matrix + columns * at_.before(w, p), width,
-                   !first_chunk()});
+      outer<T>({a, tiles, rows.end - rows.begin, b, row, width / L, L,
+                b_.gradients + at_.numbers() + matrix + columns * at_.before(w, p), width, !first_chunk()});
     }
   }
 
@@ -402,16 +395,16 @@ private:
     const EqualParts tiles(H, tile_rows(int(at_.states.width(0))));
     for (Index q = mine_.states.begin; q < mine_.states.end; ++q) {
       const Index column = at_.states.first(q) * L, width = at_.states.width(q);
-      outer<T, GatheredTiles<T>>({{h_, tiles},
-                                  Share(tiles.count),
-                                  chunk_.rows,
-                                  d_emitted_ + column,
-                                  P,
-                                  width,
-                                  at_.states.valid(at_.states.first(q) + width - 1),
-                                  b_.gradients + at_.numbers() + sums_.emission() + H * column,
-                                  width * L,
-                                  !first_chunk()});
+      outer<T>({{h_, tiles},
+                Share(tiles.count),
+                chunk_.rows,
+                d_emitted_ + column,
+                P,
+                width,
+                at_.states.valid(at_.states.first(q) + width - 1),
+                b_.gradients + at_.numbers() + sums_.emission() + H * column,
+                width * L,
+                !first_chunk()});
     }
   }
 
@@ -420,7 +413,7 @@ private:
   const Backward<T>& b_;
   const GradientOffsets<T> sums_{at_};
   const StepFunction<T>* const steps_; // by phase
-  const StepFunction<T> leaf_;         // or null: the same
+  const Steps<T>* const leaf_;         // or null: the same
   Index at_level_ = -1;                // the transition at hand,
   Span<T> span_;                       // what its time steps are given,
   Term terms_[2 * most_arity + 1];     // and the products after them

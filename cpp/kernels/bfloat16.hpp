@@ -46,13 +46,22 @@ struct WeightPairs {
 };
 
 /// Rows found through pointers, read two numbers at a time.
-struct PairedRows : Gathered<float> {
+struct PairedRows {
+  const float* const* rows;
+  Index columns;
+
+  static constexpr bool prepares = false;
+  static constexpr Index bytes(Index, Index) { return 0; }
   static RNNCORE_INLINE PairedRows of(const float* const* rows, Index columns, void*, Index) {
-    return {{rows, columns}};
+    return {rows, columns};
   }
-  RNNCORE_INLINE PairedRows from(Index row) const { return {{rows + row, columns}}; }
+  RNNCORE_INLINE PairedRows from(Index row) const { return {rows + row, columns}; }
+  RNNCORE_INLINE void prepare(Index) const {}
+
+  RNNCORE_INLINE Index segments() const { return 1; }
   RNNCORE_INLINE Index length(Index) const { return columns / 2; }
   RNNCORE_INLINE Index all_columns() const { return ceil_div(columns, 2); }
+  RNNCORE_INLINE const float* at(Index, Index row) const { return rows[row]; }
 };
 
 /// Of a word's two weights each is a number but for a shift or a mask.

@@ -173,16 +173,16 @@ void convolution_weights(const ConvolutionBackward<T>& b, Team team) {
         const EqualParts tiles(block.columns(), tile_rows(int(width)));
         T* to = b.weight + g * at.columns * own + column;
         for (Index run = 0; run < block.runs(); ++run, to += block.columns() * own)
-          outer<T, GatheredTiles<T>>({{block.run(run), tiles},
-                                      Share(tiles.count),
-                                      n,
-                                      dy + column,
-                                      outputs,
-                                      width,
-                                      tail,
-                                      to,
-                                      own,
-                                      true});
+          outer<T>({{block.run(run), tiles},
+                    Share(tiles.count),
+                    n,
+                    dy + column,
+                    outputs,
+                    width,
+                    tail,
+                    to,
+                    own,
+                    true});
         for (Index v = 0; b.bias && v < width; ++v) {
           const Index valid = at.outputs.valid(at.outputs.first(p) + v), from = column + v * lanes<T>;
           T* total = b.bias + g * own + from;

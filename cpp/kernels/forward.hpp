@@ -21,8 +21,8 @@ class ForwardPass : public Pass<T> {
 
 public:
   ForwardPass(const Recipe<T>& recipe, const Forward<T>& pass, const Team& team)
-      : Base(recipe, pass, team), f_(pass), steps_(recipe.forward[pass.options != nullptr]),
-        leaf_(recipe.leaf_forward[pass.options != nullptr]) {
+      : Base(recipe, pass, team), f_(pass), steps_(recipe.steps[pass.options != nullptr]->forward),
+        leaf_(recipe.leaf[pass.options != nullptr]) {
     take(work_tape_, f_.tape ? 0 : rows_ * at_.tape());
     for (Index i = 0; i < terms() + 2; ++i) take(space_[i], Factors::bytes(rows_, columns_of(i)));
   }
@@ -195,7 +195,7 @@ private:
       extent.panels.begin = g;
       extent.panels.end = min(g + group_, mine_.panels.end);
       if (continues) products(phase, extent);
-      (continues || !leaf_ ? steps_[phase] : leaf_)(at_, span_, extent);
+      (continues || !leaf_ ? steps_[phase] : leaf_->forward[0])(at_, span_, extent);
     }
     wait(); // the next phase or wave reads whole rows
   }
@@ -256,7 +256,7 @@ private:
   const Forward<T>& f_;
   const OffsetsOf<T, W> offsets_{at_};
   const StepFunction<T>* const steps_; // by phase
-  const StepFunction<T> leaf_;         // or null: the same
+  const Steps<T>* const leaf_;         // or null: the same
   Index at_level_ = -1;                // the transition at hand,
   Span<T> span_;                       // what its time steps are given,
   Term terms_[2 * most_arity + 1];     // and its products

@@ -115,16 +115,16 @@ void linear_weights(const LinearBackward<T>& b, Team team) {
     for (Index p = panels.begin; p < panels.end; ++p) {
       const Index column = at.inputs.first(p) * lanes<T>, width = at.inputs.width(p);
       const EqualParts tiles(O, tile_rows(int(width)));
-      outer<T, GatheredTiles<T>>({{block.rows, tiles},
-                                  Share(tiles.count),
-                                  n,
-                                  b.x.base + r * b.x.stride + column,
-                                  b.x.stride,
-                                  width,
-                                  at.inputs.valid(at.inputs.first(p) + width - 1),
-                                  b.weight + column,
-                                  I,
-                                  true});
+      outer<T>({{block.rows, tiles},
+                Share(tiles.count),
+                n,
+                b.x.base + r * b.x.stride + column,
+                b.x.stride,
+                width,
+                at.inputs.valid(at.inputs.first(p) + width - 1),
+                b.weight + column,
+                I,
+                true});
     }
     for (Index v = vectors.begin; b.bias && v < vectors.end; ++v) {
       const Index column = v * lanes<T>, valid = at.outputs.valid(v);

@@ -28,49 +28,14 @@ constexpr bool one_by_one = registers <= 16 && Own::vector > lanes<T>;
 /// one addition takes.
 constexpr int strands(Index vectors) { return vectors < 3 ? 2 : 1; }
 
-/// A window of the gates of some nodes, one segment a panel, of some panels.
-template <class T>
-struct GateRows {
-  const Panels<T>& hidden;
-  Window window;
-  Index slots;
-  const T* gates; // of a chunk of `rows` nodes
-  Index rows, first;
-  Index begin, end; // panels
-
-  RNNCORE_INLINE Index segments() const { return end - begin; }
-  RNNCORE_INLINE Index length(Index segment) const {
-    return window.count * hidden.width(begin + segment) * lanes<T>;
-  }
-  RNNCORE_INLINE Index all_columns() const {
-    const Index vectors = hidden.vectors.begin(end) - hidden.first(begin);
-    return window.count * vectors * lanes<T>;
-  }
-  RNNCORE_INLINE const T* at(Index segment, Index row) const {
-    const Index panel = begin + segment;
-    return gates + (slots * (rows * hidden.first(panel) + (first + row) * hidden.width(panel)) +
-                    window.begin * hidden.width(panel)) *
-                       lanes<T>;
-  }
-};
-
-/// Rows that are several runs of numbers each, one after the other. Their sums run in one strand: then it
-/// does not matter where a run ends.
-template <class T>
-struct RunRows {
-  const T* const* rows; // [run][row]
-  Index columns, runs, step;
-
-  RNNCORE_INLINE Index segments() const { return runs; }
-  RNNCORE_INLINE Index length(Index) const { return columns; }
-  RNNCORE_INLINE Index all_columns() const { return runs * columns; }
-  RNNCORE_INLINE const T* at(Index run, Index row) const { return rows[run * step + row]; }
-};
-
+/// Whether a sum may not be that of several strands.
 template <class A>
-constexpr bool has_strands = true;
-template <class T>
-constexpr bool has_strands<RunRows<T>> = false;
+RNNCORE_INLINE bool in_one_strand(const A& a) {
+  if constexpr (requires { a.one_strand; })
+    return a.one_strand;
+  else
+    return false;
+}
 
 /// Where sums go: rows at a stride, or through pointers.
 template <class T>
@@ -239,8 +204,8 @@ RNNCORE_INLINE void multiply_panels(const Product<T, A, W>& p) {
 
 template <class T, class A, class W, int N>
 RNNCORE_INLINE void multiply_width(const Product<T, A, W>& p) {
-  if constexpr (N < 3 && has_strands<A> && !Arithmetic<T, W>::starts_late)
-    if (strands(p.vectors) == 2) return multiply_panels<T, A, W, 2, N>(p);
+  if constexpr (N < 3 && !Arithmetic<T, W>::starts_late)
+    if (strands(p.vectors) == 2 && !in_one_strand(p.a)) return multiply_panels<T, A, W, 2, N>(p);
   multiply_panels<T, A, W, 1, N>(p);
 }
 
@@ -259,20 +224,8 @@ void multiply(const Product<T, A, W>& p) {
   }
 }
 
-/// Columns of rows found through pointers, in tiles.
-template <class T>
-struct GatheredTiles {
-  const T* const* rows;
-  EqualParts tiles;
-
-  template <int M>
-  RNNCORE_INLINE const T* at(Index tile, Index row) const {
-    return rows[row] + tiles.begin(tile);
-  }
-};
-
-/// The same, copied so that the rows of a tile lie one after the other. Between tiles there is a gap: all
-/// of them are written at once, and would fall into the same few lines of a cache.
+/// Columns of rows in tiles, copied so that the rows of a tile lie one after the other. Between tiles there
+/// is a gap: all of them are written at once, and would fall into the same few lines of a cache.
 template <class T>
 struct CopiedTiles {
   static constexpr Index gap = 64 / sizeof(T);
@@ -286,11 +239,6 @@ struct CopiedTiles {
   RNNCORE_INLINE T* tile(Index tile) const {
     return base + rows * (tiles.begin(tile) - tiles.begin(first)) + (tile - first) * gap;
   }
-  template <int M>
-  RNNCORE_INLINE const T* at(Index tile, Index row) const {
-    return this->tile(tile) + row * M;
-  }
-
   void copy(const T* const* from, Share share) const {
     for (const auto [begin, end] : {Share::of(share.begin, min(share.end, tiles.larger)),
                                     Share::of(max(share.begin, tiles.larger), share.end)})
@@ -311,9 +259,21 @@ private:
   }
 };
 
-template <class T, class A>
+/// Columns of rows in tiles, found through pointers or copied.
+template <class T>
+struct SourceTiles {
+  const T* const* rows;
+  EqualParts tiles;
+  const CopiedTiles<T>* copied = nullptr;
+
+  static RNNCORE_INLINE SourceTiles of(const CopiedTiles<T>& copied) {
+    return {nullptr, copied.tiles, &copied};
+  }
+};
+
+template <class T>
 struct Outer {
-  A a;
+  SourceTiles<T> a;
   Share tiles; // of the columns of a
   Index rows;
   const T* b; // (rows, width vectors)
@@ -324,11 +284,13 @@ struct Outer {
   bool add; // to what is there
 };
 
-template <class T, class A, int M, int N, bool edge>
-void outer_tile(const Outer<T, A>& p, Index tile) {
+template <class T, int M, int N, bool edge>
+void outer_tile(const Outer<T>& p, Index tile) {
   constexpr Index L = lanes<T>;
   const auto last = [&](const T* from) { return edge ? load_edge(from, p.tail) : load(from); };
-  T* c = p.c + p.a.tiles.begin(tile) * p.c_stride;
+  const Index column = p.a.tiles.begin(tile);
+  const T* const copied = p.a.copied ? p.a.copied->tile(tile) : nullptr;
+  T* c = p.c + column * p.c_stride;
   Vec<T> sum[M][N];
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
@@ -339,7 +301,7 @@ void outer_tile(const Outer<T, A>& p, Index tile) {
     }
   const T* b = p.b;
   for (Index row = 0; row < p.rows; ++row, b += p.b_stride) {
-    const T* a = p.a.template at<M>(tile, row);
+    const T* a = copied ? copied + row * M : p.a.rows[row] + column;
     Vec<T> v[N];
 #pragma GCC unroll 8
     for (int n = 0; n + 1 < N; ++n) v[n] = load(b + n * L);
@@ -360,25 +322,29 @@ void outer_tile(const Outer<T, A>& p, Index tile) {
   }
 }
 
-template <class T, class A, int N, bool edge, int M = tile_rows(N)>
-RNNCORE_INLINE void outer_columns(const Outer<T, A>& p, Index tile, Index columns) {
-  if (columns == M) return outer_tile<T, A, M, N, edge>(p, tile);
-  if constexpr (M > 1) outer_columns<T, A, N, edge, M - 1>(p, tile, columns);
+template <class T, int N, bool edge, int M = tile_rows(N)>
+RNNCORE_INLINE void outer_columns(const Outer<T>& p, Index tile, Index columns) {
+  if (columns == M) return outer_tile<T, M, N, edge>(p, tile);
+  if constexpr (M > 1) outer_columns<T, N, edge, M - 1>(p, tile, columns);
 }
 
-template <class T, class A, bool edge, int N = widest>
-void outer_panel(const Outer<T, A>& p) {
+template <class T, bool edge, int N = widest>
+void outer_panel(const Outer<T>& p) {
   if (p.width == N) {
     for (Index tile = p.tiles.begin; tile < p.tiles.end; ++tile)
-      outer_columns<T, A, N, edge>(p, tile, p.a.tiles.size(tile));
+      outer_columns<T, N, edge>(p, tile, p.a.tiles.size(tile));
   } else if constexpr (N > 1) {
-    outer_panel<T, A, edge, N - 1>(p);
+    outer_panel<T, edge, N - 1>(p);
   }
 }
 
-template <class T, class A>
-void outer(const Outer<T, A>& p) {
-  p.tail < lanes<T> ? outer_panel<T, A, true>(p) : outer_panel<T, A, false>(p);
+/// Masks cost AVX-512 nothing, so there edges and all else are compiled once.
+template <class T>
+void outer(const Outer<T>& p) {
+  if constexpr (vector_bytes == 64)
+    outer_panel<T, true>(p);
+  else
+    p.tail < lanes<T> ? outer_panel<T, true>(p) : outer_panel<T, false>(p);
 }
 
 /// c (columns, whole vectors) = the sum of `rows` rows, or added to it.
@@ -394,14 +360,10 @@ void add_rows(const T* b, Index rows, Index stride, Index columns, T* c, bool ad
 // In products.cpp and light_products.cpp, apart from the cells: two processors then share the compiling
 // evenly.
 extern template void multiply(const Product<float, Gathered<float>>&);
-extern template void multiply(const Product<float, GateRows<float>>&);
-extern template void multiply(const Product<float, RunRows<float>>&);
-extern template void outer(const Outer<float, GatheredTiles<float>>&);
-extern template void outer(const Outer<float, CopiedTiles<float>>&);
+extern template void multiply(const Product<float, SegmentedRows<float>>&);
 extern template void multiply(const Product<double, Gathered<double>>&);
-extern template void multiply(const Product<double, GateRows<double>>&);
-extern template void multiply(const Product<double, RunRows<double>>&);
-extern template void outer(const Outer<double, GatheredTiles<double>>&);
-extern template void outer(const Outer<double, CopiedTiles<double>>&);
+extern template void multiply(const Product<double, SegmentedRows<double>>&);
+extern template void outer(const Outer<float>&);
+extern template void outer(const Outer<double>&);
 
 } // namespace rnncore::RNNCORE_LEVEL

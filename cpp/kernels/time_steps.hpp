@@ -1,8 +1,6 @@
 // A cell over some rows and hidden units: what is loaded before a time step and stored after it.
 #pragma once
 
-#include <type_traits>
-
 #include "activations.hpp"
 #include "cells/time_step.hpp"
 
@@ -45,15 +43,20 @@ struct Extent {
 template <class T>
 using StepFunction = void (*)(const Layout<T>&, const Span<T>&, const Extent&);
 
-/// What the engine is given of a cell: its plan, and its time steps by rules (those of the paper,
-/// or of the options) and phase.
+/// The time steps of a cell, by phase.
+template <class T>
+struct Steps {
+  StepFunction<T> forward[2], backward[2];
+};
+
+/// What the engine is given of a cell: its plan, and its time steps by the rules of the paper, or of the
+/// options.
 template <class T>
 struct Recipe {
   const Plan& plan;
   const CellOptions& paper; // what a call without options computes
-  StepFunction<T> forward[2][2], backward[2][2];
-  StepFunction<T> leaf_forward[2] = {},
-                  leaf_backward[2] = {}; // of what continues nothing, if it has its own
+  const Steps<T>* steps[2];
+  const Steps<T>* leaf[2] = {}; // of what continues nothing, if it has its own
 };
 
 template <class T>
@@ -120,7 +123,8 @@ RNNCORE_INLINE void for_each_place(const Layout<T>& at, Share panels, T* gates, 
   }
 }
 
-/// f(spot or two of them) for all vectors of some panels and rows.
+/// f(two spots) for all vectors of some panels and rows. If their number is odd, the last is computed
+/// twice: the same numbers are written to the same places, and f is compiled once.
 template <class T, class F>
 RNNCORE_INLINE void for_each_pair(const Layout<T>& at, T* gates, const Extent& extent, F f) {
   Spot<T> first; // of a pair
@@ -135,7 +139,7 @@ RNNCORE_INLINE void for_each_pair(const Layout<T>& at, T* gates, const Extent& e
       waits = !waits;
     }
   });
-  if (waits) f(first);
+  if (waits) f(Spots<T>{first, first});
 }
 
 /// The rules by which a time step goes.
@@ -239,8 +243,8 @@ constexpr bool in_pairs = !has_options && C::plan.units == 0 && C::plan.offer.co
 template <class C, class T, bool has_options, Index S>
 void forward_steps(const Layout<T>& at, const Span<T>& span, const Extent& extent) {
   if constexpr (in_pairs<C, has_options>) {
-    for_each_pair(at, span.gates, extent, [&](const auto& spots) RNNCORE_HOT {
-      TimeStep<typename std::decay_t<decltype(spots)>::V> t;
+    for_each_pair(at, span.gates, extent, [&](const Spots<T>& spots) RNNCORE_HOT {
+      TimeStep<Pair<T>> t;
       forward_one<C, T, has_options, S>(span, spots, t);
     });
   } else {

@@ -112,7 +112,7 @@ public:
   template <class Own>
   auto rows(void* space, Index most) const {
     if constexpr (std::is_same_v<typename Own::Rows, Gathered<T>>) {
-      return RunRows<T>{rows_, columns_, runs_, n_};
+      return SegmentedRows<T>{rows_, columns_, runs_, n_};
     } else {
       const auto rows = Own::Rows::of(rows_, columns_, space, most);
       for (Index i = 0; i < n_; ++i) rows.prepare(i);

@@ -221,11 +221,20 @@ class TestFiles:
         described = from_keras(path, layer=layer)
         assert described.layer.cell.activations[0] == ("hard_sigmoid", 0.2, 0.5)
 
-    def test_what_older_files_do_not_tell_is_asked_for(self, tmp_path):
+    @pytest.mark.parametrize("told", ["?", "2.2.4-tf"])
+    def test_what_older_files_do_not_tell_is_asked_for(self, tmp_path, told):
+        path = undescribed(tmp_path, "keras_2/tagger.h5")
+        with self.h5py.File(path, "r+") as file:
+            file.attrs["keras_version"] = told
+        (layer,) = [name for name in keras_weights(path) if name.startswith("lstm")]
+        with pytest.raises(ValueError, match=r'whose recurrent_activation was "hard_s'):
+            from_keras(path, layer=layer)
+
+    def test_older_files_have_the_defaults_of_their_keras(self, tmp_path):
         path = undescribed(tmp_path, "keras_2/tagger.h5")
         (layer,) = [name for name in keras_weights(path) if name.startswith("lstm")]
-        with pytest.raises(ValueError, match=r'Keras 2\.2, whose recurrent_activation was "hard_s'):
-            from_keras(path, layer=layer)
+        default = from_keras(path, layer=layer)
+        assert default.cell.activations[0] == ("hard_sigmoid", 0.2, 0.5)
         hard = from_keras(path, layer=layer, recurrent_activation="hard_sigmoid")
         assert hard.cell.activations[0] == ("hard_sigmoid", 0.2, 0.5)
         soft = from_keras(path, layer=layer, recurrent_activation="sigmoid")

@@ -142,7 +142,8 @@ void gates_as_rows(Index hidden_columns, Index most, Window window, Index column
               a[r].push_back(gates[hidden.first(p) * L * slots * nodes +
                                    ((r + skipped_nodes) * slots + slot) * hidden.width(p) * L + i]);
       const Index inner = Index(a[0].size());
-      const GateRows<T> source{hidden, window, slots, gates.data(), nodes, skipped_nodes, begin, end};
+      const GateRows<T> gate_rows{hidden, window, slots, gates.data(), nodes, skipped_nodes, begin, end};
+      const auto source = SegmentedRows<T>::of(gate_rows);
       CHECK(source.all_columns() == inner, "%td columns, not %td", source.all_columns(), inner);
       const std::vector<T> b = whole_numbers<T>(inner * columns, 2);
       std::vector<T> c(rows * columns);
@@ -170,21 +171,20 @@ void outer_products(Index rows, Index left, Index columns, bool add, bool copied
   for (Index p = 0; p < panels.count(); ++p) {
     const Index column = panels.first(p) * lanes<T>, width = panels.width(p);
     const EqualParts tiles(left, tile_rows(int(width)));
-    const auto multiply_by = [&](const auto& source) {
-      using A = std::decay_t<decltype(source)>;
+    const auto multiply_by = [&](const SourceTiles<T>& source) {
       for (const Share some : {Share::of(0, tiles.count / 2), Share::of(tiles.count / 2, tiles.count)})
-        outer(Outer<T, A>{source, some, rows, b.data() + column, columns, width,
-                          panels.valid(panels.first(p) + width - 1), c.numbers.data() + column, c.stride,
-                          add});
+        outer(Outer<T>{source, some, rows, b.data() + column, columns, width,
+                       panels.valid(panels.first(p) + width - 1), c.numbers.data() + column, c.stride,
+                       add});
     };
     if (copied) {
       std::vector<T> room(rows * left + tiles.count * CopiedTiles<T>::gap);
       const CopiedTiles<T> source{room.data(), rows, 0, tiles};
       for (const Share some : {Share::of(0, tiles.count / 3), Share::of(tiles.count / 3, tiles.count)})
         source.copy(a_rows.data(), some);
-      multiply_by(source);
+      multiply_by(SourceTiles<T>::of(source));
     } else {
-      multiply_by(GatheredTiles<T>{a_rows.data(), tiles});
+      multiply_by(SourceTiles<T>{a_rows.data(), tiles});
     }
   }
   for (Index i = 0; i < left; ++i)

@@ -17,7 +17,7 @@ from ..archives import unpacked
 from ..budget import RATIO, Budget
 from ..hdf5 import Hdf5, opened
 from .arrays import Entry, Source, source_of
-from .settings import numbers
+from .settings import Version
 
 _ARRAYS, _CONFIG, _METADATA = "model.weights.h5", "config.json", "metadata.json"
 _WEIGHTS = "model_weights"
@@ -33,7 +33,7 @@ class Saved(NamedTuple):
     """An open file: a model, or weights alone, which nothing describes."""
 
     model: Entry | None
-    version: tuple[int, ...]  # of Keras, the first two numbers
+    version: Version  # of Keras
     file: Hdf5
     root: str  # where the groups of layers are, if they are under names
 
@@ -69,7 +69,7 @@ def opened_model(
             model, version = _beside(architecture, version, budget)
         elif model is None and beside.is_file():
             model, version = _beside(beside, version, budget)
-        yield Saved(model, numbers(version), file, root)
+        yield Saved(model, Version.read(version), file, root)
 
 
 def _unzipped(name: str, budget: Budget) -> tuple[tuple[Entry | None, Any], bytes]:

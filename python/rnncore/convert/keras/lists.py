@@ -12,7 +12,7 @@ from ...files import one_line
 from ...reference.keras import KerasLayer
 from ..common import GATES, as_floats, refusal, shown
 from .cudnn import on_cudnn, plain_weights
-from .settings import CELLS, activation_name
+from .settings import CELLS, Version, activation_name
 
 
 class Options(NamedTuple):
@@ -63,7 +63,7 @@ def _check_two_directions(weights: list[Array], merge_mode: str | None) -> None:
 
 
 def from_names(
-    name: str, named: Mapping[str, Array], options: Options, version: tuple[int, ...]
+    name: str, named: Mapping[str, Array], options: Options, version: Version
 ) -> KerasLayer:
     """Return a layer of a file of weights, known by the names of its arrays."""
     ends = tuple(key.rsplit("/", 1)[-1] for key in named)
@@ -93,19 +93,22 @@ _KINDS = {
 }
 
 
-def _dated(name: str, weights: list[Array], options: Options, version: tuple[int, ...]) -> Options:
-    """Refuse to guess a default that was another when the file was written.
+def _dated(name: str, weights: list[Array], options: Options, version: Version) -> Options:
+    """Take the default that Keras had when the file was written; refuse to guess it.
 
-    Until Keras 2.3 `recurrent_activation` was "hard_sigmoid", except on cuDNN.
+    Until Keras 2.3 `recurrent_activation` was "hard_sigmoid", except on cuDNN. TensorFlow's own
+    Keras changed it without changing its version.
     """
     kind = _kind(weights[0], weights[1], options.cell)
     told = options.recurrent_activation
     changed = kind != "SimpleRNN" and version < (2, 3) and not on_cudnn(kind, weights[:3])
     if told is None and changed:
-        raise ValueError(
-            f"layer {shown(name)} was written by Keras {'.'.join(map(str, version))}, whose "
-            'recurrent_activation was "hard_sigmoid" unless told: say recurrent_activation='
-        )
+        if not version.certain:
+            raise ValueError(
+                f"layer {shown(name)} may be of a Keras before 2.3, whose recurrent_activation "
+                'was "hard_sigmoid" unless told: say recurrent_activation='
+            )
+        told = "hard_sigmoid"
     if isinstance(told, str):
         options = options._replace(recurrent_activation=activation_name(told, version[0]))
     return options

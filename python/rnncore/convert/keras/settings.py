@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..common import refusal, shown
 
@@ -80,11 +80,21 @@ _INERT = {
 _ENDINGS = ("_initializer", "_regularizer", "_constraint")
 
 
-def numbers(version: Any) -> tuple[int, ...]:
-    """Return a version's first two numbers."""
-    text = version.decode() if isinstance(version, bytes) else str(version)
-    found = re.match(r"(\d+)(?:\.(\d+))?", text)
-    return tuple(int(n or 0) for n in found.groups()) if found else (2, 0)
+class Version(NamedTuple):
+    """A version of Keras; `certain` if a file tells it, and it is not TensorFlow's own Keras."""
+
+    major: int = 2
+    minor: int = 0
+    certain: bool = False
+
+    @classmethod
+    def read(cls, told: Any) -> Version:
+        """Return what a file says."""
+        text = told.decode() if isinstance(told, bytes) else str(told)
+        found = re.match(r"(\d+)(?:\.(\d+))?", text)
+        if not found:
+            return cls()
+        return cls(int(found[1]), int(found[2] or 0), not text.endswith("-tf"))
 
 
 def plain(kind: str) -> str:
