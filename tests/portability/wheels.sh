@@ -23,8 +23,8 @@ build() { # name, target of zig, policy of auditwheel
   "$PYTHON" -m auditwheel repair --plat "$3" --wheel-dir dist "$work/$1"/*.whl
 }
 
-# zig links an unwinder of its own. CPython before 3.14 unwinds daemon threads that are in a call when the interpreter ends, by
-# the system's, and the two do not understand each other: such a process may end with a fault. Wheels built by GCC do not.
+# With zig's wheel such a process ended with a fault on CPython 3.11. The likely cause: zig links an unwinder of its own, and
+# CPython before 3.14 unwinds daemon threads that are in a call, when the interpreter ends, by the system's.
 at_exit=tests/core/test_threads.py::TestTheSystem::test_an_interpreter_may_end_while_threads_are_in_calls
 
 try() { # wheel
