@@ -123,6 +123,7 @@ struct SumOfProducts {
   static RNNCORE_INLINE Vec<double> add(Vec<double> sum, Vec<double> a, Vec<double> b) {
     return fma(a, b, sum);
   }
+  static RNNCORE_INLINE double total(Vec<double> v) { return sum_of(v); }
 };
 
 /// The largest of sums.
@@ -131,6 +132,7 @@ struct LargestSum {
   static RNNCORE_INLINE Vec<double> add(Vec<double> best, Vec<double> a, Vec<double> b) {
     return upper(best, a + b);
   }
+  static RNNCORE_INLINE double total(Vec<double> v) { return largest_of(v); }
 };
 
 /// Rows of numbers of tags, one of each sequence that is at hand.
@@ -164,11 +166,35 @@ void crf_product_tile(const CrfRows& a, Index n, const double* matrix, Index wid
     for (int k = 0; k < N; ++k) store(to.at[r] + j + k * L, sum[r][k]);
 }
 
-/// to (width) = a (n) times a matrix (n, width), of which only n columns count.
+/// A number, and beyond it what adds nothing.
 template <class Ring>
-void crf_product(const CrfRows& a, Index n, const double* matrix, Index width, const CrfRows& to) {
+RNNCORE_INLINE Vec<double> first_of(double value) {
+  alignas(64) static constexpr double counts[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+  return select_le(load(counts), Vec<double>(0.), Vec<double>(value), Vec<double>(Ring::none));
+}
+
+/// Number j of rows times a matrix, from its column j (width), and nothing behind it.
+template <class Ring>
+void crf_product_column(const CrfRows& a, const double* column, Index width, const CrfRows& to, Index j) {
+  constexpr Index L = lanes<double>;
+  Vec<double> sum[crf_rows];
+  for (auto& row : sum) row = Vec<double>(Ring::none);
+  for (Index i = 0; i < width; i += L) {
+    const Vec<double> v = load(column + i);
+    RNNCORE_UNROLL(4)
+    for (int r = 0; r < crf_rows; ++r) sum[r] = Ring::add(sum[r], load(a.at[r] + i), v);
+  }
+  for (int r = 0; r < crf_rows; ++r) store(to.at[r] + j, first_of<Ring>(Ring::total(sum[r])));
+}
+
+/// to (width) = a (n) times a matrix (n, width), of which only n columns count, and which comes transposed,
+/// too. A single column behind whole vectors, as tags by BIO often have one, does not take a vector's work.
+template <class Ring>
+void crf_product(const CrfRows& a, Index n, const double* matrix, const double* transposed, Index width,
+                 const CrfRows& to) {
   constexpr Index L = lanes<double>, most = registers == 32 ? 4 : 2;
-  const Index used = (n + L - 1) / L;
+  const bool single = n > L && n % L == 1;
+  const Index used = single ? n / L : (n + L - 1) / L;
   for (Index first = 0; first < used;) {
     // As equal as they can be: 5 is 3 and 2.
     const Index left = used - first,
@@ -189,7 +215,8 @@ void crf_product(const CrfRows& a, Index n, const double* matrix, Index width, c
     }
     first += size;
   }
-  for (Index j = used * L; j < width; j += L)
+  if (single) crf_product_column<Ring>(a, transposed + (n - 1) * width, width, to, n - 1);
+  for (Index j = (n + L - 1) / L * L; j < width; j += L)
     for (Index r = 0; r < crf_rows; ++r) store(to.at[r] + j, Vec<double>(Ring::none));
 }
 

@@ -56,7 +56,7 @@ public:
       from.at[r] = paths[r].scores(t - 1);
       to.at[r] = paths[r].scores(t);
     }
-    crf_product<LargestSum>(from, paths->K, paths->t_.to, paths->W, to);
+    crf_product<LargestSum>(from, paths->K, paths->t_.to, paths->t_.from, paths->W, to);
   }
 
   /// The best of all: its score, and where it ends. `back` finds the rest.

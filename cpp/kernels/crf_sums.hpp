@@ -58,7 +58,7 @@ void CrfRow<T>::forward(CrfRow* rows, Index t) {
       store(x.at[r] + j, e.a);
       store(x.at[r + 1] + j, e.b);
     }
-  if (t > 0) crf_product<SumOfProducts>(from, table.tags, table.exp_to, W, to);
+  if (t > 0) crf_product<SumOfProducts>(from, table.tags, table.exp_to, table.exp_from, W, to);
   for (Index r = 0; r < crf_rows; ++r)
     if (on[r]) rows[r].weigh(t);
 }
@@ -135,7 +135,7 @@ void CrfRow<T>::backward(CrfRow* rows, Index t, double sign) {
     to.at[r] = on[r] ? row.row_ : row.spare_;
   }
   if (t == 0) return;
-  crf_product<SumOfProducts>(from, table.tags, table.exp_from, table.width, to);
+  crf_product<SumOfProducts>(from, table.tags, table.exp_from, table.exp_to, table.width, to);
   for (Index r = 0; r < crf_rows; ++r)
     if (on[r]) rows[r].arrive(t);
 }
