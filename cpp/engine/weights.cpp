@@ -14,6 +14,15 @@ uint64_t next_watch() {
   return last.fetch_add(1, std::memory_order_relaxed);
 }
 
+/// Whether nobody else holds it, and what others read of it was read before now. The count alone is loaded
+/// without order; the end of a copy is ordered after the ends of those before it.
+template <class T>
+bool only_holder(const std::shared_ptr<T>& held) {
+  if (held.use_count() != 1) return false;
+  std::shared_ptr<T>(held).reset();
+  return true;
+}
+
 } // namespace
 
 Hold::Use::Use(Hold& hold) : outer_(std::exchange(held_by, &hold)) {}
@@ -101,9 +110,7 @@ void WatchedWeights<T>::freeze() {
 template <class T>
 void WatchedWeights<T>::pack(uint64_t now, bool transposed) {
   // A snapshot that somebody still uses is left alone; otherwise its memory serves again.
-  const bool mine = current_ && current_.use_count() == 1;
-  std::atomic_thread_fence(std::memory_order_acquire); // after the last reader has let go
-  auto next = mine ? std::move(current_) : std::make_shared<Snapshot<T>>();
+  auto next = only_holder(current_) ? std::move(current_) : std::make_shared<Snapshot<T>>();
   next->fingerprint = now;
   next->numbers.reserve(sizes_.numbers * sizeof(T));
   next->weights.reserve(sizes_.weight_bytes);
