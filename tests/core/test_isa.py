@@ -125,7 +125,7 @@ def tool(*command: str) -> str:
 
 def objects(build: Path, level: str) -> list[str]:
     """The level's object files."""
-    parts = (f"**/{part}_{level}.dir/**/*.o" for part in ("kernels", "options"))
+    parts = (f"**/{part}_{level}.dir/**/*.o" for part in ("float32", "kernels", "options"))
     return [str(path) for part in parts for path in build.glob(part)]
 
 
