@@ -23,10 +23,26 @@ class TapeF64:
     @property
     def nbytes(self) -> int: ...
 
+class CellProgram:
+    def __init__(
+        self,
+        gates: list[tuple[bool, bool, bool, int]],
+        units: int,
+        cells: int,
+        scalars: int,
+        vectors: int,
+        kept: int,
+        forward: list[list[tuple[int, ...]]],
+        backward: list[list[tuple[int, ...]]],
+        constants: list[float],
+    ) -> None: ...
+
+def cell_operations() -> dict[str, int]: ...
+
 class Settings:
     def __init__(
         self,
-        cell: str,
+        cell: str | CellProgram,
         input_size: int,
         hidden_size: int,
         output_size: int,

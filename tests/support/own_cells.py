@@ -77,9 +77,7 @@ def rnn_tanh(n):
 
 #: By the names of the rows in `tests.support.cells`.
 OWN: dict[str, CellDefinition] = {
-    name: value
-    for name, value in list(globals().items())
-    if isinstance(value, CellDefinition)
+    name: value for name, value in list(globals().items()) if isinstance(value, CellDefinition)
 }
 
 

@@ -1,8 +1,12 @@
 """Cells of one's own."""
 
+from . import shelf as shelf
 from .definition import CellDefinition as CellDefinition
 from .definition import Gate as Gate
 from .definition import define as define
+from .evaluate import Reference as Reference
+from .evaluate import check as check
+from .layer import Recurrent as Recurrent
 from .symbols import absolute as absolute
 from .symbols import activation as activation
 from .symbols import cos as cos

@@ -245,7 +245,9 @@ def _check_stages(cell: CellDefinition) -> None:
     for number in cell.graph.reached([cell.middle]):
         node = cell.graph.nodes[number]
         if node[0] == "slot" and cell.slots[node[1]][1].second:
-            raise ValueError(f"`of` reads gate {cell.slots[node[1]][1].name!r}, which comes after it")
+            raise ValueError(
+                f"`of` reads gate {cell.slots[node[1]][1].name!r}, which comes after it"
+            )
 
 
 def _check_all_read(cell: CellDefinition) -> None:

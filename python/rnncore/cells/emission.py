@@ -14,7 +14,14 @@ from .graph import OPERATIONS, Graph
 MOST_REGISTERS, MOST_INSTRUCTIONS, MOST_CONSTANTS = 64, 4096, 256
 #: The activations' numbers in the core are their places.
 _KINDS = list(ACTIVATIONS)
-_SLOT_STORES = frozenset(("set_slot", "keep_slot"))
+#: What stores overwrite, by the load of it.
+_OVERWRITTEN = {
+    "set_slot": "slot",
+    "keep_slot": "slot",
+    "new_state": "state",
+    "d_old_state": "dstate",
+    "d_old_h": "dh",
+}
 
 
 class Instruction(NamedTuple):
@@ -143,11 +150,12 @@ def _ordered(works: Mapping[int, _Work], stores: Sequence[Store]) -> Iterator[in
     for n in sorted(works):
         inner = sorted((weights[m] for m in works[n].operands), reverse=True)
         weights[n] = max((weight + at for at, weight in enumerate(inner)), default=1)
-    slots = {work.others[0]: n for n, work in works.items() if work.operation == "slot"}
+    loads = {(work.operation, *work.others): n for n, work in works.items() if not work.operands}
     done = set[int]()
     for store in stores:
-        # What a slot holds is read before it is overwritten.
-        own = slots.get(store.to) if store.operation in _SLOT_STORES else None
+        # What a place holds is read before it is overwritten.
+        load = _OVERWRITTEN.get(store.operation, "")
+        own = loads.get((load, store.to), loads.get((load,)))
         waiting = [store.node, *([] if own is None else [own])]
         while waiting:
             n = waiting[-1]

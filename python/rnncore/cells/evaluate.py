@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import reference
 from ..arrays import Array
 from ..reference.cells import Params, Saved, State
 from .definition import CellDefinition, GateFacts
 from .gradient import gradients
 from .graph import Node
+from .layer import Recurrent
 
 #: Arrays by the leaf that they are the values, or the gradients, of.
 Leaves = dict[Node, Array]
+#: Inputs and parameters, outputs, or gradients, by name.
+Named = dict[str, Array]
 
 
 class Products:
@@ -54,9 +58,7 @@ class Products:
         """The sums of one stage: products with x, and with what the recurrent weights multiply."""
         found: Leaves = {}
         for slot, gate, parts in self._slots(stage):
-            sums = [
-                self._rows_of(params, f"weight_{side}", gate, part) for part, side in parts
-            ]
+            sums = [self._rows_of(params, f"weight_{side}", gate, part) for part, side in parts]
             inputs = [x if part == "input" else source for part, _ in parts]
             total: Any = sum(a @ w.T for a, w in zip(inputs, sums, strict=True))
             for part, side in parts:
@@ -176,3 +178,118 @@ class Reference(Products):
         mine = {node for node in leaves if node[0] not in ("dh", "dstate", "dmiddle")}
         mine |= {("slot", slot) for stage in (0, 1) for slot, _, _ in self._slots(stage)}
         return {node: found.get(node, zero) for node in mine}
+
+
+class Checked(NamedTuple):
+    """The largest differences that `check` found, as shares of the largest number of an array."""
+
+    kernel: float  # of the compiled kernels from NumPy, outputs and gradients
+    gradient: float  # of gradients from central differences
+
+
+def check(
+    cell: CellDefinition,
+    *,
+    steps: int = 4,
+    batch: int = 3,
+    input_size: int = 3,
+    hidden_size: int = 5,
+    tolerance: float = 1e-6,
+    seed: int = 0,
+) -> Checked:
+    """Compare a cell's kernels in float64 with NumPy, and its gradients with central differences.
+
+    x is normal; inputs, vectors and the first states are uniform in 0.1..1, as time gaps are, and
+    what is divided by. Returns how far they are apart; raises `ValueError` naming the array that is
+    further off than `tolerance`, which for a kernel is a fault of the library, for a central
+    difference most often a step that jumps, or is near a kink.
+    """
+    rng = np.random.default_rng(seed)
+    layer = Recurrent(cell, input_size, hidden_size, dtype="float64", seed=rng)
+    x = rng.standard_normal((steps, batch, layer.columns))
+    x[..., input_size:] = rng.uniform(0.1, 1, x[..., input_size:].shape)
+    state = tuple(rng.uniform(0.1, 1, (1, batch, hidden_size)) for _ in cell.states)
+    inputs: Named = {"x": x, **dict(zip(cell.states, state, strict=True)), **layer.params}
+    outputs, gradients, upstream = _kernel(layer, inputs, rng)
+    if not all(np.isfinite(a).all() for a in (*outputs.values(), *gradients.values())):
+        raise ValueError(f"{cell.name} gives numbers that are not finite: change the step or seed")
+    expected, derived = _in_numpy(cell, inputs, upstream)
+    kernel = max(
+        _difference(f"{cell.name}: {name}", found, other[name], tolerance, "NumPy")
+        for mine, other in ((outputs, expected), (gradients, derived))
+        for name, found in mine.items()
+    )
+
+    def loss() -> float:
+        found, _ = _in_numpy(cell, inputs, None)
+        return float(sum(np.vdot(upstream[name], array) for name, array in found.items()))
+
+    gradient = max(
+        _difference(
+            f"{cell.name}: the gradient of {name}",
+            np.vdot(gradients[name], direction) / np.linalg.norm(gradients[name]),
+            _along(loss, array, direction) / np.linalg.norm(gradients[name]),
+            tolerance,
+            "central differences",
+            1.0,
+        )
+        for name, array in inputs.items()
+        if gradients[name].any()
+        for direction in rng.standard_normal((2, *array.shape))
+    )
+    return Checked(kernel, gradient)
+
+
+def _kernel(
+    layer: Recurrent, inputs: Named, rng: np.random.Generator
+) -> tuple[Named, Named, Named]:
+    """Outputs, gradients and the gradients that were given, by the compiled kernels."""
+    states = layer.definition.states
+    first = tuple(inputs[name] for name in states)
+    (y, final), pullback = layer.vjp(inputs["x"], first if len(first) > 1 else first[0])
+    ends = final if isinstance(final, tuple) else (final,)
+    outputs = {"y": y, **{f"{name}_n": end for name, end in zip(states, ends, strict=True)}}
+    upstream = {name: rng.standard_normal(array.shape) for name, array in outputs.items()}
+    dy, *dends = upstream.values()
+    dx, dfirst = pullback(dy, tuple(dends) if len(dends) > 1 else dends[0])
+    dstates = dfirst if isinstance(dfirst, tuple) else (dfirst,)
+    return outputs, {"x": dx, **dict(zip(states, dstates, strict=True)), **layer.grads}, upstream
+
+
+def _in_numpy(cell: CellDefinition, inputs: Named, upstream: Named | None) -> tuple[Named, Named]:
+    """Outputs, and gradients where those of outputs are given, by the trace."""
+    params = {name: a for name, a in inputs.items() if name.endswith("_l0")}
+    first = tuple(inputs[name] for name in cell.states)
+    y, final, tape = reference.forward(Reference(cell), params, inputs["x"], first)
+    ends = final if isinstance(final, tuple) else (final,)
+    outputs = {"y": y, **{f"{n}_n": end for n, end in zip(cell.states, ends, strict=True)}}
+    if upstream is None:
+        return outputs, {}
+    dy, *dends = upstream.values()
+    dx, dfirst, grads = reference.backward(tape, dy, tuple(dends))
+    dstates = dfirst if isinstance(dfirst, tuple) else (dfirst,)
+    return outputs, {"x": dx, **dict(zip(cell.states, dstates, strict=True)), **grads}
+
+
+def _along(loss: Callable[[], float], array: Array, direction: Array) -> float:
+    """The central difference of fourth order along a direction; the array is put back."""
+    kept, step = array.copy(), 1e-4
+
+    def at(multiple: float) -> float:
+        array[...] = kept + multiple * step * direction
+        found = loss()
+        array[...] = kept
+        return found
+
+    return (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * step)
+
+
+def _difference(
+    name: str, found: Any, expected: Any, tolerance: float, by: str, largest: float | None = None
+) -> float:
+    """How far two arrays are apart, as a share of the largest number, or raise."""
+    scale = np.abs(expected).max(initial=1e-12) if largest is None else largest
+    error = float(np.abs(found - expected).max(initial=0) / scale)
+    if not error <= tolerance:
+        raise ValueError(f"{name} is off by {error:.2g} from {by}, more than {tolerance:g}")
+    return error

@@ -7,6 +7,7 @@ costs no memory. All else is computed again from slots and old states.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from .definition import CellDefinition
 from .emission import MOST_CONSTANTS, Constants, Instruction, Store, program_of
 from .gradient import gradients
-from .graph import OPERATIONS
+from .graph import OPERATIONS, Node
 
 #: How many values that depend on a sum are tried in its place.
 _TRIED = 12
@@ -122,24 +123,40 @@ class _Lowering:
             return [self._stores(found, self.leaves)]
         through = gradients(graph, [(self.cell.middle, graph.leaf("dmiddle"))])
         inside = graph.reached([self.cell.middle])
-        last = [leaf for leaf in self.leaves if leaf not in inside]
+        early = [leaf for leaf in self.leaves if leaf in inside]
+        late = [leaf for leaf in self.leaves if leaf not in inside]
+        # Slots and vectors are stored once: where both stages have a part, one waits for the other.
+        waiting = [graph.nodes[leaf] for leaf in early]
+        waiting += [
+            ("vector", v) for v in range(len(self.cell.vectors)) if ("vector", v) in through
+        ]
         partial = []
-        for leaf in self.leaves:
-            node = graph.nodes[leaf]
-            if leaf in inside and node in found:  # one part of a gradient waits for the other
+        for node in waiting:
+            part = found.pop(node, None)
+            if part is not None:
                 slot = len(self.leaves) + self.extra
                 self.extra += 1
-                partial.append(Store("set_slot", slot, found[node]))
-                rest, waiting = through.get(node), graph.leaf("slot", slot)
-                through[node] = waiting if rest is None else graph.apply("add", rest, waiting)
+                partial.append(Store("set_slot", slot, part))
+                self._add(through, node, graph.leaf("slot", slot))
         if self.cell.reads_h:
-            rest, waiting = through.get(("h",)), graph.leaf("dh")
-            through[("h",)] = waiting if rest is None else graph.apply("add", rest, waiting)
-        first = [leaf for leaf in self.leaves if leaf in inside]
-        return [self._stores(through, first), self._stores(found, last) + partial]
+            self._add(through, ("h",), graph.leaf("dh"))
+        vectors = {("vector", v) for v in range(len(self.cell.vectors))}
+        return [
+            self._stores(through, early, vectors - through.keys()),
+            self._stores(found, late, through) + partial,
+        ]
 
-    def _stores(self, found: dict[tuple[object, ...], int], slots: list[int]) -> list[Store]:
-        """What one backward program stores of the gradients of leaves."""
+    def _add(self, gradient: dict[Node, int], leaf: Node, part: int) -> None:
+        known = gradient.get(leaf)
+        gradient[leaf] = part if known is None else self.graph.apply("add", known, part)
+
+    def _stores(
+        self, found: dict[Node, int], slots: list[int], elsewhere: Container[Node] = ()
+    ) -> list[Store]:
+        """What one backward program stores of the gradients of leaves.
+
+        elsewhere: leaves that the other stage's program stores.
+        """
         zero, cell = self.graph.constant(0), self.cell
         stores = []
         for leaf in slots:
@@ -149,9 +166,13 @@ class _Lowering:
             stores.append(Store("d_old_h", 0, found.get(("h",), zero)))
         for k in range(len(cell.states) - 1):
             stores.append(Store("d_old_state", k, found.get(("state", k), zero)))
-        for kind, names in (("unit", cell.units), ("scalar", cell.inputs), ("vector", cell.vectors)):
-            for k in range(len(names)):
-                stores.append(Store(f"d_{kind}", k, found.get((kind, k), zero)))
+        for v in range(len(cell.vectors)):
+            if ("vector", v) not in elsewhere:
+                stores.append(Store("d_vector", v, found.get(("vector", v), zero)))
+        for kind in ("unit", "scalar"):  # the core adds these up
+            stores += [
+                Store(f"d_{kind}", node[1], n) for node, n in found.items() if node[0] == kind
+            ]
         return stores
 
     def _choose(self, slot: int, leaf: int, computed: list[set[int]]) -> None:

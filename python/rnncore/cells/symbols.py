@@ -69,7 +69,9 @@ class Symbol:
 
     def __pow__(self, power: int) -> Symbol:
         if type(power) is not int or not 1 <= power <= 8:
-            raise TypeError(f"a symbol has powers 1 to 8 alone, got {short(power)}: use exp and log")
+            raise TypeError(
+                f"a symbol has powers 1 to 8 alone, got {short(power)}: use exp and log"
+            )
         found = self
         for _ in range(power - 1):
             found = found * self
@@ -97,7 +99,9 @@ class Symbol:
         raise TypeError(f"a symbol is neither true nor false while a step is traced: {_WHERE}")
 
     def __float__(self) -> NoReturn:
-        raise TypeError("a symbol has no number yet: use the functions of rnncore.cells, not math's")
+        raise TypeError(
+            "a symbol has no number yet: use the functions of rnncore.cells, not math's"
+        )
 
     __int__ = __index__ = __float__
 
@@ -105,7 +109,9 @@ class Symbol:
         raise TypeError("a symbol is one number of each hidden unit, and has no parts")
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
-        raise TypeError("a symbol is no array: a step is written with the functions of rnncore.cells")
+        raise TypeError(
+            "a symbol is no array: a step is written with the functions of rnncore.cells"
+        )
 
     def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **options: Any) -> Symbol:
         written = _OPERATORS.get(function.__name__)
