@@ -202,4 +202,4 @@ def test_too_large_a_step_is_refused_by_name() -> None:
 
 
 def test_slopes_are_no_operations_of_a_step() -> None:
-    assert SLOPES == {"sigmoid_slope", "tanh_slope", "relu_slope", "activation_slope"}
+    assert {"sigmoid_slope", "tanh_slope", "relu_slope", "activation_slope"} == SLOPES

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -19,10 +18,9 @@ from ..recurrent.cell import Cell, Facts, Shapes
 from ..recurrent.regularisers import Regularisers
 from ..recurrent.stack import Options, Stacked
 from ..states import State
-from ..stream.stages import Stages
 from .definition import CellDefinition
 from .emission import Instruction
-from .lowering import CellPrograms, lowered
+from .lowering import lowered
 
 _REST = ("sigmoid", 0.0, 0.0), ("tanh", 0.0, 0.0), ("tanh", 0.0, 0.0)
 
