@@ -88,7 +88,7 @@ class Products:
     def given_back(
         self, dx: Array, gradients: Leaves, saved: Leaves, grads: Params
     ) -> tuple[Array, State]:
-        """Undo `given`: gradients of the whole x and of the old states; those of units are added."""
+        """Undo `given`: gradients of all of x and of the old states; those of units are added."""
         h = saved["h",]
         zero = np.zeros_like(h)
         for k in range(len(self.cell.units)):
@@ -104,7 +104,7 @@ class Products:
         old += [gradients.get(("state", k), zero) + zero for k in range(len(self.cell.states) - 1)]
         return np.concatenate([dx, *beside], axis=1), tuple(old)
 
-    def _slots(self, stage: int) -> list[tuple[int, GateFacts, Sequence[tuple[str, str]]]]:
+    def _slots(self, stage: int) -> list[tuple[int, GateFacts, list[tuple[str, str]]]]:
         """Of one stage: slots, their gates, and the parts that a slot adds up."""
         sides = {"input": "ih", "recurrent": "hh"}
         found, slot = [], 0

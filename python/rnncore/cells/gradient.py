@@ -101,7 +101,7 @@ def _over(above: float) -> Callable[[Graph, int, int], int]:
 
 
 def _activation(graph: Graph, y: int, a: tuple[int, ...], d: int) -> Iterator[tuple[int, int]]:
-    slope = graph.apply("activation_slope", y, spec=graph.nodes[y][2:])  # type: ignore[arg-type]
+    slope = graph.apply("activation_slope", y, spec=graph.nodes[y][2:])
     yield a[0], graph.apply("multiply", d, slope)
 
 

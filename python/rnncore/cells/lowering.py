@@ -127,9 +127,7 @@ class _Lowering:
         late = [leaf for leaf in self.leaves if leaf not in inside]
         # Slots and vectors are stored once: where both stages have a part, one waits for the other.
         waiting = [graph.nodes[leaf] for leaf in early]
-        waiting += [
-            ("vector", v) for v in range(len(self.cell.vectors)) if ("vector", v) in through
-        ]
+        waiting += [node for node in through if node[0] == "vector"]
         partial = []
         for node in waiting:
             part = found.pop(node, None)

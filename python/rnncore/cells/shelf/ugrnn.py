@@ -8,6 +8,9 @@ from ..symbols import Symbol, sigmoid, tanh
 
 @define(gates="gn")
 def ugrnn(g: Symbol, n: Symbol, h: Symbol) -> Symbol:
-    """UGRNN, section 2.1: h' = sigmoid(g) h + (1 - sigmoid(g)) tanh(n); `rnncore.UGRNN` is it too."""
+    """UGRNN, section 2.1, which `rnncore.UGRNN` is as well.
+
+    h' = sigmoid(g) h + (1 - sigmoid(g)) tanh(n)
+    """
     g = sigmoid(g)
     return g * h + (1 - g) * tanh(n)
