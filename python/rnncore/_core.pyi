@@ -23,6 +23,9 @@ class TapeF64:
     @property
     def nbytes(self) -> int: ...
 
+#: Of one of a cell's phases: operation, to, a, b, c, d.
+CellRows = list[tuple[int, int, int, int, int, int]]
+
 class CellProgram:
     def __init__(
         self,
@@ -32,8 +35,8 @@ class CellProgram:
         scalars: int,
         vectors: int,
         kept: int,
-        forward: list[list[tuple[int, ...]]],
-        backward: list[list[tuple[int, ...]]],
+        forward: list[CellRows],
+        backward: list[CellRows],
         constants: list[float],
     ) -> None: ...
 

@@ -34,8 +34,11 @@ def core_program(cell: CellDefinition) -> CellProgram:
     """Return a cell's programs as the compiled core takes them."""
     programs, numbers = lowered(cell), cell_operations()
 
-    def rows(by_stage: list[list[Instruction]]) -> list[list[tuple[int, ...]]]:
-        return [[(numbers[name], *rest) for name, *rest in program] for program in by_stage]
+    def rows(by_stage: list[list[Instruction]]) -> list[list[tuple[int, int, int, int, int, int]]]:
+        return [
+            [(numbers[i.operation], i.to, i.a, i.b, i.c, i.d) for i in program]
+            for program in by_stage
+        ]
 
     return CellProgram(
         gates=programs.gates,
