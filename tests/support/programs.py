@@ -112,7 +112,7 @@ class ProgramCell(Products):
             if stage:
                 leaves["dmiddle",] = dsource
                 leaves["dh",] = stored.get(("d_old_h", 0))
-        if self.cell.reads_h:
+        if ("d_old_h", 0) in stored:
             dsource = dsource + stored["d_old_h", 0]
         found["h",] = dsource
         return self.given_back(dx, found, leaves, grads)
