@@ -76,8 +76,9 @@ class CellDefinition(Configured):
     Called with sizes it makes a layer: `cell(16, 32)` is `rnncore.Recurrent(cell, 16, 32)`.
     """
 
-    #: `rnncore.Recurrent`, which is defined on top of this.
+    #: `rnncore.Recurrent`, and what slots hold for backward in words: defined on top of this.
     layer: ClassVar[Callable[..., Any]]
+    remembered: ClassVar[Callable[[CellDefinition], list[str]]]
 
     def __init__(
         self,
@@ -96,7 +97,7 @@ class CellDefinition(Configured):
         outputs: the nodes of the new states, h first; middle: that of what the second stage's
         recurrent weights multiply. Raises `ValueError` saying what is wrong.
         """
-        self.name = _checked_name("name", name)
+        self.name = self.written_as = _checked_name("name", name)
         self.gates = _read_gates(gates)
         self.units = _read_units(units)
         self.states, self.inputs, self.vectors = (
@@ -115,6 +116,22 @@ class CellDefinition(Configured):
         self.middle = None if middle is None else numbers[middle]
         _check_stages(self)
         _check_all_read(self)
+
+    def __repr__(self) -> str:
+        """Say what the step reads and returns, and what is remembered of it for backward."""
+        gates = ", ".join(_gate_in_words(gate) for gate in self.gates)
+        lines = [f"cell {self.name}: {', '.join(self.states)}", f"  gates: {gates}"]
+        lines += [
+            f"  {called}: {', '.join(names)}"
+            for called, names in (
+                ("units", [unit.name for unit in self.units]),
+                ("inputs", self.inputs),
+                ("vectors", self.vectors),
+                ("kept of a step", CellDefinition.remembered(self)),
+            )
+            if names
+        ]
+        return "\n".join(lines)
 
     def __call__(self, input_size: int, hidden_size: int, *args: Any, **options: Any) -> Any:
         """Return `rnncore.Recurrent(self, input_size, hidden_size, ...)`."""
@@ -154,6 +171,13 @@ class CellDefinition(Configured):
     def _read_nodes(self) -> set[Any]:
         roots = (*self.outputs, *(() if self.middle is None else (self.middle,)))
         return {self.graph.nodes[number] for number in self.graph.reached(roots)}
+
+
+def _gate_in_words(gate: GateFacts) -> str:
+    parts = [part for part, there in (("x", gate.input), ("h", gate.recurrent)) if there]
+    if gate.second:
+        parts[-1] = "of"
+    return f"{gate.name}({' | '.join(parts) if gate.apart else ' + '.join(parts)})"
 
 
 def _checked_name(kind: str, name: Any) -> str:

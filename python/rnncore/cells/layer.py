@@ -270,4 +270,14 @@ def _unknown(others: dict[str, Any]) -> TypeError:
     return TypeError(f"Recurrent takes no {name!r}{hint}")
 
 
+def _remembered(cell: CellDefinition) -> list[str]:
+    """What a step leaves for backward: its states, and what its slots hold."""
+    try:
+        kept = lowered(cell).remembered
+    except ValueError as error:
+        return [f"nothing, {error}"]
+    return [*kept, *cell.states]
+
+
 CellDefinition.layer = Recurrent
+CellDefinition.remembered = _remembered

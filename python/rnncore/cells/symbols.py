@@ -154,7 +154,9 @@ class Comparison:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, (Real, np.bool_)) and not isinstance(value, Symbol):
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, (Real, np.bool_)):
         return float(value)
     raise TypeError(f"a step is made of symbols and numbers, got {short(value)}")
 
