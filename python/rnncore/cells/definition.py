@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from ..arrays import check_flag, check_number, short
-from ..configuration import Configured
+from ..recurrent.registry import LayerMaker
 from .graph import MOST_NODES, Graph, read_graph
 from .symbols import Symbol, node_of
 
@@ -70,7 +70,7 @@ class UnitFacts(NamedTuple):
     high: float | None
 
 
-class CellDefinition(Configured):
+class CellDefinition(LayerMaker):
     """A cell of one's own, as `rnncore.cells.define` makes it.
 
     Called with sizes it makes a layer: `cell(16, 32)` is `rnncore.Recurrent(cell, 16, 32)`.

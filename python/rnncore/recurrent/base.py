@@ -210,6 +210,11 @@ class RecurrentBase(HoldsWeights):
         first = np.stack([self._params[f"initial_{kind}{suffix}"] for suffix in self._suffixes])
         return np.broadcast_to(first[:, None], (len(first), rows, first.shape[1]))
 
+    @property
+    def state_count(self) -> int:
+        """How many arrays a state is."""
+        return 2 if self.has_cell_state else 1
+
     def join_state(self, h: Array, c: Array | None) -> State:
         """Return h, or (h, c), as this kind of layer has it."""
         return (h, c) if self.has_cell_state else h
