@@ -251,8 +251,6 @@ def _check_sizes(cell: CellDefinition) -> None:
                 )
     if second and len(cell.states) > 1:
         raise ValueError(f"states: a cell with `of` has h alone, got {cell.states}")
-    if sum(bool(gate.second) for gate in cell.gates) == len(cell.gates) and second:
-        raise ValueError("gates: all have `of`; a first stage needs a gate without it")
     named = [name for name, _ in cell.slots] + [gate.name for gate in cell.gates if gate.apart]
     named += [*cell.states, *(unit.name for unit in cell.units), *cell.inputs, *cell.vectors]
     for name in named:
