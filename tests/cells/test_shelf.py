@@ -114,6 +114,21 @@ def li_gru(params: Params, x: Array, states: list[Array]) -> list[Array]:
     return found
 
 
+def gru_d(params: Params, x: Array, states: list[Array]) -> list[Array]:
+    """Che et al. 2018, eq. 8 to 14, the reset gate behind the product."""
+    (h,), found = states, []
+    for x_t in x:
+        features, decay = x_t[:3], x_t[3:]
+        h = decay * h
+        from_x = affine(params, features, 3)
+        weights, biases = rows(params, "weight_hh", 3), rows(params, "bias_hh", 3)
+        from_h = [w @ h + b for w, b in zip(weights, biases, strict=True)]
+        r, z = sigma(from_x[0] + from_h[0]), sigma(from_x[1] + from_h[1])
+        h = (1 - z) * h + z * np.tanh(from_x[2] + r * from_h[2])
+        found.append(h)
+    return found
+
+
 def cornn(params: Params, x: Array, states: list[Array]) -> list[Array]:
     """Rusch and Mishra 2021, eq. 3, explicit in z."""
     (y, z), dt, gamma, epsilon = states, 0.3, 1.2, 0.7
