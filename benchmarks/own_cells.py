@@ -3,12 +3,12 @@
 python benchmarks/own_cells.py              # one processor
 python benchmarks/own_cells.py --quick      # does it work?
 
-The first table has an LSTM written as a user's cell against the built-in one: the ratios of times of
-a call and of a call with its pullback. The second has sLSTM and SRU of `rnncore.cells.shelf` in
-training, gradients of the parameters and of x included, against the same equations as a loop over
-time in PyTorch, as they are and with the time step under `torch.compile`, and as JAX's `scan` under
-`jit` (where JAX is installed). Products with x are taken for all steps at once by all of them. In
-turns; medians of the rounds' times and of their ratios.
+The first table has an LSTM written as a user's cell against the built-in one: the ratios of times
+of a call and of a call with its pullback. The second has sLSTM and SRU of `rnncore.cells.shelf`
+in training, gradients of the parameters and of x included, against the same equations as a loop
+over time in PyTorch, as they are and with the time step under `torch.compile`, and as JAX's
+`scan` under `jit` (where JAX is installed). Products with x are taken for all steps at once by
+all of them. In turns; medians of the rounds' times and of their ratios.
 """
 
 from __future__ import annotations
