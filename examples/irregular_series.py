@@ -3,13 +3,13 @@
     python examples/irregular_series.py
 
 Simulated, so that the truth is known: three channels are waves of one frequency, of four, with
-phases, amplitudes and noise of their own. They are seen at 60 times whose gaps are exponential, each
-channel at 40 % of them. Wanted is the frequency, which nobody can tell without the gaps. `gru` has
-zeros for what is missing and does not know times; `gru_gaps` has the gap and the mask as features.
-`cfc` (Hasani et al. 2022) has the mask as features and the gap in its equations, and so has
-`fading`, a GRU written here whose units fade at rates of their own. `gru_d` (Che et al. 2018) lets
-values and state decay with the time since they were seen. All have about as many parameters and the
-same training; the accuracies are those of 2,000 series never trained on.
+phases, amplitudes and noise of their own. They are seen at 60 times whose gaps are exponential,
+each channel at 40 % of them. Wanted is the frequency, which nobody can tell without the gaps.
+`gru` has zeros for what is missing and does not know times; `gru_gaps` has the gap and the mask
+as features. `cfc` (Hasani et al. 2022) has the mask as features and the gap in its equations, and
+so has `fading`, a GRU written here whose units fade at rates of their own. `gru_d` (Che et al.
+2018) lets values and state decay with the time since they were seen. All have about as many
+parameters and the same training; the accuracies are those of 2,000 series never trained on.
 """
 
 from __future__ import annotations
