@@ -181,8 +181,17 @@ def is_table(X: Any) -> bool:
     return known and len(getattr(X, "shape", ())) < 3 and _sequences(X) is None
 
 
+def as_series(X: Any) -> list[Any]:
+    """Return one array `(T, I)` or `(T,)` as a list of one series."""
+    if np.ndim(X) != 1:
+        return [X]
+    return [X.to_frame() if hasattr(X, "to_frame") else np.asarray(X)[:, None]]
+
+
 def as_sequences(X: Any) -> str:
     """Say how one array is given as sequences."""
+    if np.ndim(X) == 0:
+        return f"X must be a list of arrays (T_n, I), got {type(X).__name__}"
     array = "X" if isinstance(X, np.ndarray) else "np.asarray(X)"
     if np.ndim(X) < 2:
         return f"X is one array {np.shape(X)}: give [{array}[:, None]] for one series"
