@@ -1,5 +1,6 @@
 """Habits of other libraries fail with an error that says what to write here."""
 
+import copy
 import importlib
 import inspect
 import pickle
@@ -56,8 +57,8 @@ def test_other_names_are_as_python_has_them() -> None:
 
 def test_every_name_of_ours_in_a_hint_is_there() -> None:
     """`rnncore.X` and `rnncore.package.X`, and what stands after `import`."""
-    tables = (hints.TOP_LEVEL, hints.MODULE, hints.CONSTRUCTOR, hints.CALL, hints.FILES)
-    text = "\n".join(hint for table in tables for hint in table.values())
+    tables = [table for table in vars(hints).values() if isinstance(table, dict)]
+    text = "\n".join(hint for table in tables for hint in table.values() if isinstance(hint, str))
     names = set(re.findall(r"rnncore((?:\.[A-Za-z]\w*)+)", text))
     names |= {f".{a}.{b}" for a, b in re.findall(r"from rnncore\.(\w+) import (\w+)", text)}
     assert {".Chain", ".batches.padded", ".training.Trainer", ".estimators.Forecaster"} <= names
@@ -80,6 +81,72 @@ def test_attributes_of_modules(name: str) -> None:
         assert not hasattr(module, name)
         assert not hasattr(type(module), name)
         assert name not in dir(module)
+
+
+VOCABULARY = rnncore.Vocabulary(["a"])
+OTHERS = [
+    *((model().stream(), name, hint) for name, hint in hints.STREAM.items()),
+    *((rnncore.RowConvolution(3, 2).stream(), name, hint) for name, hint in hints.STREAM.items()),
+    *((VOCABULARY, name, hint) for name, hint in hints.WORDBOOK.items()),
+    *((rnncore.CRF(3), name, hint) for name, hint in hints.CRF.items()),
+]
+
+
+@pytest.mark.parametrize(("made", "name", "hint"), OTHERS)
+def test_attributes_of_others(made: Any, name: str, hint: str) -> None:
+    kind = type(made).__name__
+    with pytest.raises(AttributeError, match=re.escape(f"'{kind}' object has no '{name}': {hint}")):
+        getattr(made, name)
+    assert not hasattr(made, name)
+    assert name not in dir(made)
+    assert {"decode", "snapshot"} & set(dir(made))
+
+
+def test_attributes_and_keywords_of_estimators() -> None:
+    estimators = pytest.importorskip("rnncore.estimators")
+    for kind in (estimators.SequenceClassifier, estimators.SequenceLabeller, estimators.Forecaster):
+        for name, hint in hints.FITTED.items():
+            with pytest.raises(AttributeError, match=re.escape(f"has no {name!r}: {hint}")):
+                getattr(kind(), name)
+            assert name not in dir(kind())
+        for name, hint in hints.ESTIMATOR.items():
+            with pytest.raises(
+                TypeError, match=re.escape(f"{kind.__name__} takes no {name!r}: {hint}")
+            ):
+                kind(**{name: 1})
+            assert name not in inspect.signature(kind).parameters
+        assert "max_iter" in inspect.signature(kind).parameters
+        with pytest.raises(TypeError, match="unexpected keyword argument 'nothing'"):
+            kind(nothing=1)
+    for name, hint in hints.FORECASTER.items():
+        with pytest.raises(AttributeError, match=re.escape(hint)):
+            getattr(estimators.Forecaster(), name)
+    assert hasattr(estimators.SequenceClassifier, "predict_proba")
+
+
+def test_words_in_the_place_of_numbers() -> None:
+    estimators = pytest.importorskip("rnncore.estimators")
+    tags = [["D", "N"], ["D", "N"]]
+    for words in (["the", "dog"], ("the", "dog"), np.array(["the", "dog"])):
+        with pytest.raises(
+            TypeError, match=re.escape(f"X must hold numbers, got strings: {hints.WORDS}")
+        ):
+            estimators.SequenceLabeller().fit([words, words], tags)
+    with pytest.raises(TypeError, match="X must hold numbers, got strings"):
+        estimators.SequenceClassifier().fit(["the dog", "a cat"], [0, 1])
+    with pytest.raises(
+        TypeError, match=re.escape(f"tokens must be strings, got a list: {hints.VOCABULARY}")
+    ):
+        rnncore.Vocabulary([["the", "dog"]])
+    with pytest.raises(TypeError, match="tokens must be one sequence of strings"):
+        VOCABULARY.encode([["a"], ["a"]])
+
+
+@pytest.mark.parametrize("take", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_stream_is_not_copied(take: Any) -> None:
+    for stream in (model().stream(), rnncore.RowConvolution(3, 2).stream()):
+        with pytest.raises(TypeError, match=re.escape(f"copied or pickled: {hints.COPIED}")):
+            take(stream)
 
 
 def test_a_module_of_ones_own_may_have_them() -> None:

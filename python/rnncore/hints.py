@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 _Call = TypeVar("_Call", bound=Callable[..., Any])
 _Made = TypeVar("_Made", bound="Hinting")
@@ -23,6 +23,12 @@ _SOFTMAX = "rnncore.SoftmaxCrossEntropy(), which takes logits and the numbers of
 _BINARY = "rnncore.BinaryCrossEntropy(), which takes logits"
 _SCHEDULES = "a learning rate is a number or one of rnncore.schedules: Adam(model, lr=schedule)"
 _CPU = "everything runs on the CPU; leave it out"
+_TORCH = "rnncore.torch.replace(model) has rnncore compute a PyTorch model's recurrent layers"
+_PINBALL = "write rnncore.losses.Pinball(quantile)"
+WORDS = (
+    "number words by rnncore.Vocabulary, and put a rnncore.Embedding before the recurrent layers, "
+    "as docs/how_to/tag.md shows"
+)
 _FIT = "rnncore.training.Trainer trains a module; rnncore.estimators have fit and predict"
 
 #: Modules that `import rnncore` does not give.
@@ -65,6 +71,17 @@ TOP_LEVEL: Mapping[str, str] = {
     "TensorDataset": _BATCHES,
     "lr_scheduler": _SCHEDULES,
     "save": "write model.save(path)",
+    "L1Loss": "write rnncore.losses.Pinball(), which is half of it",
+    "replace": _TORCH,
+    "pytorch": _TORCH,
+    "optimize": _TORCH,
+    "accelerate": _TORCH,
+    # of other libraries
+    "BiLSTM": "write rnncore.LSTM(input_size, hidden_size, bidirectional=True)",
+    "BiGRU": "write rnncore.GRU(input_size, hidden_size, bidirectional=True)",
+    "Vocab": VOCABULARY,
+    "PinballLoss": _PINBALL,
+    "QuantileLoss": _PINBALL,
     # Keras
     "Model": "write rnncore.Chain, rnncore.Graph or a class derived from rnncore.Module",
     "Input": 'rnncore.Graph names its inputs: Graph(["x"], nodes, ["y"])',
@@ -96,6 +113,11 @@ TOP_LEVEL: Mapping[str, str] = {
     "bucketed": "write rnncore.batches.bucketed",
     "shuffled": "write rnncore.batches.shuffled",
     "Huber": "write rnncore.losses.Huber()",
+    "Pinball": _PINBALL,
+    "save_arrays": "write rnncore.arrays.save_arrays",
+    "load_arrays": "write rnncore.arrays.load_arrays",
+    "SequenceLabeler": "write from rnncore.estimators import SequenceLabeller",
+    "SequenceScaler": "write from rnncore.estimators import SequenceScaler",
     "SequenceClassifier": "write from rnncore.estimators import SequenceClassifier",
     "SequenceLabeller": "write from rnncore.estimators import SequenceLabeller",
     "SequenceRegressor": "write from rnncore.estimators import SequenceRegressor",
@@ -125,6 +147,7 @@ MODULE: Mapping[str, str] = {
     "backward": "y, pullback = model.vjp(x), then pullback(dy)",
     "requires_grad_": "vjp computes gradients, a call does not; an optimiser moves the parameters "
     "of the module that it is given, which may be a part",
+    "step": "write stream = model.stream(), then stream.step(frame)",
     "flatten_parameters": "weights are packed by the library; leave it out",
     # Keras and scikit-learn
     "fit": _FIT,
@@ -163,6 +186,128 @@ CONSTRUCTOR: Mapping[str, str] = {
     "clipnorm": "rnncore.clip_grad_norm(model, max_norm), or clip_norm of rnncore.training.Trainer",
     "from_logits": "losses take logits; leave it out",
     "weight": "write class_weight",
+}
+
+_SIZE = "write hidden_size, and num_layers for the number of layers"
+_HORIZON = "a Forecaster takes horizon"
+_WINDOW = "a Forecaster takes window"
+_STOPPING = "write early_stopping=True, with validation_fraction and n_iter_no_change"
+
+#: Keyword arguments of an estimator's constructor.
+ESTIMATOR: Mapping[str, str] = {
+    "epochs": "write max_iter",
+    "n_epochs": "write max_iter",
+    "num_epochs": "write max_iter",
+    "max_epochs": "write max_iter",
+    "lr": "write learning_rate",
+    "learning_rate_init": "write learning_rate",
+    "alpha": "write weight_decay",
+    "units": _SIZE,
+    "hidden_dim": _SIZE,
+    "hidden_units": _SIZE,
+    "hidden_layer_sizes": _SIZE,
+    "n_layers": "write num_layers",
+    "activation": "write cell='rnn', cell_options={'nonlinearity': 'relu'}",
+    "optimizer": "training is by AdamW; rnncore.training.Trainer takes any optimiser",
+    "loss": "rnncore.training.Trainer takes any loss; quantiles of a Forecaster choose its own",
+    "patience": _STOPPING,
+    "validation_split": _STOPPING,
+    "warm_start": "partial_fit makes one more pass",
+    "seed": "write random_state",
+    "class_weights": "write class_weight",
+    "n_jobs": "rnncore.set_num_threads(n) says how many threads there are",
+    "device": _CPU,
+    "lookback": _WINDOW,
+    "window_size": _WINDOW,
+    "input_chunk_length": _WINDOW,
+    "output_chunk_length": _HORIZON,
+    "forecast_horizon": _HORIZON,
+    "steps": _HORIZON,
+    "vocab_size": WORDS,
+    "embedding_dim": WORDS,
+}
+
+_NETWORK = "network_ is the module, network_.params its arrays by name"
+_HISTORY = "history_ holds a dict for each pass; plot_history() draws it"
+_KEPT = "pickle or joblib keep an estimator, network_.save(path) its network"
+
+#: Attributes that are sought in an estimator.
+FITTED: Mapping[str, str] = {
+    "save": _KEPT,
+    "load": f"{_KEPT}, which rnncore.load(path) reads",
+    "evaluate": "write score(X, y), or give predict(X) to sklearn.metrics",
+    "history": _HISTORY,
+    "loss_curve_": _HISTORY,
+    "coefs_": _NETWORK,
+    "model_": _NETWORK,
+    "module_": _NETWORK,
+    "stream": "rnncore.Chain(network_[0].layer, *network_.layers[1:]).stream() answers each frame",
+}
+
+_QUANTILES = "write Forecaster(quantiles=[0.1, 0.5, 0.9]), whose predict_quantiles(X) returns them"
+
+#: Attributes that are sought in a `Forecaster`.
+FORECASTER: Mapping[str, str] = {
+    "forecast": "predict(X) returns the horizon steps that follow the series X",
+    "predict_interval": _QUANTILES,
+    "predict_proba": _QUANTILES,
+    "predict_quantile": _QUANTILES,
+}
+
+_STEP = "write step(frame), or run(frames) for several"
+_SNAPSHOT = (
+    "snapshot() returns named arrays: rnncore.arrays.save_arrays(path, stream.snapshot()), and "
+    "restore takes them"
+)
+COPIED = "make another with model.stream(), and restore(stream.snapshot()) there"
+
+#: Attributes that are sought in a stream.
+STREAM: Mapping[str, str] = {
+    "push": _STEP,
+    "feed": _STEP,
+    "send": _STEP,
+    "process": _STEP,
+    "forward": _STEP,
+    "predict": _STEP,
+    "save": _SNAPSHOT,
+    "load": _SNAPSHOT,
+    "get_state": _SNAPSHOT,
+    "set_state": _SNAPSHOT,
+    "state_dict": _SNAPSHOT,
+    "load_state_dict": _SNAPSHOT,
+    "reset_states": "write reset()",
+    "add": "write join()",
+    "remove": "write leave(rows)",
+    "copy": COPIED,
+    "clone": COPIED,
+    "close": "a stream that is no longer referenced frees its memory; leave it out",
+}
+
+_ENCODE = "encode(tokens) returns the numbers of a sequence"
+_DECODE = "decode(numbers) returns the tokens"
+_OF = "write rnncore.Vocabulary.of(sentences)"
+
+#: Attributes that are sought in a vocabulary.
+WORDBOOK: Mapping[str, str] = {
+    "stoi": _ENCODE,
+    "index": _ENCODE,
+    "lookup_indices": _ENCODE,
+    "itos": _DECODE,
+    "lookup_tokens": _DECODE,
+    "build": _OF,
+    "fit": _OF,
+    "from_sentences": _OF,
+}
+
+_VITERBI = "decode(emissions, lengths) returns the best tags"
+_CRF_LOSS = "write rnncore.CRFLoss(crf)(emissions, tags, lengths)"
+
+#: Attributes that are sought in a `CRF`.
+CRF: Mapping[str, str] = {
+    "viterbi": _VITERBI,
+    "viterbi_decode": _VITERBI,
+    "loss": _CRF_LOSS,
+    "neg_log_likelihood": _CRF_LOSS,
 }
 
 _STATE = "the state is called state: layer(x, state), (h, c) of an LSTM"
@@ -211,18 +356,26 @@ def put_hints(kind: type, hints: Mapping[str, str]) -> None:
     """Have a class say what to write for names that it lacks; its subclasses may define them."""
     for name, hint in hints.items():
         setattr(kind, name, Elsewhere(name, hint))
+    listed: Any = kind.__dir__
+
+    def __dir__(self: Any) -> list[str]:
+        return [name for name in listed(self) if name not in hints or hasattr(self, name)]
+
+    kind.__dir__ = __dir__  # type: ignore[assignment]
 
 
-def check_keywords(kind: type, names: Iterable[str]) -> None:
+def check_keywords(
+    kind: type, names: Iterable[str], hints: Mapping[str, str] = CONSTRUCTOR
+) -> None:
     """Raise `TypeError` with a hint for a keyword that a class's constructor does not take."""
-    if CONSTRUCTOR.keys().isdisjoint(names):
+    if hints.keys().isdisjoint(names):
         return
     taken = inspect.signature(kind).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
         return
     for name in names:
-        if name in CONSTRUCTOR and name not in taken:
-            raise TypeError(f"{kind.__name__} takes no {name!r}: {CONSTRUCTOR[name]}")
+        if name in hints and name not in taken:
+            raise TypeError(f"{kind.__name__} takes no {name!r}: {hints[name]}")
 
 
 class Hinting:
@@ -231,9 +384,12 @@ class Hinting:
     A base of its own: beside an `__init__` a `__new__` would be the class's signature.
     """
 
+    #: What to write for keywords.
+    _hints: ClassVar[Mapping[str, str]] = CONSTRUCTOR
+
     def __new__(cls: type[_Made], *args: Any, **kwargs: Any) -> _Made:
         """Check the keywords."""
-        check_keywords(cls, kwargs)
+        check_keywords(cls, kwargs, cls._hints)
         return super().__new__(cls)
 
 

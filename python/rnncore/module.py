@@ -158,9 +158,6 @@ class Module(Configured):
         """Return how long rows are in y that are `lengths` long in x."""
         return np.asarray(lengths)
 
-    def __dir__(self) -> list[str]:
-        return [n for n in super().__dir__() if n not in hints.MODULE or hasattr(self, n)]
-
     def children(self) -> Iterator[tuple[str, Module]]:
         """Yield the parts by name, in the order they were made: `head`, `layers.0`, `heads.a`."""
         for name, value in vars(self).items():

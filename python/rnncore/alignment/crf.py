@@ -20,6 +20,8 @@ from ..arrays import (
     float_dtype,
 )
 from ..compiled import core
+from ..hints import CRF as CRF_HINTS
+from ..hints import put_hints
 from ..init import Seed
 from ..module import Module, Pullback, check_width, once
 from ..stream.stages import Stages
@@ -183,6 +185,9 @@ class CRF(Module):
         if x.ndim < 1 or x.shape[-1] != self.num_tags:
             raise ValueError(f"emissions must have shape (..., {self.num_tags}), got {x.shape}")
         return x
+
+
+put_hints(CRF, CRF_HINTS)
 
 
 class CRFLoss(SequenceLoss):

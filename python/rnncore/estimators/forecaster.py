@@ -15,6 +15,7 @@ from ..arrays import Array, check_size
 from ..batches import Batch
 from ..compositions.chain import Chain
 from ..compositions.ragged import length_mask
+from ..hints import FORECASTER, put_hints
 from ..losses import Pinball
 from .base import AT_ONCE
 from .regressor import Numbers
@@ -242,6 +243,9 @@ class Forecaster(Numbers):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = False
         return tags
+
+
+put_hints(Forecaster, FORECASTER)
 
 
 def _levels(quantiles: Sequence[float] | None) -> Array:

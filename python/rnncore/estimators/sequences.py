@@ -13,6 +13,7 @@ from sklearn.utils.validation import validate_data
 
 from ..arrays import Array
 from ..compositions.ragged import length_mask
+from ..hints import WORDS
 
 
 class Ragged(list[Any]):
@@ -261,6 +262,8 @@ def _sequences(X: Any) -> list[Any] | None:
     rows = list(X)
     if not rows:
         raise ValueError("X must hold at least one sequence, got none")
+    if any(map(_is_words, rows)):
+        raise TypeError(f"X must hold numbers, got strings: {WORDS}")
     axes = [_axes(row) for row in rows]
     if max(axes) > 1:
         return rows
@@ -274,6 +277,14 @@ def _sequences(X: Any) -> list[Any] | None:
             f"give {array}[:, None] for each series x of one feature{table}"
         )
     return None
+
+
+def _is_words(entry: Any) -> bool:
+    """Whether an entry of a list is a string, or holds strings."""
+    if isinstance(entry, (list, tuple)) and entry:
+        entry = entry[0]
+    kind = getattr(getattr(entry, "dtype", None), "kind", "")
+    return isinstance(entry, str) or kind in ("S", "T", "U")
 
 
 def _axes(entry: Any) -> int:

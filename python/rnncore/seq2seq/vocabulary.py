@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..arrays import Array, as_indices, check_size
 from ..files import listed
+from ..hints import VOCABULARY, WORDBOOK, put_hints
 
 
 class Vocabulary:
@@ -26,6 +27,10 @@ class Vocabulary:
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self.tokens = tuple(tokens)
+        for token in self.tokens:
+            if not isinstance(token, str):
+                kind = type(token).__name__
+                raise TypeError(f"tokens must be strings, got a {kind}: {VOCABULARY}")
         self._all = (*self.SPECIALS, *self.tokens)
         self._numbers = {token: at for at, token in enumerate(self._all)}
         if len(self._numbers) < len(self._all):
@@ -72,7 +77,10 @@ class Vocabulary:
 
         A string is a sequence of characters.
         """
-        numbers = [self._numbers.get(token, self.UNK) for token in tokens]
+        try:
+            numbers = [self._numbers.get(token, self.UNK) for token in tokens]
+        except TypeError as error:
+            raise TypeError(f"tokens must be one sequence of strings: {error}") from error
         return np.array([*numbers, self.EOS] if end else numbers, np.int64)
 
     def decode(self, numbers: npt.ArrayLike) -> list[str]:
@@ -84,3 +92,6 @@ class Vocabulary:
             if number not in (self.PAD, self.BOS):
                 tokens.append(self._all[number])
         return tokens
+
+
+put_hints(Vocabulary, WORDBOOK)

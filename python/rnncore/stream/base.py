@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
+from .. import hints
 from ..arrays import Array, as_integers, as_rows, check_count, read
 from ..states import State, fill, leaves, mapped
 
@@ -133,6 +134,10 @@ class Stream:
             self._put(mapped(lambda _: next(parts), self._parts()), batch)
             self._read()  # a layer that has taken its state unseen refuses it now
 
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        """Refuse to be copied or pickled: a copy would share what the core keeps."""
+        raise TypeError(f"a stream cannot be copied or pickled: {hints.COPIED}")
+
     def refresh(self) -> None:
         """Take the weights as they are now."""
 
@@ -201,6 +206,9 @@ class Stream:
 
     def _swap(self, x: Array) -> Array:
         return x.swapaxes(0, 1) if self.batch_first else x
+
+
+hints.put_hints(Stream, hints.STREAM)
 
 
 class LookAhead(Stream):
