@@ -155,6 +155,19 @@ class TestOneArray:
         assert single.predict(frame["a"]).shape == (1,)
 
 
+@pytest.mark.parametrize("package", ["pandas", "polars"])
+def test_columns_that_are_no_numbers_are_named(package, table):
+    frames = pytest.importorskip(package)
+    days = np.arange("2026-01-01", "2026-01-07", dtype="datetime64[D]").astype("datetime64[ms]")
+    frame = frames.DataFrame({"day": days, "kind": list("abcabc"), "on": table[:, 0] > 0})
+    message = (
+        r"sequence 0 of X is no array of numbers: columns \['day', 'kind'\] hold dates or text"
+    )
+    with pytest.raises(ValueError, match=message):
+        Forecaster(**SMALL).fit([frame])
+    assert Forecaster(**SMALL).fit([frame[["on"]]]).predict([frame[["on"]]]).shape == (1, 1, 1)
+
+
 class TestSeriesOfOneFeature:
     @pytest.mark.parametrize("kind", ALL)
     @pytest.mark.parametrize("lengths", [(20, 30), (20, 20)])

@@ -302,12 +302,27 @@ def _array(name: str, at: int, sequence: Any) -> Array:
     try:
         if not hasattr(sequence, "columns"):
             return np.asarray(sequence)
+        odd = [column for column in sequence.columns if not _is_numeric(sequence[column])]
+        if odd:
+            raise ValueError(f"columns {odd} hold dates or text: leave them out, or number them")
         options = {"ensure_min_samples": 0, "ensure_min_features": 0, "ensure_all_finite": False}
         frame: Array = check_array(sequence, dtype=None, **options)
         return frame
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"sequence {at} of {name} is no array of numbers: {error}") from error
+
+
+def _is_numeric(column: Any) -> bool:
+    """Whether a column of a frame holds numbers, or what NumPy makes numbers of."""
+    values = np.asarray(column)
+    if values.dtype.kind in "mM":
+        return False
+    try:
+        values.astype(np.float64)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _joined(name: str, rows: list[Array]) -> Array:
