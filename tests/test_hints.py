@@ -15,6 +15,7 @@ import rnncore
 from rnncore import hints
 from rnncore.layers.activations import Identity
 from rnncore.recurrent.registry import LAYERS, STEPS
+from rnncore.training import Trainer
 
 X = np.zeros((5, 2, 3), np.float32)
 
@@ -64,8 +65,8 @@ def test_every_name_of_ours_in_a_hint_is_there() -> None:
     assert {".Chain", ".batches.padded", ".training.Trainer", ".estimators.Forecaster"} <= names
     for name in names - {".torch"}:
         module, *parts = name[1:].split(".")
-        if module == "estimators":
-            pytest.importorskip("sklearn")
+        if module in ("estimators", "torch"):
+            pytest.importorskip({"estimators": "sklearn", "torch": "torch"}[module])
         found = getattr(rnncore, module, None) or importlib.import_module(f"rnncore.{module}")
         for part in parts:
             found = getattr(found, part)
@@ -83,11 +84,17 @@ def test_attributes_of_modules(name: str) -> None:
         assert name not in dir(module)
 
 
+def trainer(**options: Any) -> Trainer:
+    made = model()
+    return Trainer(made, rnncore.SoftmaxCrossEntropy(), rnncore.Adam(made), [], **options)
+
+
 VOCABULARY = rnncore.Vocabulary(["a"])
 OTHERS = [
     *((model().stream(), name, hint) for name, hint in hints.STREAM.items()),
     *((rnncore.RowConvolution(3, 2).stream(), name, hint) for name, hint in hints.STREAM.items()),
     *((VOCABULARY, name, hint) for name, hint in hints.WORDBOOK.items()),
+    *((trainer(), name, hint) for name, hint in hints.TRAINED.items()),
     *((rnncore.CRF(3), name, hint) for name, hint in hints.CRF.items()),
 ]
 
@@ -99,7 +106,7 @@ def test_attributes_of_others(made: Any, name: str, hint: str) -> None:
         getattr(made, name)
     assert not hasattr(made, name)
     assert name not in dir(made)
-    assert {"decode", "snapshot"} & set(dir(made))
+    assert {"decode", "snapshot", "fit"} & set(dir(made))
 
 
 def test_attributes_and_keywords_of_estimators() -> None:
@@ -122,6 +129,54 @@ def test_attributes_and_keywords_of_estimators() -> None:
         with pytest.raises(AttributeError, match=re.escape(hint)):
             getattr(estimators.Forecaster(), name)
     assert hasattr(estimators.SequenceClassifier, "predict_proba")
+
+
+@pytest.mark.parametrize(
+    ("package", "needs", "names"),
+    [("estimators", "sklearn", hints.ESTIMATORS), ("torch", "torch", hints.TORCH)],
+)
+def test_names_of_packages(package: str, needs: str, names: dict[str, str]) -> None:
+    pytest.importorskip(needs)
+    module = importlib.import_module(f"rnncore.{package}")
+    for name, hint in names.items():
+        with pytest.raises(AttributeError, match=re.escape(hint)):
+            getattr(module, name)
+        message = re.escape(f"rnncore.{package} has no {name!r}: {hint}")
+        with pytest.raises(ImportError, match=message):
+            exec(f"from rnncore.{package} import {name}", {})
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        module.nothing  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'nothing'"):
+        exec(f"from rnncore.{package} import nothing", {})
+
+
+@pytest.mark.parametrize(
+    ("call", "names"),
+    [
+        (trainer, hints.TRAINER),
+        (lambda **given: trainer().fit(1, **given), hints.FIT),
+        (rnncore.Vocabulary.of, hints.OF),
+        (lambda **given: model().stream(**given), hints.ROWS),
+        (rnncore.CRF(3).decode, hints.DECODE),
+    ],
+)
+def test_keywords_of_others(call: Any, names: dict[str, str]) -> None:
+    for name, hint in names.items():
+        with pytest.raises(TypeError, match=re.escape(f" takes no {name!r}: {hint}")):
+            call(**{name: 1})
+    with pytest.raises(TypeError, match="unexpected keyword argument 'nothing'"):
+        call(nothing=1)
+
+
+def test_signatures_are_kept() -> None:
+    assert "patience" in inspect.signature(Trainer.fit).parameters
+    assert "validate" in inspect.signature(Trainer).parameters
+    assert list(inspect.signature(rnncore.Vocabulary.of).parameters) == [
+        "sequences",
+        "least",
+        "most",
+    ]
+    assert list(inspect.signature(model().stream).parameters) == ["batch"]
 
 
 def test_words_in_the_place_of_numbers() -> None:

@@ -5,8 +5,10 @@ Only what fails asks for a hint: nothing is looked up where a name is right.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NoReturn, TypeVar
 
@@ -71,6 +73,7 @@ TOP_LEVEL: Mapping[str, str] = {
     "TensorDataset": _BATCHES,
     "lr_scheduler": _SCHEDULES,
     "save": "write model.save(path)",
+    "GaussianNLLLoss": "rnncore.losses.Pinball(quantiles) learns quantiles in place of a variance",
     "L1Loss": "write rnncore.losses.Pinball(), which is half of it",
     "replace": _TORCH,
     "pytorch": _TORCH,
@@ -244,6 +247,37 @@ FITTED: Mapping[str, str] = {
     "stream": "rnncore.Chain(network_[0].layer, *network_.layers[1:]).stream() answers each frame",
 }
 
+_CLASSIFIER = "write SequenceClassifier(cell='lstm'); cell says which network it is"
+_REGRESSOR = "write SequenceRegressor(cell='lstm'); cell says which network it is"
+_LABELLER = "write SequenceLabeller"
+_FORECASTER = "write Forecaster(cell='lstm'); cell says which network it is"
+
+#: Names that are sought in `rnncore.estimators`.
+ESTIMATORS: Mapping[str, str] = {
+    "LSTMClassifier": _CLASSIFIER,
+    "GRUClassifier": _CLASSIFIER,
+    "RNNClassifier": _CLASSIFIER,
+    "LSTMRegressor": _REGRESSOR,
+    "GRURegressor": _REGRESSOR,
+    "RNNRegressor": _REGRESSOR,
+    "LSTMForecaster": _FORECASTER,
+    "GRUForecaster": _FORECASTER,
+    "RNNForecaster": _FORECASTER,
+    "SequenceLabeler": _LABELLER,
+    "SequenceTagger": _LABELLER,
+    "CRFTagger": f"{_LABELLER}(crf=True)",
+}
+
+#: Names that are sought in `rnncore.torch`.
+TORCH: Mapping[str, str] = {
+    "accelerate": _TORCH,
+    "patch": _TORCH,
+    "optimize": _TORCH,
+    "compile": f"{_TORCH}, within torch.compile too",
+    "convert": f"{_TORCH}; rnncore.convert.from_torch makes a model of ours of it",
+    "from_torch": "write rnncore.convert.from_torch",
+}
+
 _QUANTILES = "write Forecaster(quantiles=[0.1, 0.5, 0.9]), whose predict_quantiles(X) returns them"
 
 #: Attributes that are sought in a `Forecaster`.
@@ -301,6 +335,46 @@ WORDBOOK: Mapping[str, str] = {
 
 _VITERBI = "decode(emissions, lengths) returns the best tags"
 _CRF_LOSS = "write rnncore.CRFLoss(crf)(emissions, tags, lengths)"
+
+_VALIDATE = "write Trainer(..., validate=lambda: rnncore.training.evaluate(model, loss, batches))"
+_UPDATES = "fit(steps) counts updates, not passes: write the passes times the batches of one"
+
+#: Keyword arguments of a trainer's constructor.
+TRAINER: Mapping[str, str] = {
+    "epochs": _UPDATES,
+    "optimizer": "write optimiser",
+    "lr": "the optimiser has it: rnncore.Adam(model, lr=1e-3)",
+    "train_loader": "write batches",
+    "val_loader": _VALIDATE,
+    "validation": _VALIDATE,
+    "validation_data": _VALIDATE,
+}
+#: Keyword arguments of its `fit`.
+FIT: Mapping[str, str] = {
+    "epochs": _UPDATES,
+    "n_epochs": _UPDATES,
+    "max_epochs": _UPDATES,
+    "num_epochs": _UPDATES,
+    "validation_data": _VALIDATE,
+    "verbose": "write quiet=True for no output",
+}
+#: Attributes that are sought in it.
+TRAINED: Mapping[str, str] = {
+    "train": f"write fit(steps). {_UPDATES}",
+    "evaluate": "write rnncore.training.evaluate(model, loss, batches)",
+    "predict": "call the model: y, state = model(x)",
+}
+#: Keyword arguments of `Vocabulary.of`.
+OF: Mapping[str, str] = {
+    "min_freq": "write least",
+    "min_count": "write least",
+    "max_size": "write most",
+    "max_tokens": "write most",
+    "specials": "padding, start, end and unknown have the first four numbers",
+}
+#: Keyword arguments of `Chain.stream`, and of a CRF's `decode`.
+ROWS: Mapping[str, str] = {"batch_size": "write batch", "n": "write batch", "rows": "write batch"}
+DECODE: Mapping[str, str] = {"mask": "give lengths: crf.decode(emissions, lengths)"}
 
 #: Attributes that are sought in a `CRF`.
 CRF: Mapping[str, str] = {
@@ -391,6 +465,36 @@ class Hinting:
         """Check the keywords."""
         check_keywords(cls, kwargs, cls._hints)
         return super().__new__(cls)
+
+
+def hinted(hints: Mapping[str, str]) -> Callable[[_Call], _Call]:
+    """Have a function answer keywords of other libraries with a hint."""
+
+    def decorated(call: _Call) -> _Call:
+        @functools.wraps(call)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            for name in hints.keys() & kwargs.keys():
+                raise TypeError(f"{call.__name__} takes no {name!r}: {hints[name]}")
+            return call(*args, **kwargs)
+
+        return checked  # type: ignore[return-value]
+
+    return decorated
+
+
+def missing(package: str, hints: Mapping[str, str]) -> Callable[[str], NoReturn]:
+    """Return the `__getattr__` of a package that says what to write for names that it lacks."""
+
+    def __getattr__(name: str) -> NoReturn:
+        if name not in hints:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        message = f"{package} has no {name!r}: {hints[name]}"
+        # `from package import name` would drop the message of an AttributeError.
+        if sys._getframe(1).f_code.co_name == "_handle_fromlist":
+            raise ImportError(message)
+        raise AttributeError(message)
+
+    return __getattr__
 
 
 def refuses_others(call: _Call) -> _Call:

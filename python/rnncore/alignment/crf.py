@@ -21,7 +21,7 @@ from ..arrays import (
 )
 from ..compiled import core
 from ..hints import CRF as CRF_HINTS
-from ..hints import put_hints
+from ..hints import DECODE, hinted, put_hints
 from ..init import Seed
 from ..module import Module, Pullback, check_width, once
 from ..stream.stages import Stages
@@ -115,6 +115,7 @@ class CRF(Module):
         x = self._emissions(x)
         return x, once(lambda dy: as_shape("dy", dy, self.dtype, x.shape))
 
+    @hinted(DECODE)
     def decode(
         self,
         emissions: npt.ArrayLike,

@@ -20,6 +20,8 @@ has the form of X: an array, a list of arrays, or an array of objects.
 `ValueError`. Needs scikit-learn: pip install 'rnncore[estimators]'.
 """
 
+from typing import TYPE_CHECKING
+
 try:
     from sklearn.utils.validation import validate_data  # noqa: F401  (the youngest of what is used)
 except ImportError as error:
@@ -27,6 +29,7 @@ except ImportError as error:
         "rnncore.estimators needs scikit-learn 1.6 or later: pip install 'rnncore[estimators]'"
     ) from error
 
+from ..hints import ESTIMATORS, missing
 from .classifier import SequenceClassifier, SequenceLabeller
 from .forecaster import Forecaster
 from .regressor import SequenceRegressor
@@ -41,3 +44,6 @@ __all__ = [
     "SequenceScaler",
     "SequenceTranscriber",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = missing(__name__, ESTIMATORS)

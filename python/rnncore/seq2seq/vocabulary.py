@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..arrays import Array, as_indices, check_size
 from ..files import listed
-from ..hints import VOCABULARY, WORDBOOK, put_hints
+from ..hints import OF, VOCABULARY, WORDBOOK, hinted, put_hints
 
 
 class Vocabulary:
@@ -40,6 +40,7 @@ class Vocabulary:
             )
 
     @classmethod
+    @hinted(OF)
     def of(
         cls, sequences: Iterable[Iterable[str]], least: int = 1, most: int | None = None
     ) -> Vocabulary:
