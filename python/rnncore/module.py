@@ -26,6 +26,7 @@ from .arrays import Array, load_arrays, room_for, save_arrays
 from .compiled import info
 from .configuration import Builder, Configured, describe, is_own
 from .files import reading
+from .hinting import put_hints
 from .notation import written
 from .parameters import Arrays, fitting, load_into
 from .stream.base import Stream
@@ -272,7 +273,7 @@ class Module(Configured):
             part._settle()
 
 
-hints.put_hints(Module, hints.MODULE)
+put_hints(Module, hints.MODULE)
 
 #: Modules, and where they may lie.
 _HOLDERS = (Module, list, tuple, deque, dict, set, frozenset)

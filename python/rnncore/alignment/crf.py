@@ -20,8 +20,9 @@ from ..arrays import (
     float_dtype,
 )
 from ..compiled import core
+from ..hinting import hinted, put_hints
 from ..hints import CRF as CRF_HINTS
-from ..hints import DECODE, hinted, put_hints
+from ..hints import DECODE
 from ..init import Seed
 from ..module import Module, Pullback, check_width, once
 from ..stream.stages import Stages

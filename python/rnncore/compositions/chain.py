@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array
-from ..hints import ROWS, hinted, refuses_others, unknown_keyword
+from ..hinting import hinted, refuses_others, unknown_keyword
+from ..hints import ROWS
 from ..module import Module, once, width_through
 from ..stream.base import Stream
 from ..stream.chained import chained

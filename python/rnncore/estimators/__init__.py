@@ -29,7 +29,8 @@ except ImportError as error:
         "rnncore.estimators needs scikit-learn 1.6 or later: pip install 'rnncore[estimators]'"
     ) from error
 
-from ..hints import ESTIMATORS, missing
+from ..hinting import missing
+from ..hints import ESTIMATORS
 from .classifier import SequenceClassifier, SequenceLabeller
 from .forecaster import Forecaster
 from .regressor import SequenceRegressor

@@ -18,7 +18,8 @@ from ..batches import Batch
 from ..compositions.chain import Chain
 from ..compositions.ragged import length_mask
 from ..compositions.readout import Readout
-from ..hints import ESTIMATOR, FITTED, Hinting, put_hints
+from ..hinting import Hinting, put_hints
+from ..hints import ESTIMATOR, FITTED
 from ..layers.dropout import Dropout
 from ..layers.linear import Linear
 from ..losses import Objective

@@ -15,7 +15,8 @@ from ..arrays import Array, check_size
 from ..batches import Batch
 from ..compositions.chain import Chain
 from ..compositions.ragged import length_mask
-from ..hints import FORECASTER, put_hints
+from ..hinting import put_hints
+from ..hints import FORECASTER
 from ..losses import Pinball
 from .base import AT_ONCE
 from .regressor import Numbers

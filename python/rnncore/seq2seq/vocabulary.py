@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from ..arrays import Array, as_indices, check_size
 from ..files import listed
-from ..hints import OF, VOCABULARY, WORDBOOK, hinted, put_hints
+from ..hinting import hinted, put_hints
+from ..hints import OF, VOCABULARY, WORDBOOK
 
 
 class Vocabulary:

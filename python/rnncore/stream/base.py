@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from .. import hints
 from ..arrays import Array, as_integers, as_rows, check_count, read
+from ..hinting import put_hints
 from ..states import State, fill, leaves, mapped
 
 
@@ -247,7 +248,7 @@ class Stream:
         return x.swapaxes(0, 1) if self.batch_first else x
 
 
-hints.put_hints(Stream, hints.STREAM)
+put_hints(Stream, hints.STREAM)
 
 
 class LookAhead(Stream):

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from ..hints import TORCH, missing
+from ..hinting import missing
+from ..hints import TORCH
 from .cells import GRUCell as GRUCell
 from .cells import LSTMCell as LSTMCell
 from .cells import RNNCell as RNNCell

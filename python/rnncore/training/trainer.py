@@ -23,7 +23,8 @@ import numpy as np
 from ..arrays import Array, check_count, check_number, check_size, load_arrays, save_arrays
 from ..batches import Batch, Batches, BatchLike
 from ..files import reading
-from ..hints import FIT, TRAINED, TRAINER, Hinting, hinted, put_hints
+from ..hinting import Hinting, hinted, put_hints
+from ..hints import FIT, TRAINED, TRAINER
 from ..losses import Objective
 from ..module import Module
 from ..optim import Optimiser, clip_grad_norm
