@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,12 +18,14 @@ from ..batches import Batch
 from ..compositions.chain import Chain
 from ..compositions.ragged import length_mask
 from ..compositions.readout import Readout
+from ..hinting import Hinting, put_hints
+from ..hints import ESTIMATOR, FITTED
 from ..layers.dropout import Dropout
 from ..layers.linear import Linear
 from ..losses import Objective
 from ..module import Module
 from ..optim import AdamW
-from ..recurrent.registry import LAYERS
+from ..recurrent.registry import LayerMaker, layer_maker
 from ..recurrent.regularisers import rate
 from ..recurrent.stack import Stacked
 from ..training.plots import plot_history
@@ -36,12 +38,13 @@ AT_ONCE = 256
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SequenceEstimator(BaseEstimator):
+class SequenceEstimator(Hinting, BaseEstimator):
     """Base of the estimators. Its parameters are those of all:
 
-    - cell: a name of `rnncore.recurrent.registry.LAYERS`, as "lstm"; hidden_size, num_layers,
-      bidirectional; dropout, between the layers and before the last, linear one; cell_options, a
-      dict of further keywords of the layer (`rnncore.recurrent`)
+    - cell: a name of `rnncore.recurrent.registry.LAYERS`, as "lstm", or a cell of one's own
+      (`rnncore.cells`); hidden_size, num_layers, bidirectional; dropout, between the layers and
+      before the last, linear one; cell_options, a dict of further keywords of the layer
+      (`rnncore.recurrent`)
     - max_iter passes over the data, in batches of batch_size sequences, by AdamW with learning_rate
       and weight_decay, gradients clipped to clip_norm (None: not at all)
     - early_stopping: a share of the sequences, validation_fraction, is set aside; training ends
@@ -54,7 +57,7 @@ class SequenceEstimator(BaseEstimator):
     X has names of columns. Which forms of X there are: `rnncore.estimators`.
     """
 
-    cell: str = "lstm"
+    cell: str | LayerMaker = "lstm"
     hidden_size: int = 32
     num_layers: int = 1
     bidirectional: bool = False
@@ -72,6 +75,7 @@ class SequenceEstimator(BaseEstimator):
     random_state: Any = None
     verbose: bool = False
 
+    _hints: ClassVar[Mapping[str, str]] = ESTIMATOR
     #: What a loss is counted in, for the picture.
     _unit: ClassVar[str] = "nats"
 
@@ -170,12 +174,11 @@ class SequenceEstimator(BaseEstimator):
         return np.arange(len(x.lengths)) if x.weights is None else np.flatnonzero(x.weights)
 
     def _make_network(self, outputs: int) -> None:
-        if self.cell not in LAYERS:
-            raise ValueError(f"cell must be one of {', '.join(LAYERS)}, got {self.cell!r}")
+        make = layer_maker("cell", self.cell)
         seed = np.random.SeedSequence(check_random_state(self.random_state).randint(2**31))
         self._rng, *parts = (np.random.default_rng(part) for part in seed.spawn(5))
         dropout = rate("dropout", self.dropout)
-        recurrence = LAYERS[self.cell](
+        recurrence = make(
             self.n_features_in_,
             self.hidden_size,
             self.num_layers,
@@ -277,6 +280,9 @@ class SequenceEstimator(BaseEstimator):
                 out = out[inside]
             outputs.append(out)
         return x, np.concatenate(outputs)
+
+
+put_hints(SequenceEstimator, FITTED)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
