@@ -109,8 +109,8 @@ void convolution_forward(const ConvolutionForward<T>& f, Team team) {
   void* const made = static_cast<char*>(f.work) + WindowBlock<T>::bytes(f.windows);
   WindowBlock<T> block(f.windows, groups, !trains<T, W>, f.x, f.work);
   const Share rows = Share::of(f.begin, f.end).part(team);
-  for (Index r = rows.begin; r < rows.end; r += row_block) {
-    const Index n = min(row_block, rows.end - r);
+  for (Index r = rows.begin, n; r < rows.end; r += n) {
+    n = block.reach(r, rows.end);
     block.find(r, n);
     const RowBlock<T> y({f.y, outputs}, nullptr, r, n);
     const W* weights = static_cast<const W*>(f.packed.weights);
@@ -118,7 +118,8 @@ void convolution_forward(const ConvolutionForward<T>& f, Team team) {
     for (Index g = 0; g < groups; ++g, weights += at.template weights<W>(), bias += at.outputs.padded()) {
       if (g) block.advance(at.inputs);
       const auto rows = block.template rows<Own>(made, most);
-      multiply_block(rows, n, at.columns, at.outputs, weights, bias, y.rows, g * at.outputs.columns);
+      multiply_block(rows, n, at.columns, at.outputs, weights, bias, y.rows, g * at.outputs.columns,
+                     block.skipped());
     }
     finish_rows(f.finish, f.y, r * outputs, n * outputs);
   }

@@ -51,16 +51,16 @@ struct RowBlock {
 };
 
 /// c (n rows through pointers, columns of `panels` from `offset` on) = a (n, K) times packed
-/// [panel][k][column], plus a bias or nothing.
+/// [panel][k][column], plus a bias or nothing. `skipped`: so many k come before those that a has.
 template <class T, class W, class A>
 void multiply_block(const A& a, Index n, Index K, const Panels<T>& panels, const W* packed, const T* bias,
-                    T* const* c, Index offset = 0) {
+                    T* const* c, Index offset = 0, Index skipped = 0) {
   using Own = Arithmetic<T, W>;
   panels.for_each_run(0, panels.count(), [&](Index p, Index end) {
     const Index column = panels.first(p) * lanes<T>, width = panels.width(p) * lanes<T>;
     multiply(Product<T, A, W>{a,
                               n,
-                              packed + Own::depth(K) * column,
+                              packed + Own::depth(K) * column + skipped * width,
                               panels.width(p),
                               end - p,
                               panels.vectors.n,

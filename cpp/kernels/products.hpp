@@ -19,10 +19,39 @@ constexpr int tile_rows(int n) {
   return m;
 }
 
-/// Whether weights take two registers each where there are few: a row of them would leave none for the
-/// sums, so they are loaded one by one.
-template <class Own, class T>
-constexpr bool one_by_one = registers <= 16 && Own::vector > lanes<T>;
+/// f(m, n, factor, weights) for all M factors and N vectors of weights. Where registers are few, those come
+/// first of which there are fewer: they stay, the others are loaded one by one. `pairs`: weights take two
+/// registers each, and a row of them would leave none for the sums.
+template <int M, int N, bool pairs, class Factor, class Weights, class F>
+RNNCORE_INLINE void for_each_pair(Factor factor, Weights weights, F f) {
+  const auto vector = [&](int n) RNNCORE_HOT {
+    if constexpr (M > 1)
+      return held(weights(n));
+    else
+      return weights(n);
+  };
+  if constexpr (registers <= 16 && (M < N || pairs)) {
+    decltype(factor(0)) factors[M];
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) factors[m] = factor(m);
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) {
+      const auto v = vector(n);
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m) f(m, n, factors[m], v);
+    }
+  } else {
+    decltype(weights(0)) vectors[N];
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) vectors[n] = vector(n);
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) {
+      const auto v = factor(m);
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n) f(m, n, v, vectors[n]);
+    }
+  }
+}
 
 /// Strands of a sum: two where the whole matrix has too few vectors beside each other to hide the time that
 /// one addition takes.
@@ -114,25 +143,11 @@ void multiply_tile(const Product<T, A, W>& p, Index panel, Index row, const W* a
       }
 #pragma GCC unroll 8
       for (int q = 0; q < P; ++q) {
-        if constexpr (one_by_one<Own, T>) {
-#pragma GCC unroll 8
-          for (int n = 0; n < N; ++n) {
-            const auto weights = Own::load(b[q] + n * Own::vector);
-#pragma GCC unroll 8
-            for (int m = 0; m < M; ++m)
-              sum[s][q][m][n] = Own::add(Own::factor(a[m], k), weights, sum[s][q][m][n]);
-          }
-        } else {
-          decltype(Own::load(b[q])) v[N];
-#pragma GCC unroll 8
-          for (int n = 0; n < N; ++n) v[n] = Own::load(b[q] + n * Own::vector);
-#pragma GCC unroll 8
-          for (int m = 0; m < M; ++m) {
-            const auto factor = Own::factor(a[m], k);
-#pragma GCC unroll 8
-            for (int n = 0; n < N; ++n) sum[s][q][m][n] = Own::add(factor, v[n], sum[s][q][m][n]);
-          }
-        }
+        for_each_pair<M, N, (Own::vector > L)>(
+            [&](int m) RNNCORE_HOT { return Own::factor(a[m], k); },
+            [&](int n) RNNCORE_HOT { return Own::load(b[q] + n * Own::vector); },
+            [&](int m, int n, auto factor, auto weights)
+                RNNCORE_HOT { sum[s][q][m][n] = Own::add(factor, weights, sum[s][q][m][n]); });
         b[q] += N * Own::vector;
       }
     };
@@ -302,16 +317,10 @@ void outer_tile(const Outer<T>& p, Index tile) {
   const T* b = p.b;
   for (Index row = 0; row < p.rows; ++row, b += p.b_stride) {
     const T* a = copied ? copied + row * M : p.a.rows[row] + column;
-    Vec<T> v[N];
-#pragma GCC unroll 8
-    for (int n = 0; n + 1 < N; ++n) v[n] = load(b + n * L);
-    v[N - 1] = last(b + (N - 1) * L);
-#pragma GCC unroll 8
-    for (int m = 0; m < M; ++m) {
-      const Vec<T> factor(a[m]);
-#pragma GCC unroll 8
-      for (int n = 0; n < N; ++n) sum[m][n] = fma(factor, v[n], sum[m][n]);
-    }
+    for_each_pair<M, N, false>(
+        [&](int m) RNNCORE_HOT { return Vec<T>(a[m]); },
+        [&](int n) RNNCORE_HOT { return n + 1 < N ? load(b + n * L) : last(b + n * L); },
+        [&](int m, int n, Vec<T> factor, Vec<T> v) RNNCORE_HOT { sum[m][n] = fma(factor, v, sum[m][n]); });
   }
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m, c += p.c_stride) {

@@ -107,6 +107,19 @@ RNNCORE_INLINE void store(T* to, Vec<T> v, Index n) {
   n >= lanes<T> ? store(to, v) : store_edge(to, v, n);
 }
 
+/// A vector that several operations read, in a register: compilers would else have each of them load it.
+template <class V>
+RNNCORE_INLINE V held(V v) {
+  return v;
+}
+#if defined(__SSE2__) && !defined(__AVX512F__)
+template <class T>
+RNNCORE_INLINE Vec<T> held(Vec<T> v) {
+  RNNCORE_ASM("" : "+x"(v.p));
+  return v;
+}
+#endif
+
 /// a * b + c, rounded once where the hardware can.
 template <class T>
 RNNCORE_INLINE Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) {

@@ -16,6 +16,14 @@ RNNCORE_INLINE Index source(const WindowAxis& axis, Index output, Index tap) {
   return at < 0 ? -at : 2 * (axis.size - 1) - at;
 }
 
+/// The taps of an output that read along an axis. The others read zeros, which add nothing to a sum.
+RNNCORE_INLINE Share reading(const WindowAxis& axis, Index output) {
+  if (axis.padding != Padding::zeros) return Share(axis.taps);
+  const Index at = output * axis.stride - axis.before; // of the first tap
+  const Index begin = min(max(ceil_div(-at, axis.dilation), 0), axis.taps);
+  return Share::of(begin, max(begin, min(ceil_div(axis.size - at, axis.dilation), axis.taps)));
+}
+
 /// One output of all images: where its windows lie.
 struct WindowPlace {
   Index image, a, b; // outputs along the two axes
@@ -26,7 +34,7 @@ struct WindowPlace {
     a = row % w.axes[0].outputs;
     image = row / w.axes[0].outputs;
   }
-  /// To the first output of the next line.
+  /// To the first output of the next line of outputs along the second axis.
   RNNCORE_INLINE void next_line(const Windows& w) {
     b = w.axes[1].outputs - 1;
     next(w);
@@ -78,7 +86,9 @@ public:
                  w.channels / groups),
         runs_(copied_   ? 1
               : joined_ ? w.axes[0].taps
-                        : taps_of(w)) {
+                        : taps_of(w)),
+        skips_(!copied_ && !whole && w.axes[0].padding == Padding::zeros &&
+               w.axes[0].before + w.axes[0].after > 0) {
     const Index outputs = min(row_block, outputs_of(w));
     rows_ = static_cast<const T**>(work);
     zeros_ = reinterpret_cast<T*>(static_cast<char*>(work) + pointers(w, outputs));
@@ -92,10 +102,32 @@ public:
            Index(sizeof(T)) * padded(padded(zeros(w)) + outputs * taps_of(w) * w.channels);
   }
 
+  /// How many outputs from `first` on, before `end`, are a block: along the first axis the same taps read
+  /// x.
+  Index reach(Index first, Index end) const {
+    const Index most = min(row_block, end - first);
+    if (!skips_) return most;
+    WindowPlace place(w_, first);
+    const Share taps = reading(w_.axes[0], place.a);
+    Index n = w_.axes[1].outputs - place.b;
+    for (; n < most; n += w_.axes[1].outputs) {
+      place.next_line(w_);
+      const Share next = reading(w_.axes[0], place.a);
+      if (next.begin != taps.begin || next.end != taps.end) break;
+    }
+    return min(n, most);
+  }
+
   void find(Index first, Index n) {
     n_ = n;
+    read_ = Share(runs_);
     next_ = copies_;
     WindowPlace place(w_, first);
+    if (skips_) {
+      const Share taps = reading(w_.axes[0], place.a);
+      const Index each = runs_ / w_.axes[0].taps;
+      read_ = Share::of(taps.begin * each, taps.end * each);
+    }
     if (joined_ || copied_)
       for (Index i = 0; i < n; place.next_line(w_))
         i += copied_ ? copy_line(place, i) : find_line(place, i);
@@ -108,11 +140,11 @@ public:
     for (Index i = 0; i < runs_ * n_; ++i) rows_[i] += channels;
   }
 
-  /// As they are, or made into what `Own` multiplies, in space for so many.
+  /// As they are, without runs of zeros, or made into what `Own` multiplies, in space for so many.
   template <class Own>
   auto rows(void* space, Index most) const {
     if constexpr (std::is_same_v<typename Own::Rows, Gathered<T>>) {
-      return SegmentedRows<T>{rows_, columns_, runs_, n_};
+      return SegmentedRows<T>{run(read_.begin), columns_, read_.end - read_.begin, n_};
     } else {
       const auto rows = Own::Rows::of(rows_, columns_, space, most);
       for (Index i = 0; i < n_; ++i) rows.prepare(i);
@@ -122,6 +154,8 @@ public:
   /// Of one run.
   const T* const* run(Index r) const { return rows_ + r * n_; }
   Index runs() const { return runs_; }
+  /// Numbers of a window before those that are read.
+  Index skipped() const { return read_.begin * columns_; }
   Index columns() const { return columns_; }
 
 private:
@@ -142,23 +176,27 @@ private:
 
   /// A few numbers: sooner done than asked of the library.
   static RNNCORE_INLINE void copy_run(const T* from, Index count, T* to) {
-#if defined(__AVX512F__)
-    for (Index i = 0; i < count; i += lanes<T>) store(to + i, load(from + i, count - i), count - i);
-#else
-    for (Index i = 0; i < count; ++i) to[i] = from[i];
-#endif
+    constexpr Index L = lanes<T>;
+    if constexpr (vector_bytes == 64) { // masks cost nothing
+      for (Index i = 0; i < count; i += L) store(to + i, load(from + i, count - i), count - i);
+    } else {
+      Index i = 0;
+      for (; i + L <= count; i += L) store(to + i, load(from + i));
+      for (; i < count; ++i) to[i] = from[i];
+    }
   }
 
-  /// As many runs, at equal distances.
-  static RNNCORE_INLINE void copy_runs(const T* from, Index step, Index run, T* to, Index window,
-                                       Index count) {
-#if defined(__AVX512F__)
-    if (run <= lanes<T>) { // by a mask that is the same for all
-      for (Index i = 0; i < count; ++i) store_edge(to + i * window, load_edge(from + i * step, run), run);
-      return;
+  /// As many runs, at equal distances; short ones by numbers of a size that the compiler knows.
+  template <int M = lanes<T>>
+  static void copy_runs(const T* from, Index step, Index run, T* to, Index window, Index count) {
+    if (run > M) {
+      for (Index i = 0; i < count; ++i) copy_run(from + i * step, run, to + i * window);
+    } else if constexpr (M > 1) {
+      if (run < M) return copy_runs<M - 1>(from, step, run, to, window, count);
+      for (Index i = 0; i < count; ++i) std::memcpy(to + i * window, from + i * step, M * sizeof(T));
+    } else {
+      for (Index i = 0; i < count; ++i) to[i * window] = from[i * step];
     }
-#endif
-    for (Index i = 0; i < count; ++i) copy_run(from + i * step, run, to + i * window);
   }
 
   /// The rest of a line of outputs, or of the block, and those of which all taps lie in x, one after the
@@ -246,7 +284,9 @@ private:
   const T* const x_;
   const bool joined_, copied_;
   const Index columns_, runs_;
+  const bool skips_;
   Index n_ = 0;
+  Share read_ = Share(0); // runs, but for those of zeros alone
   const T** rows_;
   T *zeros_, *copies_, *next_;
 };

@@ -120,12 +120,13 @@ def quantize(model: Model, weights: WeightType = "int8", exclude: Iterable[str] 
     """Return a copy of a model for inference whose weights take fewer bits.
 
     Every recurrent layer and cell, `Linear` and `Embedding` in it holds its matrices in `weights`;
-    biases, peepholes, gains and states stay float32. `"int8"`: whole numbers with a scale for each
-    row, and what they are multiplied by rounded likewise at every step. `"bfloat16"`: the weights
-    alone are rounded. `"bfloat16_dot"`: what they are multiplied by is rounded to bfloat16 as well,
-    if the processor has AVX-512 BF16, which multiplies two at once; on others as `"bfloat16"`. The
-    copy is called, streamed, saved, loaded and pickled as the model is; it has no gradients, and
-    its parameters are read-only. A row's results do not depend on other rows, chunks or threads.
+    biases, peepholes, gains, states and the filters of convolutions stay float32. `"int8"`: whole
+    numbers with a scale for each row, and what they are multiplied by rounded likewise at every
+    step. `"bfloat16"`: the weights alone are rounded. `"bfloat16_dot"`: what they are multiplied by
+    is rounded to bfloat16 as well, if the processor has AVX-512 BF16, which multiplies two at once;
+    on others as `"bfloat16"`. The copy is called, streamed, saved, loaded and pickled as the model
+    is; it has no gradients, and its parameters are read-only. A row's results do not depend on
+    other rows, chunks or threads.
 
     exclude: dotted names of parts that stay as they are, as `named_modules` has them (`"head"`,
     `"layers.0"`), with all that is in them. Raises `ValueError` for a name that is no part, for

@@ -19,7 +19,13 @@ import onnx
 from onnx import helper, numpy_helper
 
 from tests.convert.test_to_onnx import MODELS, SURROUNDED, input_of, scrambled, states_like
-from tests.support.onnx_graphs import graph_of, node_tests, run_by_runtime, runtime
+from tests.support.onnx_graphs import (
+    graph_of,
+    node_tests,
+    run_by_runtime,
+    runtime,
+    sums_bytes_exactly,
+)
 
 #: Of the largest output: what differs between two ways to round activations to 8 bits.
 ROUNDED = 0.05
@@ -58,6 +64,12 @@ def statically(tmp_path, model, **options):
     return path
 
 
+def skip_where_sums_saturate():
+    """Before a comparison with weights that fill 8 bits."""
+    if not sums_bytes_exactly():
+        pytest.skip("ONNX Runtime's sums of bytes saturate on this processor")
+
+
 def assert_as_runtime(path, x, bound=ROUNDED):
     """Within a bound of ONNX Runtime's outputs; returns ours."""
     proto = onnx.load(path)
@@ -71,6 +83,8 @@ class TestDynamic:
     @pytest.mark.parametrize("per_channel", [False, True])
     @pytest.mark.parametrize("bidirectional", [False, True])
     def test_is_computed_by_our_kernels_for_int8(self, tmp_path, rng, per_channel, bidirectional):
+        if per_channel:
+            skip_where_sums_saturate()
         path = quantised(tmp_path, model_of(rng, bidirectional), per_channel=per_channel)
         y = assert_as_runtime(path, x := rng.integers(7, size=(9, 3)))
         graph = from_onnx(path, verify=x, report=str)
@@ -127,6 +141,8 @@ class TestDynamic:
 class TestStatic:
     @pytest.mark.parametrize("per_channel", [False, True])
     def test_what_the_file_rounds_is_rounded_as_it_says(self, tmp_path, rng, per_channel):
+        if per_channel:
+            skip_where_sums_saturate()
         model = scrambled(Chain(LSTM(6, 16), Linear(16, 5)), rng)
         path = statically(tmp_path, model, per_channel=per_channel)
         x = rng.standard_normal((9, 3, 6)).astype(np.float32)
@@ -235,6 +251,7 @@ class TestLSTM:
             assert_close({"y": mine}, {"y": theirs}, 1e-6)
 
     def test_as_onnx_runtime(self, rng):
+        skip_where_sums_saturate()
         for per_row in (False, True):
             proto, x, _ = lstm_node(rng, per_row=per_row, direction="bidirectional")
             want = run_by_runtime(proto, {"X": x})

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from rnncore import Chain, Graph, Merge, Module, Readout, Reversed, Softmax, load
+from rnncore import Chain, Graph, Merge, Module, Readout, Softmax, load
 from rnncore.convert import from_keras, keras_weights
 from rnncore.module import once
 
@@ -186,22 +186,13 @@ def test_textgenrnn_writes_english():
     assert " of the " in text
 
 
-def from_the_end(layer, dtype):
-    """rnnmorph's ReversedLSTM: an LSTM that reads from the end, its outputs turned around."""
-    told = {key: layer.config[key] for key in ("activation", "recurrent_activation")}
-    return Reversed(from_keras(layer.weights, "lstm", dtype=dtype, **told))
-
-
 @dtypes
 @pytest.mark.parametrize("language", ["ru", "en"])
 def test_rnnmorph(rng, language, dtype):
     """Parts of speech: letters and properties of words, LSTMs both ways, normalised in batches."""
     path = place("rnnmorph", f"models/{language}/eval_model.h5", "rnnmorph==0.4.1")
     place("rnnmorph", f"models/{language}/eval_model.json", "rnnmorph==0.4.1")
-    with pytest.raises(ValueError, match=r"the Keras layer ReversedLSTM 'LSTM_1_backward'$"):
-        from_keras(path)
-    custom = {"ReversedLSTM": lambda layer: from_the_end(layer, dtype)}
-    model = from_keras(path, custom=custom, dtype=dtype)
+    model = from_keras(path, dtype=dtype)
     assert model.inputs == ("grammemes", "chars")
     of = arrays(path)
     properties = len(of("dense_1", "kernel")[0])

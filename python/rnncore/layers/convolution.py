@@ -13,7 +13,14 @@ from ..arrays import Array, as_shape, check_count, check_flag, check_size, float
 from ..compiled import HoldsCompiled, Windows, core
 from ..init import Seed
 from ..module import Pullback, once
-from .sliding import Back, Slides, SlidesOverImages, SlidesOverTime
+from .sliding import (
+    BATCH_FIRST,
+    TIME_MAJOR,
+    Back,
+    Slides,
+    SlidesOverImages,
+    SlidesOverTime,
+)
 from .sums import summed
 from .windows import STILL, Axis, axes_of, axis_of, check_extent
 
@@ -223,11 +230,11 @@ class ConvTranspose1d(Convolves):
 
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Return y for x."""
-        return self._spread(self._checked(x, self._steps(), "T"))[0]
+        return self._spread(self._checked(x, self._steps()))[0]
 
     def vjp(self, x: npt.ArrayLike) -> tuple[Array, Pullback]:
         """Return y and the pullback from dy to dx; keeps x."""
-        x = self._checked(x, self._steps(), "T")
+        x = self._checked(x, self._steps())
         y, rows, sliding = self._spread(x)
 
         def pullback(dy: npt.ArrayLike) -> Array:
@@ -241,8 +248,8 @@ class ConvTranspose1d(Convolves):
 
         return y, once(pullback)
 
-    def _steps(self) -> str:
-        return "B, T" if self.batch_first else "T, B"
+    def _steps(self) -> dict[int, str]:
+        return BATCH_FIRST if self.batch_first else TIME_MAJOR
 
     def _spread(self, x: Array) -> tuple[Array, Array, Windows]:
         """Return y, x as images, and the windows from y to x."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,10 @@ from ..stream.base import Stream
 from ..stream.sliding import Sliding, SlidingAhead
 from .windows import STILL, Axis, windows
 
+#: The axes of x beside the channels, by how many x has.
+TIME_MAJOR = {3: "T, B", 2: "T"}
+BATCH_FIRST = {3: "B, T", 2: "T"}
+IMAGES = {4: "B, H, W", 3: "H, W"}
 #: What makes dx `(images, size, size, channels)` of dy.
 Back = Callable[[Array], Array]
 
@@ -40,13 +44,12 @@ class Slides(Module):
             check_width(width, self.in_channels)
         return width if self.out_channels is None else self.out_channels
 
-    def _checked(self, x: npt.ArrayLike, *shapes: str) -> Array:
-        """Return x as an array of as many axes as one of these shapes, which lack the channels."""
+    def _checked(self, x: npt.ArrayLike, shapes: Mapping[int, str]) -> Array:
+        """Return x as an array; shapes: what it may be by its number of axes, without channels."""
         array = as_float("x", x) if self.dtype is None else as_array("x", x, self.dtype)
-        axes = {shape.count(",") + 2 for shape in shapes}
-        if array.ndim not in axes or array.shape[-1] != (self.in_channels or array.shape[-1]):
+        if array.ndim not in shapes or array.shape[-1] != (self.in_channels or array.shape[-1]):
             channels = self.in_channels or "C"
-            wanted = " or ".join(f"({shape}, {channels})" for shape in shapes)
+            wanted = " or ".join(f"({shape}, {channels})" for shape in shapes.values())
             raise ValueError(f"x must have shape {wanted}, got {array.shape}")
         return array
 
@@ -119,8 +122,7 @@ class SlidesOverTime(Slides):
         return y.reshape(whole.outputs(len(x)), x.shape[1], y.shape[-1])
 
     def _taken(self, x: npt.ArrayLike, lengths: Any) -> tuple[Array, Array | None]:
-        steps = "B, T" if self.batch_first else "T, B"
-        array = self._checked(x, steps, "T")
+        array = self._checked(x, BATCH_FIRST if self.batch_first else TIME_MAJOR)
         batch = array.shape[self._time(array.ndim) ^ 1] if array.ndim == 3 else 1
         ends = as_lengths(lengths, array.shape[self._time(array.ndim)], batch)
         if ends is not None:
@@ -138,7 +140,6 @@ class SlidesOverTime(Slides):
         """Return x as images, and the windows over them."""
         x = self._beyond(x, ends, self._nothing)
         images, sizes, axes = self._layout(x, self.axis, bool(self.batch_first))
-        self.axis.checked("x", x.shape[self._time(x.ndim)])
         return images, windows(len(images), x.shape[-1], sizes, axes)
 
     def _layout(
@@ -199,11 +200,8 @@ class SlidesOverImages(Slides):
         return (y if batched else y[0]), once(pullback)
 
     def _images(self, x: npt.ArrayLike) -> tuple[Array, Windows, bool]:
-        array = self._checked(x, "B, H, W", "H, W")
+        array = self._checked(x, IMAGES)
         images = array if array.ndim == 4 else array[None]
-        count, *sizes, channels = images.shape
-        for axis, size in zip(self.axes, sizes, strict=True):
-            axis.checked("x", size)
-        height, width = sizes
+        count, height, width, channels = images.shape
         sliding = windows(count, channels, (height, width), self.axes)
         return images, sliding, array.ndim == 4

@@ -76,7 +76,12 @@ STILL = Axis(1)
 
 @lru_cache(256)
 def windows(images: int, channels: int, sizes: tuple[int, int], axes: tuple[Axis, Axis]) -> Windows:
-    """Return the compiled windows over x `(images, *sizes, channels)`."""
+    """Return the compiled windows over x `(images, *sizes, channels)`.
+
+    Raises `ValueError` where an axis of x cannot be padded so.
+    """
+    for axis, size in zip(axes, sizes, strict=True):
+        axis.checked("x", size)
     return Windows(
         images, channels, *(axis.numbers(size) for axis, size in zip(axes, sizes, strict=True))
     )

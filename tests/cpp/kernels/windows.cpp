@@ -55,6 +55,32 @@ void blocks(const Windows& w, Index groups, bool whole) {
   }
 }
 
+/// What a block leaves out of its windows are zeros, and along the first axis all of them.
+template <class T>
+void skips(const Windows& w, Index groups) {
+  const std::vector<T> x = counted<T>(inputs_of(w));
+  const Numbers number(w);
+  const auto work = space_of(WindowBlock<T>::bytes(w));
+  WindowBlock<T> block(w, groups, false, x.data(), work.get());
+  const Index each = w.channels / groups, columns = taps_of(w) * each, lines = w.axes[1].taps * each;
+  const bool whole = block.runs() == 1 && taps_of(w) > 1;
+  for (Index first = 0, n; first < outputs_of(w); first += n) {
+    n = block.reach(first, outputs_of(w));
+    CHECK(1 <= n && n <= row_block, "%td outputs from %td on", n, first);
+    block.find(first, n);
+    const auto rows = block.template rows<Arithmetic<T, T>>(nullptr, n);
+    const Index begin = block.skipped(), end = begin + rows.all_columns();
+    for (Index i = 0; i < n; ++i)
+      for (Index k = 0; k < columns; ++k)
+        CHECK((begin <= k && k < end) || number(first + i, k / each) < 0, "output %td lacks number %td",
+              first + i, k);
+    const WindowPlace place(w, first);
+    for (Index tap = 0; !whole && tap < w.axes[0].taps; ++tap)
+      CHECK(source(w.axes[0], place.a, tap) >= 0 || tap * lines < begin || end <= tap * lines,
+            "output %td: tap %td is not left out", first, tap);
+  }
+}
+
 /// Each output falls to one thread, and each image.
 void shares(const Windows& w, Index begin, Index end, Index threads) {
   const Index each = max(w.axes[0].outputs * w.axes[1].outputs, 1);
@@ -79,8 +105,11 @@ void test() {
       for (const Index channels : {1, 2, 3, 6, 16, 18}) {
         const Windows w{2, channels, {first, second}};
         for (const bool whole : {false, true}) blocks<T>(w, 1, whole);
-        for (const Index groups : {2, 3})
-          if (channels % groups == 0) blocks<T>(w, groups, false);
+        for (const Index groups : {1, 2, 3}) {
+          if (channels % groups) continue;
+          skips<T>(w, groups);
+          if (groups > 1) blocks<T>(w, groups, false);
+        }
       }
 }
 

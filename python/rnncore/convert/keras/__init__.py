@@ -59,9 +59,10 @@ def from_keras(
     A model becomes a `Chain`, or the layer alone; a `Graph` where it has branches, several inputs
     or outputs; in a `Masked` where it makes masks. A layer that returns its last output only is a
     `Readout`. Layers of classes that are not known, and settings, raise `ValueError` naming them,
-    and so do links to other files and what asks for memory out of proportion to the file. custom:
-    what makes modules of layers of other classes, by their names, given a `KerasLayer` with `kind`,
-    `name`, `config` and `weights`. lengths=True takes Masking and mask_zero for granted: the caller
+    and so do links to other files and what asks for memory out of proportion to the file. Known are
+    Keras's own, and the `ReversedLSTM` of rnnmorph. custom: what makes modules of layers of other
+    classes, or of these, by their names, given a `KerasLayer` with `kind`, `name`, `config` and
+    `weights`. lengths=True takes Masking and mask_zero for granted: the caller
     gives `lengths` in the place of masks.
 
     What concerns training alone (initialisers, dropout inside of layers, noise) is left behind.

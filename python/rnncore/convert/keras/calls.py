@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any, NamedTuple
 
 from ..common import refusal, shown
 from .arrays import Entry, name_of
+from .others import OTHERS
 from .settings import at_rest, plain
 
 #: A tensor of a configuration: a layer's name, which of its calls, which of that call's outputs.
@@ -32,12 +33,13 @@ class Description(NamedTuple):
     outputs: list[Tensor]
 
 
-def described(model: Entry) -> Description:
-    """Take the configuration of a model apart."""
+def described(model: Entry, custom: Container[str] = ()) -> Description:
+    """Take the configuration of a model apart; custom: classes that may be anybody's."""
     kind, config = plain(model["class_name"]), model["config"]
     layers = config if isinstance(config, list) else config["layers"]
     for entry in layers:
-        check_origin(entry)
+        if entry["class_name"] not in custom:
+            check_origin(entry)
     if kind == "Sequential":
         return _in_line(layers)
     if kind != "Functional":
@@ -57,8 +59,9 @@ def who(entry: Entry) -> str:
 
 def check_origin(entry: Entry) -> None:
     """Refuse a class of somebody's own, which may have the name of one of Keras's."""
-    module = entry.get("module") or "keras"  # older files do not tell
-    if module.split(".")[0] not in ("keras", "tf_keras", "tensorflow"):
+    module, other = entry.get("module"), OTHERS.get(entry["class_name"])
+    packages = (other.package,) if other else ("keras", "tf_keras", "tensorflow")
+    if module and module.split(".")[0] not in packages:  # older files do not tell
         raise refusal("rnncore", f"{who(entry)} of the module {shown(module)}")
 
 

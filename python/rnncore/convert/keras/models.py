@@ -47,7 +47,7 @@ def _without_states(layer: KerasLayer) -> KerasLayer:
 
 def _kinds(entry: Entry, context: Context) -> Iterator[tuple[str, str]]:
     """The classes and names of all layers of a model."""
-    for call in described(entry).calls:
+    for call in described(entry, context.custom).calls:
         yield from _kinds_of_layer(call.entry, context)
 
 
@@ -74,7 +74,7 @@ class _Reader:
         self, entry: Entry, source: Source, given: Sequence[Value] | None
     ) -> tuple[KerasModel, list[Value]]:
         """Return a model and what it gives; given: what it is called with, None for the whole."""
-        found = described(entry)
+        found = described(entry, self._context.custom)
         places = source.of_layers(found.layers)
         sources = {id(one): place for one, place in zip(found.layers, places, strict=True)}
         values = dict(zip(found.inputs, _inputs(entry, found, given), strict=True))
@@ -102,7 +102,8 @@ class _Reader:
             return [KerasLayer("Model", name, {"model": model, "outputs": outputs}, [])]
         if kind == "TimeDistributed":
             check_settings(kind, config)
-            check_origin(config["layer"])
+            if config["layer"]["class_name"] not in self._context.custom:
+                check_origin(config["layer"])
             step = [Value(x.place, x.rank and x.rank - 1) for x in reads]
             inner = self.layers(config["layer"], source.inner(config["layer"]), step)
             return [KerasLayer(kind, name, {"layer": layer}, []) for layer in inner]

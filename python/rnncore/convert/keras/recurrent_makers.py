@@ -26,7 +26,8 @@ def single(layer: KerasLayer, options: dict[str, Any]) -> list[Module]:
     if config.get("go_backwards"):
         module = Reversed(module)
     if config["return_sequences"]:
-        if config.get("go_backwards"):  # Keras leaves the outputs in the order they were made in
+        in_place = not config.get("go_backwards") or config.get("reverse_outputs")
+        if not in_place:  # Keras leaves the outputs in the order they were made in
             raise refusal(
                 "rnncore",
                 f"{layer.kind} {shown(layer.name)} with go_backwards=True and "

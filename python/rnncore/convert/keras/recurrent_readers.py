@@ -11,14 +11,26 @@ from .arrays import Entry
 from .calls import check_origin
 from .cudnn import plain_weights
 from .given import Given
+from .others import OTHERS
 from .settings import CELL_CLASSES, CELLS, check_settings, plain, translated
 
 
 def recurrent(given: Given) -> KerasLayer:
     """Return a layer in one direction."""
     weights = plain_weights(given.kind, given.arrays)
-    own = _checked_reset(given.who, given.settings(), weights)
+    own = _checked_reset(given.who, given.settings() | _beyond(given), weights)
     return KerasLayer(plain(given.kind), given.name, own, weights)
+
+
+def _beyond(given: Given) -> dict[str, Any]:
+    """What a class of another package does beyond Keras's, as settings; else nothing."""
+    if given.kind not in OTHERS:
+        return {}
+    other = OTHERS[given.kind]
+    for name, value in other.where.items():
+        if bool(given.config.get(name)) != value:
+            raise given.refuse(f"with {name}={shown(given.config.get(name))}")
+    return other.own
 
 
 def cells(given: Given) -> list[KerasLayer]:
@@ -84,7 +96,7 @@ def _direction(given: Given, part: Entry) -> tuple[str, dict[str, Any]]:
         check_settings(kind, own)
         run = {key: value for key, value in own.items() if key != "cell"}
         return _class_of_cell(f"{given.who} of RNN", own["cell"]), run | own["cell"]["config"]
-    if plain(kind) not in CELLS:
+    if plain(kind) not in CELLS or kind in OTHERS:
         raise given.refuse(f"of {kind}")
     check_settings(kind, own)
     return kind, own

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ..common import refusal, shown
+from .others import OTHERS
 
 #: Keras's cells: our names of them, and the order of their gates in our letters.
 CELLS = {"SimpleRNN": ("rnn", "h"), "LSTM": ("lstm", "ifgo"), "GRU": ("gru", "zrn")}
 #: Classes that say the same in another way.
 ALIASES = {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU", "Model": "Functional"}
+ALIASES |= {name: other.kind for name, other in OTHERS.items()}
 #: What an RNN has as its cell, and which layer that makes of it.
 CELL_CLASSES = {f"{kind}Cell": kind for kind in CELLS}
 #: Layers that act in training alone, and are left out.

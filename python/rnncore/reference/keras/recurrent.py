@@ -2,7 +2,8 @@
 
 Kernels are (I, G*H) and (H, G*H), biases (G*H,), or (2, G*H) of a GRU that resets after; the gates
 are i, f, c, o in an LSTM and z, r, h in a GRU. Sequences are (B, T, I), first and last states (B,
-H): with `return_state` these come after the output.
+H): with `return_state` these come after the output. Outputs are in the order in which they were
+made, with `reverse_outputs` in the other.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def recurrent(kind: str) -> Callable[..., Any]:
             state = step(x_t, *state)
             outputs.append(state[0])
         y = np.stack(outputs, axis=1) if config.get("return_sequences") else state[0]
+        y = y[:, ::-1] if config.get("reverse_outputs") else y
         return (y, *state) if config.get("return_state") else y
 
     return walk
