@@ -137,6 +137,20 @@ class CellDefinition(LayerMaker):
         """Return `rnncore.Recurrent(self, input_size, hidden_size, ...)`."""
         return CellDefinition.layer(self, input_size, hidden_size, *args, **options)
 
+    def features(self, columns: int, hidden_size: int) -> int:
+        """Return the input_size of a layer where x has so many columns, inputs and vectors last.
+
+        Raises `ValueError` where no feature is left.
+        """
+        scalars, vectors = self.width_beside
+        beside = scalars + vectors * hidden_size
+        if columns <= beside:
+            raise ValueError(
+                f"x must have features beside the {beside} columns of inputs that {self.name} "
+                f"reads, got {columns} columns"
+            )
+        return columns - beside
+
     @property
     def slots(self) -> list[tuple[str, GateFacts]]:
         """The sums that a step is handed, by name, each with its gate."""
