@@ -375,6 +375,11 @@ class TestOptions:
         own = sklearn.clone(estimators.SequenceClassifier(cell=OWN["lstm"], **options)).fit(x, y)
         named = estimators.SequenceClassifier(cell="lstm", **options).fit(x, y)
         np.testing.assert_array_equal(own.predict_proba(x), named.predict_proba(x))
+        timed = estimators.SequenceClassifier(cell=SHELF["cfc"], **options)
+        gaps = [np.concatenate([row, np.ones_like(row[:, :1])], axis=1) for row in x]
+        assert timed.fit(gaps, y).network_.params["0.layer.weight_ih_l0"].shape == (24, 2)
+        with pytest.raises(ValueError, match="x must have features beside the 1 columns"):
+            timed.fit([row[:, :1] for row in x], y)
         with pytest.raises(ValueError, match="cell must be one of"):
             estimators.SequenceClassifier(cell="lstn", **options).fit(x, y)
 

@@ -137,6 +137,20 @@ class CellDefinition(LayerMaker):
         """Return `rnncore.Recurrent(self, input_size, hidden_size, ...)`."""
         return CellDefinition.layer(self, input_size, hidden_size, *args, **options)
 
+    def features(self, columns: int, hidden_size: int) -> int:
+        """Return the input_size of a layer where x has so many columns, inputs and vectors last.
+
+        Raises `ValueError` where no feature is left.
+        """
+        scalars, vectors = self.width_beside
+        beside = scalars + vectors * hidden_size
+        if columns <= beside:
+            raise ValueError(
+                f"x must have features beside the {beside} columns of inputs that {self.name} "
+                f"reads, got {columns} columns"
+            )
+        return columns - beside
+
     @property
     def slots(self) -> list[tuple[str, GateFacts]]:
         """The sums that a step is handed, by name, each with its gate."""
@@ -299,8 +313,9 @@ def define(
     """Return a decorator that makes a `CellDefinition` of the function of one time step.
 
     The function asks by name for what it reads: the gates' sums, old states, numbers of the units
-    and inputs of the step. It returns the new states, in the order of `states`; those of a tuple.
-    It is called once, with symbols; nothing is compiled, and its source is not read.
+    and inputs of the step. It returns the new h, or a tuple of the new states in the order of
+    `states`. It is called once, with symbols; nothing is compiled, and its source is not read.
+    Other arguments must have defaults, which are constants of the cell.
 
     gates: names (a string of letters is one each) or `Gate`. states: names, h first, which is the
     output. units: names of numbers that each hidden unit has of its own; a mapping gives how they
@@ -312,7 +327,7 @@ def define(
 
     def decorated(step: Callable[..., Any]) -> CellDefinition:
         own = getattr(step, "__name__", "")
-        return _traced(
+        made = _traced(
             step,
             name if name is not None else own if own.isidentifier() else "cell",
             _as_gates(gates),
@@ -320,6 +335,9 @@ def define(
             _as_units(units),
             (_checked_names("inputs", inputs), _checked_names("vectors", vectors)),
         )
+        if step.__doc__:
+            made.__doc__ = step.__doc__
+        return made
 
     return decorated
 

@@ -185,7 +185,7 @@ def _function(name: str, a: Value) -> Symbol:
 
 
 def absolute(a: Symbol) -> Symbol:
-    """|a|; its slope at zero is zero."""
+    """The magnitude; its slope at zero is zero."""
     return _function("absolute", a)
 
 

@@ -42,9 +42,9 @@ class SequenceEstimator(Hinting, BaseEstimator):
     """Base of the estimators. Its parameters are those of all:
 
     - cell: a name of `rnncore.recurrent.registry.LAYERS`, as "lstm", or a cell of one's own
-      (`rnncore.cells`); hidden_size, num_layers, bidirectional; dropout, between the layers and
-      before the last, linear one; cell_options, a dict of further keywords of the layer
-      (`rnncore.recurrent`)
+      (`rnncore.cells`), whose inputs are the last columns of X; hidden_size, num_layers,
+      bidirectional; dropout, between the layers and before the last, linear one; cell_options, a
+      dict of further keywords of the layer (`rnncore.recurrent`)
     - max_iter passes over the data, in batches of batch_size sequences, by AdamW with learning_rate
       and weight_decay, gradients clipped to clip_norm (None: not at all)
     - early_stopping: a share of the sequences, validation_fraction, is set aside; training ends
@@ -178,8 +178,11 @@ class SequenceEstimator(Hinting, BaseEstimator):
         seed = np.random.SeedSequence(check_random_state(self.random_state).randint(2**31))
         self._rng, *parts = (np.random.default_rng(part) for part in seed.spawn(5))
         dropout = rate("dropout", self.dropout)
+        features = self.n_features_in_
+        if isinstance(self.cell, LayerMaker):
+            features = self.cell.features(features, self.hidden_size)
         recurrence = make(
-            self.n_features_in_,
+            features,
             self.hidden_size,
             self.num_layers,
             batch_first=True,

@@ -20,6 +20,10 @@ class LayerMaker(Configured):
         """Return a layer."""
         raise NotImplementedError(f"{type(self).__name__} must define __call__")
 
+    def features(self, columns: int, hidden_size: int) -> int:
+        """Return the input_size of a layer where x has so many columns."""
+        return columns
+
 
 def layer_maker(name: str, cell: "str | LayerMaker") -> Callable[..., Any]:
     """Return what makes the layers of a cell: a class by its name, or a cell of one's own."""
