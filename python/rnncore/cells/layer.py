@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..arrays import Array, as_array, as_shape, check_kind
 from ..compiled import CellProgram, Settings, cell_operations
-from ..hints import refuses_others
+from ..hinting import refuses_others
 from ..init import RecurrentInit, uniform
 from ..recurrent.base import Initial, Pair, Seed
 from ..recurrent.cell import Cell, Facts, Shapes

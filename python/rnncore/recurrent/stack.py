@@ -21,7 +21,7 @@ from ..arrays import (
     warn_ignored,
 )
 from ..compiled import Layer, Targets
-from ..hints import refuses_others, unknown_keyword
+from ..hinting import refuses_others, unknown_keyword
 from ..module import check_width, taken
 from ..states import State
 from ..stream.stages import AnyStage, Stage, Stages
