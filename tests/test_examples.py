@@ -53,6 +53,15 @@ def test_polyphonic_music(tmp_path):
     assert plot.stat().st_size > 0
 
 
+def test_own_cell():
+    pytest.importorskip("scipy", reason="reading MATLAB files needs SciPy")
+    found = results("own_cell.py", "--data", str(data("jsb_chorales/JSB_Chorales.mat")))
+    assert list(found) == ["overhead", "adding", "jsb"]
+    assert 0.5 < found["overhead"] < 10  # one processor may be busy
+    assert 0 < found["adding"] < 5
+    assert 5 < found["jsb"] < 88
+
+
 def test_lookahead(tmp_path):
     pytest.importorskip("matplotlib")
     found = results("lookahead.py", "--plot", str(tmp_path / "lookahead.png"))

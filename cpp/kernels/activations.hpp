@@ -79,10 +79,11 @@ RNNCORE_INLINE Vec<T> expm1_below(Vec<T> x) {
 }
 
 /// exp(x), as exp(x / 2)^2: neither end overflows on the way.
-template <class T>
-RNNCORE_INLINE Vec<T> exp_of(Vec<T> x) {
-  const Vec<T> most(T(-Exponential<T>::lowest) / 2 + 1), half = x * Vec<T>(T(0.5));
-  const Vec<T> root = exp_below(select_le(most, half, most, half));
+template <class V>
+RNNCORE_INLINE V exp_of(V x) {
+  using T = typename V::Number;
+  const V most(T(-Exponential<T>::lowest) / 2 + 1), half = x * V(T(0.5));
+  const V root = exp_below(select_le(most, half, most, half));
   return root * root;
 }
 

@@ -4,8 +4,10 @@
 #include <array>
 #include <string>
 #include <tuple>
+#include <variant>
 #include <vector>
 
+#include "../engine/cell_program.hpp"
 #include "../engine/passes.hpp"
 #include "parameters.hpp"
 
@@ -31,7 +33,10 @@ struct Targets {
 
 /// What the layer's cell is told to do.
 struct Settings {
-  std::string cell, weights; // its name, and the type of the weights of its products
+  /// Of one that is compiled, or a user's own.
+  using CellName = std::variant<std::shared_ptr<CellProgram>, std::string>;
+  CellName cell;
+  std::string weights; // the type of the weights of its products
   Shape shape;
   bool batch_first;
   CellOptions options;
@@ -40,7 +45,7 @@ struct Settings {
   /// `activations`: of gates, candidate and cell state, each a name, alpha and beta.
   using Activations = std::array<std::tuple<std::string, double, double>, 3>;
   /// `arity`: of the nodes of a forest; 0 for sequences.
-  Settings(std::string cell, Index input, Index hidden, Index output, Index arity, bool batch_first,
+  Settings(CellName cell, Index input, Index hidden, Index output, Index arity, bool batch_first,
            const Activations& activations, double cell_clip, double gate_clip, bool plain,
            std::string weights);
 };
@@ -51,7 +56,7 @@ struct Tape {
   Grid grid;
   bool padded;               // some rows of x belong to no sequence
   Array<T> x, y;             // (rows, I), (rows, D * P)
-  Array<T> first_h, first_c; // (D, B, P), (D, B, H)
+  Array<T> first_h, first_c; // (D, B, P), (D, B, C)
   py::object masks, restarts;
   Record<T> record;
 
@@ -78,7 +83,7 @@ public:
   /// remember all gates, or the number of steps after which to forget them. `batch_sizes`: None, or of a
   /// packed x (rows, I) how many sequences have each step. `out`: where y goes, which then nobody may
   /// change before backward; None: a new array, read-only if there is a record. `restarts`: None, or
-  /// booleans for the rows of x, true where a sequence starts anew, and h (D, P) and c (D, H) from which it
+  /// booleans for the rows of x, true where a sequence starts anew, and h (D, P) and c (D, C) from which it
   /// does, None for zero.
   py::tuple forward(const py::object& x, const py::object& h0, const py::object& c0,
                     const py::object& lengths, const py::object& record, bool cell_states,
@@ -89,7 +94,7 @@ public:
   py::object infer(const py::object& x, const py::object& state, const py::object& masks);
 
   /// (dx or None, dh0, dc0 or None); adds to `gradients`, which may be null. A tape serves once. `d_anew`:
-  /// h (D, B, P) and c (D, B, H) or None, to which the gradients of what sequences start anew from are
+  /// h (D, B, P) and c (D, B, C) or None, to which the gradients of what sequences start anew from are
   /// added.
   py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dh, const py::object& dc,
                      const Targets<T>* gradients, bool want_dx, const py::object& d_anew);
@@ -131,6 +136,7 @@ public:
   Passes<T>& passes() { return passes_; }
 
 private:
+  const std::unique_ptr<const OwnKernels<T>> own_; // or null
   const CellKernels<T>& cell_;
   const Settings settings_;
   const Shape shape_;

@@ -92,7 +92,7 @@ class _Writer:
         if _is_tuple(value):
             for item in value:
                 self._count(item, depth - 1)
-        elif isinstance(value, Configured) and depth > 0:
+        elif isinstance(value, Configured) and depth > 0 and not value.written_as:
             self._places[id(value)] += 1
             if self._places[id(value)] == 1:
                 for _, item in (*_arguments(value), *_parts(value)):
@@ -100,6 +100,8 @@ class _Writer:
 
     def node(self, value: Any, depth: int) -> _Node:
         """Return the expression of a value."""
+        if isinstance(value, Configured) and value.written_as:
+            return _Node(value.written_as)
         if isinstance(value, Configured) and depth > 0:
             return self._call(value, depth)
         if _is_tuple(value) and depth > 0:

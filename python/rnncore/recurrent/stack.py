@@ -82,9 +82,14 @@ class Stacked(RecurrentBase):
         initial = replace(initial, seed=self.rng)
         super().__init__(cell, sizes, hidden_size, options.bias, options.batch_first, initial)
 
+    @property
+    def columns(self) -> int:
+        """How wide x is."""
+        return self.input_size
+
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is."""
-        check_width(width, self.input_size)
+        check_width(width, self.columns)
         return self.directions * self.output_size
 
     @refuses_others
@@ -223,13 +228,12 @@ class Stacked(RecurrentBase):
             raise ValueError(
                 f"a bidirectional {name} cannot run as a stream: it reads from the end"
             )
-        state = self.start_arrays((None, None), batch)
-        h, c = state if self.has_cell_state else (state, None)
+        h, c = self.start_pair((None, None), batch)
         stages: list[AnyStage] = [
-            Stage(layer, h[n], None if c is None else c[n], self._expected)
+            Stage(layer, h[n], c[n] if self.has_cell_state else None, self._expected)
             for n, layer in enumerate(self.kernels)
         ]
-        return Stages(self.input_size, state, stages)
+        return Stages(self.columns, self.join_state(h, c), stages)
 
     def _build(self) -> None:
         super()._build()
@@ -290,8 +294,8 @@ class Stacked(RecurrentBase):
 
     def _input(self, x: npt.ArrayLike) -> tuple[Array, bool]:
         x = as_array("x", x, self.dtype)
-        if not 2 <= x.ndim <= 3 or x.shape[-1] != self.input_size:
-            axes, width = "B, T" if self.batch_first else "T, B", self.input_size
+        if not 2 <= x.ndim <= 3 or x.shape[-1] != self.columns:
+            axes, width = "B, T" if self.batch_first else "T, B", self.columns
             raise ValueError(f"x must have shape ({axes}, {width}) or (T, {width}), got {x.shape}")
         return (x, True) if x.ndim == 3 else (self._batched(x, False), False)
 
