@@ -62,6 +62,12 @@ def test_own_cell():
     assert 5 < found["jsb"] < 88
 
 
+def test_irregular_series():
+    found = results("irregular_series.py")
+    assert list(found) == ["gru", "gru_gaps", "cfc", "fading", "gru_d"]
+    assert all(0 <= accuracy <= 1 for accuracy in found.values())
+
+
 def test_lookahead(tmp_path):
     pytest.importorskip("matplotlib")
     found = results("lookahead.py", "--plot", str(tmp_path / "lookahead.png"))

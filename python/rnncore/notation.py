@@ -8,8 +8,8 @@
 What the constructor was given, but for defaults, `seed` and `init`: evaluated with the names of
 `rnncore` it makes the module again, with other parameters. Comments tell what arguments do not: an
 object that stands in several places, weights in fewer bits, and the parts that a class outside this
-library makes for itself. What no file can hold is written as its type, `<function>`; what is long,
-and a composition that stands above already, as `...`.
+library makes for itself. A cell of one's own is its name. What no file can hold is written as its
+type, `<function>`; what is long, and a composition that stands above already, as `...`.
 """
 
 from __future__ import annotations

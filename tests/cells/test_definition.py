@@ -1,4 +1,4 @@
-"""Definitions: what is refused, by which words, when written in Python and when read from a file."""
+"""Definitions: what is refused, and by which words, when written and when read from a file."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def test_an_edited_file_is_refused(name: str, file: Path) -> None:
 @pytest.mark.parametrize("value", [5, None, "lstm", [], {"class": "LSTM", "arguments": {}}])
 def test_a_file_whose_cell_is_no_definition_is_refused(value: Any, file: Path) -> None:
     edited(file, lambda module: module.__setitem__("cell", value))
-    with pytest.raises(ValueError, match="cell must be a CellDefinition|missing|LSTM"):
+    with pytest.raises(ValueError, match=r"cell must be a CellDefinition|missing|LSTM"):
         rnncore.load(file)
 
 
@@ -276,7 +276,7 @@ def test_a_file_whose_cell_needs_other_arrays_is_refused(file: Path) -> None:
         rnncore.load(file)
 
 
-def test_the_largest_program_of_a_file_is_made_in_bounded_time(file: Path) -> None:
+def test_the_largest_step_of_a_file_is_refused_in_bounded_time(file: Path) -> None:
     """A thousand nodes of which each asks for two others."""
 
     def grow(module: dict[str, Any]) -> None:
@@ -289,10 +289,8 @@ def test_the_largest_program_of_a_file_is_made_in_bounded_time(file: Path) -> No
 
     edited(file, grow)
     began = time.process_time()
-    try:
+    with pytest.raises(ValueError, match=r"lstm: it needs \d+ registers; there are 64"):
         rnncore.load(file)
-    except ValueError as error:
-        assert "lstm: it " in str(error)
     assert time.process_time() - began < 20
 
 

@@ -12,7 +12,7 @@ import pytest
 import rnncore
 from rnncore import cells
 from rnncore.cells import CellDefinition, Gate, Recurrent, sigmoid, tanh
-from rnncore.training import Trainer
+from rnncore.training import Trainer, evaluate
 
 from tests.support import cases
 from tests.support.cases import CASES, Case, Named, Numbers, each
@@ -320,9 +320,10 @@ class TestOptions:
         rng = np.random.default_rng(0)
         x = rng.standard_normal((10, 16, 2)).astype(np.float32)
         target = np.cumsum(x[..., :1], axis=0) / 4
-        trainer = Trainer(model, rnncore.Adam(model, lr=0.02), rnncore.MeanSquaredError())
-        losses = [row.train_loss for row in trainer.fit([(x, target)], epochs=60)]
-        assert losses[-1] < 0.3 * losses[0]
+        batches, loss = [(x, target)], rnncore.MeanSquaredError()
+        before = evaluate(model, loss, batches)
+        Trainer(model, loss, rnncore.Adam(model, lr=0.02), batches).fit(60, quiet=True)
+        assert evaluate(model, loss, batches) < 0.3 * before
         stream = model.stream(16)
         assert np.stack([stream.step(f) for f in x]).tobytes() == model(x)[0].tobytes()
 
@@ -339,3 +340,63 @@ class TestOptions:
             assert np.stack([stream.step(f) for f in x]).tobytes() == y.tobytes()
             one.save(tmp_path / "a")
             assert rnncore.load(tmp_path / "a")(x)[0].tobytes() == y.tobytes()
+
+    def test_estimators_take_a_definition(self) -> None:
+        estimators = pytest.importorskip("rnncore.estimators")
+        sklearn = pytest.importorskip("sklearn.base")
+        rng = np.random.default_rng(0)
+        x = [rng.standard_normal((n, 2)).astype(np.float32) for n in rng.integers(3, 9, 30)]
+        y = np.array([row[:, 0].sum() > 0 for row in x])
+        options = {"hidden_size": 8, "max_iter": 3, "random_state": 0}
+        own = sklearn.clone(estimators.SequenceClassifier(cell=OWN["lstm"], **options)).fit(x, y)
+        named = estimators.SequenceClassifier(cell="lstm", **options).fit(x, y)
+        np.testing.assert_array_equal(own.predict_proba(x), named.predict_proba(x))
+        with pytest.raises(ValueError, match="cell must be one of"):
+            estimators.SequenceClassifier(cell="lstn", **options).fit(x, y)
+
+
+class TestCompositions:
+    """States of four arrays go where those of two go."""
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda cell: rnncore.Readout(cell(3, 4, seed=0, dtype="float64")),
+            lambda cell: rnncore.Readout(
+                rnncore.Bidirectional(
+                    cell(3, 4, seed=0, dtype="float64"), cell(3, 4, seed=1, dtype="float64")
+                )
+            ),
+            lambda cell: rnncore.Reversed(cell(3, 4, 2, seed=0, dtype="float64")),
+            lambda cell: rnncore.Residual(cell(3, 3, 2, seed=0, dtype="float64")),
+            lambda cell: rnncore.Chain(
+                cell(3, 4, seed=0, dtype="float64"), rnncore.GRU(4, 2, seed=0, dtype="float64")
+            ),
+            lambda cell: rnncore.DeepRNN(
+                3, 4, cell=cell, num_layers=2, skip=True, seed=0, dtype="float64"
+            ),
+        ],
+    )
+    def test_gradients(self, make: Any) -> None:
+        module = make(SHELF["slstm_sigmoid"])
+        x = np.random.default_rng(0).standard_normal((5, 3, 3))
+        check_recurrent(module, x, lengths=[5, 1, 3])
+
+    def test_return_state(self) -> None:
+        layer = SHELF["slstm"](3, 4, 2, seed=0)
+        x, state = inputs_of(layer, 5, 2)
+        y, *rows = rnncore.ReturnState(layer)(x, *(a[n] for n in range(2) for a in state))
+        whole, final = layer(x, state)
+        assert y.tobytes() == whole.tobytes()
+        for at, row in enumerate(rows):
+            np.testing.assert_array_equal(row, final[at % 4][at // 4])
+
+    def test_a_decoder_takes_those_of_two(self) -> None:
+        embedding, head = rnncore.Embedding(7, 3, seed=0), rnncore.Linear(4, 7, seed=1)
+        with pytest.raises(ValueError, match="the state h or"):
+            rnncore.Decoder(embedding, SHELF["slstm"](3, 4), None, head)
+        own = rnncore.Decoder(embedding, OWN["lstm"](3, 4, seed=2), None, head)
+        plain = rnncore.Decoder(embedding, rnncore.LSTM(3, 4, seed=2), None, head)
+        ids = np.array([[1, 2], [3, 6]])
+        memory = np.zeros((5, 2, 6), np.float32)
+        assert own(ids, memory)[0].tobytes() == plain(ids, memory)[0].tobytes()

@@ -10,6 +10,7 @@ SHELF: dict[str, CellDefinition] = {
     "sru": shelf.sru,
     "qrnn": shelf.qrnn,
     "lru": shelf.lru,
+    "gru_d": shelf.gru_d,
     "li_gru": shelf.li_gru,
     "cornn": shelf.cornn(0.3, 1.2, 0.7),
     "antisymmetric": shelf.antisymmetric(0.2, 0.3),

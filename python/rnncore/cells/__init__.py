@@ -6,6 +6,9 @@ from .definition import Gate as Gate
 from .definition import define as define
 from .evaluate import Reference as Reference
 from .evaluate import check as check
+from .grud import GRUD as GRUD
+from .grud import InputDecay as InputDecay
+from .grud import since_observed as since_observed
 from .layer import Recurrent as Recurrent
 from .symbols import absolute as absolute
 from .symbols import activation as activation

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from ..arrays import check_flag, check_number, short
-from ..configuration import Configured
+from ..recurrent.registry import LayerMaker
 from .graph import MOST_NODES, Graph, read_graph
 from .symbols import Symbol, node_of
 
@@ -70,7 +70,7 @@ class UnitFacts(NamedTuple):
     high: float | None
 
 
-class CellDefinition(Configured):
+class CellDefinition(LayerMaker):
     """A cell of one's own, as `rnncore.cells.define` makes it.
 
     Called with sizes it makes a layer: `cell(16, 32)` is `rnncore.Recurrent(cell, 16, 32)`.
@@ -251,8 +251,6 @@ def _check_sizes(cell: CellDefinition) -> None:
                 )
     if second and len(cell.states) > 1:
         raise ValueError(f"states: a cell with `of` has h alone, got {cell.states}")
-    if sum(bool(gate.second) for gate in cell.gates) == len(cell.gates) and second:
-        raise ValueError("gates: all have `of`; a first stage needs a gate without it")
     named = [name for name, _ in cell.slots] + [gate.name for gate in cell.gates if gate.apart]
     named += [*cell.states, *(unit.name for unit in cell.units), *cell.inputs, *cell.vectors]
     for name in named:

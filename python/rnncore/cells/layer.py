@@ -198,6 +198,11 @@ class Recurrent(Stacked):
         super().__init__(own, rates, options, Initial(dtype, seed, init, learned_state), checkpoint)
 
     @property
+    def state_count(self) -> int:
+        """How many arrays a state is."""
+        return len(self.definition.states)
+
+    @property
     def columns(self) -> int:
         """How wide x is: features, inputs, vectors."""
         scalars, vectors = self.definition.width_beside
@@ -246,9 +251,10 @@ class Recurrent(Stacked):
 
     def join_state(self, h: Array, c: Array | None) -> State:
         """Return h, or all states, as views."""
-        if c is None or not self.has_cell_state:
+        if not self.has_cell_state:
             return h
-        return (h, *np.split(c, len(self.definition.states) - 1, axis=-1))
+        count = self.state_count - 1
+        return (h, *([None] * count if c is None else np.split(c, count, axis=-1)))
 
     def split_state(self, state: State) -> Pair:
         """Undo `join_state`."""
@@ -259,7 +265,7 @@ class Recurrent(Stacked):
 
     def _build(self) -> None:
         super()._build()
-        if len(self.definition.states) > 2:
+        if self.state_count > 2:
             self._single = None  # knows h and c alone
 
 

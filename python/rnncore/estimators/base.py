@@ -23,7 +23,7 @@ from ..layers.linear import Linear
 from ..losses import Objective
 from ..module import Module
 from ..optim import AdamW
-from ..recurrent.registry import LAYERS
+from ..recurrent.registry import LayerMaker, layer_maker
 from ..recurrent.regularisers import rate
 from ..recurrent.stack import Stacked
 from ..training.plots import plot_history
@@ -39,9 +39,10 @@ AT_ONCE = 256
 class SequenceEstimator(BaseEstimator):
     """Base of the estimators. Its parameters are those of all:
 
-    - cell: a name of `rnncore.recurrent.registry.LAYERS`, as "lstm"; hidden_size, num_layers,
-      bidirectional; dropout, between the layers and before the last, linear one; cell_options, a
-      dict of further keywords of the layer (`rnncore.recurrent`)
+    - cell: a name of `rnncore.recurrent.registry.LAYERS`, as "lstm", or a cell of one's own
+      (`rnncore.cells`); hidden_size, num_layers, bidirectional; dropout, between the layers and
+      before the last, linear one; cell_options, a dict of further keywords of the layer
+      (`rnncore.recurrent`)
     - max_iter passes over the data, in batches of batch_size sequences, by AdamW with learning_rate
       and weight_decay, gradients clipped to clip_norm (None: not at all)
     - early_stopping: a share of the sequences, validation_fraction, is set aside; training ends
@@ -54,7 +55,7 @@ class SequenceEstimator(BaseEstimator):
     X has names of columns. Which forms of X there are: `rnncore.estimators`.
     """
 
-    cell: str = "lstm"
+    cell: str | LayerMaker = "lstm"
     hidden_size: int = 32
     num_layers: int = 1
     bidirectional: bool = False
@@ -170,12 +171,11 @@ class SequenceEstimator(BaseEstimator):
         return np.arange(len(x.lengths)) if x.weights is None else np.flatnonzero(x.weights)
 
     def _make_network(self, outputs: int) -> None:
-        if self.cell not in LAYERS:
-            raise ValueError(f"cell must be one of {', '.join(LAYERS)}, got {self.cell!r}")
+        make = layer_maker("cell", self.cell)
         seed = np.random.SeedSequence(check_random_state(self.random_state).randint(2**31))
         self._rng, *parts = (np.random.default_rng(part) for part in seed.spawn(5))
         dropout = rate("dropout", self.dropout)
-        recurrence = LAYERS[self.cell](
+        recurrence = make(
             self.n_features_in_,
             self.hidden_size,
             self.num_layers,

@@ -226,6 +226,11 @@ class RecurrentBase(HoldsWeights):
             return None, None
         return self._learned("h"), self._learned("c") if self.has_cell_state else None
 
+    @property
+    def state_count(self) -> int:
+        """How many arrays a state is."""
+        return 2 if self.has_cell_state else 1
+
     def join_state(self, h: Array, c: Array | None) -> State:
         """Return h, or (h, c), as this kind of layer has it."""
         return (h, c) if self.has_cell_state else h

@@ -5,6 +5,7 @@ from .antisymmetric import gated_antisymmetric as gated_antisymmetric
 from .antisymmetric import make_antisymmetric as make_antisymmetric
 from .bistable import brc as brc
 from .bistable import nbrc as nbrc
+from .gru_d import gru_d as gru_d
 from .li_gru import li_gru as li_gru
 from .liquid import cfc as cfc
 from .liquid import ltc as ltc
