@@ -39,7 +39,8 @@ void bind_layer(py::module_& m, const std::string& suffix) {
       .def("forward", &Layer<T>::forward, py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"),
            py::arg("record"), py::arg("cell_states"), py::arg("masks"), py::arg("batch_sizes") = py::none(),
            py::arg("out") = py::none(), py::arg("restarts") = py::none())
-      .def("infer", &Layer<T>::infer, py::arg("x"), py::arg("state"), py::arg("masks"))
+      .def("infer", &Layer<T>::infer, py::arg("x"), py::arg("state"), py::arg("masks"),
+           py::arg("resets") = py::none())
       .def("backward", &Layer<T>::backward, py::arg("tape"), py::arg("dy"), py::arg("dh"), py::arg("dc"),
            py::arg("gradients"), py::arg("want_dx"), py::arg("d_anew") = py::none())
       .def("forward_forest", &Layer<T>::forward_forest, py::arg("x"), py::arg("order"), py::arg("given"),

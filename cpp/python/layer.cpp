@@ -261,7 +261,8 @@ py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, co
 }
 
 template <class T>
-py::object Layer<T>::infer(const py::object& x, const py::object& state, const py::object& masks) {
+py::object Layer<T>::infer(const py::object& x, const py::object& state, const py::object& masks,
+                           const py::object& resets) {
   const py::object none = py::none();
   py::object h = state, c = none;
   if (cell_.has_cell_state && !state.is_none()) {
@@ -272,8 +273,10 @@ py::object Layer<T>::infer(const py::object& x, const py::object& state, const p
   // A masked array, say, is no plain one.
   if (!is_plain_array(x) || py::detail::array_proxy(x.ptr())->nd != 3) return none;
   if (!(h.is_none() || is_plain_array(h)) || !(c.is_none() || is_plain_array(c))) return none;
+  if (!(resets.is_none() || is_plain_array(resets))) return none;
+  const py::object restarts = resets.is_none() ? none : py::make_tuple(resets, none, none);
   try {
-    const py::tuple found = forward(x, h, c, none, none, false, masks, none, none, none);
+    const py::tuple found = forward(x, h, c, none, none, false, masks, none, none, restarts);
     if (!cell_.has_cell_state) return py::make_tuple(found[0], found[1]);
     return py::make_tuple(found[0], py::make_tuple(found[1], found[2]));
   } catch (const py::type_error&) {

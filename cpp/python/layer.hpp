@@ -91,7 +91,9 @@ public:
                     const py::object& restarts);
 
   /// (y, state) of arrays that fit as they are, None of anything else: the shortest way, for single steps.
-  py::object infer(const py::object& x, const py::object& state, const py::object& masks);
+  /// `resets`: None, or where sequences start anew from zero.
+  py::object infer(const py::object& x, const py::object& state, const py::object& masks,
+                   const py::object& resets);
 
   /// (dx or None, dh0, dc0 or None); adds to `gradients`, which may be null. A tape serves once. `d_anew`:
   /// h (D, B, P) and c (D, B, C) or None, to which the gradients of what sequences start anew from are

@@ -288,7 +288,10 @@ py::object Stream<T>::step(const py::object& given, const py::object& out, const
   Array<T> y = results<T>(out, shape + (x.ndim() == (table_ ? 0 : 1)), shape + 2);
   T* to = y.mutable_data();
   Array<bool> anew = no_array<bool>();
-  if (!resets.is_none()) anew = of_shape<bool>("resets", check_.attr("resets")(resets), {batch_});
+  if (is_plain_array(resets) && Array<bool>::check_(resets) && py::array(resets).ndim() == 1)
+    anew = py::reinterpret_borrow<Array<bool>>(resets);
+  if (!resets.is_none() && !(anew && anew.size() == batch_))
+    anew = of_shape<bool>("resets", check_.attr("resets")(resets), {batch_});
   const Use use(*this);
   check();
   const ReleaseGil release(batch_ * work_);

@@ -117,8 +117,8 @@ class Stacked(RecurrentBase):
         """
         if others:
             raise unknown_keyword(self, others)
-        if lengths is None and self._single is not None and resets is None:
-            found = self._single(x, state, self._expected)  # for the sake of single steps
+        if lengths is None and self._single is not None:
+            found = self._single(x, state, self._expected, resets)  # for the sake of single steps
             if found is not None:
                 return found
         y, state, _ = self._infer(x, state, lengths, False, resets)
@@ -246,15 +246,11 @@ class Stacked(RecurrentBase):
         self, resets: npt.ArrayLike | None, x: Array, batched: bool
     ) -> Sequence[_Restarts | None]:
         """Where sequences start anew, and from what, for each layer."""
-        none: Sequence[None] = (None,) * self.num_layers
         if resets is None:
-            return none
+            return (None,) * self.num_layers
         shape = x.shape[:2]
-        where = as_resets(resets, shape if batched else (max(shape),))
-        if not where.any():
-            return none
+        where = as_resets(resets, shape if batched else (math.prod(shape),)).reshape(shape)
         h, c = self.starting_anew()
-        where = where.reshape(shape)
         return [(where, self._of_layer(h, n), self._of_layer(c, n)) for n in range(self.num_layers)]
 
     def _remembered_steps(self, x: Array) -> int:
