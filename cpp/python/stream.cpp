@@ -280,22 +280,28 @@ void Stream<T>::check() const {
 }
 
 template <class T>
-py::object Stream<T>::step(const py::object& given, const py::object& out, const py::object& resets) {
+py::object Stream<T>::step_anew(const py::object& x, const py::object& out, const py::object& resets) {
+  if (resets.is_none()) return step(x, out);
+  Array<bool> anew = no_array<bool>();
+  if (is_plain_array(resets) && Array<bool>::check_(resets))
+    anew = py::reinterpret_borrow<Array<bool>>(resets);
+  if (!anew || anew.ndim() != 1 || anew.size() != batch_)
+    anew = of_shape<bool>("resets", check_.attr("resets")(resets), {batch_});
+  return step_from(x, out, anew.data());
+}
+
+template <class T>
+py::object Stream<T>::step_from(const py::object& given, const py::object& out, const bool* resets) {
   py::object object = given;
   if (!fits(given) && !fits(object = check_(given))) throw py::value_error("x: unexpected shape");
   const auto x = py::reinterpret_borrow<py::array>(object);
   const Index shape[] = {batch_, outputs_};
   Array<T> y = results<T>(out, shape + (x.ndim() == (table_ ? 0 : 1)), shape + 2);
   T* to = y.mutable_data();
-  Array<bool> anew = no_array<bool>();
-  if (is_plain_array(resets) && Array<bool>::check_(resets) && py::array(resets).ndim() == 1)
-    anew = py::reinterpret_borrow<Array<bool>>(resets);
-  if (!resets.is_none() && !(anew && anew.size() == batch_))
-    anew = of_shape<bool>("resets", check_.attr("resets")(resets), {batch_});
   const Use use(*this);
   check();
   const ReleaseGil release(batch_ * work_);
-  go(1, x, resets.is_none() ? nullptr : anew.data(), to);
+  go(1, x, resets, to);
   return y;
 }
 

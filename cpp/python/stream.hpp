@@ -65,9 +65,10 @@ public:
   /// takes; None for those of now. `check.resets` makes an array (B) of what a step is given.
   Stream(const py::list& layers, Index batch, Index width, const py::object& check, const Stream* other);
 
-  /// x (B, I), or (I) if B is one, to y (B, O) or (O): `out`, or a new array. `resets`: None, or for each
-  /// row whether it starts anew with this frame.
-  py::object step(const py::object& x, const py::object& out, const py::object& resets);
+  /// x (B, I), or (I) if B is one, to y (B, O) or (O): `out`, or a new array.
+  py::object step(const py::object& x, const py::object& out) { return step_from(x, out, nullptr); }
+  /// The same; `resets`: None, or for each row whether it starts anew with this frame.
+  py::object step_anew(const py::object& x, const py::object& out, const py::object& resets);
   /// x (time, B, I) to y (time, B, O). States are as they were before if it is interrupted. `resets`: None,
   /// or an array (time, B).
   py::object run(const py::object& x, const py::object& resets);
@@ -80,6 +81,7 @@ private:
   class Use;
   bool fits(const py::object& x) const;
   void check() const;
+  py::object step_from(const py::object& x, const py::object& out, const bool* resets);
   void go(Index time, const py::array& x, const bool* resets, T* y);
   void walk(Index time, Frames<T> frames, std::size_t bytes, T* y);
 

@@ -79,7 +79,7 @@ class LayerF32:
         restarts: tuple[Array, Array | None, Array | None] | None = None,
     ) -> tuple[Array, Array, Array | None, Array | None, Any]: ...
     def infer(
-        self, x: Any, state: Any, masks: tuple[Array | None, ...] | None, resets: Any = None
+        self, x: Any, state: Any, masks: tuple[Array | None, ...] | None, resets: Any
     ) -> tuple[Array, Any] | None: ...
     def backward(
         self,

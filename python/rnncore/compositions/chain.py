@@ -96,7 +96,7 @@ class Chain(Module):
             raise unknown_keyword(self, others)
         before, after = self._states("state", state, lengths, resets), []
         for layer in self.layers:
-            anew = told_resets(layer, resets)
+            anew = {} if resets is None else told_resets(layer, resets)
             if layer.recurrent:
                 x, final = layer(x, before.pop(0), lengths=lengths, **anew)
                 after.append(final)
@@ -125,7 +125,7 @@ class Chain(Module):
         before, after = self._states("state", state, lengths, resets), []
         pullbacks = []
         for layer in self.layers:
-            anew = told_resets(layer, resets)
+            anew = {} if resets is None else told_resets(layer, resets)
             if layer.recurrent:
                 (x, final), back = layer.vjp(x, before.pop(0), lengths=lengths, **anew)
                 after.append(final)

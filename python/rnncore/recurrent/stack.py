@@ -144,7 +144,7 @@ class Stacked(RecurrentBase):
             wanted = cell_states and n == self.num_layers - 1
             h, c = self._of_layer(h0, n), self._of_layer(c0, n)
             x, h, c, cells, _ = layer.forward(
-                x, h, c, lengths, None, wanted, masks, restarts=restarts[n]
+                x, h, c, lengths, None, wanted, masks, None, None, restarts[n]
             )
             finals.append((h, c))
         y, state = self._outputs(x, finals, batched)
@@ -185,7 +185,7 @@ class Stacked(RecurrentBase):
             masks = self._masks(x) if self._masked else None
             h, c = self._of_layer(h0, n), self._of_layer(c0, n)
             x, h, c, _, tape = layer.forward(
-                x, h, c, lengths, record, False, masks, restarts=restarts[n]
+                x, h, c, lengths, record, False, masks, None, None, restarts[n]
             )
             finals.append((h, c))
             calls.append((layer, tape, drop))
