@@ -469,7 +469,7 @@ struct Pointwise {
 template <class T>
 struct Kernels {
   Index count;
-  const CellKernels<T>* cells;
+  CellKernels<T> (*cell)(Index); // by its number
   // Those of a cell that stays where it is, made in so many bytes of memory that stay as well.
   Index own_bytes;
   void (*make_own)(const OwnCell&, void* memory, CellKernels<T>* made);

@@ -101,11 +101,25 @@ constexpr CellKernels<T> kernels_of(const char* name, const Plan& plan, const Re
   return kernels;
 }
 
-template <class C, class T, class W>
-constexpr CellKernels<T> line(const char* name) {
-  CellKernels<T> kernels = kernels_of<T, W>(name, C::plan, &recipe<C, T>);
-  kernels.gate = C::Rules::gate_kind;
-  kernels.candidate = C::Rules::candidate_kind;
+template <class T>
+struct NamedRecipe {
+  const char* name;
+  const Recipe<T>* recipe;
+};
+template <class T>
+constexpr NamedRecipe<T> recipes[] = {
+#define RNNCORE_LINE(name, ...) {name, &recipe<__VA_ARGS__, T>},
+    RNNCORE_CELLS(RNNCORE_LINE)
+#undef RNNCORE_LINE
+};
+
+/// Made when asked for: all of them, for each type of weights, would be much of the module's tables.
+template <class T, class W>
+CellKernels<T> cell(Index number) {
+  const auto& [name, recipe] = recipes<T>[number];
+  CellKernels<T> kernels = kernels_of<T, W>(name, recipe->plan, recipe);
+  kernels.gate = recipe->paper.gate.kind;
+  kernels.candidate = recipe->paper.candidate.kind;
   return kernels;
 }
 
@@ -114,13 +128,6 @@ void make_own(const OwnCell& cell, void* memory, CellKernels<T>* made) {
   const auto& own = *new (memory) OwnRecipe<T>(cell);
   *made = kernels_of<T, W>("", own.plan, &own.recipe);
 }
-
-template <class T, class W>
-constexpr CellKernels<T> cells[] = {
-#define RNNCORE_LINE(name, ...) line<__VA_ARGS__, T, W>(name),
-    RNNCORE_CELLS(RNNCORE_LINE)
-#undef RNNCORE_LINE
-};
 
 template <class T, class W>
 constexpr Linear<T> linear_of() {
@@ -137,8 +144,8 @@ constexpr Linear<T> linear_of() {
 
 template <class T, class W = T>
 constexpr Kernels<T> kernels = {
-    sizeof(cells<T, W>) / sizeof(CellKernels<T>),
-    cells<T, W>,
+    sizeof(recipes<T>) / sizeof(NamedRecipe<T>),
+    cell<T, W>,
     sizeof(OwnRecipe<T>),
     make_own<T, W>,
     linear_of<T, W>(),

@@ -5,13 +5,6 @@ namespace {
 
 constexpr Index most_spots = 8; // an even number
 
-RNNCORE_INLINE float logarithm(float x) { return __builtin_logf(x); }
-RNNCORE_INLINE double logarithm(double x) { return __builtin_log(x); }
-RNNCORE_INLINE float sine(float x) { return __builtin_sinf(x); }
-RNNCORE_INLINE double sine(double x) { return __builtin_sin(x); }
-RNNCORE_INLINE float cosine(float x) { return __builtin_cosf(x); }
-RNNCORE_INLINE double cosine(double x) { return __builtin_cos(x); }
-
 /// Runs the code of a phase over spots, some of them at a time.
 template <class T>
 class Machine {

@@ -238,20 +238,21 @@ py::dict info() {
 py::dict cells() {
   const Kernels<float>& all = kernels_of<float>();
   py::dict found;
-  for (const CellKernels<float>* cell = all.cells; cell != all.cells + all.count; ++cell) {
+  for (Index i = 0; i < all.count; ++i) {
+    const CellKernels<float> cell = all.cell(i);
     py::dict facts;
-    facts["name"] = cell->name;
-    facts["gates"] = cell->packing.gates;
-    facts["recurrent_gates"] = cell->packing.recurrent_gates;
-    facts["units"] = cell->packing.units;
-    facts["has_cell_state"] = cell->has_cell_state;
-    facts["has_recurrent_weights"] = cell->has_recurrent_weights;
-    facts["any_arity"] = cell->any_arity;
-    facts["multiplies_pairs"] = cell->multiplies_pairs;
-    facts["normalises"] = cell->normalises;
-    facts["gate"] = name_of(cell->gate);
-    facts["candidate"] = name_of(cell->candidate);
-    found[cell->name] = facts;
+    facts["name"] = cell.name;
+    facts["gates"] = cell.packing.gates;
+    facts["recurrent_gates"] = cell.packing.recurrent_gates;
+    facts["units"] = cell.packing.units;
+    facts["has_cell_state"] = cell.has_cell_state;
+    facts["has_recurrent_weights"] = cell.has_recurrent_weights;
+    facts["any_arity"] = cell.any_arity;
+    facts["multiplies_pairs"] = cell.multiplies_pairs;
+    facts["normalises"] = cell.normalises;
+    facts["gate"] = name_of(cell.gate);
+    facts["candidate"] = name_of(cell.candidate);
+    found[cell.name] = facts;
   }
   return found;
 }

@@ -17,11 +17,11 @@ std::unique_ptr<const OwnKernels<T>> own_kernels(const Settings& settings) {
 }
 
 template <class T>
-const CellKernels<T>& find_cell(const Settings& settings) {
+CellKernels<T> find_cell(const Settings& settings) {
   const Kernels<T>& all = kernels_of<T>(settings.weights);
   const std::string& name = std::get<std::string>(settings.cell);
   for (Index i = 0; i < all.count; ++i)
-    if (name == all.cells[i].name) return all.cells[i];
+    if (const CellKernels<T> cell = all.cell(i); name == cell.name) return cell;
   throw std::invalid_argument("no cell named '" + name + "'");
 }
 

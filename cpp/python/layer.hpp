@@ -139,7 +139,7 @@ public:
 
 private:
   const std::unique_ptr<const OwnKernels<T>> own_; // or null
-  const CellKernels<T>& cell_;
+  const CellKernels<T> cell_;
   const Settings settings_;
   const Shape shape_;
   const Index directions_;

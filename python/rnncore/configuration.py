@@ -22,7 +22,7 @@ import numpy as np
 
 from .arrays import short as _short
 from .arrays import take_places
-from .hints import check_keywords
+from .hinting import check_keywords
 
 #: How deep objects and lists may lie in one another.
 DEPTH = 100

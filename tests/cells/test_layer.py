@@ -75,7 +75,7 @@ def inputs_of(layer: Recurrent, steps: int, batch: int, seed: int = 0) -> tuple[
 
 
 def layers_of(cell: CellDefinition) -> int:
-    """Cells with inputs of their own are one layer alone."""
+    """A stream of several layers has no inputs beside x."""
     return 1 if any(cell.width_beside) else 2
 
 
@@ -254,9 +254,25 @@ class TestInputs:
         with pytest.raises(ValueError, match=r"x must have shape \(\.\.\., 2\)"):
             layer.join(v, e=e, f=f, v=v)
 
-    def test_a_layer_on_top_would_not_see_them(self) -> None:
-        with pytest.raises(ValueError, match="num_layers must be 1 for ltc"):
-            SHELF["ltc"](3, 4, 2)
+    @pytest.mark.parametrize("name", ["ltc", "gru_d"])
+    def test_each_of_several_layers_reads_them(self, name: str) -> None:
+        layer = SHELF[name](3, 4, 3, bidirectional=True, dtype="float64", seed=0)
+        x, state = inputs_of(layer, 5, 2)
+        y, final = layer(x, state)
+        beside, below = x[..., 3:], x
+        for n in range(3):
+            one = SHELF[name](3 if n == 0 else 8, 4, bidirectional=True, dtype="float64")
+            own = {k: a for k, a in layer.params.items() if f"_l{n}" in k}
+            one.load_state_dict({k.replace(f"_l{n}", "_l0"): a for k, a in own.items()})
+            below, end = one(below, state[2 * n : 2 * n + 2])
+            assert end.tobytes() == final[2 * n : 2 * n + 2].tobytes()
+            found, below = below, np.concatenate([below, beside], axis=-1)
+        assert found.tobytes() == y.tobytes()
+        layer = SHELF[name](2, 3, 2, bidirectional=True, dropout=0.3, dtype="float64", seed=0)
+        x, state = inputs_of(layer, 4, 3)
+        check_recurrent(layer, x, state, lengths=[4, 1, 2])
+        with pytest.raises(ValueError, match="with inputs beside x cannot run as a stream"):
+            SHELF[name](2, 3, 2).stream()
 
     def test_x_without_them_is_refused(self) -> None:
         with pytest.raises(ValueError, match=r"x must have shape \(T, B, 4\)"):
@@ -309,6 +325,14 @@ class TestOptions:
         assert -4.6 <= nu.min() < -4.4 < -0.5 < nu.max() <= -0.4
         assert theta.max() <= 1.1
         assert not any(n.startswith("weight_hh") for n in layer.weight_names())
+
+    def test_forget_gates_are_found_by_their_letter(self) -> None:
+        own, built_in = OWN["lstm"](3, 4, 2, seed=0), rnncore.LSTM(3, 4, 2, seed=0)
+        rnncore.init.set_forget_bias(own, 2.0)
+        rnncore.init.set_forget_bias(built_in, 2.0)
+        assert_same(own.params, built_in.params)
+        with pytest.raises(ValueError, match="set_forget_bias needs an LSTM"):
+            rnncore.init.set_forget_bias(SHELF["nbrc"](3, 4))
 
     def test_onnx_refuses_it_by_name(self, tmp_path: Path) -> None:
         pytest.importorskip("onnx")

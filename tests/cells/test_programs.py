@@ -183,6 +183,10 @@ def test_equal_expressions_are_one_and_constants_are_folded() -> None:
     assert graph.apply("add", a, b) == graph.apply("add", b, a)
     assert graph.apply("multiply", a, graph.constant(1)) == a
     assert graph.apply("negative", graph.apply("negative", a)) == a
+    zero = graph.constant(0)
+    one = graph.apply("select_le", a, b, a, zero)
+    assert graph.apply("add", one, graph.apply("select_le", a, b, zero, a)) == a
+    assert graph.apply("add", one, graph.apply("select_lt", a, b, zero, a)) != a
     half = graph.apply("divide", graph.constant(1), graph.constant(2))
     assert graph.nodes[half] == ("constant", 0.5)
 

@@ -144,8 +144,9 @@ struct Results {
 template <class T>
 Results kernels_compute(const Problem& p, const Numbers& in, const Numbers& upstream, bool train) {
   const Places at(p);
-  const CellKernels<T>* cell = kernels_of<T>().cells;
-  while (cell->name != p.cell) ++cell;
+  Index number = 0;
+  while (kernels_of<T>().cell(number).name != p.cell) ++number;
+  const CellKernels<T> cell = kernels_of<T>().cell(number);
   const std::vector<T> inputs(in.begin(), in.end());
   std::vector<T> y(p.time * p.batch * p.directions * p.hidden), h(inputs.begin() + at.h, inputs.end()),
       c(inputs.begin() + at.c, inputs.end()), gradients(in.size());
@@ -158,7 +159,7 @@ Results kernels_compute(const Problem& p, const Numbers& in, const Numbers& upst
   }
   for (const Weights<T>& w : of_gradients) weight_gradients.push_back(&w);
   const Activation tanh{ActivationKind::tanh, 0, 0}, sigmoid{ActivationKind::sigmoid, 0, 0};
-  Passes<T> passes(*cell, {p.input, p.hidden, p.hidden}, {sigmoid, tanh, tanh, 0, 0}, true, weights);
+  Passes<T> passes(cell, {p.input, p.hidden, p.hidden}, {sigmoid, tanh, tanh, 0, 0}, true, weights);
   const Grid grid{p.time, p.batch, p.batch_first};
   const auto lengths = p.lengths();
   Record<T> record;

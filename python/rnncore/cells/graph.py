@@ -206,9 +206,21 @@ class Graph:
                 return self.apply("negative", self.apply("multiply", minus, other))
         return None
 
+    def _shared_out(self, a: int, b: int) -> int | None:
+        """What two selections by one comparison share out: x and 0, 0 and x."""
+        one, other = self.nodes[a], self.nodes[b]
+        if one[0] not in ("select_le", "select_lt") or one[:3] != other[:3]:
+            return None
+        if one[3:] != other[:2:-1] or 0 not in map(self._value, one[3:]):
+            return None
+        return int(one[3] if self._value(one[4]) == 0 else one[4])
+
     def _sum(self, a: int, b: int, x: float | None, y: float | None) -> int | None:
         if x == 0 or y == 0:
             return b if x == 0 else a
+        shared = self._shared_out(a, b)
+        if shared is not None:
+            return shared
         for one, other in ((a, b), (b, a)):
             minus = self._inner(one, "negative")
             if minus is not None:

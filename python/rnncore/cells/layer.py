@@ -9,9 +9,9 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, as_array, as_shape, check_kind, short
+from ..arrays import Array, as_array, as_shape, check_kind
 from ..compiled import CellProgram, Settings, cell_operations
-from ..hints import refuses_others
+from ..hinting import refuses_others
 from ..init import RecurrentInit, uniform
 from ..recurrent.base import Initial, Pair, Seed
 from ..recurrent.cell import Cell, Facts, Shapes
@@ -62,8 +62,7 @@ class OwnCell(Cell):
     @classmethod
     def of(cls, definition: CellDefinition) -> OwnCell:
         """Return the cell of a definition."""
-        names = "".join(gate.name for gate in definition.gates)
-        return cls("own", names, _REST, definition=definition)
+        return cls("own", _gate_letters(definition), _REST, definition=definition)
 
     @property
     def facts(self) -> Facts:
@@ -140,6 +139,13 @@ class OwnCell(Cell):
         return np.concatenate(rows)
 
 
+def _gate_letters(cell: CellDefinition) -> str:
+    """The gates in the order of all weights' rows, "" where they are no letters or not in all."""
+    alike = {(gate.input, gate.recurrent) for gate in cell.gates}
+    letters = "".join(gate.name for gate in cell.gates)
+    return letters if len(alike) == 1 and len(letters) == len(cell.gates) else ""
+
+
 class Recurrent(Stacked):
     """Layers of a cell that `rnncore.cells.define` made: used as `LSTM`, with its own equations.
 
@@ -150,8 +156,8 @@ class Recurrent(Stacked):
     `weight_ch_lk`, or `weight_hh_lk` of a cell without recurrent weights.
 
     A cell with `inputs` or `vectors` reads them from the last columns of x, which is `(T, B,
-    input_size + inputs + vectors * H)`: `join` puts it together. Such a layer is one alone, in one
-    direction or both.
+    input_size + inputs + vectors * H)`: `join` puts it together. Each of several layers reads them,
+    in a call; a stream has one.
 
     `zoneout` and `recurrent_dropout` are not there: they change a state or a candidate that the
     layer does not know in a step of one's own. What `vjp` remembers of a step of a row is a number
@@ -185,11 +191,6 @@ class Recurrent(Stacked):
             raise _unknown(others)
         self.definition = check_kind("cell", cell, CellDefinition)
         self.has_cell_state = len(cell.states) > 1
-        if any(cell.width_beside) and num_layers != 1:
-            raise ValueError(
-                f"num_layers must be 1 for {cell.name}, which has inputs beside x: layers on top "
-                f"would not see them; got {short(num_layers)}"
-            )
         own = OwnCell.of(cell)
         rates = Regularisers.of(own, variational_dropout, weight_drop=weight_drop)
         options = Options(

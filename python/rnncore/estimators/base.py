@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,6 +18,8 @@ from ..batches import Batch
 from ..compositions.chain import Chain
 from ..compositions.ragged import length_mask
 from ..compositions.readout import Readout
+from ..hinting import Hinting, put_hints
+from ..hints import ESTIMATOR, FITTED
 from ..layers.dropout import Dropout
 from ..layers.linear import Linear
 from ..losses import Objective
@@ -36,7 +38,7 @@ AT_ONCE = 256
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SequenceEstimator(BaseEstimator):
+class SequenceEstimator(Hinting, BaseEstimator):
     """Base of the estimators. Its parameters are those of all:
 
     - cell: a name of `rnncore.recurrent.registry.LAYERS`, as "lstm", or a cell of one's own
@@ -73,6 +75,7 @@ class SequenceEstimator(BaseEstimator):
     random_state: Any = None
     verbose: bool = False
 
+    _hints: ClassVar[Mapping[str, str]] = ESTIMATOR
     #: What a loss is counted in, for the picture.
     _unit: ClassVar[str] = "nats"
 
@@ -277,6 +280,9 @@ class SequenceEstimator(BaseEstimator):
                 out = out[inside]
             outputs.append(out)
         return x, np.concatenate(outputs)
+
+
+put_hints(SequenceEstimator, FITTED)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -22,7 +22,7 @@ from ..arrays import (
     warn_ignored,
 )
 from ..compiled import Layer, Targets
-from ..hints import refuses_others, unknown_keyword
+from ..hinting import refuses_others, unknown_keyword
 from ..module import check_width, taken
 from ..states import State
 from ..stream.stages import AnyStage, Stage, Stages
@@ -137,10 +137,11 @@ class Stacked(RecurrentBase):
             lengths = self._lengths(lengths, x)
         given = self._parts("state", state, x.shape, batched)
         h0, c0 = self.started(given, self._batch(x))
-        masks = self._expected
+        masks, beside = self._expected, self._beside(x)
         restarts = self._restarts(resets, x, batched)
         finals = []
         for n, layer in enumerate(self.kernels):
+            x = _side_by_side(x, beside) if n else x
             wanted = cell_states and n == self.num_layers - 1
             h, c = self._of_layer(h0, n), self._of_layer(c0, n)
             x, h, c, cells, _ = layer.forward(
@@ -178,10 +179,12 @@ class Stacked(RecurrentBase):
         layers, gradients = self._for_one_call()
         record = self._remembered_steps(x) if self.checkpoint else 0
         restarts = self._restarts(resets, x, batched)
+        beside = self._beside(x)
         finals, calls = [], []
         for n, layer in enumerate(layers):
             drop = inverted(self.rng, x.shape, self.dropout, self.dtype) if n else None
             x = x if drop is None else x * drop
+            x = _side_by_side(x, beside) if n else x
             masks = self._masks(x) if self._masked else None
             h, c = self._of_layer(h0, n), self._of_layer(c0, n)
             x, h, c, _, tape = layer.forward(
@@ -191,8 +194,9 @@ class Stacked(RecurrentBase):
             calls.append((layer, tape, drop))
         y, final = self._outputs(x, finals, batched)
         shape, held, batch = y.shape, [calls], self._batch(x)
+        width = 0 if beside is None else beside.shape[-1]
         learns_anew = self.learned_state and restarts[0] is not None
-        del restarts, x, h, c, tape, calls  # the pullback's alone
+        del restarts, x, h, c, tape, calls, beside  # the pullback's alone
 
         def pullback(dy: npt.ArrayLike | None = None, dstate: State = None) -> tuple[Array, State]:
             d = None if dy is None else as_shape("dy", dy, self.dtype, shape)
@@ -201,13 +205,16 @@ class Stacked(RecurrentBase):
             calls = taken(held)
             grads, add = gradients() if gradients else (self.gradients(), None)
             d_anew = self._zeros(batch) if learns_anew else None
-            initial = []
+            initial, dbeside = [], None
             for n in range(self.num_layers - 1, -1, -1):
                 layer, tape, drop = calls[n]
                 own = tuple(self._of_layer(part, n) for part in d_anew) if d_anew else None
                 d, dh0, dc0 = layer.backward(
                     tape, d, self._of_layer(dh, n), self._of_layer(dc, n), grads[n], True, own
                 )
+                if width:
+                    dbeside = _add_up(d, width, dbeside)
+                    d = np.ascontiguousarray(d[..., :-width]) if n else d
                 if drop is not None:
                     d *= drop
                 initial.append((dh0, dc0))
@@ -227,6 +234,11 @@ class Stacked(RecurrentBase):
             name = type(self).__name__
             raise ValueError(
                 f"a bidirectional {name} cannot run as a stream: it reads from the end"
+            )
+        if self.columns > self.input_size and self.num_layers > 1:
+            name = type(self).__name__
+            raise ValueError(
+                f"a {name} with inputs beside x cannot run as a stream of several layers"
             )
         h, c = self.start_pair((None, None), batch)
         stages: list[AnyStage] = [
@@ -295,6 +307,12 @@ class Stacked(RecurrentBase):
             raise ValueError(f"x must have shape ({axes}, {width}) or (T, {width}), got {x.shape}")
         return (x, True) if x.ndim == 3 else (self._batched(x, False), False)
 
+    def _beside(self, x: Array) -> Array | None:
+        """The last columns of x, which each layer reads beside the outputs of the one below."""
+        if self.num_layers == 1 or self.columns == self.input_size:
+            return None
+        return x[..., self.input_size :]
+
     def _batched(self, x: Array, batched: bool) -> Array:
         return x if batched else np.expand_dims(x, 0 if self.batch_first else 1)
 
@@ -337,3 +355,14 @@ class Stacked(RecurrentBase):
             y = y[0] if self.batch_first else y[:, 0]
             state = state[0][:, 0], None if state[1] is None else state[1][:, 0]
         return y, self.join_state(*state)
+
+
+def _side_by_side(y: Array, beside: Array | None) -> Array:
+    return y if beside is None else np.concatenate((y, beside), axis=-1)
+
+
+def _add_up(d: Array, width: int, above: Array | None) -> Array:
+    """Add gradients of the last columns of x, from the layers above, to those of one layer."""
+    if above is not None:
+        d[..., -width:] += above
+    return np.array(d[..., -width:])

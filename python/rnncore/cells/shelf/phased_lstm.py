@@ -33,7 +33,7 @@ def phased_lstm(leak: float = 0.001, open_share: float = 0.05) -> CellDefinition
         shift: Symbol,
         time: Symbol,
     ) -> tuple[Symbol, ...]:
-        phi = fraction(time * exp(-log_tau) + fraction(shift + 16))
+        phi = fraction(time * exp(-log_tau) + fraction(shift + 16, 16))
         rising = phi * (2 / open_share)
         k = where(phi < open_share, 2 - rising, leak * phi)
         k = where(phi < open_share / 2, rising, k)
