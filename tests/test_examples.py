@@ -219,3 +219,10 @@ def test_spoken_digits_says_what_is_wrong_with_recordings(tmp_path):
         archive.writestr("notes.txt", "nothing")
     with pytest.raises(AssertionError, match="there are no recordings named DIGIT_SPEAKER_NUMBER"):
         results("spoken_digits.py", "--data", str(tmp_path / "none.zip"))
+
+
+def test_memory_policy():
+    found = results("memory_policy.py")
+    assert list(found) == ["lstm", "memoryless"]
+    assert found["lstm"] > 0.9
+    assert found["memoryless"] < 0.7

@@ -40,13 +40,15 @@ struct Schedule {
   const Index* begin;   // (waves + 1)  wave w holds nodes begin[w] .. begin[w + 1]
   const int32_t* row;   // (nodes)  the row of y at which the node stands
   const int32_t* x_row; // (nodes)  and that of x
-  const int32_t* prev;  // (arity, nodes)  the row it continues, or ~b for the initial state b
+  const int32_t* prev;  // (arity, nodes)  the row it continues, or ~b for the initial state b; or
+                        // no_predecessor: of a sequence, that it starts anew
   const int32_t* edges; // (nodes + 1) or null; then node n continues prev[edges[n]] .. prev[edges[n + 1]]
   const int32_t* sequence; // (nodes)  the chain it belongs to; in a forest its row
   bool forest;             // there may be no predecessor, and one may have several successors
   // Of a forest the first nodes: those that continue nothing, those that see an input, those whose states
   // are given. Of sequences 0, all, 0.
   Index leaves, readers, given;
+  bool restarts;        // some sequences may start anew, from `Call.anew_h`
   bool stepped = false; // each wave is a chunk of its own: what one reads may depend on the one before
 };
 
@@ -221,6 +223,8 @@ struct Call {
   Rows<T> offer;       // (rows, H)  likewise: what each node adds to a gate of those that continue it
   T* tape;             // (nodes of these waves * Sizes.tape)  backward overwrites it
   void* work;
+  // What sequences that start anew continue, (P) and (cells * H). Null: zero.
+  const T *anew_h, *anew_c;
 };
 
 /// `c` may be null: then the cell states are updated in place. `tape` may be: then nothing is recorded.
@@ -241,6 +245,8 @@ struct Backward : Call<T> {
   bool add_dx;           // add to dx instead of writing it
   bool wants_gradients;  // else what is below is scratch
   T* gradients;          // (Sizes.gradients)  out: of numbers and weights, in packed order
+  // Those of what sequences start anew from, (sequences, P or cells * H): added to. Null: not wanted.
+  Rows<T> d_anew_h, d_anew_c;
 };
 
 /// How the weights of all transitions become what the kernels read.

@@ -46,6 +46,12 @@ void one_by_one(Index tasks, Index threads, Index bytes, F f) {
   for (Index i = 0; i < tasks; ++i) on_team(threads, [&](const Team& team) { f(i, team, work); });
 }
 
+/// Row b of the states `to` becomes the one that sequences start anew from, null: zero.
+template <class T>
+void start(const T* from, T* to, Index width, Index b) {
+  for (Index j = 0; j < width; ++j) to[b * width + j] = from ? from[j] : T(0);
+}
+
 } // namespace
 
 template <class T>
@@ -84,7 +90,8 @@ std::vector<Part> Passes<T>::cut(const ForwardArrays<T>& a, Index parts) const {
   cut.reserve(split.parts() * directions());
   for (Index d = 0; d < directions(); ++d)
     for (Index p = 0; p < split.parts(); ++p) {
-      cut.emplace_back(d, OwnSchedule(a.grid, a.lengths, d == 1, split.begin(p), split.size(p)));
+      cut.emplace_back(
+          d, OwnSchedule(a.grid, a.lengths, d == 1, split.begin(p), split.size(p), a.restarts.resets));
     }
   return cut;
 }
@@ -196,6 +203,11 @@ bool Passes<T>::is_step(const ForwardArrays<T>& a) const {
 template <class T>
 void Passes<T>::step(const ForwardArrays<T>& a, const Snapshot<T>& weights) {
   const Index batch = a.grid.batch;
+  for (Index b = 0; a.restarts.resets && b < batch; ++b) {
+    if (!a.restarts.resets[b]) continue;
+    start(a.restarts.h, a.h, shape_.output, b);
+    if (a.running_c) start(a.restarts.c, a.running_c, c_columns(shape_), b);
+  }
   std::unique_ptr<Step<T>> step = steps_.take(batch, a.masks);
   if (!step) {
     const Split all(batch, nullptr, 1);
@@ -259,7 +271,8 @@ void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record, Index step
 
 /// What forward and backward of a part are given, but for the arrays.
 template <class T>
-Call<T> Passes<T>::call_of(Grid grid, const MaskArrays<T>& masks, const Part& part) const {
+Call<T> Passes<T>::call_of(Grid grid, const MaskArrays<T>& masks, const Restarts<T>& restarts,
+                           const Part& part) const {
   const Index D = directions(), H = shape_.hidden, P = shape_.output;
   const auto rows = [&](const T* base) {
     const Index stride = masks.same_for_all_rows ? 0 : D * H;
@@ -269,6 +282,8 @@ Call<T> Passes<T>::call_of(Grid grid, const MaskArrays<T>& masks, const Part& pa
   call.shape = shape_;
   call.schedule = part.schedule.view();
   call.end = call.schedule.waves;
+  if (restarts.h) call.anew_h = restarts.h + part.direction * P;
+  if (restarts.c) call.anew_c = restarts.c + part.direction * c_columns(shape_);
   if (plain_ && !masks.any()) return call;
   call.options = &options_;
   if (masks.state) call.masks.state = {masks.state + part.direction * grid.batch * P, P};
@@ -282,7 +297,7 @@ template <class T>
 Forward<T> Passes<T>::forward_call(const ForwardArrays<T>& a, const Part& part,
                                    const Snapshot<T>& weights) const {
   const Index D = directions(), d = part.direction, P = shape_.output, C = c_columns(shape_);
-  Forward<T> call{call_of(a.grid, a.masks, part), {}};
+  Forward<T> call{call_of(a.grid, a.masks, a.restarts, part), {}};
   call.packed = weights.packed();
   call.x = {a.x, x_columns(shape_)};
   call.y = {a.y + d * P, D * P};
@@ -339,7 +354,7 @@ Backward<T> Passes<T>::backward_call(const BackwardArrays<T>& a, Grid grid, cons
   const Index D = directions(), d = part.direction, P = shape_.output, C = c_columns(shape_);
   const Index state = d * grid.batch * P, cell_state = d * grid.batch * C;
   Backward<T> call{};
-  static_cast<Call<T>&>(call) = call_of(grid, a.masks, part);
+  static_cast<Call<T>&>(call) = call_of(grid, a.masks, a.restarts, part);
   call.packed = r.weights[d]->packed();
   call.transposed = r.weights[d]->transposed.template as<void>();
   call.x = {a.x, x_columns(shape_)};
@@ -353,6 +368,8 @@ Backward<T> Passes<T>::backward_call(const BackwardArrays<T>& a, Grid grid, cons
   call.tape = r.tape.template as<T>() + part.tape;
   if (a.dy) call.dy = {a.dy + d * P, D * P};
   call.dh = {a.dh + state, P};
+  if (a.restarts.dh) call.d_anew_h = {a.restarts.dh + state, P};
+  if (a.restarts.dc) call.d_anew_c = {a.restarts.dc + cell_state, C};
   if (a.dx) call.dx = {a.dx, x_columns(shape_)};
   call.offer = {a.offer, shape_.hidden};
   call.d_offer = {a.d_offer, shape_.hidden};
@@ -373,6 +390,7 @@ Forward<T> Passes<T>::replay(const BackwardArrays<T>& a, Grid grid, const Record
   arrays.running_c = a.first_c;
   arrays.c = a.c ? a.c : r.c.template as<T>();
   arrays.masks = a.masks;
+  arrays.restarts = a.restarts;
   Forward<T> call = forward_call(arrays, part, *r.weights[part.direction]);
   call.tape = r.tape.template as<T>() + part.tape;
   return call;

@@ -14,6 +14,14 @@ namespace rnncore {
 inline Index x_columns(const Shape& s) { return s.input + s.scalars + s.vectors * s.hidden; }
 inline Index c_columns(const Shape& s) { return s.cells * s.hidden; }
 
+/// Where sequences start anew, and from which states. P is the width of h.
+template <class T>
+struct Restarts {
+  const bool* resets;             // (rows) or null
+  const T *h, *c;                 // (D, P), (D, C) or null: zero
+  T *dh = nullptr, *dc = nullptr; // (D, B, P), (D, B, C)  their gradients, added to by backward; or null
+};
+
 /// The arrays of one call. I is `x_columns`, C `c_columns`. D directions lie side by side in the columns of
 /// y and c, and one after the other in the states. P is the width of h.
 template <class T>
@@ -27,6 +35,7 @@ struct ForwardArrays {
   const Forest* forest;   // or null; then its rows are those of a batch of one step
   T* offer;               // (rows, H) or null: what its nodes offer to those that continue them
   MaskArrays<T> masks;
+  Restarts<T> restarts;
 };
 
 template <class T>
@@ -42,6 +51,7 @@ struct BackwardArrays {
   T *offer, *d_offer;               // (rows, H), or null: of a forest; the gradients zero at first
   const Weights<T>* const* weights; // the gradients of each direction's transitions: added to. Or null
   MaskArrays<T> masks;
+  Restarts<T> restarts;
 };
 
 /// The weights of each direction as they were at one moment.
@@ -102,7 +112,8 @@ private:
   Index most_nodes(Index parts) const;
   Index reserve(std::vector<Part>& parts, Index steps) const;
   T* tape_of(const Record<T>& record, const Part& part, Index wave) const;
-  Call<T> call_of(Grid grid, const MaskArrays<T>& masks, const Part& part) const;
+  Call<T> call_of(Grid grid, const MaskArrays<T>& masks, const Restarts<T>& restarts,
+                  const Part& part) const;
   Forward<T> forward_call(const ForwardArrays<T>& arrays, const Part& part,
                           const Snapshot<T>& weights) const;
   Backward<T> backward_call(const BackwardArrays<T>& arrays, Grid grid, const Record<T>& record,

@@ -27,7 +27,7 @@ Split::Split(Index batch, const int64_t* lengths, Index parts) : parts_(parts), 
 }
 
 OwnSchedule::OwnSchedule(Grid grid, const int64_t* lengths, bool reversed, const int32_t* members,
-                         Index count)
+                         Index count, const bool* resets)
     : count_(count) {
   const auto length = [&](Index i) { return lengths ? Index(lengths[members[i]]) : grid.time; };
   for (Index i = 0; i < count; ++i) nodes_ += length(i);
@@ -45,13 +45,16 @@ OwnSchedule::OwnSchedule(Grid grid, const int64_t* lengths, bool reversed, const
     for (Index i = 0; i < running; ++i, ++node) {
       const int32_t b = members[i];
       row[node] = int32_t(grid.row(reversed ? length(i) - 1 - wave : wave, b));
-      prev[node] = last[i] < 0 ? ~b : last[i];
+      // Reversed, what starts anew is the step after which the sequence does so forward.
+      const bool anew = resets && (reversed ? last[i] >= 0 && resets[last[i]] : resets[row[node]]);
+      prev[node] = anew ? no_predecessor : last[i] < 0 ? ~b : last[i];
       sequence[node] = b;
       last[i] = row[node];
     }
   }
   begin_.push_back(node);
   counts_.readers = nodes_;
+  counts_.restarts = resets;
 }
 
 OwnSchedule::OwnSchedule(const Forest& f, Index begin, Index end, Index leaves_before, Index most)

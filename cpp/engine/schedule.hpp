@@ -54,8 +54,10 @@ class OwnSchedule {
 public:
   /// Some sequences of a batch, walked from the first step to the last or, reversed, from each one's own
   /// last step to the first. `members`: `count` sequences, the longest first. `lengths` (batch): null if
-  /// all have `time` steps.
-  OwnSchedule(Grid grid, const int64_t* lengths, bool reversed, const int32_t* members, Index count);
+  /// all have `time` steps. `resets` (rows): where they start anew, or null; reversed they do so before
+  /// they come to the step ahead of that.
+  OwnSchedule(Grid grid, const int64_t* lengths, bool reversed, const int32_t* members, Index count,
+              const bool* resets = nullptr);
   /// The rows of some trees, before which stand so many leaves; no wave has more than `most` nodes.
   OwnSchedule(const Forest& forest, Index begin, Index end, Index leaves_before, Index most);
 

@@ -121,12 +121,12 @@ private:
   /// Where the state before lies, and its gradient goes: in a chain to the one place that it has for all
   /// of its nodes.
   void gather_prev(Index at, Index prev, Index sequence) {
-    const bool none = prev == no_predecessor;
+    const bool anew = prev == no_predecessor, none = anew && this->forest();
     const Index owner = this->forest() ? prev : sequence;
     d_prev_[at] = none ? trash_ : row_of(b_.dh, owner);
     if (this->offers()) d_offer_prev_[at] = row_of(b_.d_offer, owner);
     if (!plan_.has_cell_state) return;
-    c_prev_[at] = none ? this->zeros_ : previous(b_.c, b_.first_c, prev);
+    c_prev_[at] = anew ? this->anew_c() : previous(b_.c, b_.first_c, prev);
     dc_prev_[at] = none ? trash_ : row_of(b_.dc, owner);
   }
 
@@ -156,6 +156,26 @@ private:
     if (chunk_.node + first < b_.schedule.given) return clear_gates(first, rows);
     for (Index level = b_.shape.depth; level-- > 0;)
       for (Index phase = plan_.phases; phase-- > 0;) step(level, phase, first, rows);
+    if (b_.schedule.restarts) restart(first, rows);
+  }
+
+  /// Where sequences start anew, the gradient of the state before goes to what they started from, and what
+  /// stands ahead of that has none of it.
+  void restart(Index first, Index rows) {
+    const auto move = [](T* from, T* to, Index begin, Index end) {
+      if (to) add_to(to + begin, from + begin, end - begin);
+      for (Index j = begin; j < end; ++j) from[j] = T(0);
+    };
+    const auto states = this->my_states();
+    const Index begin = at_.units.columns_before(mine_.units.begin);
+    const Index end = at_.units.columns_before(mine_.units.end);
+    for (Index r = first; r < first + rows; ++r) {
+      const auto n = this->node(r);
+      if (b_.schedule.prev[n.node] != no_predecessor) continue;
+      move(dh_[r], row_of(b_.d_anew_h, n.sequence), states.begin, states.end);
+      for (Index c = 0; c < at_.cell_columns(); c += b_.shape.hidden)
+        move(dc_[r], row_of(b_.d_anew_c, n.sequence), c + begin, c + end);
+    }
   }
 
   /// A product that carries the gradients of gates back to a state.

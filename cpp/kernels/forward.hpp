@@ -17,7 +17,7 @@ class ForwardPass : public Pass<T> {
   using Own = Arithmetic<T, W>;
   using Factors = typename Own::Rows;
   using Base::L, Base::at_, Base::c_prev_, Base::chunk_, Base::h_, Base::mine_, Base::plan_, Base::rows_,
-      Base::tape_, Base::take, Base::team_, Base::wait, Base::x_, Base::zeros_;
+      Base::tape_, Base::take, Base::team_, Base::wait, Base::x_;
 
 public:
   ForwardPass(const Recipe<T>& recipe, const Forward<T>& pass, const Team& team)
@@ -69,7 +69,7 @@ private:
       Base::gather(r, n);
       if (!plan_.has_cell_state) continue;
       this->for_each_prev(r, [&](Index at, Index prev) {
-        c_prev_[at] = prev == no_predecessor ? zeros_
+        c_prev_[at] = prev == no_predecessor ? this->anew_c()
                       : f_.c.base            ? previous(f_.c, running, prev)
                                              : row_of(running, n.sequence);
       });

@@ -28,7 +28,7 @@ protected:
     take(c_prev_, edges_);
     take(offer_prev_, offers() ? edges_ : 0);
     take(emitted_, at_.emits() ? rows_ : 0);
-    take(zeros_, forest() ? most_state() : 0);
+    take(zeros_, has_zeros() ? most_state() : 0);
     take(h_, rows_ * depth);
     take(c_, rows_ * depth);
     take(middle_, at_.has_middle() ? rows_ * depth : 0);
@@ -47,9 +47,13 @@ protected:
 
   /// Before the first wait.
   void clear() {
-    for (Index j = 0; forest() && team_.rank == 0 && j < most_state(); ++j) zeros_[j] = T(0);
+    for (Index j = 0; has_zeros() && team_.rank == 0 && j < most_state(); ++j) zeros_[j] = T(0);
   }
   bool forest() const { return call_.schedule.forest; }
+  bool has_zeros() const { return forest() || call_.schedule.restarts; }
+  /// The state of a node without a predecessor.
+  const T* anew_h() const { return call_.anew_h ? call_.anew_h : zeros_; }
+  const T* anew_c() const { return call_.anew_c ? call_.anew_c : zeros_; }
   /// Columns of the widest state.
   Index most_state() const { return max(max(call_.shape.hidden, call_.shape.output), at_.cell_columns()); }
   bool offers() const { return plan_.offer.count; }
@@ -113,7 +117,7 @@ protected:
     const Index last = call_.shape.depth - 1;
     x_[r] = row_of(call_.x, call_.schedule.x_row[n.node]);
     for_each_prev(r, [&](Index at, Index prev) {
-      h_prev_[at] = prev == no_predecessor ? zeros_ : previous(call_.y, call_.first, prev);
+      h_prev_[at] = prev == no_predecessor ? anew_h() : previous(call_.y, call_.first, prev);
       if (offers()) offer_prev_[at] = row_of(call_.offer, prev);
     });
     h_[last * rows_ + r] = at_.projects() ? tape_.at(at_.tape_unprojected(), call_.shape.hidden, n.node)
@@ -203,7 +207,7 @@ protected:
   // A pointer for each row of the chunk; in h_, c_ and middle_ for each transition, one after the other.
   const T **x_, **h_prev_, **c_prev_, **offer_prev_;
   T **h_, **c_, **middle_, **emitted_;
-  T* zeros_; // the state of a predecessor that there is not
+  T* zeros_; // for the state of a predecessor that there is not
 
 private:
   void gather_masks(Index r, const Node& n) {

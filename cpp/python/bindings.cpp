@@ -38,10 +38,10 @@ void bind_layer(py::module_& m, const std::string& suffix) {
       .def("targets_in", &Layer<T>::targets_in, py::arg("parameters"), py::arg("arrays"))
       .def("forward", &Layer<T>::forward, py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"),
            py::arg("record"), py::arg("cell_states"), py::arg("masks"), py::arg("batch_sizes") = py::none(),
-           py::arg("out") = py::none())
-      .def("infer", &Layer<T>::infer, py::arg("x"), py::arg("state"), py::arg("masks"))
+           py::arg("out") = py::none(), py::arg("restarts") = py::none())
+      .def("infer", &Layer<T>::infer, py::arg("x"), py::arg("state"), py::arg("masks"), py::arg("resets"))
       .def("backward", &Layer<T>::backward, py::arg("tape"), py::arg("dy"), py::arg("dh"), py::arg("dc"),
-           py::arg("gradients"), py::arg("want_dx"))
+           py::arg("gradients"), py::arg("want_dx"), py::arg("d_anew") = py::none())
       .def("forward_forest", &Layer<T>::forward_forest, py::arg("x"), py::arg("order"), py::arg("given"),
            py::arg("masks"), py::arg("record"))
       .def("backward_forest", &Layer<T>::backward_forest, py::arg("tape"), py::arg("dh"), py::arg("dc"),
@@ -132,10 +132,13 @@ void bind_stream(py::module_& m, const std::string& suffix) {
   py::class_<Stream<T>>(m, ("Stream" + suffix).c_str())
       .def(py::init<const py::list&, Index, Index, const py::object&, const Stream<T>*>(),
            py::arg("layers"), py::arg("batch"), py::arg("width"), py::arg("check"), py::arg("other"))
+      // Two of them: filling in a default would cost a small step a tenth of its time.
       .def("step", &Stream<T>::step, py::arg("x"), py::arg("out") = py::none())
-      .def("run", &Stream<T>::run, py::arg("x"))
+      .def("step", &Stream<T>::step_anew, py::arg("x"), py::arg("out") = py::none(),
+           py::arg("resets") = py::none())
+      .def("run", &Stream<T>::run, py::arg("x"), py::arg("resets") = py::none())
       .def("repeat", &Stream<T>::repeat, py::arg("x"), py::arg("times"))
-      .def("refresh", &Stream<T>::refresh);
+      .def("refresh", &Stream<T>::refresh, py::arg("layers"));
 }
 
 template <class T>

@@ -36,7 +36,7 @@ public:
       const std::size_t bytes = std::size_t(rows * stages_[i]->width()) * sizeof(T);
       T* const to = static_cast<T*>(between_[i % 2].reserve(bytes));
       stages_[i]->run(time, x, to);
-      x = {to};
+      x = x.after(to);
     }
     return x.rows;
   }
@@ -93,7 +93,10 @@ public:
     if (merge_ == Merge::mean)
       for (Index i = 0; i < size; ++i) y[i] /= T(branches_.size());
   }
-  void refresh() override { each(&Stage<T>::refresh); }
+  void refresh(const Stage<T>& now) override {
+    for (std::size_t n = 0; n < branches_.size(); ++n)
+      refresh_all(branches_[n].stages(), static_cast<const BranchStage&>(now).branches_[n].stages());
+  }
   void save() override { each(&Stage<T>::save); }
   void restore() override { each(&Stage<T>::restore); }
 

@@ -199,9 +199,20 @@ MaskArrays<T> Layer<T>::mask_arrays(const py::object& masks, Index rows, Index c
 }
 
 template <class T>
+Restarts<T> Layer<T>::restarts_of(const py::object& restarts, const py::array& x) const {
+  if (restarts.is_none()) return {};
+  const auto given = restarts.cast<py::tuple>(); // resets, h, c
+  const auto rows =
+      of_shape<bool>("resets", in_place<bool>("resets", given[0]), x.shape(), x.shape() + x.ndim() - 1);
+  return {rows.data(), parameter<T>("h", given[1], {directions_, shape_.output}),
+          parameter<T>("c", given[2], {directions_, c_columns(shape_)})};
+}
+
+template <class T>
 py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, const py::object& c0,
                             const py::object& lengths, const py::object& record, bool cell_states,
-                            const py::object& masks, const py::object& batch_sizes, const py::object& out) {
+                            const py::object& masks, const py::object& batch_sizes, const py::object& out,
+                            const py::object& restarts) {
   check_parameters();
   if (!record.is_none()) check_trains(cell_.backward);
   const bool packed = !batch_sizes.is_none();
@@ -220,7 +231,7 @@ py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, co
   if (keeps_c) c = new_array<T>(states.begin(), states.end());
   std::unique_ptr<Tape<T>> tape;
   if (records) {
-    tape.reset(new Tape<T>{grid, sequences.padded, x, y, {}, {}, masks, {}});
+    tape.reset(new Tape<T>{grid, sequences.padded, x, y, {}, {}, masks, restarts, {}});
     tape->grid.offsets = nullptr; // the schedules know
     tape->first_h = copy_or_zeros<T>("h0", h0, {D, grid.batch, P});
     if (has_c) tape->first_c = copy_or_zeros<T>("c0", c0, {D, grid.batch, C});
@@ -235,7 +246,8 @@ py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, co
                                 keeps_c ? c.mutable_data() : nullptr,
                                 nullptr,
                                 nullptr,
-                                mask_arrays(masks, x.shape(0), x.shape(1), grid.batch)};
+                                mask_arrays(masks, x.shape(0), x.shape(1), grid.batch),
+                                restarts_of(restarts, x)};
   const Index steps = records ? record.cast<Index>() : 0;
   {
     const ReleaseGil release(y.size() * (shape_.input + shape_.hidden) * cell_.packing.gates);
@@ -249,7 +261,8 @@ py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, co
 }
 
 template <class T>
-py::object Layer<T>::infer(const py::object& x, const py::object& state, const py::object& masks) {
+py::object Layer<T>::infer(const py::object& x, const py::object& state, const py::object& masks,
+                           const py::object& resets) {
   const py::object none = py::none();
   py::object h = state, c = none;
   if (cell_.has_cell_state && !state.is_none()) {
@@ -260,8 +273,10 @@ py::object Layer<T>::infer(const py::object& x, const py::object& state, const p
   // A masked array, say, is no plain one.
   if (!is_plain_array(x) || py::detail::array_proxy(x.ptr())->nd != 3) return none;
   if (!(h.is_none() || is_plain_array(h)) || !(c.is_none() || is_plain_array(c))) return none;
+  if (!(resets.is_none() || is_plain_array(resets))) return none;
+  const py::object restarts = resets.is_none() ? none : py::make_tuple(resets, none, none);
   try {
-    const py::tuple found = forward(x, h, c, none, none, false, masks, none, none);
+    const py::tuple found = forward(x, h, c, none, none, false, masks, none, none, restarts);
     if (!cell_.has_cell_state) return py::make_tuple(found[0], found[1]);
     return py::make_tuple(found[0], py::make_tuple(found[1], found[2]));
   } catch (const py::type_error&) {
@@ -272,7 +287,8 @@ py::object Layer<T>::infer(const py::object& x, const py::object& state, const p
 
 template <class T>
 py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const py::object& dh_object,
-                             const py::object& dc_object, const Targets<T>* gradients, bool want_dx) {
+                             const py::object& dc_object, const Targets<T>* gradients, bool want_dx,
+                             const py::object& d_anew) {
   check_unused(tape.record);
   if (gradients) gradients->arrays.check();
   const bool has_c = cell_.has_cell_state;
@@ -283,19 +299,25 @@ py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const p
   if (has_c) dc = copy_or_zeros<T>("dc", dc_object, {D, B, c_columns(shape_)});
   if (want_dx) dx = new_array<T>(inputs.begin(), inputs.end());
 
-  const BackwardArrays<T> arrays{tape.x.data(),
-                                 const_cast<T*>(tape.y.data()), // nobody else may write to it
-                                 nullptr,
-                                 tape.first_h.mutable_data(),
-                                 has_c ? tape.first_c.mutable_data() : nullptr,
-                                 dy_object.is_none() ? nullptr : dy.data(),
-                                 dh.mutable_data(),
-                                 has_c ? dc.mutable_data() : nullptr,
-                                 want_dx ? dx.mutable_data() : nullptr,
-                                 nullptr,
-                                 nullptr,
-                                 gradients ? gradients->transitions.data() : nullptr,
-                                 mask_arrays(tape.masks, tape.x.shape(0), tape.x.shape(1), B)};
+  BackwardArrays<T> arrays{tape.x.data(),
+                           const_cast<T*>(tape.y.data()), // nobody else may write to it
+                           nullptr,
+                           tape.first_h.mutable_data(),
+                           has_c ? tape.first_c.mutable_data() : nullptr,
+                           dy_object.is_none() ? nullptr : dy.data(),
+                           dh.mutable_data(),
+                           has_c ? dc.mutable_data() : nullptr,
+                           want_dx ? dx.mutable_data() : nullptr,
+                           nullptr,
+                           nullptr,
+                           gradients ? gradients->transitions.data() : nullptr,
+                           mask_arrays(tape.masks, tape.x.shape(0), tape.x.shape(1), B),
+                           restarts_of(tape.restarts, tape.x)};
+  if (!d_anew.is_none()) {
+    const auto given = d_anew.cast<py::tuple>();
+    arrays.restarts.dh = parameter<T>("the gradient of h", given[0], {D, B, P});
+    arrays.restarts.dc = parameter<T>("the gradient of c", given[1], {D, B, c_columns(shape_)});
+  }
   {
     const ReleaseGil release(tape.y.size() * (shape_.input + shape_.hidden) * cell_.packing.gates);
     if (want_dx && tape.padded) std::fill_n(arrays.dx, dx.size(), T(0));

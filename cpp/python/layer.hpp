@@ -57,7 +57,7 @@ struct Tape {
   bool padded;               // some rows of x belong to no sequence
   Array<T> x, y;             // (rows, I), (rows, D * P)
   Array<T> first_h, first_c; // (D, B, P), (D, B, C)
-  py::object masks;
+  py::object masks, restarts;
   Record<T> record;
 
   std::size_t bytes() const;
@@ -82,17 +82,24 @@ public:
   /// the update, and the shares of h and c that stay, each of them or None. `record`: None, or 0 to
   /// remember all gates, or the number of steps after which to forget them. `batch_sizes`: None, or of a
   /// packed x (rows, I) how many sequences have each step. `out`: where y goes, which then nobody may
-  /// change before backward; None: a new array, read-only if there is a record.
+  /// change before backward; None: a new array, read-only if there is a record. `restarts`: None, or
+  /// booleans for the rows of x, true where a sequence starts anew, and h (D, P) and c (D, C) from which it
+  /// does, None for zero.
   py::tuple forward(const py::object& x, const py::object& h0, const py::object& c0,
                     const py::object& lengths, const py::object& record, bool cell_states,
-                    const py::object& masks, const py::object& batch_sizes, const py::object& out);
+                    const py::object& masks, const py::object& batch_sizes, const py::object& out,
+                    const py::object& restarts);
 
   /// (y, state) of arrays that fit as they are, None of anything else: the shortest way, for single steps.
-  py::object infer(const py::object& x, const py::object& state, const py::object& masks);
+  /// `resets`: None, or where sequences start anew from zero.
+  py::object infer(const py::object& x, const py::object& state, const py::object& masks,
+                   const py::object& resets);
 
-  /// (dx or None, dh0, dc0 or None); adds to `gradients`, which may be null. A tape serves once.
+  /// (dx or None, dh0, dc0 or None); adds to `gradients`, which may be null. A tape serves once. `d_anew`:
+  /// h (D, B, P) and c (D, B, C) or None, to which the gradients of what sequences start anew from are
+  /// added.
   py::tuple backward(Tape<T>& tape, const py::object& dy, const py::object& dh, const py::object& dc,
-                     const Targets<T>* gradients, bool want_dx);
+                     const Targets<T>* gradients, bool want_dx, const py::object& d_anew);
 
   /// (h, c or None, tape or None) of all nodes. `order`: begin, wave, prev, edges or None, and whether x
   /// has rows for leaves alone; see `Forest`. `given`: None, or h and c (or None), arrays for all nodes
@@ -123,6 +130,8 @@ public:
   Index gates() const { return cell_.packing.gates; }
   /// Those of an input of (rows, columns) steps.
   MaskArrays<T> mask_arrays(const py::object& masks, Index rows, Index columns, Index batch) const;
+  /// Those of an input x, which are kept by whoever gives them.
+  Restarts<T> restarts_of(const py::object& restarts, const py::array& x) const;
 
   const Shape& shape() const { return shape_; }
   bool has_cell_state() const { return cell_.has_cell_state; }

@@ -19,7 +19,11 @@ public:
     arrays_.h = parameter<T>("h", h, {batch, shape().output});
     if (layer.has_cell_state()) arrays_.running_c = parameter<T>("c", c, {batch, c_columns(shape())});
     arrays_.masks = layer.mask_arrays(masks, 0, 0, batch);
-    weights_ = other ? other->weights_ : layer.weights();
+    weights_ = layer.weights();
+    const auto first = [](const T* states, Index width) { return std::vector<T>(states, states + width); };
+    anew_h_ = first(arrays_.h, shape().output);
+    if (arrays_.running_c) anew_c_ = first(arrays_.running_c, c_columns(shape()));
+    if (other) refresh(*other);
   }
 
   Index inputs() const override { return x_columns(shape()); }
@@ -29,9 +33,15 @@ public:
     arrays_.grid.time = time;
     arrays_.x = x.rows;
     arrays_.y = y;
+    arrays_.restarts = {x.resets, anew_h_.data(), anew_c_.data()};
     passes_.forward(arrays_, nullptr, 0, &weights_);
   }
-  void refresh() override { weights_ = layer_.weights(); }
+  void refresh(const Stage<T>& now) override {
+    const auto& from = static_cast<const RecurrentStage&>(now);
+    weights_ = from.weights_;
+    anew_h_ = from.anew_h_;
+    anew_c_ = from.anew_c_;
+  }
   void save() override {
     T* const to = static_cast<T*>(saved_.reserve(std::size_t(h_size() + c_size()) * sizeof(T)));
     std::copy_n(arrays_.h, h_size(), to);
@@ -52,6 +62,7 @@ private:
   Passes<T>& passes_;
   ForwardArrays<T> arrays_{};
   Pinned<T> weights_;
+  std::vector<T> anew_h_, anew_c_; // what rows start anew from
   Buffer saved_;
 };
 
@@ -65,7 +76,7 @@ public:
   Index width() const override { return layer_.shape().hidden; }
   Index work() const override { return width() * inputs(); }
   void run(Index time, Frames<T> x, T* y) override { layer_.multiply(*weights_, time * batch_, x.rows, y); }
-  void refresh() override { weights_ = now(layer_); }
+  void refresh(const Stage<T>& now) override { weights_ = static_cast<const LinearStage&>(now).weights_; }
 
 private:
   static std::shared_ptr<const Snapshot<T>> now(LinearLayer<T>& layer) {
@@ -142,15 +153,15 @@ public:
     T* before = nullptr;
     for (std::size_t n = 0; n < layers_.size(); ++n) {
       T* const to = room(outputs_[n % 2], rows * own());
-      layers_[n]->run(time, n == 0 ? x : Frames<T>{skip_ ? joined(rows, before, x.rows) : before}, to);
+      layers_[n]->run(time, n == 0 ? x : x.after(skip_ ? joined(rows, before, x.rows) : before), to);
       for (Index i = 0; n > 0 && residual_ && i < rows * own(); ++i) to[i] += before[i];
       if (skip_) columns(rows, to, own(), y + Index(n) * own(), width());
       before = to;
     }
     if (!skip_) std::copy_n(before, rows * own(), y);
   }
-  void refresh() override {
-    for (const auto& layer : layers_) layer->refresh();
+  void refresh(const Stage<T>& now) override {
+    refresh_all(layers_, static_cast<const DeepStage&>(now).layers_);
   }
   void save() override {
     for (const auto& layer : layers_) layer->save();
@@ -269,7 +280,18 @@ void Stream<T>::check() const {
 }
 
 template <class T>
-py::object Stream<T>::step(const py::object& given, const py::object& out) {
+py::object Stream<T>::step_anew(const py::object& x, const py::object& out, const py::object& resets) {
+  if (resets.is_none()) return step(x, out);
+  Array<bool> anew = no_array<bool>();
+  if (is_plain_array(resets) && Array<bool>::check_(resets))
+    anew = py::reinterpret_borrow<Array<bool>>(resets);
+  if (!anew || anew.ndim() != 1 || anew.size() != batch_)
+    anew = of_shape<bool>("resets", check_.attr("resets")(resets), {batch_});
+  return step_from(x, out, anew.data());
+}
+
+template <class T>
+py::object Stream<T>::step_from(const py::object& given, const py::object& out, const bool* resets) {
   py::object object = given;
   if (!fits(given) && !fits(object = check_(given))) throw py::value_error("x: unexpected shape");
   const auto x = py::reinterpret_borrow<py::array>(object);
@@ -279,22 +301,24 @@ py::object Stream<T>::step(const py::object& given, const py::object& out) {
   const Use use(*this);
   check();
   const ReleaseGil release(batch_ * work_);
-  go(1, x, to);
+  go(1, x, resets, to);
   return y;
 }
 
 template <class T>
-py::object Stream<T>::run(const py::object& given) {
+py::object Stream<T>::run(const py::object& given, const py::object& resets) {
   const py::array x =
       table_ ? py::array(contiguous<int64_t>(given)) : py::array(rows_of<T>(given, 3, inputs_));
   const Index time = x.ndim() < 2 ? 0 : x.shape(0);
   if (x.ndim() < 2 || x.shape(1) != batch_) throw py::value_error("x: unexpected shape");
   Array<T> y = new_array<T>({time, batch_, outputs_});
   T* to = y.mutable_data();
+  Array<bool> anew = no_array<bool>();
+  if (!resets.is_none()) anew = of_shape<bool>("resets", resets, {time, batch_});
   const Use use(*this);
   check();
   const ReleaseGil release(time * batch_ * work_);
-  go(time, x, to);
+  go(time, x, resets.is_none() ? nullptr : anew.data(), to);
   return y;
 }
 
@@ -307,17 +331,17 @@ void Stream<T>::repeat(const py::object& given, Index times) {
   Buffer y(std::size_t(batch_ * outputs_) * sizeof(T));
   for (Index i = 0; i < times; ++i) {
     if (i % 1024 == 1023 && PyErr_CheckSignals() != 0) throw py::error_already_set();
-    go(1, x, y.template as<T>());
+    go(1, x, nullptr, y.template as<T>());
   }
 }
 
 /// x has been checked. What may be interrupted, or need much memory, can be taken back.
 template <class T>
-void Stream<T>::go(Index time, const py::array& x, T* y) {
+void Stream<T>::go(Index time, const py::array& x, const bool* resets, T* y) {
   const void* read = x.data();
   const std::size_t bytes = std::size_t(x.size()) * (table_ ? sizeof(int64_t) : sizeof(T)); // needs no GIL
   const Frames<T> frames{table_ ? nullptr : static_cast<const T*>(read),
-                         table_ ? static_cast<const int64_t*>(read) : nullptr};
+                         table_ ? static_cast<const int64_t*>(read) : nullptr, resets};
   if (time * batch_ * work_ < long_work) return walk(time, frames, bytes, y);
   for (const auto& stage : stages_) stage->save();
   try {
@@ -339,16 +363,16 @@ void Stream<T>::walk(Index time, Frames<T> frames, std::size_t bytes, T* y) {
     if (i > 0 && time > 1) Watch::pause();
     stages_[i]->run(time, frames, to);
     if (last && !direct) std::copy_n(to, size, y);
-    frames = {to};
+    frames = frames.after(to);
     read = to;
     bytes = given;
   }
 }
 
 template <class T>
-void Stream<T>::refresh() {
+void Stream<T>::refresh(const py::list& layers) {
   const Use use(*this);
-  for (const auto& stage : stages_) stage->refresh();
+  refresh_all(stages_, stages_of<T>(layers, 1, inputs_, nullptr));
 }
 
 template StageList<float> stages_of(const py::list&, Index, Index, const StageList<float>*);

@@ -217,6 +217,16 @@ def as_lengths(
     return given.astype(np.int64)
 
 
+def as_resets(resets: npt.ArrayLike, shape: tuple[int, ...], name: str = "resets") -> Array:
+    """Return where sequences start anew, a copy in C order of booleans of this shape."""
+    given, _ = read(name, resets)
+    if given.dtype != np.bool_:
+        raise TypeError(f"{name} must be booleans, got {_kind(resets, given)}")
+    if given.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {given.shape}")
+    return np.array(given, order="C")
+
+
 def as_leaves(
     x: npt.ArrayLike, lengths: npt.ArrayLike, size: int, dtype: np.dtype[Any]
 ) -> tuple[Array, Array]:

@@ -26,7 +26,8 @@ class Batch(NamedTuple):
     targets are per step and there is no mask, the lengths are it: padding does not count. A loss is
     handed those of the outputs, which convolutions change (`Module.out_lengths`). `carry` starts
     from the state in which the previous batch ended, with gradients cut there: truncated
-    back-propagation through time.
+    back-propagation through time. `resets`, booleans in the order of axes of the inputs, go to the
+    model, and are true where a sequence starts anew.
 
     `weights`, numbers of at least 0, say how much each sequence counts, `(B,)`, or each item, with
     leading axes of the outputs. A loss that takes a mask and no weights is handed the product of
@@ -41,6 +42,7 @@ class Batch(NamedTuple):
     carry: bool = False
     target_lengths: Array | None = None
     weights: Array | None = None
+    resets: Array | None = None
 
     @property
     def counted(self) -> float:
@@ -120,20 +122,27 @@ Batches: TypeAlias = Iterable[BatchLike] | Callable[[np.random.Generator], Itera
 
 
 def chunked(
-    inputs: Array, targets: Array, length: int, mask: Array | None = None
+    inputs: Array,
+    targets: Array,
+    length: int,
+    mask: Array | None = None,
+    resets: Array | None = None,
 ) -> Iterator[Batch]:
     """Cut long sequences, arrays (T, B, ...), into chunks that carry the state on.
 
-    Every chunk has at most `length` steps, and their lengths differ by one at most.
+    Every chunk has at most `length` steps, and their lengths differ by one at most. resets: `(T,
+    B)`, where sequences start anew within.
     """
     steps = len(inputs)
-    for name, given in (("targets", targets), ("mask", mask)):
+    for name, given in (("targets", targets), ("mask", mask), ("resets", resets)):
         if given is not None and np.shape(given)[:1] != (steps,):
             raise ValueError(f"{name} must have {steps} steps as inputs, got {np.shape(given)}")
     pieces = -(-steps // check_size("length", length))
     for start, end in pairwise(i * steps // pieces for i in range(pieces + 1)):
         part = None if mask is None or np.all(mask[start:end] == 1) else mask[start:end]
-        yield Batch(inputs[start:end], targets[start:end], mask=part, carry=start > 0)
+        anew = None if resets is None else resets[start:end]
+        own = inputs[start:end], targets[start:end]
+        yield Batch(*own, mask=part, carry=start > 0, resets=anew)
 
 
 def shuffled(batches: Iterable[BatchLike]) -> Batches:

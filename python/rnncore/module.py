@@ -82,6 +82,8 @@ class Module(Configured):
     #: Of a layer without a state: whether it takes `lengths`; False where it mixes frames and does
     #: not, None where each frame is seen by itself.
     takes_lengths: bool | None = None
+    #: Whether it takes `resets`: where sequences start anew.
+    takes_resets: bool = False
     #: Whether y has steps where x has them, `out_lengths` of them.
     keeps_steps: bool = True
     #: One of `WEIGHT_TYPES` if `quantize` has made the weights so; None where they are of `dtype`.

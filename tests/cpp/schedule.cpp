@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <memory>
 #include <vector>
 
 #include "check.hpp"
@@ -37,7 +38,10 @@ void splits(const Lengths& lengths, Index parts) {
     CHECK(most - least <= 2 * longest, "parts of %lld and %lld", (long long)least, (long long)most);
 }
 
-void sequences(const Lengths& lengths, Index time, bool batch_first, bool reversed, bool given) {
+/// `every`: rows of a number that is a multiple of it are those of steps at which sequences start anew; 0:
+/// none are.
+void sequences(const Lengths& lengths, Index time, bool batch_first, bool reversed, bool given,
+               Index every) {
   const Index batch = Index(lengths.size());
   const Grid grid{time, batch, batch_first};
   const auto length = [&](Index b) { return given ? Index(lengths[b]) : time; };
@@ -45,7 +49,10 @@ void sequences(const Lengths& lengths, Index time, bool batch_first, bool revers
   for (Index b = 0; b < batch; ++b) members[b] = int32_t(b);
   std::stable_sort(members.begin(), members.end(),
                    [&](int32_t a, int32_t b) { return length(a) > length(b); });
-  const OwnSchedule own(grid, given ? lengths.data() : nullptr, reversed, members.data(), batch);
+  const std::unique_ptr<bool[]> resets(new bool[time * batch]);
+  for (Index r = 0; r < time * batch; ++r) resets[r] = every && r % every == 0;
+  const OwnSchedule own(grid, given ? lengths.data() : nullptr, reversed, members.data(), batch,
+                        every ? resets.get() : nullptr);
   const Schedule s = own.view();
   Index nodes = 0;
   std::vector<Index> steps(batch);
@@ -60,7 +67,9 @@ void sequences(const Lengths& lengths, Index time, bool batch_first, bool revers
       };
       CHECK(s.row[n] == row(t) && s.x_row[n] == row(t), "step %td of sequence %td at row %d", t, b,
             s.row[n]);
-      CHECK(s.prev[n] == (t ? row(t - 1) : ~b), "step %td of sequence %td continues %d", t, b, s.prev[n]);
+      const bool anew = reversed ? t && resets[row(t - 1)] : resets[row(t)];
+      const int32_t prev = anew ? no_predecessor : int32_t(t ? row(t - 1) : ~b);
+      CHECK(s.prev[n] == prev, "step %td of sequence %td continues %d", t, b, s.prev[n]);
     }
   }
   CHECK(nodes == s.nodes && nodes == s.begin[s.waves], "%td of %td nodes", nodes, s.nodes);
@@ -71,6 +80,7 @@ void sequences(const Lengths& lengths, Index time, bool batch_first, bool revers
     CHECK(row == (last < 0 ? -1 : grid.row(at, b)), "sequence %td ends at row %td", b, row);
     ++ends;
   });
+  CHECK(s.restarts == (every > 0), "every %td", every);
   CHECK(ends == batch && s.readers == nodes && !s.forest && s.leaves == 0, "%td ends", ends);
 }
 
@@ -116,7 +126,9 @@ void test_schedule() {
     for (const Index time : {9, 12})
       for (const bool batch_first : {false, true})
         for (const bool reversed : {false, true})
-          for (const bool given : {false, true}) sequences(lengths, time, batch_first, reversed, given);
+          for (const bool given : {false, true})
+            for (const Index every : {0, 1, 3, 7})
+              sequences(lengths, time, batch_first, reversed, given, every);
   }
   for (const Index most : {1, 2, 100})
     for (const bool leaves_read : {false, true}) forest(most, leaves_read);

@@ -21,6 +21,7 @@ from rnncore.layers.linear import Linear
 from rnncore.losses import MeanSquaredError, SoftmaxCrossEntropy
 from rnncore.module import Module
 from rnncore.optim import SGD, AdamW
+from rnncore.recurrent.gru import GRU
 from rnncore.recurrent.lstm import LSTM
 from rnncore.schedules import warmup_cosine
 from rnncore.states import leaves, rebuild, skeleton
@@ -440,3 +441,34 @@ def test_chunks_and_buckets_refuse_what_does_not_fit() -> None:
     for spread in (-1, np.inf, np.nan):
         with pytest.raises(ValueError, match=r"spread must be in 0\.\.1"):
             bucketed([3, 1], 1, spread=spread)
+
+
+class TestResets:
+    """Sequences that start anew within a batch: in one call or in chunks that carry the state."""
+
+    def test_chunks_carry_on_where_nothing_starts_anew(self, rng):
+        x, y = rng.standard_normal((12, 3, 2), np.float32), np.zeros((12, 3, 4), np.float32)
+        resets = rng.random((12, 3)) < 0.3
+        chunks = list(chunked(x, y, 5, resets=resets))
+        assert np.array_equal(np.concatenate([chunk.resets for chunk in chunks]), resets)
+        model, loss = GRU(2, 4, seed=1), MeanSquaredError()
+        whole = evaluate(model, loss, [Batch(x, y, resets=resets)])
+        assert evaluate(model, loss, chunks) == pytest.approx(whole, rel=1e-6)
+        assert evaluate(model, loss, [Batch(x, y)]) != pytest.approx(whole, rel=1e-3)
+
+    def test_an_update_is_that_of_the_model(self, rng):
+        x, y = rng.standard_normal((6, 3, 2), np.float32), np.ones((6, 3, 4), np.float32)
+        resets, loss = rng.random((6, 3)) < 0.3, MeanSquaredError()
+        model, other = GRU(2, 4, seed=1), GRU(2, 4, seed=1)
+        Trainer(model, loss, SGD(model, lr=0.1), [Batch(x, y, resets=resets)]).fit(1, quiet=True)
+        optimiser = SGD(other, lr=0.1)
+        (found, _), pullback = other.vjp(x, resets=resets)
+        pullback(loss.vjp(found, y)[1]())
+        optimiser.step()
+        for name, array in model.params.items():
+            assert np.array_equal(array, other.params[name])
+
+    def test_resets_fit_the_inputs(self):
+        x = np.zeros((6, 3, 2), np.float32)
+        with pytest.raises(ValueError, match="resets must have 6 steps as inputs"):
+            list(chunked(x, x, 2, resets=np.zeros((5, 3), bool)))

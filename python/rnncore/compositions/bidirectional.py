@@ -9,7 +9,7 @@ from ..module import Module, width_through
 from ..states import State, add, split_state
 from .composition import Composition, Part, Run, check_remembers, check_same_input
 from .merging import check_merge, merged, merged_width
-from .ragged import from_end
+from .ragged import from_end, reverse_resets
 
 _ENTRIES = "(forward, backward)"
 
@@ -32,8 +32,18 @@ class Reversed(Composition):
         """Return how wide y is."""
         return width_through([("layer", self.layer)], width)
 
-    def _run(self, x: Array, state: State, lengths: Array | None, record: bool) -> Run:
-        return from_end(lambda turned: self.part.run(turned, state, lengths, record), x, lengths)
+    def _run(
+        self,
+        x: Array,
+        state: State,
+        lengths: Array | None,
+        record: bool,
+        resets: Array | None = None,
+    ) -> Run:
+        anew = reverse_resets(resets, lengths)
+        return from_end(
+            lambda turned: self.part.run(turned, state, lengths, record, anew), x, lengths
+        )
 
 
 class Bidirectional(Composition):
@@ -70,11 +80,19 @@ class Bidirectional(Composition):
             self.merge, {name: width_through([(name, part)], width) for name, part in parts}
         )
 
-    def _run(self, x: Array, state: State, lengths: Array | None, record: bool) -> Run:
+    def _run(
+        self,
+        x: Array,
+        state: State,
+        lengths: Array | None,
+        record: bool,
+        resets: Array | None = None,
+    ) -> Run:
         first = split_state("state", state, _ENTRIES, 2)
-        ahead = self.parts[0].run(x, first[0], lengths, record)
+        ahead = self.parts[0].run(x, first[0], lengths, record, resets)
+        anew = reverse_resets(resets, lengths)
         back = from_end(
-            lambda turned: self.parts[1].run(turned, first[1], lengths, record), x, lengths
+            lambda turned: self.parts[1].run(turned, first[1], lengths, record, anew), x, lengths
         )
         y, unmerge = merged(self.merge, {"forward": ahead.y, "backward": back.y})
 

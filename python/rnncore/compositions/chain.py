@@ -15,7 +15,7 @@ from ..module import Module, once, width_through
 from ..stream.base import Stream
 from ..stream.chained import chained
 from ..stream.stages import Stages, stages_of
-from .composition import agreed
+from .composition import agreed, told_resets
 from .ragged import lengths_after, takes_lengths, told
 
 Pullback: TypeAlias = Callable[..., Any]
@@ -24,10 +24,11 @@ Pullback: TypeAlias = Callable[..., Any]
 class Chain(Module):
     """Layers one after another, named "0", "1", ...; a chain is a layer, so chains nest.
 
-    If a member is recurrent, so is the chain: `chain(x, state=None, *, lengths=None) -> (y, state)`
-    with a tuple of one state for each recurrent member; None is the state that a member starts
-    from, zero or learnt, for one or for all. Every member that takes `lengths` gets them, as
-    convolutions before it have made them. A convolution has no state in a call: it begins each call
+    If a member is recurrent, so is the chain: `chain(x, state=None, *, lengths=None, resets=None)
+    -> (y, state)` with a tuple of one state for each recurrent member; None is the state that a
+    member starts from, zero or learnt, for one or for all. Every member that takes `lengths` gets
+    them, as convolutions before it have made them; `resets` go to recurrent members, and what sees
+    several frames at once refuses them. A convolution has no state in a call: it begins each call
     anew, where a stream goes on. Raises `ValueError` for layers that do not agree on `batch_first`,
     or of which one takes another width than the one before it gives.
     """
@@ -42,6 +43,7 @@ class Chain(Module):
         self.recurrent = any(layer.recurrent for layer in layers)
         self.takes_indices = any(layer.takes_indices for layer in layers)
         self.takes_lengths = takes_lengths(layers)
+        self.takes_resets = any(layer.takes_resets for layer in layers)
         self.keeps_steps = all(layer.keeps_steps for layer in layers)
         named = {f"layer {at}": layer for at, layer in enumerate(layers)}
         agreed("batch_first", named)
@@ -83,24 +85,38 @@ class Chain(Module):
 
     @refuses_others
     def __call__(
-        self, x: Any, state: Any = None, *, lengths: Any = None, **others: NoReturn
+        self,
+        x: Any,
+        state: Any = None,
+        *,
+        lengths: Any = None,
+        resets: Any = None,
+        **others: NoReturn,
     ) -> Any:
         """Return y, or (y, state) if the chain is recurrent."""
         if others:
             raise unknown_keyword(self, others)
-        before, after = self._states("state", state, lengths), []
+        before, after = self._states("state", state, lengths, resets), []
         for layer in self.layers:
+            anew = {} if resets is None else told_resets(layer, resets)
             if layer.recurrent:
-                x, final = layer(x, before.pop(0), lengths=lengths)
+                x, final = layer(x, before.pop(0), lengths=lengths, **anew)
                 after.append(final)
             else:
-                x = layer(x, **told(layer, lengths))
+                x = layer(x, **told(layer, lengths), **anew)
             lengths = lengths_after(layer, lengths)
+            resets = resets if layer.keeps_steps else None
         return (x, tuple(after)) if self.recurrent else x
 
     @refuses_others
     def vjp(
-        self, x: Any, state: Any = None, *, lengths: Any = None, **others: NoReturn
+        self,
+        x: Any,
+        state: Any = None,
+        *,
+        lengths: Any = None,
+        resets: Any = None,
+        **others: NoReturn,
     ) -> tuple[Any, Pullback]:
         """Return what a call returns, and the pullback from dy (and dstate) to dx (and dstate).
 
@@ -108,15 +124,17 @@ class Chain(Module):
         """
         if others:
             raise unknown_keyword(self, others)
-        before, after = self._states("state", state, lengths), []
+        before, after = self._states("state", state, lengths, resets), []
         pullbacks = []
         for layer in self.layers:
+            anew = {} if resets is None else told_resets(layer, resets)
             if layer.recurrent:
-                (x, final), back = layer.vjp(x, before.pop(0), lengths=lengths)
+                (x, final), back = layer.vjp(x, before.pop(0), lengths=lengths, **anew)
                 after.append(final)
             else:
-                x, back = layer.vjp(x, **told(layer, lengths))
+                x, back = layer.vjp(x, **told(layer, lengths), **anew)
             lengths = lengths_after(layer, lengths)
+            resets = resets if layer.keeps_steps else None
             pullbacks.append(back)
 
         def pullback(dy: Any, dstate: Any = None) -> Any:
@@ -131,13 +149,15 @@ class Chain(Module):
 
         return ((x, tuple(after)) if self.recurrent else x), once(pullback)
 
-    def _states(self, name: str, states: Any, lengths: Any = None) -> list[Any]:
+    def _states(self, name: str, states: Any, lengths: Any = None, resets: Any = None) -> list[Any]:
         """Return one state for each recurrent member."""
         count = sum(layer.recurrent for layer in self.layers)
         if not count and states is not None:
             raise TypeError(f"no layer of this chain is recurrent: it takes no {name}")
         if not count and lengths is not None and self.takes_lengths is None:
             raise TypeError("no layer of this chain is recurrent or slides: it takes no lengths")
+        if not count and resets is not None and not self.takes_resets:
+            raise TypeError("no layer of this chain has a state: it takes no resets")
         if states is None:
             return [None] * count
         if not isinstance(states, (tuple, list)) or len(states) != count:

@@ -1,7 +1,8 @@
 """What compositions over sequence layers share: one layout, batch axes, lengths of zero.
 
 A sequence layer is a module whose call is `m(x, state=None, *, lengths=None) -> (y, state)`, with
-the `vjp` that goes with it. Inside a composition all arrays are time-major with a batch axis.
+the `vjp` that goes with it, and `resets` if it `takes_resets`. Inside a composition all arrays are
+time-major with a batch axis.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ..arrays import (
     as_float,
     as_integers,
     as_lengths,
+    as_resets,
     as_shape,
     check_count,
     short,
@@ -38,6 +40,7 @@ class Composition(Module):
     """A sequence layer made of sequence layers; a subclass says how in `_run`."""
 
     recurrent = True
+    takes_resets = True
 
     def __init__(
         self, parts: Mapping[str, Module], params: Mapping[str, Array] | None = None
@@ -51,30 +54,48 @@ class Composition(Module):
         inner = (module for part in parts.values() for module in modules(part))
         self.takes_indices = any(module.takes_indices for module in inner)
 
-    def _run(self, x: Array, state: State, lengths: Array | None, record: bool) -> Run:
-        """Run over x `(T, B, ...)`."""
+    def _run(
+        self,
+        x: Array,
+        state: State,
+        lengths: Array | None,
+        record: bool,
+        resets: Array | None = None,
+    ) -> Run:
+        """Run over x `(T, B, ...)`; only a class that `takes_resets` is given them `(T, B)`."""
         raise NotImplementedError
 
     def __call__(
-        self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
+        self,
+        x: npt.ArrayLike,
+        state: State = None,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        resets: npt.ArrayLike | None = None,
     ) -> tuple[Array, State]:
         """Run over whole sequences; nothing is recorded.
 
         x: `(T, B, I)`, `(B, T, I)` with `batch_first`, or `(T, I)` for one sequence, whatever the
-        layers take; lengths: `(B,)` whole numbers in 1..T, outputs past the end are zero.
+        layers take; lengths: `(B,)` whole numbers in 1..T, outputs past the end are zero. resets:
+        booleans in x's order of axes, true where a sequence starts anew.
         """
-        run, batched = self._run_given(x, state, lengths, False)
+        run, batched = self._run_given(x, state, lengths, resets, False)
         return self._leave(run.y, batched), without_batch_axis(run.state, batched)
 
     def vjp(
-        self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
+        self,
+        x: npt.ArrayLike,
+        state: State = None,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        resets: npt.ArrayLike | None = None,
     ) -> tuple[tuple[Array, State], Callable[..., tuple[Any, State]]]:
         """As a call, with the pullback: `((y, state), pullback)`.
 
         `pullback(dy, dstate=None) -> (dx, dstate)`, None being zero; y must stay unchanged until it
         has run, and so must x.
         """
-        run, batched = self._run_given(x, state, lengths, True)
+        run, batched = self._run_given(x, state, lengths, resets, True)
         y, back = self._leave(run.y, batched), run.pullback
 
         def pullback(dy: npt.ArrayLike | None = None, dstate: State = None) -> tuple[Any, State]:
@@ -86,11 +107,17 @@ class Composition(Module):
 
         return (y, without_batch_axis(run.state, batched)), once(pullback)
 
-    def _run_given(self, x: Any, state: State, lengths: Any, record: bool) -> tuple[Run, bool]:
+    def _run_given(
+        self, x: Any, state: State, lengths: Any, resets: Any, record: bool
+    ) -> tuple[Run, bool]:
         """Run over x as a caller gave it; also whether it came with a batch axis."""
         steps, batched = self._enter(x)
-        own = as_lengths(lengths, *steps.shape[:2])
-        return self._run(steps, with_batch_axis(state, batched), own, record), batched
+        own, anew = as_lengths(lengths, *steps.shape[:2]), told_resets(self, resets)
+        if anew:
+            axes = steps.shape[:2] if batched else (len(steps),)
+            where = as_resets(resets, axes[::-1] if self.batch_first else axes)
+            anew = {"resets": self._swap(where) if batched else where[:, None]}
+        return self._run(steps, with_batch_axis(state, batched), own, record, **anew), batched
 
     def _enter(self, x: npt.ArrayLike) -> tuple[Array, bool]:
         """Return x as `(T, B, ...)`, and whether it came with a batch axis."""
@@ -117,15 +144,23 @@ class Part:
     def __init__(self, layer: Module, batch_first: bool) -> None:
         self.layer, self.batch_first = layer, batch_first
 
-    def run(self, x: Array, state: State, lengths: Array | None, record: bool) -> Run:
+    def run(
+        self,
+        x: Array,
+        state: State,
+        lengths: Array | None,
+        record: bool,
+        resets: Array | None = None,
+    ) -> Run:
         """Run over x `(T, B, ...)`; rows of length zero are left out and end where they start."""
         if lengths is not None and not lengths.all():
-            return self._run_rows(np.flatnonzero(lengths), x, state, lengths, record)
+            return self._run_rows(np.flatnonzero(lengths), x, state, lengths, record, resets)
         x = self._swap(x)
+        anew = told_resets(self.layer, None if resets is None else self._swap(resets))
         if not record:
-            y, after = self.layer(x, state, lengths=lengths)
+            y, after = self.layer(x, state, lengths=lengths, **anew)
             return Run(self._swap(y), after, _not_recorded)
-        (y, after), back = self.layer.vjp(x, state, lengths=lengths)
+        (y, after), back = self.layer.vjp(x, state, lengths=lengths, **anew)
 
         def pullback(dy: Array, dstate: State) -> tuple[Any, State]:
             dx, dfirst = back(self._swap(dy), dstate)
@@ -133,9 +168,18 @@ class Part:
 
         return Run(self._swap(y), after, pullback)
 
-    def _run_rows(self, rows: Array, x: Array, state: State, lengths: Array, record: bool) -> Run:
+    def _run_rows(
+        self,
+        rows: Array,
+        x: Array,
+        state: State,
+        lengths: Array,
+        record: bool,
+        resets: Array | None,
+    ) -> Run:
         batch, others = x.shape[1], np.flatnonzero(lengths == 0)
-        some = self.run(x[:, rows], take_rows(state, rows), lengths[rows], record)
+        anew = None if resets is None else resets[:, rows]
+        some = self.run(x[:, rows], take_rows(state, rows), lengths[rows], record, anew)
         none = self.run(x[:0, others], take_rows(state, others), None, record)
         order = np.argsort(np.concatenate((rows, others)))
 
@@ -230,6 +274,17 @@ def check_remembers(name: str, part: Module) -> None:
             f"{name} must hold what it remembers in its state, but its {type(module).__name__} "
             "mixes frames: put that before it"
         )
+
+
+def told_resets(module: Module, resets: Any) -> dict[str, Any]:
+    """What a module is told of where sequences start anew; `ValueError` if it cannot."""
+    if resets is None:
+        return {}
+    if module.takes_resets:
+        return {"resets": resets}
+    if module.recurrent or any(_sliding(module)):
+        raise ValueError(f"a {type(module).__name__} takes no resets: it would see across them")
+    return {}
 
 
 def _sliding(module: Module) -> Iterator[Module]:

@@ -103,6 +103,7 @@ class DeepRNN(Module):
     """
 
     recurrent = True
+    takes_resets = True
 
     def __init__(
         self,
@@ -202,7 +203,12 @@ class DeepRNN(Module):
         ]
 
     def __call__(
-        self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
+        self,
+        x: npt.ArrayLike,
+        state: State = None,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        resets: npt.ArrayLike | None = None,
     ) -> tuple[Array, State]:
         """Run over whole sequences, as a recurrent layer does; nothing is recorded."""
         x = inside(self._checked(x), lengths, self.batch_first)
@@ -210,7 +216,7 @@ class DeepRNN(Module):
 
         def layer(n: int, x: Array) -> Array:
             y: Array
-            y, final = self.layers[n](x, before[n], lengths=lengths)
+            y, final = self.layers[n](x, before[n], lengths=lengths, resets=resets)
             finals.append(final)
             return y
 
@@ -219,7 +225,12 @@ class DeepRNN(Module):
         return inside(y, lengths, self.batch_first), self._joined(finals)
 
     def vjp(
-        self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
+        self,
+        x: npt.ArrayLike,
+        state: State = None,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        resets: npt.ArrayLike | None = None,
     ) -> tuple[tuple[Array, State], Pullback]:
         """As a call, with dropout and the pullback: `pullback(dy, dstate=None) -> (dx, dstate)`."""
         x = inside(self._checked(x), lengths, self.batch_first)
@@ -229,7 +240,7 @@ class DeepRNN(Module):
 
         def layer(n: int, x: Array) -> Array:
             y: Array
-            (y, final), back = self.layers[n].vjp(x, before[n], lengths=lengths)
+            (y, final), back = self.layers[n].vjp(x, before[n], lengths=lengths, resets=resets)
             finals.append(final)
             backs.append(back)
             return y

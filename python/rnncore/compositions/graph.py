@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..arrays import Array, check_count, short
 from ..module import Module, Pullback, once
-from .composition import agreed, run
+from .composition import agreed, run, told_resets
 from .ragged import lengths_after, takes_lengths, told
 
 #: What a module reads: an input or a node by name, or (name, n), the n-th output of a node.
@@ -45,11 +45,11 @@ class Graph(Module):
     returns a tuple, of which the name alone is the first. outputs: what a call returns, a tuple if
     several. One module may stand in several nodes.
 
-    If a node is recurrent, so is the graph: `graph(x, ..., state=None, *, lengths=None) -> (y,
-    state)` with a tuple of one state for each recurrent node. lengths: `(B,)` for the steps of the
-    inputs, or a mapping from names of inputs where there are unequal ones. They follow an input
-    through modules, as in a `Chain`; what reads other steps (behind a `RepeatVector`, say) runs
-    over all of them.
+    If a node is recurrent, so is the graph: `graph(x, ..., state=None, *, lengths=None,
+    resets=None) -> (y, state)` with a tuple of one state for each recurrent node. lengths: `(B,)`
+    for the steps of the inputs, or a mapping from names of inputs where there are unequal ones.
+    They follow an input through modules, as in a `Chain`; what reads other steps (behind a
+    `RepeatVector`, say) runs over all of them. resets follow the one input whose steps nodes read.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Graph(Module):
             raise ValueError("outputs must name at least one value")
         self.recurrent = any(part.recurrent for part in self.parts.values())
         self.takes_lengths = takes_lengths(self.parts.values())
+        self.takes_resets = any(part.takes_resets for part in self.parts.values())
         self.takes_indices = any(part.takes_indices for part in self.parts.values())
         self.batch_first = agreed("batch_first", self.parts)
         self.dtype = agreed("dtype", self.parts)
@@ -113,13 +114,17 @@ class Graph(Module):
         """The inputs that lengths may be given for: nodes that take lengths read their steps."""
         return tuple(name for name in self.inputs if self._steps.equal[name] in self._steps.read)
 
-    def __call__(self, *given: Any, state: Any = None, lengths: Any = None) -> Any:
+    def __call__(
+        self, *given: Any, state: Any = None, lengths: Any = None, resets: Any = None
+    ) -> Any:
         """Return the outputs, or (outputs, state) if the graph is recurrent."""
         xs, state = self._split(given, state)
-        found = self._run(xs, state, lengths, False)
+        found = self._run(xs, state, lengths, resets, False)
         return self._result(found)
 
-    def vjp(self, *given: Any, state: Any = None, lengths: Any = None) -> tuple[Any, Pullback]:
+    def vjp(
+        self, *given: Any, state: Any = None, lengths: Any = None, resets: Any = None
+    ) -> tuple[Any, Pullback]:
         """Return what a call returns, and the pullback from dy (and dstate) to dx (and dstate).
 
         Of several outputs `pullback(dy, ...)` takes one after the other, that of a recurrent graph
@@ -127,7 +132,7 @@ class Graph(Module):
         and dstate, and in dx for the gradient of indices and of what no output depends on.
         """
         xs, state = self._split(given, state)
-        found = self._run(xs, state, lengths, True)
+        found = self._run(xs, state, lengths, resets, True)
         pullbacks = found.pullbacks
         counts = {n: len(v) for n, v in found.values.items() if isinstance(v, tuple)}
         result = self._result(found)
@@ -174,13 +179,16 @@ class Graph(Module):
             )
         return list(states)
 
-    def _run(self, xs: Sequence[Any], state: Any, lengths: Any, record: bool) -> _Run:
+    def _run(self, xs: Sequence[Any], state: Any, lengths: Any, resets: Any, record: bool) -> _Run:
         before, after = self._states("state", state), []
         values, pullbacks = dict(zip(self.inputs, xs, strict=True)), {}
         ragged = self._steps.given(lengths)
+        source = None if resets is None else self._steps.reset(self.takes_resets)
         for name, part in self.parts.items():
             args = [_value(values, place) for place in self._reads[name]]
             own, ragged[name, 0] = _lengths(part, [ragged.get(p) for p in self._reads[name]])
+            if source in map(self._steps.of.get, self._reads[name]):
+                own |= told_resets(part, resets)
             if part.recurrent:
                 args.append(before.pop(0))
             output, pullbacks[name] = run(part, record, *args, **own)
@@ -249,6 +257,15 @@ class _Steps(NamedTuple):
     of: dict[_Place, str | None]  # a place to the input whose steps it has, of equal ones the first
     read: tuple[str, ...]  # the inputs whose steps are read by nodes that take lengths
     equal: dict[str, str]  # inputs to the first of those with the same steps
+
+    def reset(self, takes_resets: bool) -> str:
+        """The input whose steps sequences start anew at."""
+        if not takes_resets or len(self.read) != 1:
+            names = ", ".join(self.read) if takes_resets else ""
+            raise ValueError(
+                f"resets must be for the steps of one input, nodes read those of {names or 'none'}"
+            )
+        return self.read[0]
 
     def given(self, lengths: Any) -> dict[_Place, Any]:
         """The lengths of the inputs."""

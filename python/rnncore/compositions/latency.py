@@ -35,6 +35,7 @@ class LatencyControlled(Composition):
     """
 
     looks_ahead = True
+    takes_resets = False
 
     def __init__(
         self, layers: Sequence[Bidirectional | tuple[Module, Module]], chunk: int, right: int = 0
@@ -62,7 +63,14 @@ class LatencyControlled(Composition):
         """Return a stream; outputs come a chunk at a time, once its look-ahead is there."""
         return _Chunks(self, batch)
 
-    def _run(self, x: Array, state: State, lengths: Array | None, record: bool) -> Run:
+    def _run(
+        self,
+        x: Array,
+        state: State,
+        lengths: Array | None,
+        record: bool,
+        resets: Array | None = None,
+    ) -> Run:
         states = split_state("state", state, self._entries, len(self.layers))
         steps = len(x) if lengths is None else int(lengths.max(initial=0))
         chunks, outputs = [], []

@@ -48,6 +48,7 @@ class RowConvolution(Composition):
     """
 
     looks_ahead = True
+    takes_resets = False
 
     def __init__(
         self,
@@ -75,7 +76,14 @@ class RowConvolution(Composition):
         """Return a stream; each output comes `future` frames after its own."""
         return _Sums(self, batch)
 
-    def _run(self, x: Array, state: State, lengths: Array | None, record: bool) -> Run:
+    def _run(
+        self,
+        x: Array,
+        state: State,
+        lengths: Array | None,
+        record: bool,
+        resets: Array | None = None,
+    ) -> Run:
         split_state("state", state, "()", 0)
         if x.shape[2] != self.size:
             raise ValueError(f"x must have {self.size} features, got {x.shape[2]}")
@@ -137,6 +145,7 @@ class Windowed(Composition):
     """
 
     looks_ahead = True
+    takes_resets = False
 
     def __init__(
         self,
@@ -179,7 +188,14 @@ class Windowed(Composition):
             return super().stream(batch)
         return _Views(self, batch)
 
-    def _run(self, x: Array, state: State, lengths: Array | None, record: bool) -> Run:
+    def _run(
+        self,
+        x: Array,
+        state: State,
+        lengths: Array | None,
+        record: bool,
+        resets: Array | None = None,
+    ) -> Run:
         states = split_state("state", state, "(forward, backward)", 2)
         runs: list[Run | None] = [None, None]
         if self.forward is not None:

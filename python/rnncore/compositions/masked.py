@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..arrays import Array, check_kind, check_number, read, short
 from ..module import Module, Pullback
-from .composition import agreed
+from .composition import agreed, told_resets
 from .graph import Graph
 
 
@@ -34,6 +34,7 @@ class Masked(Module):
             raise ValueError(f"values must be one for each of {self.inputs}, got {short(values)}")
         self.recurrent, self.takes_indices = layer.recurrent, layer.takes_indices
         self.takes_lengths, self.keeps_steps = layer.takes_lengths, layer.keeps_steps
+        self.takes_resets = layer.takes_resets
         self.batch_first = agreed("batch_first", {"layer": layer})
         self.dtype = agreed("dtype", {"layer": layer})
 
@@ -42,13 +43,15 @@ class Masked(Module):
         found: Array = self.layer.out_lengths(lengths)
         return found
 
-    def __call__(self, *given: Any, lengths: Any = None) -> Any:
+    def __call__(self, *given: Any, lengths: Any = None, resets: Any = None) -> Any:
         """Return what the layer returns."""
-        return self.layer(*given, lengths=self._lengths(given, lengths))
+        anew = told_resets(self.layer, resets)
+        return self.layer(*given, lengths=self._lengths(given, lengths), **anew)
 
-    def vjp(self, *given: Any, lengths: Any = None) -> tuple[Any, Pullback]:
+    def vjp(self, *given: Any, lengths: Any = None, resets: Any = None) -> tuple[Any, Pullback]:
         """Return what the layer returns, and its pullback."""
-        found: tuple[Any, Pullback] = self.layer.vjp(*given, lengths=self._lengths(given, lengths))
+        anew, lengths = told_resets(self.layer, resets), self._lengths(given, lengths)
+        found: tuple[Any, Pullback] = self.layer.vjp(*given, lengths=lengths, **anew)
         return found
 
     def _lengths(self, given: Sequence[Any], lengths: Any) -> Any:

@@ -103,6 +103,17 @@ def reverse(x: Array, lengths: Array | None) -> Array:
     return turned
 
 
+def reverse_resets(resets: Array | None, lengths: Array | None) -> Array | None:
+    """Return where sequences start anew that `reverse` has turned: after each step that did."""
+    if resets is None:
+        return None
+    after = np.zeros_like(resets)
+    after[:-1] = resets[1:]
+    if lengths is not None:
+        after &= np.arange(len(resets))[:, None] < lengths - 1
+    return reverse(after, lengths)
+
+
 def from_end(run: Callable[[Array], Run], x: Array, lengths: Array | None) -> Run:
     """Let `run` read each sequence from its end; outputs stand beside the frames that it read."""
     turned = run(reverse(x, lengths))

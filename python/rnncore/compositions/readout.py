@@ -8,12 +8,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, as_shape, check_choice, read
+from ..arrays import Array, as_resets, as_shape, check_choice, read
 from ..module import Module, once, width_through
 from ..recurrent.stack import Stacked
 from ..states import State, leaves, split_state
 from .bidirectional import Bidirectional, Reversed
-from .composition import Part, agreed, as_input, run
+from .composition import Part, agreed, as_input, run, told_resets
 from .merging import merged
 from .ragged import inside, lengths_after
 
@@ -37,6 +37,7 @@ class Readout(Module):
     """
 
     recurrent = True
+    takes_resets = True
     keeps_steps = False
 
     def __init__(self, layer: Module, reading: str = "last") -> None:
@@ -54,17 +55,27 @@ class Readout(Module):
         self.takes_indices = layer.takes_indices
 
     def __call__(
-        self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
+        self,
+        x: npt.ArrayLike,
+        state: State = None,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        resets: npt.ArrayLike | None = None,
     ) -> tuple[Array, State]:
         """Return the reading of whole sequences, and their final state."""
-        (y, final), _ = self._run(x, state, lengths, False)
+        (y, final), _ = self._run(x, state, lengths, resets, False)
         return self._read(y, final, lengths_after(self.layer, lengths)), final
 
     def vjp(
-        self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None
+        self,
+        x: npt.ArrayLike,
+        state: State = None,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        resets: npt.ArrayLike | None = None,
     ) -> tuple[tuple[Array, State], Callable[..., tuple[Any, State]]]:
         """As a call, with the pullback: `pullback(dy, dstate=None) -> (dx, dstate)`."""
-        (y, final), back = self._run(x, state, lengths, True)
+        (y, final), back = self._run(x, state, lengths, resets, True)
         ends = lengths_after(self.layer, lengths)
         reading = self._read(y, final, ends)
 
@@ -83,18 +94,23 @@ class Readout(Module):
         """Return how wide y is."""
         return width_through([("layer", self.layer)], width)
 
-    def _run(self, x: Any, state: State, lengths: Any, record: bool) -> tuple[Any, Any]:
+    def _run(
+        self, x: Any, state: State, lengths: Any, resets: Any, record: bool
+    ) -> tuple[Any, Any]:
         """What the layer returns, and its pullback if it is recorded; lengths may be zero."""
         counts = None if lengths is None else read("lengths", lengths)[0]
+        anew = told_resets(self.layer, resets)
         if counts is None or counts.ndim != 1 or counts.all():
-            return run(self.layer, record, x, state, lengths=lengths)
+            return run(self.layer, record, x, state, lengths=lengths, **anew)
         x, axes = as_input(self, "x", x), 2 if self.takes_indices else 3
         if x.ndim != axes or counts.shape != (batch := x.shape[0 if self.batch_first else 1],):
             return run(self.layer, record, x, state, lengths=lengths)  # which refuses them
         for part in leaves(state):
             if np.ndim(part) < 2 or np.shape(part)[-2] != batch:
                 raise ValueError(f"state must have {batch} rows, got shape {np.shape(part)}")
-        found = Part(self.layer, self.batch_first).run(self._swap(x), state, counts, record)
+        where = None if resets is None else self._swap(as_resets(resets, x.shape[:2]))
+        layer = Part(self.layer, self.batch_first)
+        found = layer.run(self._swap(x), state, counts, record, where)
         y = self._swap(found.y)
 
         def back(dy: Array | None, dstate: State) -> tuple[Any, State]:

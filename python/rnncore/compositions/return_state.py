@@ -13,7 +13,7 @@ from ..module import Module, Pullback, once
 from ..recurrent.stack import Stacked
 from ..states import State
 from .bidirectional import Bidirectional, Reversed
-from .composition import agreed, run
+from .composition import agreed, run, told_resets
 from .readout import Readout
 
 
@@ -28,6 +28,7 @@ class ReturnState(Module):
     """
 
     takes_lengths = True
+    takes_resets = True
 
     def __init__(self, layer: Module) -> None:
         super().__init__()
@@ -37,24 +38,35 @@ class ReturnState(Module):
         self.takes_indices, self.keeps_steps = layer.takes_indices, layer.keeps_steps
 
     def __call__(
-        self, x: npt.ArrayLike, *states: npt.ArrayLike, lengths: npt.ArrayLike | None = None
+        self,
+        x: npt.ArrayLike,
+        *states: npt.ArrayLike,
+        lengths: npt.ArrayLike | None = None,
+        resets: npt.ArrayLike | None = None,
     ) -> tuple[Array, ...]:
         """Return y and the final states."""
-        found: tuple[Array, ...] = self._run(x, states, lengths, False)[0]
+        found: tuple[Array, ...] = self._run(x, states, lengths, resets, False)[0]
         return found
 
     def vjp(
-        self, x: npt.ArrayLike, *states: npt.ArrayLike, lengths: npt.ArrayLike | None = None
+        self,
+        x: npt.ArrayLike,
+        *states: npt.ArrayLike,
+        lengths: npt.ArrayLike | None = None,
+        resets: npt.ArrayLike | None = None,
     ) -> tuple[tuple[Array, ...], Pullback]:
         """Return y and the final states, and the pullback."""
-        found, back = self._run(x, states, lengths, True)
+        found, back = self._run(x, states, lengths, resets, True)
         return found, once(back)
 
-    def _run(self, x: Any, states: Sequence[Any], lengths: Any, record: bool) -> tuple[Any, Any]:
+    def _run(
+        self, x: Any, states: Sequence[Any], lengths: Any, resets: Any, record: bool
+    ) -> tuple[Any, Any]:
         if len(states) not in (0, self.count):
             raise ValueError(f"there must be {self.count} first states, or none: got {len(states)}")
         before = _nested(self.layer, iter(states)) if states else None
-        (y, after), back = run(self.layer, record, x, before, lengths=lengths)
+        anew = told_resets(self.layer, resets)
+        (y, after), back = run(self.layer, record, x, before, lengths=lengths, **anew)
 
         def pullback(dy: npt.ArrayLike | None = None, *dstates: npt.ArrayLike | None) -> Any:
             if len(dstates) not in (0, self.count):

@@ -14,7 +14,7 @@ from ..states import State, add, split_state
 from ..stream.base import Stream
 from ..stream.branched import Branched
 from ..stream.stages import AnyStage, Branches, Stages
-from .composition import agreed, as_input, check_same_input, run
+from .composition import agreed, as_input, check_same_input, run, told_resets
 from .merging import Unmerge, check_merge, merged, merged_width
 from .ragged import inside, lengths_after, takes_lengths, told
 
@@ -22,8 +22,8 @@ from .ragged import inside, lengths_after, takes_lengths, told
 class Branching(Module):
     """Layers that all see x; a subclass says how their states make one.
 
-    Called as `y = m(x)`, or if a layer is recurrent `(y, state) = m(x, state=None, *,
-    lengths=None)`. What lies past the ends of sequences does not matter; y is zero there.
+    Called as `y = m(x)`, or if a layer is recurrent `(y, state) = m(x, state=None, *, lengths=None,
+    resets=None)`. What lies past the ends of sequences does not matter; y is zero there.
     """
 
     #: Whether x itself is merged with the outputs.
@@ -39,6 +39,7 @@ class Branching(Module):
         self.pointwise = all(layer.pointwise for layer in parts)
         self.takes_indices = any(layer.takes_indices for layer in parts)
         self.takes_lengths = takes_lengths(parts)
+        self.takes_resets = any(layer.takes_resets for layer in parts)
         self.keeps_steps = all(layer.keeps_steps for layer in parts)
         self.batch_first = agreed("batch_first", layers)
         self.dtype = agreed("dtype", layers)
@@ -93,30 +94,35 @@ class Branching(Module):
         names = ["x"] * self.passes_x + list(self.branches())
         return merged(self.merge, dict(zip(names, arrays, strict=True)))
 
-    def __call__(self, x: Any, state: State = None, *, lengths: Any = None) -> Any:
+    def __call__(
+        self, x: Any, state: State = None, *, lengths: Any = None, resets: Any = None
+    ) -> Any:
         """Return y, or (y, state) if a layer is recurrent."""
-        return self._run(x, state, lengths, False)[0]
+        return self._run(x, state, lengths, resets, False)[0]
 
     def vjp(
-        self, x: Any, state: State = None, *, lengths: Any = None
+        self, x: Any, state: State = None, *, lengths: Any = None, resets: Any = None
     ) -> tuple[Any, Callable[..., Any]]:
         """Return what a call returns, and the pullback from dy (and dstate) to dx (and dstate).
 
         If a layer is recurrent, None for dy or for an entry of dstate means zero.
         """
-        output, pullback = self._run(x, state, lengths, True)
+        output, pullback = self._run(x, state, lengths, resets, True)
         return output, once(pullback)
 
-    def _run(self, x: Any, state: State, lengths: Any, record: bool) -> tuple[Any, Any]:
-        x = self._taken(x, state, lengths)
+    def _run(
+        self, x: Any, state: State, lengths: Any, resets: Any, record: bool
+    ) -> tuple[Any, Any]:
+        x = self._taken(x, state, lengths, resets)
         before, finals, backs = self._states("state", state), [], []
         outputs = [x] * self.passes_x
         for layer in self.branches().values():
+            anew = told_resets(layer, resets)
             if layer.recurrent:
-                (y, final), back = run(layer, record, x, before.pop(0), lengths=lengths)
+                (y, final), back = run(layer, record, x, before.pop(0), lengths=lengths, **anew)
                 finals.append(final)
             else:
-                y, back = run(layer, record, x, **told(layer, lengths))
+                y, back = run(layer, record, x, **told(layer, lengths), **anew)
             outputs.append(y)
             backs.append(back)
         y, unmerge = self.merged(outputs)
@@ -133,13 +139,15 @@ class Branching(Module):
 
         return (y, self._joined(finals)) if self.recurrent else y, pullback
 
-    def _taken(self, x: Any, state: State, lengths: Any) -> Array:
+    def _taken(self, x: Any, state: State, lengths: Any, resets: Any) -> Array:
         """Return x as an array, with zeros past the ends of sequences."""
         if not self.recurrent and (
             state is not None or (lengths is not None and self.takes_lengths is None)
         ):
             kind = type(self).__name__
             raise TypeError(f"no layer of this {kind} is recurrent: it takes no state or lengths")
+        if not self.takes_resets and resets is not None:
+            raise TypeError(f"no layer of this {type(self).__name__} takes resets")
         array = self.frames("x", x)
         return array if self.takes_indices else inside(array, lengths, bool(self.batch_first))
 

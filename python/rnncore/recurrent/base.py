@@ -174,6 +174,12 @@ class RecurrentBase(HoldsWeights):
         )
         return h, c
 
+    def _zeros(self, rows: int) -> Pair:
+        """A zero state of so many sequences."""
+        widths = self.output_size, self.cell.cell_size(self.hidden_size)
+        h, c = (np.zeros((len(self._suffixes), rows, width), self.dtype) for width in widths)
+        return h, c if self.has_cell_state else None
+
     def start_arrays(self, given: Pair, rows: int) -> State:
         """Return what `started` does as a state of arrays of its own."""
         return self.join_state(*self.start_pair(given, rows))
@@ -207,8 +213,18 @@ class RecurrentBase(HoldsWeights):
         """The first h or c of so many rows."""
         if kind == "c" and not self.has_cell_state:
             return None
-        first = np.stack([self._params[f"initial_{kind}{suffix}"] for suffix in self._suffixes])
+        first = self._learned(kind)
         return np.broadcast_to(first[:, None], (len(first), rows, first.shape[1]))
+
+    def _learned(self, kind: str) -> Array:
+        """The learnt h or c, a row for each layer and direction."""
+        return np.stack([self._params[f"initial_{kind}{suffix}"] for suffix in self._suffixes])
+
+    def starting_anew(self) -> Pair:
+        """Return h `(L * D, P)` and c `(L * D, H)` that sequences start anew from; None is zero."""
+        if not self.learned_state:
+            return None, None
+        return self._learned("h"), self._learned("c") if self.has_cell_state else None
 
     @property
     def state_count(self) -> int:

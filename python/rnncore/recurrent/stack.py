@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn, TypeAlias
 
@@ -14,6 +14,7 @@ from ..arrays import (
     Array,
     as_array,
     as_lengths,
+    as_resets,
     as_shape,
     check_count,
     check_flag,
@@ -30,6 +31,8 @@ from .cell import Cell
 from .regularisers import Masks, Regularisers, bernoulli, inverted, rate
 
 Pullback: TypeAlias = Callable[..., tuple[Array, State]]
+#: Where sequences start anew, and the h and c of one layer that they do so from.
+_Restarts: TypeAlias = tuple[Array, Array | None, Array | None]
 #: Where the gradients of a call go if not to `grads`, and what to do once they are there.
 _Gradients: TypeAlias = Callable[[], tuple[list[Targets], Callable[[], None]]]
 
@@ -51,6 +54,7 @@ class Stacked(RecurrentBase):
     """Stacked layers, each in one direction or two."""
 
     _built = RecurrentBase._built | {"_expected", "_masked", "_single"}
+    takes_resets = True
 
     def __init__(
         self,
@@ -95,6 +99,7 @@ class Stacked(RecurrentBase):
         state: State = None,
         *,
         lengths: npt.ArrayLike | None = None,
+        resets: npt.ArrayLike | None = None,
         **others: NoReturn,
     ) -> tuple[Array, State]:
         """Run over whole sequences; nothing is recorded.
@@ -103,6 +108,9 @@ class Stacked(RecurrentBase):
         one sequence. state: the initial state, `(num_layers * D, B, H)` (without B for one
         sequence); None: zero, or what is learnt (`learned_state`). D is the number of directions.
         lengths: `(B,)` whole numbers in 1..T; padding is not computed, outputs there are zero.
+        resets: booleans `(T, B)`, in x's order of axes, true where a sequence starts anew: there it
+        continues zero, or what is learnt, and `state` only precedes the first step. Backward in
+        time a sequence starts anew at the last step before.
 
         Returns y `(T, B, D * H)`, in x's order of axes, and the state after each sequence's own
         last step.
@@ -110,14 +118,19 @@ class Stacked(RecurrentBase):
         if others:
             raise unknown_keyword(self, others)
         if lengths is None and self._single is not None:
-            found = self._single(x, state, self._expected)  # for the sake of single steps
+            found = self._single(x, state, self._expected, resets)  # for the sake of single steps
             if found is not None:
                 return found
-        y, state, _ = self._infer(x, state, lengths, False)
+        y, state, _ = self._infer(x, state, lengths, False, resets)
         return y, state
 
     def _infer(
-        self, x: npt.ArrayLike, state: State, lengths: npt.ArrayLike | None, cell_states: bool
+        self,
+        x: npt.ArrayLike,
+        state: State,
+        lengths: npt.ArrayLike | None,
+        cell_states: bool,
+        resets: npt.ArrayLike | None = None,
     ) -> tuple[Array, State, Array | None]:
         x, batched = self._input(x)
         if lengths is not None:
@@ -125,12 +138,14 @@ class Stacked(RecurrentBase):
         given = self._parts("state", state, x.shape, batched)
         h0, c0 = self.started(given, self._batch(x))
         masks, beside = self._expected, self._beside(x)
+        restarts = self._restarts(resets, x, batched)
         finals = []
         for n, layer in enumerate(self.kernels):
             x = _side_by_side(x, beside) if n else x
             wanted = cell_states and n == self.num_layers - 1
+            h, c = self._of_layer(h0, n), self._of_layer(c0, n)
             x, h, c, cells, _ = layer.forward(
-                x, self._of_layer(h0, n), self._of_layer(c0, n), lengths, None, wanted, masks
+                x, h, c, lengths, None, wanted, masks, None, None, restarts[n]
             )
             finals.append((h, c))
         y, state = self._outputs(x, finals, batched)
@@ -143,6 +158,7 @@ class Stacked(RecurrentBase):
         state: State = None,
         *,
         lengths: npt.ArrayLike | None = None,
+        resets: npt.ArrayLike | None = None,
         **others: NoReturn,
     ) -> tuple[tuple[Array, State], Pullback]:
         """As a call, with dropout, and with its pullback: `((y, state), pullback)`.
@@ -150,7 +166,7 @@ class Stacked(RecurrentBase):
         `pullback(dy, dstate=None) -> (dx, dstate)` takes gradients of the outputs (None: zero) and
         of the final states, returns those of x and of the initial state, and adds those of the
         parameters to `grads`. y is shared with the pullback and read-only; x must stay unchanged
-        until the pullback has run.
+        until the pullback has run. Gradients do not pass a step where a sequence starts anew.
         """
         if others:
             raise unknown_keyword(self, others)
@@ -162,6 +178,7 @@ class Stacked(RecurrentBase):
         h0, c0 = self.started(given, self._batch(x))
         layers, gradients = self._for_one_call()
         record = self._remembered_steps(x) if self.checkpoint else 0
+        restarts = self._restarts(resets, x, batched)
         beside = self._beside(x)
         finals, calls = [], []
         for n, layer in enumerate(layers):
@@ -170,13 +187,16 @@ class Stacked(RecurrentBase):
             x = _side_by_side(x, beside) if n else x
             masks = self._masks(x) if self._masked else None
             h, c = self._of_layer(h0, n), self._of_layer(c0, n)
-            x, h, c, _, tape = layer.forward(x, h, c, lengths, record, False, masks)
+            x, h, c, _, tape = layer.forward(
+                x, h, c, lengths, record, False, masks, None, None, restarts[n]
+            )
             finals.append((h, c))
             calls.append((layer, tape, drop))
         y, final = self._outputs(x, finals, batched)
-        shape, held = y.shape, [calls]
+        shape, held, batch = y.shape, [calls], self._batch(x)
         width = 0 if beside is None else beside.shape[-1]
-        del x, h, c, tape, calls, beside  # the pullback's alone
+        learns_anew = self.learned_state and restarts[0] is not None
+        del restarts, x, h, c, tape, calls, beside  # the pullback's alone
 
         def pullback(dy: npt.ArrayLike | None = None, dstate: State = None) -> tuple[Array, State]:
             d = None if dy is None else as_shape("dy", dy, self.dtype, shape)
@@ -184,11 +204,13 @@ class Stacked(RecurrentBase):
             dh, dc = self._parts("dstate", dstate, shape, batched)
             calls = taken(held)
             grads, add = gradients() if gradients else (self.gradients(), None)
+            d_anew = self._zeros(batch) if learns_anew else None
             initial, dbeside = [], None
             for n in range(self.num_layers - 1, -1, -1):
                 layer, tape, drop = calls[n]
+                own = tuple(self._of_layer(part, n) for part in d_anew) if d_anew else None
                 d, dh0, dc0 = layer.backward(
-                    tape, d, self._of_layer(dh, n), self._of_layer(dc, n), grads[n], True
+                    tape, d, self._of_layer(dh, n), self._of_layer(dc, n), grads[n], True, own
                 )
                 if width:
                     dbeside = _add_up(d, width, dbeside)
@@ -200,6 +222,8 @@ class Stacked(RecurrentBase):
                 add()
             dx, dfirst = self._outputs(d, initial[::-1], batched)
             self.add_first(given, dfirst)
+            if d_anew:
+                self.add_first((None, None), self.join_state(*d_anew))
             return dx, dfirst
 
         return (y, final), pullback
@@ -229,6 +253,17 @@ class Stacked(RecurrentBase):
         self._masked = self.regularisers.masks
         alone = self.num_layers == 1 and not self.learned_state
         self._single = self.kernels[0].infer if alone else None
+
+    def _restarts(
+        self, resets: npt.ArrayLike | None, x: Array, batched: bool
+    ) -> Sequence[_Restarts | None]:
+        """Where sequences start anew, and from what, for each layer."""
+        if resets is None:
+            return (None,) * self.num_layers
+        shape = x.shape[:2]
+        where = as_resets(resets, shape if batched else (math.prod(shape),)).reshape(shape)
+        h, c = self.starting_anew()
+        return [(where, self._of_layer(h, n), self._of_layer(c, n)) for n in range(self.num_layers)]
 
     def _remembered_steps(self, x: Array) -> int:
         """After how many steps a tape is cut, 0 for never."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import hints
-from ..arrays import Array, as_integers, as_rows, check_count, read
+from ..arrays import Array, as_integers, as_resets, as_rows, check_count, read
 from ..hinting import put_hints
 from ..states import State, fill, leaves, mapped
 
@@ -34,15 +35,19 @@ class Stream:
         self.batch, self.batch_first = check_count("batch", batch), bool(batch_first)
         self._single = single
 
-    def step(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
+    def step(
+        self, x: npt.ArrayLike, out: Array | None = None, resets: npt.ArrayLike | None = None
+    ) -> Array:
         """Take one frame of each row `(B, I)`; return the outputs `(B, O)`, in `out` if given.
 
-        A single row may come without its axis, as `(I,)`, and then returns so.
+        A single row may come without its axis, as `(I,)`, and then returns so. resets: booleans
+        `(B,)`, true where a row starts from the first state again with this frame.
         """
         if self.looks_ahead:
             raise TypeError("outputs of this stream wait for later frames: use run and finish")
         frame = self._array("x", x)
-        y = self._run(self._frames("x", frame[None]))[0]
+        where = None if resets is None else as_resets(resets, (self.batch,))[None]
+        y = self._take(self._frames("x", frame[None]), where)[0]
         if frame.ndim < self._axes:
             y = y[0]
         if out is None:
@@ -52,14 +57,21 @@ class Stream:
         np.copyto(out, y)
         return out
 
-    def run(self, chunk: npt.ArrayLike) -> Array:
+    def run(self, chunk: npt.ArrayLike, resets: npt.ArrayLike | None = None) -> Array:
         """Take any number n of frames `(n, B, I)`; return the outputs `(n, B, O)`.
 
-        With `batch_first` the axes are (B, n, ...). A single row may come without its axis.
+        With `batch_first` the axes are (B, n, ...). A single row may come without its axis. resets:
+        booleans `(n, B)`, in the chunk's order of axes, true where a row starts from the first
+        state again.
         """
         x = self._array("chunk", chunk)
         batched = x.ndim > self._axes
-        y = self._run(self._frames("chunk", self._swap(x) if batched else x))
+        frames = self._frames("chunk", self._swap(x) if batched else x)
+        where = None
+        if resets is not None:
+            given = as_resets(resets, x.shape[:2] if batched else x.shape[:1])
+            where = self._swap(given) if batched else given[:, None]
+        y = self._take(frames, where)
         return self._swap(y) if batched else y[:, 0]
 
     def finish(self) -> Array:
@@ -199,6 +211,19 @@ class Stream:
         """Take frames, all of them or none."""
         raise NotImplementedError
 
+    def _take(self, x: Array, resets: Array | None) -> Array:
+        """`_run`, rows starting anew where resets `(n, B)` says so."""
+        if resets is None:
+            return self._run(x)
+        cuts = {0, *np.flatnonzero(resets.any(axis=1)).tolist(), len(x)}
+        outputs = []
+        with Rollback(self):
+            for begin, end in pairwise(sorted(cuts)):
+                if resets[begin].any():
+                    self.reset(resets[begin])
+                outputs.append(self._run(x[begin:end]))
+        return np.concatenate(outputs) if outputs else self._run(x)
+
     def _finish(self) -> Array:
         return self._run(self._no_frames())
 
@@ -267,6 +292,13 @@ class LookAhead(Stream):
             raise ValueError("rows must be None: the rows of a stream that looks ahead go together")
         self._pending, self._finished = None, False
         self._write(None, self.batch)
+
+    def _take(self, x: Array, resets: Array | None) -> Array:
+        if resets is not None:
+            raise ValueError(
+                "resets must be None: the rows of a stream that looks ahead go together"
+            )
+        return self._run(x)
 
     def _settled(self, pending: Array, last: bool) -> tuple[Array, Array]:
         """Return the outputs that are ready (all, if these frames are the last), and what waits."""

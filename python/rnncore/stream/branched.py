@@ -52,8 +52,11 @@ class Branched(Several):
         raise RuntimeError("no frames have come: their width is not known")
 
     def _run(self, x: Array) -> Array:
+        return self._take(x, None)
+
+    def _take(self, x: Array, resets: Array | None) -> Array:
         with Rollback(self):
-            return self._settled(self._passed(x) + [s._run(x) for s in self._streams])
+            return self._settled(self._passed(x) + [s._take(x, resets) for s in self._streams])
 
     def _finish(self) -> Array:
         none = self._no_frames()

@@ -26,15 +26,17 @@ class Chained(Several):
         # What a step may have to undo: the last stream does all of it or nothing.
         self._kept = [part for part in self._streams[:-1] if not isinstance(part, Pointwise)]
 
-    def step(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
+    def step(
+        self, x: npt.ArrayLike, out: Array | None = None, resets: npt.ArrayLike | None = None
+    ) -> Array:
         """Take one frame of each row, return the outputs."""
         if self.looks_ahead:
-            return super().step(x, out)
+            return super().step(x, out, resets)
         *before, last = self._streams
         with Rollback(*self._kept):
             for stream in before:
-                x = stream.step(x)
-            return last.step(x, out)
+                x = stream.step(x, resets=resets)
+            return last.step(x, out, resets)
 
     def _array(self, name: str, x: npt.ArrayLike) -> Array:
         return self._streams[0]._array(name, x)
@@ -43,9 +45,16 @@ class Chained(Several):
         return self._streams[0]._no_frames()
 
     def _run(self, x: Array) -> Array:
+        return self._take(x, None)
+
+    def _take(self, x: Array, resets: Array | None) -> Array:
+        if resets is not None and self.looks_ahead:
+            raise ValueError(
+                "resets must be None: the rows of a stream that looks ahead go together"
+            )
         with Rollback(*self._kept):
             for stream in self._streams:
-                x = stream._run(x)
+                x = stream._take(x, resets)
         return x
 
     def _finish(self) -> Array:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, as_array, as_float, as_indices, as_integers
+from ..arrays import Array, as_array, as_float, as_indices, as_integers, as_resets
 from ..compiled import core
 from ..states import State, fill, mapped
 from .base import Stream
@@ -30,6 +30,10 @@ class _Frame:
         if self.numbers is None:
             return as_array(name, x, self.dtype)
         return as_indices(name, x, self.numbers).astype(np.int64, copy=False)
+
+    def resets(self, resets: npt.ArrayLike) -> Array:
+        """Return where rows start anew with a step."""
+        return as_resets(resets, (self.batch,))
 
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Return x as the compiled stream takes it, or raise saying what is wrong with it."""
@@ -73,8 +77,9 @@ class Compiled(Stream):
 
     def refresh(self) -> None:
         """Take the weights as they are now."""
-        self._core.refresh()
-        self._start = self._now()
+        now = stages_of(self._modules, 1, self.dtype)
+        self._core.refresh(now.stages)
+        self._start = now.state
 
     def _now(self) -> State:
         """The first state, of one row, as the modules have it now."""
@@ -93,10 +98,13 @@ class Compiled(Stream):
         return np.zeros((0, self.batch, self._frame.width), self.dtype)
 
     def _run(self, x: Array) -> Array:
+        return self._take(x, None)
+
+    def _take(self, x: Array, resets: Array | None) -> Array:
         width = self._frame.width
         if self._frame.numbers is None and x.shape[2] != width:
             raise ValueError(f"chunk must have {width} features, got {x.shape[2]}")
-        y: Array = self._core.run(x)
+        y: Array = self._core.run(x, resets)
         return y
 
     def _read(self) -> tuple[State, ...]:
@@ -127,10 +135,12 @@ class Pointwise(Stream):
                 if len(kernels) == len(stages):
                     self._kernels[dtype] = kernels
 
-    def step(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
+    def step(
+        self, x: npt.ArrayLike, out: Array | None = None, resets: npt.ArrayLike | None = None
+    ) -> Array:
         """Take one frame of each row, return the outputs."""
-        if not self._as_given(x, out):
-            return super().step(x, out)
+        if resets is not None or not self._as_given(x, out):
+            return super().step(x, out, resets)
         y: Any = x
         for kernel in self._kernels[y.dtype]:
             y = kernel.forward(y, out)
@@ -162,6 +172,9 @@ class Pointwise(Stream):
         if self._none is None:
             raise RuntimeError("no frames have come: their width is not known")
         return np.zeros((0, self.batch, *self._none.shape[2:]), self._none.dtype)
+
+    def _take(self, x: Array, resets: Array | None) -> Array:
+        return self._run(x)  # there is nothing to start anew
 
     def _run(self, x: Array) -> Array:
         self._none = x[:0]

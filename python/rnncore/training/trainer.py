@@ -79,7 +79,8 @@ def _total(loss: Objective, value: float, counted: float) -> float:
 
 def _arguments(model: Module, batch: Batch, state: State) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """What a model is called with, whether it takes a state and lengths or not."""
-    options = {} if batch.lengths is None else {"lengths": batch.lengths}
+    given = {"lengths": batch.lengths, "resets": batch.resets}
+    options = {name: value for name, value in given.items() if value is not None}
     if model.recurrent:
         return (batch.inputs, state if batch.carry else None), options
     return (batch.inputs,), options
