@@ -15,6 +15,7 @@ from ..arrays import Array, check_size
 from ..batches import Batch
 from ..compositions.chain import Chain
 from ..compositions.ragged import length_mask
+from ..compositions.readout import Readout
 from .base import AT_ONCE
 from .regressor import Numbers
 from .sequences import Sequences, as_sequences, is_table, read
@@ -170,9 +171,8 @@ class Forecaster(Numbers):
     def _learner(self) -> Chain:
         if not self._series:
             return self.network_
-        readout: Any
-        readout, *head = self.network_.layers
-        return Chain(readout.layer, *head)
+        layers = self.network_.layers
+        return Chain(*(part.layer if isinstance(part, Readout) else part for part in layers))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
