@@ -133,6 +133,13 @@ class TestExplore:
         assert len(found.shown()) <= 4
         assert all(row.hidden_size == row.options["hidden_size"] for row in found.rows)
 
+    def test_options_in_a_list_are_tried_as_they_are(self) -> None:
+        X, y = sequences()
+        options = [{"learning_rate": 0.1}, {"dropout": 0.5, "hidden_size": 5}]
+        found = explore(quick(max_iter=1), X, y, ["gru"], options=options, seeds=1)
+        assert sorted(len(row.options) for row in found.rows) == [1, 2]
+        assert all(row.options in options for row in found.rows)
+
     def test_a_run_that_diverges_is_a_row(self) -> None:
         X, y = sequences()
         architectures = {"sane": "gru", "wild": {"cell": "rnn", "nonlinearity": "relu"}}
@@ -152,6 +159,14 @@ class TestExplore:
         assert line.startswith("wild")
         assert "diverged" in line
         assert "of layer 0.layer" in line
+
+    def test_a_score_that_is_not_finite_is_a_row(self) -> None:
+        class Vain(SequenceClassifier):
+            def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+                return math.inf if self.random_state else 1.0
+
+        (only,) = explore(Vain(max_iter=1), *sequences(), ["gru"], seeds=2).rows
+        assert [str(run) for run in only.diverged] == ["seed 1 has no finite score"]
 
     def test_in_processes(self) -> None:
         X, y = sequences()

@@ -16,15 +16,17 @@ from ..training.plots import axes_for, finished, require_matplotlib
 
 @dataclass(frozen=True)
 class Divergence:
-    """A run that ended in a number that is not finite."""
+    """A run that ended in a number that is not finite: in training, or (None) in the score."""
 
     seed: int
-    updates: int
+    updates: int | None
     layer: str | None
     step: int | None
 
     def __str__(self) -> str:
         """Say where and when."""
+        if self.updates is None:
+            return f"seed {self.seed} has no finite score"
         said = f"seed {self.seed} diverged after {self.updates} updates"
         if self.layer is None:
             return said

@@ -56,7 +56,7 @@ def explore(
     *,
     parameters: int | Sequence[int] | None = None,
     seconds: float | Sequence[float] | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     trials: int = 1,
     seeds: int = 3,
     validation: Any = 0.2,
@@ -77,7 +77,8 @@ def explore(
     each. Without either, hidden_size is the estimator's, or the architecture's, or is drawn.
 
     options: lists or distributions of further parameters of the estimator, as for scikit-learn's
-    `ParameterSampler`, which draws `trials` of them: every architecture is tried with each.
+    `ParameterSampler`, which draws `trials` of them; or a list of dicts of such parameters. Every
+    architecture is tried with each.
 
     validation: the share that scores are computed on, or `(X, y)` of such a part. factor: one in so
     many candidates goes on. n_jobs: processes, as for `HalvingGridSearchCV`; let each have one
@@ -90,8 +91,8 @@ def explore(
     if parameters is not None and seconds is not None:
         raise ValueError("parameters or seconds is the budget, not both")
     last = _Last.of(estimator)
-    drawn = list(_draws(options, trials, random_state))
-    for name in options or ():
+    drawn = _draws(options, trials, random_state)
+    for name in {name for draw in drawn for name in draw}:
         last.check(name)
     parts = _parts(last.estimator, X, y, validation, random_state)
     seen = last.before(parts)
@@ -117,10 +118,12 @@ def _rank(row: Row) -> tuple[float, ...]:
     return (bool(row.diverged), -row.passes, math.inf if row.diverged else -row.score)
 
 
-def _draws(options: Mapping[str, Any] | None, trials: int, seed: int) -> Iterable[dict[str, Any]]:
+def _draws(options: Any, trials: int, seed: int) -> list[dict[str, Any]]:
     """Return options to be tried, the same for every architecture."""
     if not options:
         return [{}]
+    if not isinstance(options, Mapping):
+        return [dict(given) for given in options]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The total space of parameters", UserWarning)
         return list(
@@ -243,7 +246,8 @@ class _Trial(BaseEstimator):
         self.model_ = clone(self.estimator).set_params(**{f"{self.prefix}random_state": int(X[0])})
         self.diverged_: Diverged | None = None
         try:
-            self.model_.fit(self.parts.X, self.parts.y)
+            with np.errstate(over="ignore", invalid="ignore"):
+                self.model_.fit(self.parts.X, self.parts.y)
         except Diverged as error:
             self.diverged_ = error
         return self
@@ -256,8 +260,10 @@ def _measured(trial: _Trial, X: Any, y: Any = None) -> dict[str, float]:
     """Return a trial's score, or where it diverged, as numbers."""
     error, parts = trial.diverged_, trial.parts
     if error is None:
-        score = trial.model_.score(parts.X_valid, parts.y_valid)
-        return {"score": float(score), "updates": math.nan, "layer": math.nan, "step": math.nan}
+        with np.errstate(over="ignore", invalid="ignore"):
+            score = float(trial.model_.score(parts.X_valid, parts.y_valid))
+        score = score if math.isfinite(score) else math.nan
+        return {"score": score, "updates": math.nan, "layer": math.nan, "step": math.nan}
     names = [name for name, _ in named_modules(trial.network())]
     layer = names.index(error.layer) if error.layer in names else math.nan
     step = math.nan if error.step is None else error.step
@@ -312,17 +318,16 @@ def _row(
     def told(what: str) -> list[float]:
         return [float(results[f"split{seed}_test_{what}"][at]) for seed in range(seeds)]
 
+    runs = zip(told("score"), told("updates"), told("layer"), told("step"), strict=True)
     diverged = tuple(
         Divergence(
             seed,
-            int(updates),
+            None if math.isnan(updates) else int(updates),
             None if math.isnan(layer) else names[int(layer)],
             None if math.isnan(step) else int(step),
         )
-        for seed, (updates, layer, step) in enumerate(
-            zip(told("updates"), told("layer"), told("step"), strict=True)
-        )
-        if not math.isnan(updates)
+        for seed, (score, updates, layer, step) in enumerate(runs)
+        if math.isnan(score)
     )
     return Row(
         candidate.name,
