@@ -83,6 +83,17 @@ def test_listops(tmp_path):
     assert all(0 <= share <= 100 for share in found.values())
 
 
+def test_listops_explored():
+    pytest.importorskip("sklearn")
+    tests = data("listops/test_d20s.tsv")
+    said = run_python(
+        *(str(ROOT / "examples" / "listops.py"), "--quick", "--test", str(tests)),
+        *("--explore", "--longest", "30", "--seeds", "1"),
+    )
+    assert "lstm, output of 2" in said
+    assert re.search(r"result: best=\S+ valid=\d+\.\d+ test=\d+\.\d+$", said.strip())
+
+
 @pytest.mark.parametrize("semi", [[], ["--questions"]], ids=["unsupervised", "semi-supervised"])
 def test_autoencoder(tmp_path, semi):
     pytest.importorskip("matplotlib")
