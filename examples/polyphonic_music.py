@@ -260,7 +260,7 @@ def choose(name: str, data: dict[str, Pieces], args: argparse.Namespace) -> Next
         validation=(data["valid"], None),
         n_jobs=None if args.quick else args.jobs,
     )
-    print(found, flush=True)
+    print(found.table(every=True), flush=True)
     best = found.best  # whose passes are fewer where all that went further diverged
     return NextFrame(max_iter=best.passes, window=args.window).set_params(**best.settings)
 

@@ -104,7 +104,8 @@ class Exploration:
         found: dict[Any, Row] = {}
         for row in self.rows:
             if not row.diverged:
-                found.setdefault((row.architecture, row.hidden_size), row)
+                width = None if "hidden_size" in row.options else row.hidden_size
+                found.setdefault((row.architecture, width), row)
         drawn = any(row.options for row in self.rows)
         best = list(found.values()) if drawn else [row for row in self.rows if not row.diverged]
         return best + [row for row in self.rows if row.diverged]
