@@ -140,6 +140,16 @@ class TestExplore:
         assert sorted(len(row.options) for row in found.rows) == [1, 2]
         assert all(row.options in options for row in found.rows)
 
+    def test_options_count_in_the_budget(self) -> None:
+        X, y = sequences()
+        options = [{"num_layers": 1}, {"num_layers": 3}]
+        found = explore(quick(max_iter=1), X, y, ["gru"], options=options, seeds=1, parameters=900)
+        widths = {row.options["num_layers"]: row.hidden_size for row in found.rows}
+        assert widths[1] > widths[3]
+        assert all(700 < row.parameters <= 900 for row in found.rows)
+        with pytest.raises(ValueError, match="which the budget decides"):
+            explore(quick(), X, y, options=[{"hidden_size": 3}], parameters=900)
+
     def test_a_run_that_diverges_is_a_row(self) -> None:
         X, y = sequences()
         architectures = {"sane": "gru", "wild": {"cell": "rnn", "nonlinearity": "relu"}}

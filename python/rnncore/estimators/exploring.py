@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,21 +94,22 @@ def explore(
     drawn = _draws(options, trials, random_state)
     for name in {name for draw in drawn for name in draw}:
         last.check(name)
+        if name == "hidden_size" and (parameters is not None or seconds is not None):
+            raise ValueError("options must not hold hidden_size, which the budget decides")
     parts = _parts(last.estimator, X, y, validation, random_state)
     seen = last.before(parts)
     budgets: Any = parameters if parameters is not None else seconds
     rows: list[Row] = []
     for budget in budgets if isinstance(budgets, (Sequence, np.ndarray)) else [budgets]:
-        candidates = []
-        for name, given in _named(architectures):
-            settings = last.settings(given)
-            trained = clone(last.estimator).set_params(**settings)
-            if parameters is not None:
-                size = check_size("parameters", budget)
-                settings["hidden_size"] = width_of_size(trained, *seen, size)
-            elif seconds is not None:
-                settings["hidden_size"] = width_of_time(trained, *seen, float(budget))
-            candidates += [_Candidate(name, settings, draw) for draw in drawn]
+
+        def width(trained: Any, budget: Any = budget) -> dict[str, int]:
+            if budget is None:
+                return {}
+            if seconds is not None:
+                return {"hidden_size": width_of_time(trained, *seen, float(budget))}
+            return {"hidden_size": width_of_size(trained, *seen, check_size("parameters", budget))}
+
+        candidates = list(_candidates(last, architectures, drawn, width))
         rows += _search(last, parts, candidates, seeds, factor, n_jobs)
     return Exploration(sorted(rows, key=_rank))
 
@@ -151,6 +152,27 @@ class _Candidate:
     name: str
     settings: dict[str, Any]
     options: dict[str, Any]
+
+
+#: Options on which neither the number of parameters nor the time of a pass depends.
+_SIZELESS = frozenset(("learning_rate", "schedule", "weight_decay", "clip_norm", "dropout"))
+
+
+def _candidates(
+    last: _Last,
+    architectures: Architectures,
+    drawn: list[dict[str, Any]],
+    width: Callable[[Any], dict[str, int]],
+) -> Iterator[_Candidate]:
+    """Yield every architecture with all options, as wide as `width` says of its estimator."""
+    for name, given in _named(architectures):
+        settings, known = last.settings(given), {}
+        for draw in drawn:
+            sized = {option: value for option, value in draw.items() if option not in _SIZELESS}
+            key = repr(sorted(sized.items()))
+            if key not in known:
+                known[key] = width(clone(last.estimator).set_params(**{**settings, **sized}))
+            yield _Candidate(name, {**settings, **known[key]}, draw)
 
 
 @dataclass(frozen=True)
