@@ -67,6 +67,21 @@ def test_polyphonic_music_of_long_pieces(tmp_path):
     assert 5 < float(said.rsplit("result: rnn=", 1)[1]) < 88
 
 
+def test_own_cell():
+    pytest.importorskip("scipy", reason="reading MATLAB files needs SciPy")
+    found = results("own_cell.py", "--data", str(data("jsb_chorales/JSB_Chorales.mat")))
+    assert list(found) == ["overhead", "adding", "jsb"]
+    assert 0.5 < found["overhead"] < 10  # one processor may be busy
+    assert 0 < found["adding"] < 5
+    assert 5 < found["jsb"] < 88
+
+
+def test_irregular_series():
+    found = results("irregular_series.py")
+    assert list(found) == ["gru", "gru_gaps", "cfc", "fading", "gru_d"]
+    assert all(0 <= accuracy <= 1 for accuracy in found.values())
+
+
 def test_lookahead(tmp_path):
     pytest.importorskip("matplotlib")
     found = results("lookahead.py", "--plot", str(tmp_path / "lookahead.png"))

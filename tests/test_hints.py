@@ -1,5 +1,6 @@
 """Habits of other libraries fail with an error that says what to write here."""
 
+import copy
 import importlib
 import inspect
 import pickle
@@ -14,6 +15,7 @@ import rnncore
 from rnncore import hints
 from rnncore.layers.activations import Identity
 from rnncore.recurrent.registry import LAYERS, STEPS
+from rnncore.training import Trainer
 
 X = np.zeros((5, 2, 3), np.float32)
 
@@ -56,15 +58,15 @@ def test_other_names_are_as_python_has_them() -> None:
 
 def test_every_name_of_ours_in_a_hint_is_there() -> None:
     """`rnncore.X` and `rnncore.package.X`, and what stands after `import`."""
-    tables = (hints.TOP_LEVEL, hints.MODULE, hints.CONSTRUCTOR, hints.CALL, hints.FILES)
-    text = "\n".join(hint for table in tables for hint in table.values())
+    tables = [table for table in vars(hints).values() if isinstance(table, dict)]
+    text = "\n".join(hint for table in tables for hint in table.values() if isinstance(hint, str))
     names = set(re.findall(r"rnncore((?:\.[A-Za-z]\w*)+)", text))
     names |= {f".{a}.{b}" for a, b in re.findall(r"from rnncore\.(\w+) import (\w+)", text)}
     assert {".Chain", ".batches.padded", ".training.Trainer", ".estimators.Forecaster"} <= names
     for name in names - {".torch"}:
         module, *parts = name[1:].split(".")
-        if module == "estimators":
-            pytest.importorskip("sklearn")
+        if module in ("estimators", "torch"):
+            pytest.importorskip({"estimators": "sklearn", "torch": "torch"}[module])
         found = getattr(rnncore, module, None) or importlib.import_module(f"rnncore.{module}")
         for part in parts:
             found = getattr(found, part)
@@ -80,6 +82,126 @@ def test_attributes_of_modules(name: str) -> None:
         assert not hasattr(module, name)
         assert not hasattr(type(module), name)
         assert name not in dir(module)
+
+
+def trainer(**options: Any) -> Trainer:
+    made = model()
+    return Trainer(made, rnncore.SoftmaxCrossEntropy(), rnncore.Adam(made), [], **options)
+
+
+VOCABULARY = rnncore.Vocabulary(["a"])
+OTHERS = [
+    *((model().stream(), name, hint) for name, hint in hints.STREAM.items()),
+    *((rnncore.RowConvolution(3, 2).stream(), name, hint) for name, hint in hints.STREAM.items()),
+    *((VOCABULARY, name, hint) for name, hint in hints.WORDBOOK.items()),
+    *((trainer(), name, hint) for name, hint in hints.TRAINED.items()),
+    *((rnncore.CRF(3), name, hint) for name, hint in hints.CRF.items()),
+]
+
+
+@pytest.mark.parametrize(("made", "name", "hint"), OTHERS)
+def test_attributes_of_others(made: Any, name: str, hint: str) -> None:
+    kind = type(made).__name__
+    with pytest.raises(AttributeError, match=re.escape(f"'{kind}' object has no '{name}': {hint}")):
+        getattr(made, name)
+    assert not hasattr(made, name)
+    assert name not in dir(made)
+    assert {"decode", "snapshot", "fit"} & set(dir(made))
+
+
+def test_attributes_and_keywords_of_estimators() -> None:
+    estimators = pytest.importorskip("rnncore.estimators")
+    for kind in (estimators.SequenceClassifier, estimators.SequenceLabeller, estimators.Forecaster):
+        for name, hint in hints.FITTED.items():
+            with pytest.raises(AttributeError, match=re.escape(f"has no {name!r}: {hint}")):
+                getattr(kind(), name)
+            assert name not in dir(kind())
+        for name, hint in hints.ESTIMATOR.items():
+            with pytest.raises(
+                TypeError, match=re.escape(f"{kind.__name__} takes no {name!r}: {hint}")
+            ):
+                kind(**{name: 1})
+            assert name not in inspect.signature(kind).parameters
+        assert "max_iter" in inspect.signature(kind).parameters
+        with pytest.raises(TypeError, match="unexpected keyword argument 'nothing'"):
+            kind(nothing=1)
+    for name, hint in hints.FORECASTER.items():
+        with pytest.raises(AttributeError, match=re.escape(hint)):
+            getattr(estimators.Forecaster(), name)
+    assert hasattr(estimators.SequenceClassifier, "predict_proba")
+
+
+@pytest.mark.parametrize(
+    ("package", "needs", "names"),
+    [("estimators", "sklearn", hints.ESTIMATORS), ("torch", "torch", hints.TORCH)],
+)
+def test_names_of_packages(package: str, needs: str, names: dict[str, str]) -> None:
+    pytest.importorskip(needs)
+    module = importlib.import_module(f"rnncore.{package}")
+    for name, hint in names.items():
+        with pytest.raises(AttributeError, match=re.escape(hint)):
+            getattr(module, name)
+        message = re.escape(f"rnncore.{package} has no {name!r}: {hint}")
+        with pytest.raises(ImportError, match=message):
+            exec(f"from rnncore.{package} import {name}", {})
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        module.nothing  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'nothing'"):
+        exec(f"from rnncore.{package} import nothing", {})
+
+
+@pytest.mark.parametrize(
+    ("call", "names"),
+    [
+        (trainer, hints.TRAINER),
+        (lambda **given: trainer().fit(1, **given), hints.FIT),
+        (rnncore.Vocabulary.of, hints.OF),
+        (lambda **given: model().stream(**given), hints.ROWS),
+        (rnncore.CRF(3).decode, hints.DECODE),
+    ],
+)
+def test_keywords_of_others(call: Any, names: dict[str, str]) -> None:
+    for name, hint in names.items():
+        with pytest.raises(TypeError, match=re.escape(f" takes no {name!r}: {hint}")):
+            call(**{name: 1})
+    with pytest.raises(TypeError, match="unexpected keyword argument 'nothing'"):
+        call(nothing=1)
+
+
+def test_signatures_are_kept() -> None:
+    assert "patience" in inspect.signature(Trainer.fit).parameters
+    assert "validate" in inspect.signature(Trainer).parameters
+    assert list(inspect.signature(rnncore.Vocabulary.of).parameters) == [
+        "sequences",
+        "least",
+        "most",
+    ]
+    assert list(inspect.signature(model().stream).parameters) == ["batch"]
+
+
+def test_words_in_the_place_of_numbers() -> None:
+    estimators = pytest.importorskip("rnncore.estimators")
+    tags = [["D", "N"], ["D", "N"]]
+    for words in (["the", "dog"], ("the", "dog"), np.array(["the", "dog"])):
+        with pytest.raises(
+            TypeError, match=re.escape(f"X must hold numbers, got strings: {hints.WORDS}")
+        ):
+            estimators.SequenceLabeller().fit([words, words], tags)
+    with pytest.raises(TypeError, match="X must hold numbers, got strings"):
+        estimators.SequenceClassifier().fit(["the dog", "a cat"], [0, 1])
+    with pytest.raises(
+        TypeError, match=re.escape(f"tokens must be strings, got a list: {hints.VOCABULARY}")
+    ):
+        rnncore.Vocabulary([["the", "dog"]])
+    with pytest.raises(TypeError, match="tokens must be one sequence of strings"):
+        VOCABULARY.encode([["a"], ["a"]])
+
+
+@pytest.mark.parametrize("take", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_stream_is_not_copied(take: Any) -> None:
+    for stream in (model().stream(), rnncore.RowConvolution(3, 2).stream()):
+        with pytest.raises(TypeError, match=re.escape(f"copied or pickled: {hints.COPIED}")):
+            take(stream)
 
 
 def test_a_module_of_ones_own_may_have_them() -> None:

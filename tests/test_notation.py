@@ -25,6 +25,7 @@ from tests.support.models import MODELS
 NAMES = {name: getattr(rnncore, name) for name in rnncore.__all__} | {
     name: getattr(text, name) for name in ("CharConfig", "CharModel", "Vocabulary")
 }
+NAMES |= vars(rnncore.cells.shelf)  # a cell of one's own is written by its name
 CASES = [(name, at) for name, (models, _) in MODELS.items() for at in range(len(models))]
 
 

@@ -26,6 +26,9 @@ struct Shape {
   Index depth = 1;       // transitions of a step; only the first sees x
   bool shortcut = false; // the last one sees h(t-1) as well
   Index arity = 1;       // predecessors of a node
+  Index cells = 1; // cell states of a hidden unit: a row of c is that of the first, of the second, ...
+  // What time steps read of a row of x behind its `input` columns: numbers, and rows of `hidden` numbers.
+  Index scalars = 0, vectors = 0;
 };
 
 /// Nodes in the order they are computed, grouped in waves whose nodes do not depend on each other.
@@ -57,7 +60,7 @@ struct Weights {
   T* recurrent;      // (matrices, R * H, recurrent_columns), see `Sizes`; R = G unless forgetting is by
                      // predecessor
   T* input_bias;     // (G * H)
-  T* recurrent_bias; // (G * H)
+  T* recurrent_bias; // (R * H)
   T* units;          // (U, H)  numbers of each hidden unit's own: peepholes, gains
   T* projection;     // (P, H)
 };
@@ -90,6 +93,79 @@ struct CellOptions {
   Activation gate, candidate, output; // of the gates, of the candidate, of the cell state
   double cell_clip;                   // cell states stay within +- this; 0: wherever they like
   double gate_clip;                   // so do the sums that gates and candidate are made from
+};
+
+/// A run of slots that one product fills, and which of torch's gates each of them is.
+struct Window {
+  Index begin = 0, count = 0;
+  Index gate[4] = {};
+};
+
+/// A product with the states that the nodes continue, or with what an earlier phase made of them.
+struct Recurrence {
+  Index phase = 0;
+  Window window;
+};
+
+/// Operations of a cell's program: name, what `to` is, what a, b, c and d are, and in which passes there is
+/// one. r: a register, a vector of hidden units; s: a slot; c: a cell state; u: a number of each hidden
+/// unit's own; e, v: a scalar or vector of x; k: a constant; a: an activation; -: nothing.
+#define RNNCORE_CELL_OPERATIONS(line)                                                                      \
+  line(slot, 'r', "s", both) line(h, 'r', "", both) line(state, 'r', "c", both) line(unit, 'r', "u", both) \
+      line(scalar, 'r', "e", both) line(vector, 'r', "v", both) line(constant, 'r', "k", both) line(       \
+          dh, 'r', "", backward) line(dstate, 'r', "c", backward) line(dmiddle, 'r', "", backward)         \
+          line(set_slot, 's', "r", both) line(keep_slot, 's', "r", forward) line(new_h, '-', "r", forward) \
+              line(new_state, 'c', "r", forward) line(middle, '-', "r", forward)                           \
+                  line(d_old_h, '-', "r", backward) line(d_old_state, 'c', "r", backward)                  \
+                      line(d_unit, 'u', "r", backward) line(d_scalar, 'e', "r", backward)                  \
+                          line(d_vector, 'v', "r", backward) line(add, 'r', "rr", both)                    \
+                              line(subtract, 'r', "rr", both) line(multiply, 'r', "rr",                    \
+                                                                   both) line(divide, 'r', "rr", both)     \
+                                  line(maximum, 'r', "rr", both) line(minimum, 'r', "rr", both) line(      \
+                                      negative, 'r', "r", both) line(absolute, 'r', "r", both)             \
+                                      line(reciprocal, 'r', "r", both) line(fma, 'r', "rrr", both) line(   \
+                                          fnma, 'r', "rrr", both) line(sqrt, 'r', "r", both)               \
+                                          line(exp, 'r', "r", both) line(log, 'r', "r", both) line(        \
+                                              sin, 'r', "r", both) line(cos, 'r', "r", both)               \
+                                              line(sigmoid, 'r', "r", both) line(tanh, 'r', "r", both)     \
+                                                  line(softplus, 'r', "r",                                 \
+                                                       both) line(relu, 'r', "r", both)                    \
+                                                      line(sigmoid_slope, 'r', "r",                        \
+                                                           both) line(tanh_slope, 'r', "r", both)          \
+                                                          line(relu_slope, 'r', "r", both)                 \
+                                                              line(select_le, 'r', "rrrr", both)           \
+                                                                  line(select_lt, 'r', "rrrr", both)       \
+                                                                      line(activation, 'r', "rakk", both)  \
+                                                                          line(activation_slope, 'r',      \
+                                                                               "rakk", both)
+
+enum class CellOperation : int32_t {
+#define RNNCORE_NAME(name, ...) name,
+  RNNCORE_CELL_OPERATIONS(RNNCORE_NAME)
+#undef RNNCORE_NAME
+};
+
+struct Instruction {
+  CellOperation operation;
+  int32_t to, a, b, c, d;
+};
+
+struct Code {
+  const Instruction* begin;
+  const Instruction* end;
+};
+
+constexpr Index most_registers = 64;
+
+/// A cell whose time step is a program, the code of each of its phases being straight. All of it has been
+/// checked.
+struct OwnCell {
+  Index slots, gates, recurrent_gates, phases, units, cells;
+  Window input[2];
+  Recurrence recurrent[2];
+  bool direct; // the old h reaches the new one past the product, too
+  Code forward[2], backward[2];
+  const double* constants;
 };
 
 /// The threads that work on one call: each is handed the same arguments and its own rank.
@@ -138,10 +214,10 @@ struct Call {
   const CellOptions* options; // or null
   Masks<T> masks;             // only with options
   Packed<T> packed;
-  Rows<const T> x;     // (rows, I)
+  Rows<const T> x;     // (rows, I), and what time steps read behind that
   Rows<T> y;           // (rows, P)  written by forward
   Rows<const T> first; // (sequences, P)  initial hidden states
-  Rows<T> c;           // (rows, H)  cell states, likewise
+  Rows<T> c;           // (rows, cells * H)  cell states, likewise
   Rows<T> offer;       // (rows, H)  likewise: what each node adds to a gate of those that continue it
   T* tape;             // (nodes of these waves * Sizes.tape)  backward overwrites it
   void* work;
@@ -150,18 +226,18 @@ struct Call {
 /// `c` may be null: then the cell states are updated in place. `tape` may be: then nothing is recorded.
 template <class T>
 struct Forward : Call<T> {
-  Rows<T> running_c; // (sequences, H)  in: the initial ones
+  Rows<T> running_c; // (sequences, cells * H)  in: the initial ones
 };
 
 template <class T>
 struct Backward : Call<T> {
   const void* transposed;
-  Rows<const T> first_c; // (sequences, H)
+  Rows<const T> first_c; // (sequences, cells * H)
   Rows<const T> dy;      // (rows, P) or null: zero
-  Rows<T> dh, dc;        // (sequences, P or H)  in: of the final states; out: of the initial ones. In a
-                         // forest (rows, H): added to
+  Rows<T> dh, dc;        // (sequences, P or cells * H)  in: of the final states; out: of the initial ones.
+                         // In a forest (rows, H): added to
   Rows<T> d_offer;       // (rows, H)  added to
-  Rows<T> dx;            // (rows, I) or null: not wanted
+  Rows<T> dx;            // as x, or null: not wanted
   bool add_dx;           // add to dx instead of writing it
   bool wants_gradients;  // else what is below is scratch
   T* gradients;          // (Sizes.gradients)  out: of numbers and weights, in packed order
@@ -388,6 +464,9 @@ template <class T>
 struct Kernels {
   Index count;
   const CellKernels<T>* cells;
+  // Those of a cell that stays where it is, made in so many bytes of memory that stay as well.
+  Index own_bytes;
+  void (*make_own)(const OwnCell&, void* memory, CellKernels<T>* made);
   Linear<T> linear;
   Pointwise<T> pointwise;
   Convolution<T> convolution;

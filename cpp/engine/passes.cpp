@@ -220,7 +220,7 @@ void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record, Index step
   if (record) {
     r.tape = take_spare(std::size_t(reserve(r.parts, steps)) * sizeof(T));
     if (cell_.has_cell_state && !a.forest) {
-      r.c = take_spare(std::size_t(a.grid.rows() * directions() * shape_.hidden) * sizeof(T));
+      r.c = take_spare(std::size_t(a.grid.rows() * directions() * c_columns(shape_)) * sizeof(T));
       arrays.c = r.c.template as<T>();
     }
   }
@@ -248,11 +248,11 @@ void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record, Index step
     call.end = walk.end;
     cell_.forward(cell_.packing.cell, call, team);
     if (team.rank != 0 || a.forest || walk.end < call.schedule.waves) return;
-    const Index P = shape_.output, H = shape_.hidden, state = part.direction * a.grid.batch;
+    const Index P = shape_.output, C = c_columns(shape_), state = part.direction * a.grid.batch;
     part.schedule.for_each_last_row([&](Index b, Index row) {
       if (row < 0) return;
       std::copy_n(call.y.base + row * call.y.stride, P, a.h + (state + b) * P);
-      if (call.c.base) std::copy_n(call.c.base + row * call.c.stride, H, a.running_c + (state + b) * H);
+      if (call.c.base) std::copy_n(call.c.base + row * call.c.stride, C, a.running_c + (state + b) * C);
     });
   });
 }
@@ -281,15 +281,15 @@ Call<T> Passes<T>::call_of(Grid grid, const MaskArrays<T>& masks, const Part& pa
 template <class T>
 Forward<T> Passes<T>::forward_call(const ForwardArrays<T>& a, const Part& part,
                                    const Snapshot<T>& weights) const {
-  const Index D = directions(), d = part.direction, H = shape_.hidden, P = shape_.output;
+  const Index D = directions(), d = part.direction, P = shape_.output, C = c_columns(shape_);
   Forward<T> call{call_of(a.grid, a.masks, part), {}};
   call.packed = weights.packed();
-  call.x = {a.x, shape_.input};
+  call.x = {a.x, x_columns(shape_)};
   call.y = {a.y + d * P, D * P};
   call.first = {a.h + d * a.grid.batch * P, P};
-  if (a.running_c) call.running_c = {a.running_c + d * a.grid.batch * H, H};
-  if (a.c) call.c = {a.c + d * H, D * H};
-  call.offer = {a.offer, H};
+  if (a.running_c) call.running_c = {a.running_c + d * a.grid.batch * C, C};
+  if (a.c) call.c = {a.c + d * C, D * C};
+  call.offer = {a.offer, shape_.hidden};
   return call;
 }
 
@@ -336,26 +336,26 @@ void Passes<T>::add_gradients(const BackwardArrays<T>& a, T* sums, Index parts, 
 template <class T>
 Backward<T> Passes<T>::backward_call(const BackwardArrays<T>& a, Grid grid, const Record<T>& r,
                                      const Part& part) const {
-  const Index D = directions(), d = part.direction, H = shape_.hidden, P = shape_.output;
-  const Index state = d * grid.batch * P, cell_state = d * grid.batch * H;
+  const Index D = directions(), d = part.direction, P = shape_.output, C = c_columns(shape_);
+  const Index state = d * grid.batch * P, cell_state = d * grid.batch * C;
   Backward<T> call{};
   static_cast<Call<T>&>(call) = call_of(grid, a.masks, part);
   call.packed = r.weights[d]->packed();
   call.transposed = r.weights[d]->transposed.template as<void>();
-  call.x = {a.x, shape_.input};
+  call.x = {a.x, x_columns(shape_)};
   call.y = {a.y + d * P, D * P};
   call.first = {a.first_h + state, P};
   if (a.dc) {
-    if (a.first_c) call.first_c = {a.first_c + cell_state, H};
-    call.c = {(a.c ? a.c : r.c.template as<T>()) + d * H, D * H};
-    call.dc = {a.dc + cell_state, H};
+    if (a.first_c) call.first_c = {a.first_c + cell_state, C};
+    call.c = {(a.c ? a.c : r.c.template as<T>()) + d * C, D * C};
+    call.dc = {a.dc + cell_state, C};
   }
   call.tape = r.tape.template as<T>() + part.tape;
   if (a.dy) call.dy = {a.dy + d * P, D * P};
   call.dh = {a.dh + state, P};
-  if (a.dx) call.dx = {a.dx, shape_.input};
-  call.offer = {a.offer, H};
-  call.d_offer = {a.d_offer, H};
+  if (a.dx) call.dx = {a.dx, x_columns(shape_)};
+  call.offer = {a.offer, shape_.hidden};
+  call.d_offer = {a.d_offer, shape_.hidden};
   call.add_dx = d > 0;
   call.wants_gradients = a.weights != nullptr;
   return call;

@@ -10,16 +10,20 @@
 
 namespace rnncore {
 
-/// The arrays of one call. D directions lie side by side in the columns of y and c, and one after the
-/// other in the states. P is the width of h.
+/// Columns of a row of x, and of one of cell states.
+inline Index x_columns(const Shape& s) { return s.input + s.scalars + s.vectors * s.hidden; }
+inline Index c_columns(const Shape& s) { return s.cells * s.hidden; }
+
+/// The arrays of one call. I is `x_columns`, C `c_columns`. D directions lie side by side in the columns of
+/// y and c, and one after the other in the states. P is the width of h.
 template <class T>
 struct ForwardArrays {
   Grid grid;
   const int64_t* lengths; // (B) or null
   const T* x;             // (rows, I)
   T* y;                   // (rows, D * P)
-  T *h, *running_c;       // (D, B, P), (D, B, H)  in: initial; out: final
-  T* c;                   // (rows, D * H) or null: not wanted; not with a record, which keeps its own
+  T *h, *running_c;       // (D, B, P), (D, B, C)  in: initial; out: final
+  T* c;                   // (rows, D * C) or null: not wanted; not with a record, which keeps its own
   const Forest* forest;   // or null; then its rows are those of a batch of one step
   T* offer;               // (rows, H) or null: what its nodes offer to those that continue them
   MaskArrays<T> masks;
@@ -30,7 +34,7 @@ struct BackwardArrays {
   const T* x;                       // as forward saw it
   T* y;                             // as forward left it
   T* c;                             // all cell states, or null: the record has them
-  T *first_h, *first_c;             // (D, B, P), (D, B, H)
+  T *first_h, *first_c;             // (D, B, P), (D, B, C)
   const T* dy;                      // (rows, D * P) or null: zero
   T *dh, *dc;                       // as first_h and first_c  in: of the final states; out: of the initial
                                     // ones. Of a forest (rows, H), zero at first
@@ -51,7 +55,7 @@ struct Record {
   Pinned<T> weights;
   bool replays = false; // the tape has the last piece of each part alone
   Buffer tape;
-  Buffer c; // (rows, D * H)  cell states
+  Buffer c; // (rows, D * C)  cell states
 };
 
 template <class T>

@@ -64,7 +64,7 @@ uint64_t WatchedWeights<T>::fingerprint() const {
     add(w.input, rows * (&w == weights_.data() ? shape_.input : shape_.hidden));
     add(w.recurrent, sizes_.matrices * packing_.recurrent_gates * shape_.hidden * sizes_.recurrent_columns);
     add(w.input_bias, rows);
-    add(w.recurrent_bias, rows);
+    add(w.recurrent_bias, packing_.recurrent_gates * shape_.hidden);
     add(w.units, packing_.units * shape_.hidden);
     add(w.projection, state * shape_.hidden);
     all = all * 0x9E3779B97F4A7C15u + kernels().fingerprint(blocks, count);

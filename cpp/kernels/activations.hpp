@@ -79,10 +79,11 @@ RNNCORE_INLINE Vec<T> expm1_below(Vec<T> x) {
 }
 
 /// exp(x), as exp(x / 2)^2: neither end overflows on the way.
-template <class T>
-RNNCORE_INLINE Vec<T> exp_of(Vec<T> x) {
-  const Vec<T> most(T(-Exponential<T>::lowest) / 2 + 1), half = x * Vec<T>(T(0.5));
-  const Vec<T> root = exp_below(select_le(most, half, most, half));
+template <class V>
+RNNCORE_INLINE V exp_of(V x) {
+  using T = typename V::Number;
+  const V most(T(-Exponential<T>::lowest) / 2 + 1), half = x * V(T(0.5));
+  const V root = exp_below(select_le(most, half, most, half));
   return root * root;
 }
 
@@ -178,6 +179,31 @@ RNNCORE_NOINLINE Vec<T> slope_of(const Activation& f, Vec<T> y) {
   return one;
 }
 
+/// x between -most and most
+template <class T>
+RNNCORE_INLINE Vec<T> within(double most, Vec<T> x) {
+  const Vec<T> above{T(most)}, below = -above;
+  return select_le(above, x, above, select_le(x, below, below, x));
+}
+
+/// Of a sum that is clipped first, unless `clip` is 0. Out of line: cells have many of these.
+template <class T>
+RNNCORE_NOINLINE Vec<T> value_of(const Activation& f, Vec<T> x, double clip) {
+  return value_of(f, clip == 0 ? x : within(clip, x));
+}
+
+/// No slope where the sum was clipped: there the value is that of a bound, to the bit.
+template <class T>
+RNNCORE_NOINLINE Vec<T> slope_of(const Activation& f, Vec<T> y, double clip) {
+  Vec<T> slope = slope_of(f, y);
+  if (clip == 0) return slope;
+  for (const double bound : {clip, -clip}) {
+    const Vec<T> end = value_of(f, Vec<T>(T(bound)));
+    slope = select_le(end, y, select_le(y, end, Vec<T>(T(0)), slope), slope);
+  }
+  return slope;
+}
+
 /// The rules that a user chose, for some hidden units of one row.
 template <class T>
 struct WithOptions {
@@ -185,39 +211,25 @@ struct WithOptions {
   Vec<T> update; // what the candidate is multiplied by
 
   RNNCORE_INLINE bool sigmoid_gates() const { return options.gate.kind == ActivationKind::sigmoid; }
-  RNNCORE_INLINE Vec<T> gate(Vec<T> x) const { return bounded_value(options.gate, x); }
-  RNNCORE_INLINE Vec<T> gate_slope(Vec<T> y) const { return bounded_slope(options.gate, y); }
-  RNNCORE_INLINE Vec<T> candidate(Vec<T> x) const { return bounded_value(options.candidate, x); }
-  RNNCORE_INLINE Vec<T> candidate_slope(Vec<T> y) const { return bounded_slope(options.candidate, y); }
+  RNNCORE_INLINE Vec<T> gate(Vec<T> x) const { return value_of(options.gate, x, options.gate_clip); }
+  RNNCORE_INLINE Vec<T> gate_slope(Vec<T> y) const { return slope_of(options.gate, y, options.gate_clip); }
+  RNNCORE_INLINE Vec<T> candidate(Vec<T> x) const {
+    return value_of(options.candidate, x, options.gate_clip);
+  }
+  RNNCORE_INLINE Vec<T> candidate_slope(Vec<T> y) const {
+    return slope_of(options.candidate, y, options.gate_clip);
+  }
   RNNCORE_INLINE Vec<T> output(Vec<T> c) const { return value_of(options.output, c); }
   RNNCORE_INLINE Vec<T> output_slope(Vec<T> y) const { return slope_of(options.output, y); }
   RNNCORE_INLINE Vec<T> drop(Vec<T> v) const { return v * update; }
   RNNCORE_INLINE Vec<T> clip(Vec<T> c) const {
-    return options.cell_clip == 0 ? c : within(Vec<T>(T(options.cell_clip)), c);
+    return options.cell_clip == 0 ? c : within(options.cell_clip, c);
   }
   /// The gradient of a clipped cell state passes where it was not clipped.
   RNNCORE_INLINE Vec<T> unclip(Vec<T> dc, Vec<T> c) const {
     if (options.cell_clip == 0) return dc;
     const Vec<T> most{T(options.cell_clip)}, zero(T(0));
     return select_le(most, c, zero, select_le(c, -most, zero, dc));
-  }
-
-private:
-  static RNNCORE_INLINE Vec<T> within(Vec<T> most, Vec<T> x) {
-    return select_le(most, x, most, select_le(x, -most, -most, x));
-  }
-  RNNCORE_INLINE Vec<T> bounded_value(const Activation& f, Vec<T> x) const {
-    return value_of(f, options.gate_clip == 0 ? x : within(Vec<T>(T(options.gate_clip)), x));
-  }
-  /// No slope where the sum was clipped: there the value is that of a bound, to the bit.
-  RNNCORE_INLINE Vec<T> bounded_slope(const Activation& f, Vec<T> y) const {
-    Vec<T> slope = slope_of(f, y);
-    if (options.gate_clip == 0) return slope;
-    for (const double bound : {options.gate_clip, -options.gate_clip}) {
-      const Vec<T> end = value_of(f, Vec<T>(T(bound)));
-      slope = select_le(end, y, select_le(y, end, Vec<T>(T(0)), slope), slope);
-    }
-    return slope;
   }
 };
 

@@ -39,7 +39,9 @@ public:
     take(d_prev_, this->edges_);
     take(d_offer_prev_, this->offers() ? this->edges_ : 0);
     take(d_recurrent_, apart ? rows_ * at_.recurrent_columns() : 0);
-    take(trash_, this->forest() ? max(H, P) : 0);
+    take(trash_, this->forest() ? this->most_state() : 0);
+    take(d_scalars_, scalars() ? rows_ : 0);
+    take(d_scalar_sums_, rows_ * scalars() * at_.hidden.vectors.n);
     take(d_emitted_rows_, emitted);
     take(d_emitted_, emitted * P);
     take(d_unprojected_rows_, at_.projects() ? rows_ : 0);
@@ -60,6 +62,7 @@ public:
       for (Index w = chunk_.end; w-- > chunk_.wave;)
         wave(s.begin[w] - chunk_.node, s.begin[w + 1] - s.begin[w]);
       wait(); // until all gates are gradients
+      if (scalars()) scalar_gradients();
       if (b_.dx.base && this->readers()) input_gradients();
       if (b_.wants_gradients) weight_gradients();
     }
@@ -103,6 +106,7 @@ private:
       if (this->makes_inputs()) this->make_input(r);
       dy_[r] = row_of(b_.dy, n.row);
       dx_[r] = row_of(b_.dx, b_.schedule.x_row[n.node]);
+      if (scalars()) clear_scalars(r);
       dh_[r] = row_of(b_.dh, n.sequence);
       if (plan_.has_cell_state) {
         this->last_c()[r] = row_of(b_.c, n.row);
@@ -124,6 +128,26 @@ private:
     if (!plan_.has_cell_state) return;
     c_prev_[at] = none ? this->zeros_ : previous(b_.c, b_.first_c, prev);
     dc_prev_[at] = none ? trash_ : row_of(b_.dc, owner);
+  }
+
+  /// Scalars of x whose gradients are wanted.
+  Index scalars() const { return b_.dx.base ? b_.shape.scalars : 0; }
+  void clear_scalars(Index r) {
+    const Index size = scalars() * at_.hidden.vectors.n;
+    d_scalars_[r] = d_scalar_sums_ + r * size;
+    fill(d_scalars_[r], size, T(0));
+  }
+  /// Each the sum over all hidden units, whichever threads they were shared between.
+  void scalar_gradients() {
+    const Share rows(team_, chunk_.rows);
+    for (Index r = rows.begin; r < rows.end; ++r)
+      for (Index e = 0; e < scalars(); ++e) {
+        const T* from = d_scalars_[r] + e * at_.hidden.vectors.n;
+        T sum = from[0];
+        for (Index v = 1; v < at_.hidden.vectors.n; ++v) sum += from[v];
+        T& to = dx_[r][b_.shape.input + e];
+        to = b_.add_dx ? to + sum : sum;
+      }
   }
 
   /// One wave: `rows` nodes from row `first` of the chunk.
@@ -253,6 +277,9 @@ private:
     span.d_offer = d_offer_prev_;
     span.d_middle = {d_middle_, b_.shape.hidden};
     span.d_units = b_.gradients + at_.unit(level);
+    if (b_.dx.base) span.dx = dx_;
+    if (scalars()) span.d_scalars = d_scalars_;
+    span.adds_x = b_.add_dx || !at_.last(level);
     return span;
   }
 
@@ -420,8 +447,8 @@ private:
   Index count_ = 0;
   // A pointer for each row of the chunk, and the rows that some of them point to.
   const T **dy_, **d_unprojected_rows_;
-  T **d_emitted_rows_, **dh_, **dc_, **dx_, **d_prev_, **dc_prev_, **d_offer_prev_;
-  T *tiles_, *trash_, *d_middle_, *d_recurrent_, *d_emitted_, *d_unprojected_;
+  T **d_emitted_rows_, **dh_, **dc_, **dx_, **d_prev_, **dc_prev_, **d_offer_prev_, **d_scalars_;
+  T *d_scalar_sums_, *tiles_, *trash_, *d_middle_, *d_recurrent_, *d_emitted_, *d_unprojected_;
 };
 
 } // namespace rnncore::RNNCORE_LEVEL

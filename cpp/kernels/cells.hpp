@@ -8,6 +8,7 @@
 #include "forward.hpp"
 #include "level.hpp"
 #include "linear.hpp"
+#include "own_steps.hpp"
 #include "pack.hpp"
 #include "pointwise.hpp"
 #include "pooling.hpp"
@@ -68,29 +69,29 @@ struct Engine {
   static void run_pass(void* pass) { static_cast<ForwardPass<T, W>*>(pass)->walk(); }
 };
 
-template <class C, class T, class W>
-constexpr CellKernels<T> line(const char* name) {
+template <class T, class W>
+constexpr CellKernels<T> kernels_of(const char* name, const Plan& plan, const Recipe<T>* recipe) {
   using Own = Engine<T, W>;
-  CellKernels<T> kernels{name,
-                         C::plan.has_cell_state,
-                         C::plan.recurrent[0].window.count > 0,
-                         C::plan.offer.count > 0,
-                         C::plan.recurrent_input == RecurrentInput::pairs,
-                         C::plan.norms > 0,
-                         C::Rules::gate_kind,
-                         C::Rules::candidate_kind,
-                         {&recipe<C, T>, C::plan.gates, C::plan.recurrent_gates, C::plan.units, Own::sizes,
-                          Own::pack, nullptr},
-                         nullptr,
-                         Own::forward_work,
-                         nullptr,
-                         Own::chunk_nodes,
-                         Own::shares,
-                         Own::forward,
-                         nullptr,
-                         sizeof(ForwardPass<T, W>),
-                         Own::make_pass,
-                         Own::run_pass};
+  CellKernels<T> kernels{
+      name,
+      plan.has_cell_state,
+      plan.recurrent[0].window.count + plan.recurrent[1].window.count > 0,
+      plan.offer.count > 0,
+      plan.recurrent_input == RecurrentInput::pairs,
+      plan.norms > 0,
+      {},
+      {},
+      {recipe, plan.gates, plan.recurrent_gates, plan.units, Own::sizes, Own::pack, nullptr},
+      nullptr,
+      Own::forward_work,
+      nullptr,
+      Own::chunk_nodes,
+      Own::shares,
+      Own::forward,
+      nullptr,
+      sizeof(ForwardPass<T, W>),
+      Own::make_pass,
+      Own::run_pass};
   if constexpr (trains<T, W>) {
     kernels.packing.pack_transposed = Own::pack_transposed;
     kernels.add_gradients = Own::add_gradients;
@@ -98,6 +99,20 @@ constexpr CellKernels<T> line(const char* name) {
     kernels.backward = Own::backward;
   }
   return kernels;
+}
+
+template <class C, class T, class W>
+constexpr CellKernels<T> line(const char* name) {
+  CellKernels<T> kernels = kernels_of<T, W>(name, C::plan, &recipe<C, T>);
+  kernels.gate = C::Rules::gate_kind;
+  kernels.candidate = C::Rules::candidate_kind;
+  return kernels;
+}
+
+template <class T, class W>
+void make_own(const OwnCell& cell, void* memory, CellKernels<T>* made) {
+  const auto& own = *new (memory) OwnRecipe<T>(cell);
+  *made = kernels_of<T, W>("", own.plan, &own.recipe);
 }
 
 template <class T, class W>
@@ -124,6 +139,8 @@ template <class T, class W = T>
 constexpr Kernels<T> kernels = {
     sizeof(cells<T, W>) / sizeof(CellKernels<T>),
     cells<T, W>,
+    sizeof(OwnRecipe<T>),
+    make_own<T, W>,
     linear_of<T, W>(),
     {apply<T>, combine<T>, activate<T>, activate_backward<T>, softmax<T>, layer_norm<T>, slopes<T>},
     convolution_of<T, W>(),

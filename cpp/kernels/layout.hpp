@@ -101,18 +101,6 @@ struct Share {
 
 constexpr Index widest = 4; // vectors of sums side by side
 
-/// A run of slots that one product fills, and which of torch's gates each of them is.
-struct Window {
-  Index begin = 0, count = 0;
-  Index gate[4] = {};
-};
-
-/// A product with the states that the nodes continue, or with what an earlier phase made of them.
-struct Recurrence {
-  Index phase = 0;
-  Window window;
-};
-
 /// A run of slots that is normalised, over all hidden units, before a phase of the cell.
 struct Norm {
   Index phase, begin, count;
@@ -138,6 +126,7 @@ struct Plan {
   bool direct = false;           // the old h reaches the new one past the product, too
   Index norms = 0;
   Norm norm[13] = {};
+  const OwnCell* own = nullptr; // whose program the time steps are
 
   /// One over each standard deviation, those of the slots first.
   RNNCORE_INLINE constexpr Index scales() const { return norms + normalises_offer; }
@@ -177,6 +166,8 @@ struct Layout {
     return pairs() ? all + all * all : shape.output;
   }
   RNNCORE_INLINE bool last(Index level) const { return level + 1 == shape.depth; }
+  /// Of a row of cell states.
+  RNNCORE_INLINE Index cell_columns() const { return plan.has_cell_state ? shape.cells * shape.hidden : 0; }
   /// Columns of what a transition sees beside the state.
   RNNCORE_INLINE Index input_columns(Index level) const {
     return level == 0 ? shape.input : shape.shortcut && last(level) ? shape.hidden : 0;
@@ -252,8 +243,7 @@ private:
     return inputs * all_inputs() + matrices() * recurrent_size(recurrent_inputs.padded());
   }
   RNNCORE_INLINE Index tape_level() const {
-    return node() + (has_middle() ? shape.hidden : 0) + plan.scales() +
-           shape.hidden * (plan.has_cell_state ? 2 : 1);
+    return node() + (has_middle() ? shape.hidden : 0) + plan.scales() + shape.hidden + cell_columns();
   }
 };
 

@@ -28,7 +28,7 @@ protected:
     take(c_prev_, edges_);
     take(offer_prev_, offers() ? edges_ : 0);
     take(emitted_, at_.emits() ? rows_ : 0);
-    take(zeros_, forest() ? max(call.shape.hidden, call.shape.output) : 0);
+    take(zeros_, forest() ? most_state() : 0);
     take(h_, rows_ * depth);
     take(c_, rows_ * depth);
     take(middle_, at_.has_middle() ? rows_ * depth : 0);
@@ -47,10 +47,11 @@ protected:
 
   /// Before the first wait.
   void clear() {
-    for (Index j = 0; forest() && team_.rank == 0 && j < max(call_.shape.hidden, call_.shape.output); ++j)
-      zeros_[j] = T(0);
+    for (Index j = 0; forest() && team_.rank == 0 && j < most_state(); ++j) zeros_[j] = T(0);
   }
   bool forest() const { return call_.schedule.forest; }
+  /// Columns of the widest state.
+  Index most_state() const { return max(max(call_.shape.hidden, call_.shape.output), at_.cell_columns()); }
   bool offers() const { return plan_.offer.count; }
   bool masked() const { return call_.masks.state.base; }
   /// Whether the recurrent products and shortcuts read something else than h(t-1) as it is.
@@ -121,7 +122,7 @@ protected:
     for (Index level = 0; level < last; ++level) {
       h_[level * rows_ + r] = tape_.at(at_.tape_h(level), call_.shape.hidden, n.node);
       if (plan_.has_cell_state)
-        c_[level * rows_ + r] = tape_.at(at_.tape_c(level), call_.shape.hidden, n.node);
+        c_[level * rows_ + r] = tape_.at(at_.tape_c(level), at_.cell_columns(), n.node);
     }
     for (Index level = 0; at_.has_middle() && level <= last; ++level)
       middle_[level * rows_ + r] = tape_.at(at_.tape_middle(level), call_.shape.hidden, n.node);
@@ -158,6 +159,7 @@ protected:
   Span<T> span_of(Index level) const {
     Span<T> span{};
     span.gates = gates(level);
+    span.x = x_;
     span.scales = scales(level, 0);
     span.h_prev = level > 0                                      ? h_ + (level - 1) * rows_
                   : plan_.recurrent_input != RecurrentInput::sum ? h_prev_

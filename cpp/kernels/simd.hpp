@@ -39,6 +39,12 @@ RNNCORE_INLINE To convert(From v) {
 // Not the standard library's, which levels would share.
 RNNCORE_INLINE bool is_finite(double x) { return __builtin_isfinite(x); }
 RNNCORE_INLINE int lowest_bit(uint64_t bits) { return __builtin_ctzll(bits); }
+RNNCORE_INLINE float logarithm(float x) { return __builtin_logf(x); }
+RNNCORE_INLINE double logarithm(double x) { return __builtin_log(x); }
+RNNCORE_INLINE float sine(float x) { return __builtin_sinf(x); }
+RNNCORE_INLINE double sine(double x) { return __builtin_sin(x); }
+RNNCORE_INLINE float cosine(float x) { return __builtin_cosf(x); }
+RNNCORE_INLINE double cosine(double x) { return __builtin_cos(x); }
 
 /// Asks for what will soon be read, or written, to be brought near.
 RNNCORE_INLINE void will_read(const void* at) { __builtin_prefetch(at, 0, 2); }

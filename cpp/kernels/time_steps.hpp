@@ -12,6 +12,7 @@ template <class T>
 struct Span {
   T* gates;  // [panel][row][slot][vector][lane]
   T* scales; // (rows, norms)
+  const T* const* x;
   const T *const *h_prev, *const *c_prev;
   T *const *h, *const *c; // backward only reads `c`
   T* const* middle;
@@ -32,6 +33,8 @@ struct Span {
   bool adds;                                          // to those
   Rows<const T> d_middle;
   T* d_units;
+  T *const *dx, *const *d_scalars; // null: not wanted. [scalar][vector of hidden units] of a row, added to
+  bool adds_x;                     // to dx
 };
 
 /// The part of a span that is computed now.

@@ -253,6 +253,33 @@ py::dict cells() {
   return found;
 }
 
+/// The operations of a cell's program, by name.
+py::dict cell_operations() {
+  py::dict found;
+#define RNNCORE_NUMBER(name, ...) found[#name] = Index(CellOperation::name);
+  RNNCORE_CELL_OPERATIONS(RNNCORE_NUMBER)
+#undef RNNCORE_NUMBER
+  return found;
+}
+
+void bind_own_cells(py::module_& m) {
+  using Gate = std::tuple<bool, bool, bool, Index>;
+  py::class_<CellProgram, std::shared_ptr<CellProgram>>(m, "CellProgram")
+      .def(py::init([](const std::vector<Gate>& gates, Index units, Index cells, Index scalars,
+                       Index vectors, Index kept, const CellProgram::Rows& forward,
+                       const CellProgram::Rows& backward, std::vector<double> constants) {
+             std::vector<OwnGate> own;
+             for (const auto& [input, recurrent, apart, phase] : gates)
+               own.push_back({input, recurrent, apart, phase});
+             return std::make_shared<CellProgram>(own,
+                                                  CellProgram::Sizes{units, cells, scalars, vectors, kept},
+                                                  forward, backward, std::move(constants));
+           }),
+           py::arg("gates"), py::arg("units"), py::arg("cells"), py::arg("scalars"), py::arg("vectors"),
+           py::arg("kept"), py::arg("forward"), py::arg("backward"), py::arg("constants"));
+  m.def("cell_operations", &cell_operations);
+}
+
 } // namespace
 
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
@@ -260,9 +287,10 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   kernels(); // an impossible RNNCORE_ISA or RNNCORE_NUM_THREADS fails here, not in the middle of work
   start_threads();
   py::class_<ParameterGroups>(m, "Parameters").def(py::init<Groups>(), py::arg("groups"));
+  bind_own_cells(m);
   py::class_<Settings>(m, "Settings")
-      .def(py::init<std::string, Index, Index, Index, Index, bool, const Settings::Activations&, double,
-                    double, bool, std::string>(),
+      .def(py::init<Settings::CellName, Index, Index, Index, Index, bool, const Settings::Activations&,
+                    double, double, bool, std::string>(),
            py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("output_size"),
            py::arg("arity"), py::arg("batch_first"), py::arg("activations"), py::arg("cell_clip"),
            py::arg("gate_clip"), py::arg("plain"), py::arg("weights") = "");

@@ -81,7 +81,7 @@ auto DecoderStep<T>::layers_of(const py::object& parts) const -> std::vector<Rec
     const auto stage = entry.cast<py::tuple>();
     auto& layer = stage[0].cast<Layer<T>&>();
     const Index count = Index(given.size()), at = Index(layers.size()), P = layer.shape().output,
-                H = layer.has_cell_state() ? layer.shape().hidden : 0;
+                H = layer.has_cell_state() ? c_columns(layer.shape()) : 0;
     const Array<T> all_h = of_shape<T>("h", h, {count, sources_, P});
     Array<T> all_c = new_array<T>({count, sources_, 0});
     if (H) all_c = of_shape<T>("c", c, {count, sources_, H});

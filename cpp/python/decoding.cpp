@@ -69,7 +69,14 @@ Decoding<T>::Decoding(const py::list& layers, const py::object& query, const py:
                       const py::object& combine)
     : keep_(py::make_tuple(layers, query, position, combine)), query_(pointer<LinearLayer<T>>(query)),
       position_(nullptr), point_(nullptr), combine_(pointer<LinearLayer<T>>(combine)) {
-  for (const py::handle& layer : layers) layers_.push_back(layer.cast<Layer<T>*>());
+  for (const py::handle& layer : layers) {
+    layers_.push_back(layer.cast<Layer<T>*>());
+    const Shape& shape = layers_.back()->shape();
+    if (shape.cells > 1 || x_columns(shape) > shape.input)
+      throw py::value_error(
+          "a decoder's layers have at most one state beyond h, and read no more of x than "
+          "its features");
+  }
   if (position.is_none()) return;
   const auto maps = position.cast<py::tuple>();
   position_ = maps[0].cast<LinearLayer<T>*>();

@@ -10,8 +10,16 @@ namespace rnncore {
 namespace {
 
 template <class T>
-const CellKernels<T>& find_cell(const std::string& name, const std::string& weights) {
-  const Kernels<T>& all = kernels_of<T>(weights);
+std::unique_ptr<const OwnKernels<T>> own_kernels(const Settings& settings) {
+  const auto* own = std::get_if<std::shared_ptr<CellProgram>>(&settings.cell);
+  if (!own) return nullptr;
+  return std::make_unique<OwnKernels<T>>(*own, kernels_of<T>(settings.weights));
+}
+
+template <class T>
+const CellKernels<T>& find_cell(const Settings& settings) {
+  const Kernels<T>& all = kernels_of<T>(settings.weights);
+  const std::string& name = std::get<std::string>(settings.cell);
   for (Index i = 0; i < all.count; ++i)
     if (name == all.cells[i].name) return all.cells[i];
   throw std::invalid_argument("no cell named '" + name + "'");
@@ -47,7 +55,7 @@ std::vector<std::vector<Weights<T>>> pointers(KeptArrays& kept, const Groups& gr
           {keep(p[0], {rows, result.back().empty() ? shape.input : shape.hidden}),
            sizes.matrices > 1 ? keep(p[1], {sizes.matrices, recurrent, sizes.recurrent_columns})
                               : keep(p[1], {recurrent, sizes.recurrent_columns}),
-           keep(p[2], {rows}), keep(p[3], {rows}), keep(p[4], {cell.packing.units, shape.hidden}),
+           keep(p[2], {rows}), keep(p[3], {recurrent}), keep(p[4], {cell.packing.units, shape.hidden}),
            keep(p[5], {shape.output, shape.hidden})});
   }
   return result;
@@ -132,20 +140,25 @@ std::size_t Tape<T>::bytes() const {
          record.c.bytes();
 }
 
-Settings::Settings(std::string name, Index input, Index hidden, Index output, Index arity,
-                   bool batch_first_, const Activations& activations, double cell_clip, double gate_clip,
-                   bool plain_, std::string weights_)
+Settings::Settings(CellName name, Index input, Index hidden, Index output, Index arity, bool batch_first_,
+                   const Activations& activations, double cell_clip, double gate_clip, bool plain_,
+                   std::string weights_)
     : cell(std::move(name)), weights(std::move(weights_)), shape{input, hidden, output},
       batch_first(batch_first_), plain(plain_) {
   if (arity > 0) shape.arity = arity;
+  if (const auto* own = std::get_if<std::shared_ptr<CellProgram>>(&cell)) {
+    shape.cells = std::max<Index>((*own)->sizes().cells, 1);
+    shape.scalars = (*own)->sizes().scalars;
+    shape.vectors = (*own)->sizes().vectors;
+  }
   const auto of = [&](std::size_t i) { return std::apply(activation_of, activations[i]); };
   options = {of(0), of(1), of(2), cell_clip, gate_clip};
 }
 
 template <class T>
 Layer<T>::Layer(const Settings& settings, const ParameterGroups& parameters)
-    : cell_(find_cell<T>(settings.cell, settings.weights)), settings_(settings),
-      shape_(with_transitions(settings.shape, parameters.groups)),
+    : own_(own_kernels<T>(settings)), cell_(own_ ? own_->kernels() : find_cell<T>(settings)),
+      settings_(settings), shape_(with_transitions(settings.shape, parameters.groups)),
       directions_(Index(parameters.groups.size())),
       passes_(cell_, shape_, settings.options, settings.plain,
               pointers<const T>(parameters_, parameters.groups, cell_, shape_)) {
@@ -192,25 +205,25 @@ py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, co
   check_parameters();
   if (!record.is_none()) check_trains(cell_.backward);
   const bool packed = !batch_sizes.is_none();
-  const Array<T> x = rows_of<T>(x_object, packed ? 2 : 3, shape_.input);
+  const Array<T> x = rows_of<T>(x_object, packed ? 2 : 3, x_columns(shape_));
   const Sequences sequences =
       packed ? Sequences(x, batch_sizes) : Sequences(x, settings_.batch_first, lengths);
   const Grid& grid = sequences.grid;
 
-  const Index D = directions_, H = shape_.hidden, P = shape_.output;
+  const Index D = directions_, P = shape_.output, C = c_columns(shape_);
   const bool has_c = cell_.has_cell_state, keeps_c = has_c && cell_states, records = !record.is_none();
-  const Wide outputs(x, D * P), states(x, D * H);
+  const Wide outputs(x, D * P), states(x, D * C);
   Array<T> y = results<T>(out, outputs.begin(), outputs.end());
   Array<T> running_c = no_array<T>(), c = no_array<T>();
   Array<T> h = copy_or_zeros<T>("h0", h0, {D, grid.batch, P});
-  if (has_c) running_c = copy_or_zeros<T>("c0", c0, {D, grid.batch, H});
+  if (has_c) running_c = copy_or_zeros<T>("c0", c0, {D, grid.batch, C});
   if (keeps_c) c = new_array<T>(states.begin(), states.end());
   std::unique_ptr<Tape<T>> tape;
   if (records) {
     tape.reset(new Tape<T>{grid, sequences.padded, x, y, {}, {}, masks, {}});
     tape->grid.offsets = nullptr; // the schedules know
     tape->first_h = copy_or_zeros<T>("h0", h0, {D, grid.batch, P});
-    if (has_c) tape->first_c = copy_or_zeros<T>("c0", c0, {D, grid.batch, H});
+    if (has_c) tape->first_c = copy_or_zeros<T>("c0", c0, {D, grid.batch, C});
   }
 
   const ForwardArrays<T> arrays{grid,
@@ -225,9 +238,9 @@ py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, co
                                 mask_arrays(masks, x.shape(0), x.shape(1), grid.batch)};
   const Index steps = records ? record.cast<Index>() : 0;
   {
-    const ReleaseGil release(y.size() * (shape_.input + H) * cell_.packing.gates);
+    const ReleaseGil release(y.size() * (shape_.input + shape_.hidden) * cell_.packing.gates);
     sequences.zero_padding(arrays.y, D * P);
-    if (keeps_c) sequences.zero_padding(arrays.c, D * H);
+    if (keeps_c) sequences.zero_padding(arrays.c, D * C);
     passes_.forward(arrays, tape ? &tape->record : nullptr, steps);
   }
   if (records && out.is_none()) make_read_only(y); // backward reads it again
@@ -263,11 +276,11 @@ py::tuple Layer<T>::backward(Tape<T>& tape, const py::object& dy_object, const p
   check_unused(tape.record);
   if (gradients) gradients->arrays.check();
   const bool has_c = cell_.has_cell_state;
-  const Index D = directions_, B = tape.grid.batch, H = shape_.hidden, P = shape_.output;
-  const Wide outputs(tape.y, D * P), inputs(tape.x, shape_.input);
+  const Index D = directions_, B = tape.grid.batch, P = shape_.output;
+  const Wide outputs(tape.y, D * P), inputs(tape.x, x_columns(shape_));
   Array<T> dy = no_array<T>(), dx = dy, dc = dy, dh = copy_or_zeros<T>("dh", dh_object, {D, B, P});
   if (!dy_object.is_none()) dy = of_shape<T>("dy", dy_object, outputs.begin(), outputs.end());
-  if (has_c) dc = copy_or_zeros<T>("dc", dc_object, {D, B, H});
+  if (has_c) dc = copy_or_zeros<T>("dc", dc_object, {D, B, c_columns(shape_)});
   if (want_dx) dx = new_array<T>(inputs.begin(), inputs.end());
 
   const BackwardArrays<T> arrays{tape.x.data(),

@@ -4,8 +4,10 @@
 #include <array>
 #include <string>
 #include <tuple>
+#include <variant>
 #include <vector>
 
+#include "../engine/cell_program.hpp"
 #include "../engine/passes.hpp"
 #include "parameters.hpp"
 
@@ -31,7 +33,10 @@ struct Targets {
 
 /// What the layer's cell is told to do.
 struct Settings {
-  std::string cell, weights; // its name, and the type of the weights of its products
+  /// Of one that is compiled, or a user's own.
+  using CellName = std::variant<std::shared_ptr<CellProgram>, std::string>;
+  CellName cell;
+  std::string weights; // the type of the weights of its products
   Shape shape;
   bool batch_first;
   CellOptions options;
@@ -40,7 +45,7 @@ struct Settings {
   /// `activations`: of gates, candidate and cell state, each a name, alpha and beta.
   using Activations = std::array<std::tuple<std::string, double, double>, 3>;
   /// `arity`: of the nodes of a forest; 0 for sequences.
-  Settings(std::string cell, Index input, Index hidden, Index output, Index arity, bool batch_first,
+  Settings(CellName cell, Index input, Index hidden, Index output, Index arity, bool batch_first,
            const Activations& activations, double cell_clip, double gate_clip, bool plain,
            std::string weights);
 };
@@ -51,7 +56,7 @@ struct Tape {
   Grid grid;
   bool padded;               // some rows of x belong to no sequence
   Array<T> x, y;             // (rows, I), (rows, D * P)
-  Array<T> first_h, first_c; // (D, B, P), (D, B, H)
+  Array<T> first_h, first_c; // (D, B, P), (D, B, C)
   py::object masks;
   Record<T> record;
 
@@ -124,6 +129,7 @@ public:
   Passes<T>& passes() { return passes_; }
 
 private:
+  const std::unique_ptr<const OwnKernels<T>> own_; // or null
   const CellKernels<T>& cell_;
   const Settings settings_;
   const Shape shape_;

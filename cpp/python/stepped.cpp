@@ -18,7 +18,8 @@ SteppedPasses<T>::SteppedPasses(Passes<T>& passes, const ForwardArrays<T>& array
   record_.tape = passes_.take_spare(std::size_t(passes_.reserve(record_.parts, 0)) * sizeof(T));
   if (!passes_.cell_.has_cell_state) return;
   const Grid& grid = arrays.grid;
-  record_.c = passes_.take_spare(std::size_t(grid.time * grid.batch * passes_.shape_.hidden) * sizeof(T));
+  const Index numbers = grid.time * grid.batch * c_columns(passes_.shape_);
+  record_.c = passes_.take_spare(std::size_t(numbers) * sizeof(T));
   arrays_.c = record_.c.template as<T>();
 }
 

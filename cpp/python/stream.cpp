@@ -17,12 +17,12 @@ public:
     if (layer.directions() != 1) throw py::value_error("a stream runs in one direction");
     arrays_.grid = {1, batch, false};
     arrays_.h = parameter<T>("h", h, {batch, shape().output});
-    if (layer.has_cell_state()) arrays_.running_c = parameter<T>("c", c, {batch, shape().hidden});
+    if (layer.has_cell_state()) arrays_.running_c = parameter<T>("c", c, {batch, c_columns(shape())});
     arrays_.masks = layer.mask_arrays(masks, 0, 0, batch);
     weights_ = other ? other->weights_ : layer.weights();
   }
 
-  Index inputs() const override { return shape().input; }
+  Index inputs() const override { return x_columns(shape()); }
   Index width() const override { return shape().output; }
   Index work() const override { return layer_.gates() * shape().hidden * (shape().input + shape().output); }
   void run(Index time, Frames<T> x, T* y) override {
@@ -46,7 +46,7 @@ public:
 private:
   Shape shape() const { return passes_.shape(); }
   Index h_size() const { return arrays_.grid.batch * shape().output; }
-  Index c_size() const { return arrays_.running_c ? arrays_.grid.batch * shape().hidden : 0; }
+  Index c_size() const { return arrays_.running_c ? arrays_.grid.batch * c_columns(shape()) : 0; }
 
   Layer<T>& layer_;
   Passes<T>& passes_;

@@ -1,4 +1,5 @@
 from . import batches as batches
+from . import cells as cells
 from . import convert as convert
 from . import init as init
 from . import losses as losses
@@ -20,6 +21,8 @@ from .alignment.n_gram import CharacterNGram as CharacterNGram
 from .alignment.tags import tag_constraints as tag_constraints
 from .alignment.transducer import Transducer as Transducer
 from .alignment.transducer_loss import TransducerLoss as TransducerLoss
+from .cells.grud import GRUD as GRUD
+from .cells.layer import Recurrent as Recurrent
 from .compositions.bidirectional import Bidirectional as Bidirectional
 from .compositions.bidirectional import Reversed as Reversed
 from .compositions.chain import Chain as Chain

@@ -23,10 +23,29 @@ class TapeF64:
     @property
     def nbytes(self) -> int: ...
 
+#: Of one of a cell's phases: operation, to, a, b, c, d.
+CellRows = list[tuple[int, int, int, int, int, int]]
+
+class CellProgram:
+    def __init__(
+        self,
+        gates: list[tuple[bool, bool, bool, int]],
+        units: int,
+        cells: int,
+        scalars: int,
+        vectors: int,
+        kept: int,
+        forward: list[CellRows],
+        backward: list[CellRows],
+        constants: list[float],
+    ) -> None: ...
+
+def cell_operations() -> dict[str, int]: ...
+
 class Settings:
     def __init__(
         self,
-        cell: str,
+        cell: str | CellProgram,
         input_size: int,
         hidden_size: int,
         output_size: int,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from . import _core
 from ._core import ActivationF32 as Activation
+from ._core import CellProgram as CellProgram
 from ._core import Hold as Hold
 from ._core import LayerF32 as Layer
 from ._core import LinearF32 as Linear
@@ -20,6 +21,7 @@ from ._core import ProgramF32 as Program
 from ._core import Settings as Settings
 from ._core import TargetsF32 as Targets
 from ._core import Windows as Windows
+from ._core import cell_operations as cell_operations
 from ._core import cells as cells
 from ._core import info as info
 from ._core import num_threads as num_threads
@@ -28,6 +30,7 @@ from ._core import use_threads as use_threads
 
 __all__ = [
     "Activation",
+    "CellProgram",
     "Core",
     "Hold",
     "HoldsCompiled",
@@ -40,6 +43,7 @@ __all__ = [
     "Settings",
     "Targets",
     "Windows",
+    "cell_operations",
     "cells",
     "core",
     "info",

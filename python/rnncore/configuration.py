@@ -22,7 +22,7 @@ import numpy as np
 
 from .arrays import short as _short
 from .arrays import take_places
-from .hints import check_keywords
+from .hinting import check_keywords
 
 #: How deep objects and lists may lie in one another.
 DEPTH = 100
@@ -56,6 +56,8 @@ class Configured:
     """An object that remembers what its constructor was given, as far as a file can hold it."""
 
     __signature__ = _Signature()
+    #: What `repr` of a module writes in the place of the call that makes it.
+    written_as: str = ""
     _given: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __new__(cls: type[_Made], *args: Any, **kwargs: Any) -> _Made:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .hints import of_file
+from .hinting import of_file
 
 try:
     import fcntl

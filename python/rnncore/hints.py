@@ -1,17 +1,8 @@
-"""What to write here for the names that PyTorch, Keras and scikit-learn have.
-
-Only what fails asks for a hint: nothing is looked up where a name is right.
-"""
+"""What to write here for the names that other libraries have: tables that `hinting` reads."""
 
 from __future__ import annotations
 
-import inspect
-import os
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn, TypeVar
-
-_Call = TypeVar("_Call", bound=Callable[..., Any])
-_Made = TypeVar("_Made", bound="Hinting")
+from collections.abc import Mapping
 
 _LAYERS = "the layers are in rnncore itself: rnncore.LSTM, rnncore.Linear"
 _ARRAYS = "layers take and return NumPy arrays"
@@ -23,6 +14,12 @@ _SOFTMAX = "rnncore.SoftmaxCrossEntropy(), which takes logits and the numbers of
 _BINARY = "rnncore.BinaryCrossEntropy(), which takes logits"
 _SCHEDULES = "a learning rate is a number or one of rnncore.schedules: Adam(model, lr=schedule)"
 _CPU = "everything runs on the CPU; leave it out"
+_TORCH = "rnncore.torch.replace(model) has rnncore compute a PyTorch model's recurrent layers"
+_PINBALL = "write rnncore.losses.Pinball(quantile)"
+WORDS = (
+    "number words by rnncore.Vocabulary, and put a rnncore.Embedding before the recurrent layers, "
+    "as docs/how_to/tag.md shows"
+)
 _FIT = "rnncore.training.Trainer trains a module; rnncore.estimators have fit and predict"
 
 #: Modules that `import rnncore` does not give.
@@ -65,6 +62,18 @@ TOP_LEVEL: Mapping[str, str] = {
     "TensorDataset": _BATCHES,
     "lr_scheduler": _SCHEDULES,
     "save": "write model.save(path)",
+    "GaussianNLLLoss": "rnncore.losses.Pinball(quantiles) learns quantiles in place of a variance",
+    "L1Loss": "write rnncore.losses.Pinball(), which is half of it",
+    "replace": _TORCH,
+    "pytorch": _TORCH,
+    "optimize": _TORCH,
+    "accelerate": _TORCH,
+    # of other libraries
+    "BiLSTM": "write rnncore.LSTM(input_size, hidden_size, bidirectional=True)",
+    "BiGRU": "write rnncore.GRU(input_size, hidden_size, bidirectional=True)",
+    "Vocab": VOCABULARY,
+    "PinballLoss": _PINBALL,
+    "QuantileLoss": _PINBALL,
     # Keras
     "Model": "write rnncore.Chain, rnncore.Graph or a class derived from rnncore.Module",
     "Input": 'rnncore.Graph names its inputs: Graph(["x"], nodes, ["y"])',
@@ -96,6 +105,11 @@ TOP_LEVEL: Mapping[str, str] = {
     "bucketed": "write rnncore.batches.bucketed",
     "shuffled": "write rnncore.batches.shuffled",
     "Huber": "write rnncore.losses.Huber()",
+    "Pinball": _PINBALL,
+    "save_arrays": "write rnncore.arrays.save_arrays",
+    "load_arrays": "write rnncore.arrays.load_arrays",
+    "SequenceLabeler": "write from rnncore.estimators import SequenceLabeller",
+    "SequenceScaler": "write from rnncore.estimators import SequenceScaler",
     "SequenceClassifier": "write from rnncore.estimators import SequenceClassifier",
     "SequenceLabeller": "write from rnncore.estimators import SequenceLabeller",
     "SequenceRegressor": "write from rnncore.estimators import SequenceRegressor",
@@ -125,6 +139,7 @@ MODULE: Mapping[str, str] = {
     "backward": "y, pullback = model.vjp(x), then pullback(dy)",
     "requires_grad_": "vjp computes gradients, a call does not; an optimiser moves the parameters "
     "of the module that it is given, which may be a part",
+    "step": "write stream = model.stream(), then stream.step(frame)",
     "flatten_parameters": "weights are packed by the library; leave it out",
     # Keras and scikit-learn
     "fit": _FIT,
@@ -165,6 +180,199 @@ CONSTRUCTOR: Mapping[str, str] = {
     "weight": "write class_weight",
 }
 
+_SIZE = "write hidden_size, and num_layers for the number of layers"
+_HORIZON = "a Forecaster takes horizon"
+_WINDOW = "a Forecaster takes window"
+_STOPPING = "write early_stopping=True, with validation_fraction and n_iter_no_change"
+
+#: Keyword arguments of an estimator's constructor.
+ESTIMATOR: Mapping[str, str] = {
+    "epochs": "write max_iter",
+    "n_epochs": "write max_iter",
+    "num_epochs": "write max_iter",
+    "max_epochs": "write max_iter",
+    "lr": "write learning_rate",
+    "learning_rate_init": "write learning_rate",
+    "alpha": "write weight_decay",
+    "units": _SIZE,
+    "hidden_dim": _SIZE,
+    "hidden_units": _SIZE,
+    "hidden_layer_sizes": _SIZE,
+    "n_layers": "write num_layers",
+    "activation": "write cell='rnn', cell_options={'nonlinearity': 'relu'}",
+    "optimizer": "training is by AdamW; rnncore.training.Trainer takes any optimiser",
+    "loss": "rnncore.training.Trainer takes any loss; quantiles of a Forecaster choose its own",
+    "patience": _STOPPING,
+    "validation_split": _STOPPING,
+    "warm_start": "partial_fit makes one more pass",
+    "seed": "write random_state",
+    "class_weights": "write class_weight",
+    "n_jobs": "rnncore.set_num_threads(n) says how many threads there are",
+    "device": _CPU,
+    "lookback": _WINDOW,
+    "window_size": _WINDOW,
+    "input_chunk_length": _WINDOW,
+    "output_chunk_length": _HORIZON,
+    "forecast_horizon": _HORIZON,
+    "steps": _HORIZON,
+    "vocab_size": WORDS,
+    "embedding_dim": WORDS,
+}
+
+_NETWORK = "network_ is the module, network_.params its arrays by name"
+_HISTORY = "history_ holds a dict for each pass; plot_history() draws it"
+_KEPT = "pickle or joblib keep an estimator, network_.save(path) its network"
+
+#: Attributes that are sought in an estimator.
+FITTED: Mapping[str, str] = {
+    "save": _KEPT,
+    "load": f"{_KEPT}, which rnncore.load(path) reads",
+    "evaluate": "write score(X, y), or give predict(X) to sklearn.metrics",
+    "history": _HISTORY,
+    "loss_curve_": _HISTORY,
+    "coefs_": _NETWORK,
+    "model_": _NETWORK,
+    "module_": _NETWORK,
+    "stream": "rnncore.Chain(network_[0].layer, *network_.layers[1:]).stream() answers each frame",
+}
+
+_CLASSIFIER = "write SequenceClassifier(cell='lstm'); cell says which network it is"
+_REGRESSOR = "write SequenceRegressor(cell='lstm'); cell says which network it is"
+_LABELLER = "write SequenceLabeller"
+_FORECASTER = "write Forecaster(cell='lstm'); cell says which network it is"
+
+#: Names that are sought in `rnncore.estimators`.
+ESTIMATORS: Mapping[str, str] = {
+    "LSTMClassifier": _CLASSIFIER,
+    "GRUClassifier": _CLASSIFIER,
+    "RNNClassifier": _CLASSIFIER,
+    "LSTMRegressor": _REGRESSOR,
+    "GRURegressor": _REGRESSOR,
+    "RNNRegressor": _REGRESSOR,
+    "LSTMForecaster": _FORECASTER,
+    "GRUForecaster": _FORECASTER,
+    "RNNForecaster": _FORECASTER,
+    "SequenceLabeler": _LABELLER,
+    "SequenceTagger": _LABELLER,
+    "CRFTagger": f"{_LABELLER}(crf=True)",
+}
+
+#: Names that are sought in `rnncore.torch`.
+TORCH: Mapping[str, str] = {
+    "accelerate": _TORCH,
+    "patch": _TORCH,
+    "optimize": _TORCH,
+    "compile": f"{_TORCH}, within torch.compile too",
+    "convert": f"{_TORCH}; rnncore.convert.from_torch makes a model of ours of it",
+    "from_torch": "write rnncore.convert.from_torch",
+}
+
+_QUANTILES = "write Forecaster(quantiles=[0.1, 0.5, 0.9]), whose predict_quantiles(X) returns them"
+
+#: Attributes that are sought in a `Forecaster`.
+FORECASTER: Mapping[str, str] = {
+    "forecast": "predict(X) returns the horizon steps that follow the series X",
+    "predict_interval": _QUANTILES,
+    "predict_proba": _QUANTILES,
+    "predict_quantile": _QUANTILES,
+}
+
+_STEP = "write step(frame), or run(frames) for several"
+_SNAPSHOT = (
+    "snapshot() returns named arrays: rnncore.arrays.save_arrays(path, stream.snapshot()), and "
+    "restore takes them"
+)
+COPIED = "make another with model.stream(), and restore(stream.snapshot()) there"
+
+#: Attributes that are sought in a stream.
+STREAM: Mapping[str, str] = {
+    "push": _STEP,
+    "feed": _STEP,
+    "send": _STEP,
+    "process": _STEP,
+    "forward": _STEP,
+    "predict": _STEP,
+    "save": _SNAPSHOT,
+    "load": _SNAPSHOT,
+    "get_state": _SNAPSHOT,
+    "set_state": _SNAPSHOT,
+    "state_dict": _SNAPSHOT,
+    "load_state_dict": _SNAPSHOT,
+    "reset_states": "write reset()",
+    "add": "write join()",
+    "remove": "write leave(rows)",
+    "copy": COPIED,
+    "clone": COPIED,
+    "close": "a stream that is no longer referenced frees its memory; leave it out",
+}
+
+_ENCODE = "encode(tokens) returns the numbers of a sequence"
+_DECODE = "decode(numbers) returns the tokens"
+_OF = "write rnncore.Vocabulary.of(sentences)"
+
+#: Attributes that are sought in a vocabulary.
+WORDBOOK: Mapping[str, str] = {
+    "stoi": _ENCODE,
+    "index": _ENCODE,
+    "lookup_indices": _ENCODE,
+    "itos": _DECODE,
+    "lookup_tokens": _DECODE,
+    "build": _OF,
+    "fit": _OF,
+    "from_sentences": _OF,
+}
+
+_VITERBI = "decode(emissions, lengths) returns the best tags"
+_CRF_LOSS = "write rnncore.CRFLoss(crf)(emissions, tags, lengths)"
+
+_VALIDATE = "write Trainer(..., validate=lambda: rnncore.training.evaluate(model, loss, batches))"
+_UPDATES = "fit(steps) counts updates, not passes: write the passes times the batches of one"
+
+#: Keyword arguments of a trainer's constructor.
+TRAINER: Mapping[str, str] = {
+    "epochs": _UPDATES,
+    "optimizer": "write optimiser",
+    "lr": "the optimiser has it: rnncore.Adam(model, lr=1e-3)",
+    "train_loader": "write batches",
+    "val_loader": _VALIDATE,
+    "validation": _VALIDATE,
+    "validation_data": _VALIDATE,
+}
+#: Keyword arguments of its `fit`.
+FIT: Mapping[str, str] = {
+    "epochs": _UPDATES,
+    "n_epochs": _UPDATES,
+    "max_epochs": _UPDATES,
+    "num_epochs": _UPDATES,
+    "validation_data": _VALIDATE,
+    "verbose": "write quiet=True for no output",
+}
+#: Attributes that are sought in it.
+TRAINED: Mapping[str, str] = {
+    "train": f"write fit(steps). {_UPDATES}",
+    "evaluate": "write rnncore.training.evaluate(model, loss, batches)",
+    "predict": "call the model: y, state = model(x)",
+}
+#: Keyword arguments of `Vocabulary.of`.
+OF: Mapping[str, str] = {
+    "min_freq": "write least",
+    "min_count": "write least",
+    "max_size": "write most",
+    "max_tokens": "write most",
+    "specials": "padding, start, end and unknown have the first four numbers",
+}
+#: Keyword arguments of `Chain.stream`, and of a CRF's `decode`.
+ROWS: Mapping[str, str] = {"batch_size": "write batch", "n": "write batch", "rows": "write batch"}
+DECODE: Mapping[str, str] = {"mask": "give lengths: crf.decode(emissions, lengths)"}
+
+#: Attributes that are sought in a `CRF`.
+CRF: Mapping[str, str] = {
+    "viterbi": _VITERBI,
+    "viterbi_decode": _VITERBI,
+    "loss": _CRF_LOSS,
+    "neg_log_likelihood": _CRF_LOSS,
+}
+
 _STATE = "the state is called state: layer(x, state), (h, c) of an LSTM"
 
 #: Keyword arguments of a call.
@@ -192,67 +400,3 @@ FILES: Mapping[str, str] = {
     ".h5": _KERAS,
     ".onnx": "rnncore.convert.from_onnx reads ONNX files",
 }
-
-
-class Elsewhere:
-    """In the place of an attribute that modules of other libraries have: raises with a hint.
-
-    A `__getattr__` would be asked about every attribute that is missing, and slows down the others.
-    """
-
-    def __init__(self, name: str, hint: str) -> None:
-        self.name, self.hint = name, hint
-
-    def __get__(self, made: object, kind: type) -> NoReturn:
-        raise AttributeError(f"{kind.__name__!r} object has no {self.name!r}: {self.hint}")
-
-
-def put_hints(kind: type, hints: Mapping[str, str]) -> None:
-    """Have a class say what to write for names that it lacks; its subclasses may define them."""
-    for name, hint in hints.items():
-        setattr(kind, name, Elsewhere(name, hint))
-
-
-def check_keywords(kind: type, names: Iterable[str]) -> None:
-    """Raise `TypeError` with a hint for a keyword that a class's constructor does not take."""
-    if CONSTRUCTOR.keys().isdisjoint(names):
-        return
-    taken = inspect.signature(kind).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
-        return
-    for name in names:
-        if name in CONSTRUCTOR and name not in taken:
-            raise TypeError(f"{kind.__name__} takes no {name!r}: {CONSTRUCTOR[name]}")
-
-
-class Hinting:
-    """A class whose constructor answers the keywords of other libraries with a hint.
-
-    A base of its own: beside an `__init__` a `__new__` would be the class's signature.
-    """
-
-    def __new__(cls: type[_Made], *args: Any, **kwargs: Any) -> _Made:
-        """Check the keywords."""
-        check_keywords(cls, kwargs)
-        return super().__new__(cls)
-
-
-def refuses_others(call: _Call) -> _Call:
-    """Leave `**others`, which a function takes to refuse it, out of its signature."""
-    signature = inspect.signature(call)
-    kept = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    call.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
-    return call
-
-
-def of_file(path: str | os.PathLike[str]) -> str:
-    """Return what to add to an error about a file: who reads it, if its name tells."""
-    hint = FILES.get(os.path.splitext(path)[1])
-    return f". {hint}" if hint else ""
-
-
-def unknown_keyword(made: object, others: Mapping[str, Any]) -> TypeError:
-    """Return what to raise where a module is called with keywords that it does not take."""
-    name = next(iter(others))
-    hint = f": {CALL[name]}" if name in CALL else ""
-    return TypeError(f"a call of {type(made).__name__} takes no {name!r}{hint}")

@@ -26,6 +26,7 @@ from .arrays import Array, load_arrays, room_for, save_arrays
 from .compiled import info
 from .configuration import Builder, Configured, describe, is_own
 from .files import reading
+from .hinting import put_hints
 from .notation import written
 from .parameters import Arrays, fitting, load_into
 from .stream.base import Stream
@@ -158,9 +159,6 @@ class Module(Configured):
         """Return how long rows are in y that are `lengths` long in x."""
         return np.asarray(lengths)
 
-    def __dir__(self) -> list[str]:
-        return [n for n in super().__dir__() if n not in hints.MODULE or hasattr(self, n)]
-
     def children(self) -> Iterator[tuple[str, Module]]:
         """Yield the parts by name, in the order they were made: `head`, `layers.0`, `heads.a`."""
         for name, value in vars(self).items():
@@ -275,7 +273,7 @@ class Module(Configured):
             part._settle()
 
 
-hints.put_hints(Module, hints.MODULE)
+put_hints(Module, hints.MODULE)
 
 #: Modules, and where they may lie.
 _HOLDERS = (Module, list, tuple, deque, dict, set, frozenset)

@@ -8,8 +8,8 @@
 What the constructor was given, but for defaults, `seed` and `init`: evaluated with the names of
 `rnncore` it makes the module again, with other parameters. Comments tell what arguments do not: an
 object that stands in several places, weights in fewer bits, and the parts that a class outside this
-library makes for itself. What no file can hold is written as its type, `<function>`; what is long,
-and a composition that stands above already, as `...`.
+library makes for itself. A cell of one's own is its name. What no file can hold is written as its
+type, `<function>`; what is long, and a composition that stands above already, as `...`.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class _Writer:
         if _is_tuple(value):
             for item in value:
                 self._count(item, depth - 1)
-        elif isinstance(value, Configured) and depth > 0:
+        elif isinstance(value, Configured) and depth > 0 and not value.written_as:
             self._places[id(value)] += 1
             if self._places[id(value)] == 1:
                 for _, item in (*_arguments(value), *_parts(value)):
@@ -100,6 +100,8 @@ class _Writer:
 
     def node(self, value: Any, depth: int) -> _Node:
         """Return the expression of a value."""
+        if isinstance(value, Configured) and value.written_as:
+            return _Node(value.written_as)
         if isinstance(value, Configured) and depth > 0:
             return self._call(value, depth)
         if _is_tuple(value) and depth > 0:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, check_flag, check_number, short
-from .hints import Hinting
+from .hinting import Hinting
 from .module import Module, modules
 from .parameters import copy_into, fitting
 

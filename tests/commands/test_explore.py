@@ -80,7 +80,7 @@ class TestCommand:
         data = saved(tmp_path / "data.npz", **FORMS["forecast"])
         assert "data.txt must end in" in complaint(capsys, "data.txt")
         assert "No such file" in complaint(capsys, str(tmp_path / "none.npz"))
-        assert "cell must be one of" in complaint(capsys, data, *QUICK, "grue")
+        assert "cell must be" in complaint(capsys, data, *QUICK, "grue")
         both = "gru,bidirectional=true"
         assert "from both directions" in complaint(capsys, data, *QUICK, both)
         options = ["--parameters", "4", "--architectures", "gru"]

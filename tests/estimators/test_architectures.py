@@ -65,7 +65,7 @@ def test_a_cell_may_be_a_class_or_a_function() -> None:
     bias = own.network_.params["0.layer.bias_ih_l0"].reshape(4, -1)
     assert np.all(bias[1] == 3)
     assert clone(own).cell is remembering
-    with pytest.raises(ValueError, match=r"cell must be one of .*, or make a layer, got 'no'"):
+    with pytest.raises(ValueError, match=r"cell must be .*, got 'no'"):
         SequenceClassifier(cell="no").fit(X, SIGNS)
 
 

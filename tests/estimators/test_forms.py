@@ -127,24 +127,45 @@ class TestOneArray:
         assert found.shape == (6,)
         assert_same(model.predict(table[:, None]).reshape(6), found)
 
-    def test_of_a_forecaster_without_y(self, table):
-        with pytest.raises(ValueError, match=self.ADVICE.format("X")):
-            Forecaster(**SMALL).fit(table)
-        with pytest.raises(ValueError, match=self.ADVICE.format("X")):
-            Forecaster(**SMALL).partial_fit(table)
-        for x in (table[:, 0], table[:, 0].tolist()):
-            with pytest.raises(ValueError, match=r"X is one array \(6,\): give \[.*\[:, None\]\]"):
-                Forecaster(**SMALL).fit(x)
+    def test_is_one_series_to_a_forecaster_without_y(self, table):
         model = Forecaster(**SMALL).fit([table])
-        with pytest.raises(ValueError, match=r"give \[X\]"):
-            model.score(table)
+        for x in (table, table.tolist()):
+            assert_same(Forecaster(**SMALL).fit(x).predict(x), model.predict([table])[0])
+            assert_same(model.predict(x), model.predict([table])[0])
+            assert model.score(x) == model.score([table])
+        again = Forecaster(**SMALL).fit(table)
+        assert again.partial_fit(table).n_iter_ == model.n_iter_ + 1
+        assert model.predict([table, table]).shape == (2, 1, 2)
+
+    def test_of_one_axis_is_one_series_of_one_column(self, table):
+        column = table[:, :1]
+        model = Forecaster(**SMALL).fit([column])
+        for x in (table[:, 0], table[:, 0].tolist()):
+            assert_same(Forecaster(**SMALL).fit(x).predict(x), model.predict([column])[0, :, 0])
+        with pytest.raises(ValueError, match=r"X must be a list of arrays \(T_n, I\), got int$|;"):
+            model.predict(14)
 
     def test_of_a_frame(self, table):
         (frame,) = frames_of("pandas", [table])
-        with pytest.raises(ValueError, match=self.ADVICE.format(r"np\.asarray\(X\)")):
-            Forecaster(**SMALL).fit(frame)
-        with pytest.raises(ValueError, match=self.ADVICE.format(r"np\.asarray\(X\)")):
-            Forecaster(**SMALL).fit([frame]).predict(frame)
+        model = Forecaster(**SMALL).fit(frame)
+        assert list(model.feature_names_in_) == list(frame.columns)
+        assert_same(model.predict(frame), model.predict([frame])[0])
+        single = Forecaster(**SMALL).fit(frame["a"])
+        assert list(single.feature_names_in_) == ["a"]
+        assert single.predict(frame["a"]).shape == (1,)
+
+
+@pytest.mark.parametrize("package", ["pandas", "polars"])
+def test_columns_that_are_no_numbers_are_named(package, table):
+    frames = pytest.importorskip(package)
+    days = np.arange("2026-01-01", "2026-01-07", dtype="datetime64[D]").astype("datetime64[ms]")
+    frame = frames.DataFrame({"day": days, "kind": list("abcabc"), "on": table[:, 0] > 0})
+    message = (
+        r"sequence 0 of X is no array of numbers: columns \['day', 'kind'\] hold dates or text"
+    )
+    with pytest.raises(ValueError, match=message):
+        Forecaster(**SMALL).fit([frame])
+    assert Forecaster(**SMALL).fit([frame[["on"]]]).predict([frame[["on"]]]).shape == (1, 1, 1)
 
 
 class TestSeriesOfOneFeature:

@@ -182,7 +182,7 @@ def test_deep_streams_keep_their_state_where_out_does_not_fit():
     assert snapshots_agree(stream, before)
 
 
-@pytest.mark.parametrize("change", ["join", "leave", "reset"])
+@pytest.mark.parametrize("change", ["join", "leave", "reset", "snapshot"])
 def test_rows_before_a_layer_that_looks_ahead_stay(change):
     stream = Chain(LSTM(WIDTH, 4, seed=0), RowConvolution(4, 2, seed=1)).stream(2)
     stream.run(np.ones((4, 2, 3), "f4"))
@@ -226,12 +226,26 @@ def test_rows_that_cannot_leave_or_join():
         stream.leave([0, 1])
     with pytest.raises(ValueError, match=r"rows must be in 0\.\.1, got 2"):
         stream.leave(2)
+    with pytest.raises(ValueError, match=r"rows must be in 0\.\.1, got 2"):
+        stream.snapshot(2)
+    with pytest.raises(ValueError, match="rows must be at least 1, got 0"):
+        stream.snapshot([])
+    with pytest.raises(
+        ValueError, match=r"state of 1 rows must have shape \(1, 1, 4\), got \(1, 1, 5\)"
+    ):
+        stream.join(snapshot=GRU(WIDTH, 5).stream().snapshot())
     with pytest.raises(ValueError, match="count must be at least 1"):
         stream.join(0)
     with pytest.raises(ValueError, match="batch must be at least 1"):
         GRU(WIDTH, 4).stream(0)
     ahead = RowConvolution(WIDTH, 2).stream(2)
-    for change in (ahead.join, lambda: ahead.leave(0), lambda: ahead.reset([0])):
+    here = ahead.snapshot()
+    for change in (
+        lambda: ahead.join(snapshot=here),
+        ahead.join,
+        lambda: ahead.leave(0),
+        lambda: ahead.reset([0]),
+    ):
         with pytest.raises(ValueError, match=r"looks? ahead go together"):
             change()
 
@@ -315,6 +329,8 @@ def test_snapshots_that_do_not_fit(name):
         ):
             with pytest.raises((ValueError, TypeError)):
                 stream.restore({**good, key: other})
+            with pytest.raises((ValueError, TypeError)):
+                stream.join(snapshot={**good, key: other})
             assert snapshots_agree(stream, good)
     with pytest.raises(ValueError, match="snapshot must hold batch"):
         stream.restore([1])

@@ -203,6 +203,26 @@ def test_rows_join_leave_and_start_anew(name):
 
 
 @pytest.mark.parametrize("name", PROMPT)
+def test_rows_move_to_another_stream(name, tmp_path):
+    module = PROMPT[name]
+    x = frames(module, STEPS, 4)
+    y, _ = called(module, x)
+    stream = module.stream(4)
+    stream.run(x[:3])
+    save_arrays(tmp_path / "rows", stream.snapshot([3, 1]))
+    moved, _ = load_arrays(tmp_path / "rows")
+    other = module.stream(1)
+    other.restore(stream.snapshot(0))
+    same(other.run(x[3:5, :1]), y[3:5, :1])
+    other.join(snapshot=moved)
+    assert other.batch == 3
+    found = other.run(np.stack([x[5:, 0], x[3:5, 3], x[3:5, 1]], axis=1))
+    same(found, np.stack([y[5:, 0], y[3:5, 3], y[3:5, 1]], axis=1))
+    other.leave([False, True, True])
+    assert_same(other.snapshot(), other.snapshot([True]))
+
+
+@pytest.mark.parametrize("name", PROMPT)
 def test_states_are_read_and_set(name):
     module = PROMPT[name]
     x = frames(module, STEPS, 2)

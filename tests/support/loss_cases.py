@@ -1,8 +1,16 @@
 """The losses that are tested, each with and without its options, and what they are given."""
 
-from rnncore.losses import BinaryCrossEntropy, Huber, MeanSquaredError, SoftmaxCrossEntropy
+from rnncore.losses import (
+    BinaryCrossEntropy,
+    Huber,
+    MeanSquaredError,
+    Pinball,
+    SoftmaxCrossEntropy,
+)
 
 from tests.golden.make_training_golden import WEIGHT, loss_inputs
+
+QUANTILES = [0.1, 0.3, 0.5, 0.8, 0.95]  # of the last axis
 
 KINDS = {
     "softmax": lambda **options: SoftmaxCrossEntropy(**options),
@@ -12,6 +20,7 @@ KINDS = {
     "positive": lambda **options: BinaryCrossEntropy(pos_weight=WEIGHT, **options),
     "squared": lambda **options: MeanSquaredError(**options),
     "huber": lambda **options: Huber(0.7, **options),
+    "pinball": lambda **options: Pinball(QUANTILES, **options),
 }
 
 

@@ -235,6 +235,7 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
         ],
         _sequence(),
     ),
+    "GRUD": ([rnncore.GRUD(3, 4, batch_first=True, seed=0)], _sequence()),
     "GlobalAvgPool": (
         [rnncore.GlobalAvgPool(), rnncore.GlobalAvgPool(True, batch_first=True)],
         _sequence(),
@@ -321,6 +322,13 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
             rnncore.Readout(rnncore.GRU(3, 4), "mean"),
             rnncore.Readout(rnncore.Reversed(rnncore.GRU(3, 4))),
             rnncore.Readout(rnncore.Chain(rnncore.GRU(3, 4), rnncore.Linear(4, 2)), "last_step"),
+        ],
+        _sequence(),
+    ),
+    "Recurrent": (
+        [
+            rnncore.Recurrent(rnncore.cells.shelf.slstm, 3, 4, 2, bidirectional=True),
+            rnncore.cells.shelf.nbrc(3, 4, learned_state=True, weight_drop=0.5),
         ],
         _sequence(),
     ),

@@ -81,7 +81,10 @@ def test_names_what_it_replaces_and_leaves(caplog: Any) -> None:
     assert "Own derives from torch's class" in found["own"].reason
     assert found["half"].reason == "its weights are torch.bfloat16"
     assert "encoder.1: replaced by rnncore" in caplog.text
+    assert "nothing is replaced" not in caplog.text
     assert "half: left to torch, because its weights are torch.bfloat16" in caplog.text
+    inside.replace(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.LSTMCell(2, 2)))
+    assert "the model has no nn.LSTM, nn.GRU or nn.RNN: nothing is replaced" in caplog.text
     for name in ("encoder.0", "encoder.1", "encoder.2"):
         assert isinstance(model.get_submodule(name), torch.nn.RNNBase)
         assert type(model.get_submodule(name)).__module__ == "rnncore.torch.layers"

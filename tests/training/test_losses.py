@@ -11,6 +11,7 @@ from rnncore.losses import (
     BinaryCrossEntropy,
     Huber,
     MeanSquaredError,
+    Pinball,
     SoftmaxCrossEntropy,
 )
 
@@ -325,3 +326,34 @@ class TestHuber:
     def test_delta_must_be_a_number(self):
         with pytest.raises(TypeError, match="delta"):
             Huber("1")
+
+
+def test_pinball_is_least_at_the_quantile(rng):
+    targets = np.sort(rng.standard_normal(101))
+    for quantile in (0.1, 0.5, 0.9):
+        loss = Pinball(quantile)
+        values = [loss(np.full(101, target), targets) for target in targets]
+        assert np.argmin(values) == round(100 * quantile)
+
+
+def test_pinball_beside_scikit_learn(rng):
+    metrics = pytest.importorskip("sklearn.metrics")
+    x, targets = rng.standard_normal((2, 7, 3))
+    levels = [0.1, 0.5, 0.95]
+    told = [
+        metrics.mean_pinball_loss(targets[:, k], x[:, k], alpha=level)
+        for k, level in enumerate(levels)
+    ]
+    assert Pinball(levels)(x, targets) == pytest.approx(np.mean(told), rel=1e-12)
+    assert Pinball()(x, targets) == pytest.approx(np.abs(x - targets).mean() / 2, rel=1e-12)
+
+
+@pytest.mark.parametrize("quantile", [0, 1, -0.5, [0.5, 1.0], [[0.5]], np.nan])
+def test_pinball_refuses(quantile):
+    with pytest.raises(ValueError, match="quantile must be"):
+        Pinball(quantile)
+
+
+def test_pinball_needs_a_quantile_for_each():
+    with pytest.raises(ValueError, match=r"\(2,\), but predictions have shape \(4, 3\)"):
+        Pinball([0.1, 0.9])(np.zeros((4, 3)), np.zeros((4, 3)))

@@ -31,6 +31,7 @@ struct Vanilla {
 /// the states of all predecessors, one after the other: [U V] times their entries and the products of two.
 template <class Phi>
 struct Tensor : Vanilla<Phi> {
+  using Steps = Vanilla<Phi>;
   static constexpr Plan plan = [] {
     Plan plan = Vanilla<Phi>::plan;
     plan.recurrent_input = RecurrentInput::pairs;

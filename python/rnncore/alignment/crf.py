@@ -20,6 +20,9 @@ from ..arrays import (
     float_dtype,
 )
 from ..compiled import core
+from ..hinting import hinted, put_hints
+from ..hints import CRF as CRF_HINTS
+from ..hints import DECODE
 from ..init import Seed
 from ..module import Module, Pullback, check_width, once
 from ..stream.stages import Stages
@@ -113,6 +116,7 @@ class CRF(Module):
         x = self._emissions(x)
         return x, once(lambda dy: as_shape("dy", dy, self.dtype, x.shape))
 
+    @hinted(DECODE)
     def decode(
         self,
         emissions: npt.ArrayLike,
@@ -183,6 +187,9 @@ class CRF(Module):
         if x.ndim < 1 or x.shape[-1] != self.num_tags:
             raise ValueError(f"emissions must have shape (..., {self.num_tags}), got {x.shape}")
         return x
+
+
+put_hints(CRF, CRF_HINTS)
 
 
 class CRFLoss(SequenceLoss):

@@ -1,4 +1,4 @@
-"""Train a character model on English text in half a minute, and measure it against NumPy.
+"""Train a character model on English text in some seconds, and measure it against NumPy.
 
 The text is Python's own documentation, which comes with Python, or any file given with --text.
 """
@@ -15,7 +15,7 @@ from . import compare, options
 from .recipe import Recipe, Run, fit_and_save, introduce, prepare, steps_within
 
 RECIPE = Recipe(hidden=256, dropout=0.0, lr=8e-3, validations=5)
-SECONDS = 10.0
+SECONDS = 6.0
 PROMPT = "The "
 #: The documents of modules that any Python has, should its collected documentation be missing.
 MODULES = ("argparse", "ast", "decimal", "difflib", "doctest", "inspect", "pickletools", "typing")

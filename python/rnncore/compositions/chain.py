@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array
-from ..hints import refuses_others, unknown_keyword
+from ..hinting import hinted, refuses_others, unknown_keyword
+from ..hints import ROWS
 from ..module import Module, once, width_through
 from ..stream.base import Stream
 from ..stream.chained import chained
@@ -61,6 +62,7 @@ class Chain(Module):
             found = layer.out_lengths(found)
         return found
 
+    @hinted(ROWS)
     def stream(self, batch: int = 1) -> Stream:
         """Return a stream; neighbours that the compiled core has run as one."""
         if type(self).__call__ is not Chain.__call__:

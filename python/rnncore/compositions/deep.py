@@ -14,7 +14,6 @@ from ..arrays import (
     Array,
     as_array,
     as_shape,
-    check_choice,
     check_flag,
     check_size,
     warn_ignored,
@@ -24,10 +23,10 @@ from ..layers.dropout import Dropout
 from ..layers.linear import Linear
 from ..module import Module, check_width, once
 from ..nonlinearities import Activation, as_activation
-from ..recurrent.registry import LAYERS
+from ..recurrent.registry import LayerMaker, layer_maker
 from ..recurrent.stack import Pullback
 from ..states import State
-from ..stream.stages import AnyStage, Stack, Stage, Stages
+from ..stream.stages import Stack, Stage, Stages
 from .chain import Chain
 from .ragged import inside
 
@@ -84,13 +83,6 @@ class Wiring(NamedTuple):
         return join(*outputs) if self.skip else y
 
 
-def _on_state(stage: AnyStage, state: State) -> Stage:
-    """A layer's stage on its part of the state of all, one row."""
-    assert isinstance(stage, Stage)
-    h, c = state if isinstance(state, tuple) else (state, None)
-    return stage._replace(h=h[0], c=None if c is None else c[0])
-
-
 class DeepRNN(Module):
     """A recurrent network that is deep in any of four places (Pascanu et al. 2014).
 
@@ -99,7 +91,8 @@ class DeepRNN(Module):
     the next (DT-RNN; with shortcut=True, DT(S)-RNN); output_depth: from the hidden state to y, all
     but the first feed-forward on each h (DO). A depth of one is the plain layer, to the bit.
 
-    cell: a name of `rnncore.recurrent.registry.LAYERS`; `options` go to it.
+    cell: a name of `rnncore.recurrent.registry.LAYERS` or a cell of one's own (`rnncore.cells`);
+    `options` go to it.
     residual=True adds the input of every recurrent layer but the first to its output; skip=True
     gives the network's input to every layer and the outputs of all to y, side by side (Graves
     2013). width: of the feed-forward layers, hidden_size if None; activation: theirs; dropout:
@@ -116,7 +109,7 @@ class DeepRNN(Module):
         input_size: int,
         hidden_size: int,
         *,
-        cell: str = "rnn",
+        cell: str | LayerMaker = "rnn",
         num_layers: int = 1,
         input_depth: int = 1,
         transition_depth: int = 1,
@@ -134,7 +127,7 @@ class DeepRNN(Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        check_choice("cell", cell, LAYERS)
+        maker = layer_maker("cell", cell)
         self.input_size = check_size("input_size", input_size)
         self.num_layers = check_size("num_layers", num_layers)
         self.batch_first = check_flag("batch_first", batch_first)
@@ -154,7 +147,7 @@ class DeepRNN(Module):
             warn_ignored("dropout", "several layers or feed-forward ones")
         between = dropout if num_layers > 1 else 0.0
         common |= {"dtype": dtype, "seed": rng, "dropout": between} | options
-        self.layers = self._stack(LAYERS[cell], sizes[-1], hidden_size, common)
+        self.layers = self._stack(maker, sizes[-1], hidden_size, common)
         self.directions = 2 if bidirectional else 1
         self.hidden_size, self.dtype = hidden_size, self.layers[0].dtype
         y_size = self.directions * self.layers[0].output_size
@@ -190,14 +183,23 @@ class DeepRNN(Module):
     def stages(self, batch: int, dtype: np.dtype[Any]) -> Stages:
         """Return the compiled layers, and the first state, which they work on."""
         parts = [layer.stages(batch, dtype) for layer in self.layers]
-        state = self._joined([part.state for part in parts])
-        layers = [stage for part in parts for stage in part.stages]
+        state: State = parts[0].state
+        layers: list[Any] = [stage for part in parts for stage in part.stages]
         if len(parts) > 1:  # each has one, which works on its part of the state of all
-            layers = list(map(_on_state, layers, self._split(state)))
+            state, layers = self._on_one_state(layers, batch)
         if self.residual or self.skip:
             layers = [Stack(layers, *self.wiring)]
         first, last = (net.stages(batch, dtype).stages for net in (self.input, self.output))
         return Stages(self.input_size, state, [*first, *layers, *last])
+
+    def _on_one_state(self, stages: list[Stage], batch: int) -> tuple[State, list[Stage]]:
+        """The state of all layers, and the stage of each on its part of it."""
+        pairs = [layer.start_pair((None, None), batch) for layer in self.layers]
+        h, c = map(np.concatenate, zip(*pairs, strict=True))
+        return self.layers[0].join_state(h, c), [
+            stage._replace(h=h[n], c=None if stage.c is None else c[n])
+            for n, stage in enumerate(stages)
+        ]
 
     def __call__(
         self, x: npt.ArrayLike, state: State = None, *, lengths: npt.ArrayLike | None = None

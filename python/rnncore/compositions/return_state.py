@@ -74,7 +74,7 @@ def _count(layer: Any) -> int:
         return _count(layer.forward) + _count(layer.backward)
     if not isinstance(layer, Stacked):
         raise TypeError(f"layer must have states (B, H), got {type(layer).__name__}")
-    return layer.num_layers * layer.directions * (2 if layer.has_cell_state else 1)
+    return layer.num_layers * layer.directions * layer.state_count
 
 
 def _rows(layer: Any, state: State) -> list[Array]:
@@ -83,7 +83,7 @@ def _rows(layer: Any, state: State) -> list[Array]:
         return _rows(layer.layer, state)
     if isinstance(layer, Bidirectional):
         return _rows(layer.forward, state[0]) + _rows(layer.backward, state[1])
-    parts = state if layer.has_cell_state else (state,)
+    parts = state if layer.state_count > 1 else (state,)
     return [part[at] for at in range(len(parts[0])) for part in parts]
 
 
@@ -94,9 +94,9 @@ def _nested(layer: Any, rows: Iterator[Any]) -> State:
     if isinstance(layer, Bidirectional):
         return _nested(layer.forward, rows), _nested(layer.backward, rows)
     own = [next(rows) for _ in range(_count(layer))]
-    if not layer.has_cell_state:
-        return _stacked(own, layer.dtype)
-    return _stacked(own[::2], layer.dtype), _stacked(own[1::2], layer.dtype)
+    count = layer.state_count
+    parts = tuple(_stacked(own[at::count], layer.dtype) for at in range(count))
+    return parts if count > 1 else parts[0]
 
 
 def _stacked(rows: list[Any], dtype: np.dtype[Any]) -> Array | None:

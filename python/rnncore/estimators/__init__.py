@@ -10,8 +10,8 @@ X is one of these; anything else raises `ValueError`, or `TypeError` if it is no
   its own, that may be 0: the answer then comes from the zero state. Frames of pandas and polars
   serve as arrays; all must have the same columns in the same order.
 - A table: a 2-D array, a frame or a list of lists of numbers, (N, I). It is N sequences of one
-  step, for an estimator that was fitted on a table. One that was fitted on sequences refuses it, as
-  a `Forecaster` without y does: it may be one series, which is given as [X].
+  step, for an estimator that was fitted on a table. One that was fitted on sequences refuses it: it
+  may be one series, which is given as [X]. To a `Forecaster` without y it is one series.
 
 1-D arrays (T,) are refused: a series of one feature is x[:, None]. What comes back for each step
 has the form of X: an array, a list of arrays, or an array of objects.
@@ -22,6 +22,8 @@ has the form of X: an array, a list of arrays, or an array of objects.
 `ValueError`. Needs scikit-learn: pip install 'rnncore[estimators]'.
 """
 
+from typing import TYPE_CHECKING
+
 try:
     from sklearn.utils.validation import validate_data  # noqa: F401  (the youngest of what is used)
 except ImportError as error:
@@ -29,6 +31,8 @@ except ImportError as error:
         "rnncore.estimators needs scikit-learn 1.6 or later: pip install 'rnncore[estimators]'"
     ) from error
 
+from ..hinting import missing
+from ..hints import ESTIMATORS
 from .classifier import SequenceClassifier, SequenceLabeller
 from .exploring import explore
 from .forecaster import Forecaster
@@ -45,3 +49,6 @@ __all__ = [
     "SequenceTranscriber",
     "explore",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = missing(__name__, ESTIMATORS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,12 +19,14 @@ from ..compositions.chain import Chain
 from ..compositions.deep import feed_forward
 from ..compositions.ragged import length_mask
 from ..compositions.readout import Readout
+from ..hinting import Hinting, put_hints
+from ..hints import ESTIMATOR, FITTED
 from ..layers.dropout import Dropout
 from ..layers.linear import Linear
 from ..losses import Objective
 from ..module import Module
 from ..optim import AdamW
-from ..recurrent.registry import LAYERS
+from ..recurrent.registry import LayerMaker, layer_maker
 from ..recurrent.regularisers import rate
 from ..recurrent.stack import Stacked
 from ..schedules import warmup_cosine
@@ -40,13 +42,14 @@ AT_ONCE = 256
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SequenceEstimator(BaseEstimator):
+class SequenceEstimator(Hinting, BaseEstimator):
     """Base of the estimators. Its parameters are those of all:
 
-    - cell: a name of `rnncore.recurrent.registry.LAYERS`, as "lstm", or whatever makes a recurrent
-      layer as those classes do, `cell(input_size, hidden_size, num_layers, batch_first=True, ...)`;
-      hidden_size, num_layers, bidirectional; dropout, between the layers and before the last,
-      linear one; cell_options, a dict of further keywords of the layer (`rnncore.recurrent`)
+    - cell: a name of `rnncore.recurrent.registry.LAYERS`, as "lstm", a cell of one's own
+      (`rnncore.cells`), or whatever makes a recurrent layer as those classes do,
+      `cell(input_size, hidden_size, num_layers, batch_first=True, ...)`; hidden_size, num_layers,
+      bidirectional; dropout, between the layers and before the last, linear one; cell_options, a
+      dict of further keywords of the layer (`rnncore.recurrent`)
     - input_depth, transition_depth, output_depth: how many layers there are from the input to the
       hidden state, from one hidden state to the next, and from it to what the last, linear layer
       sees, as in `DeepRNN` (Pascanu et al. 2014); those before and behind are tanh layers of
@@ -65,7 +68,7 @@ class SequenceEstimator(BaseEstimator):
     X has names of columns. Which forms of X there are: `rnncore.estimators`.
     """
 
-    cell: Any = "lstm"
+    cell: str | LayerMaker | Callable[..., Any] = "lstm"
     hidden_size: int = 32
     num_layers: int = 1
     bidirectional: bool = False
@@ -87,6 +90,7 @@ class SequenceEstimator(BaseEstimator):
     random_state: Any = None
     verbose: bool = False
 
+    _hints: ClassVar[Mapping[str, str]] = ESTIMATOR
     #: What a loss is counted in, for the picture.
     _unit: ClassVar[str] = "nats"
 
@@ -213,11 +217,7 @@ class SequenceEstimator(BaseEstimator):
 
     def _recurrence(self, input_size: int, seed: np.random.Generator) -> Stacked:
         """Return the recurrent layers."""
-        if not callable(self.cell) and self.cell not in LAYERS:
-            raise ValueError(
-                f"cell must be one of {', '.join(LAYERS)}, or make a layer, got {self.cell!r}"
-            )
-        make = self.cell if callable(self.cell) else LAYERS[self.cell]
+        make = self.cell if callable(self.cell) else layer_maker("cell", self.cell)
         options = dict(self.cell_options or {})
         if self.transition_depth != 1:  # not every cell has them
             options["transition_depth"] = self.transition_depth
@@ -337,6 +337,9 @@ class SequenceEstimator(BaseEstimator):
                 out = out[inside]
             outputs.append(out)
         return x, np.concatenate(outputs)
+
+
+put_hints(SequenceEstimator, FITTED)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

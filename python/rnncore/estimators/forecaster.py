@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,23 +16,32 @@ from ..batches import Batch
 from ..compositions.chain import Chain
 from ..compositions.ragged import length_mask
 from ..compositions.readout import Readout
+from ..hinting import put_hints
+from ..hints import FORECASTER
+from ..losses import Pinball
 from .base import AT_ONCE
 from .regressor import Numbers
-from .sequences import Sequences, as_sequences, is_table, read
+from .sequences import Sequences, as_series, is_table, read
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Forecaster(Numbers):
-    """The next values of a series, all in one prediction, learnt with the squared error.
+    """The next values of a series, all in one prediction.
 
     `fit(X)` takes series and learns at each of their steps to tell the `horizon` steps that follow
     (Wen et al. 2017, "forking sequences"); series longer than `window` are cut into pieces of so
     many steps (None: never). `predict(X)` returns the steps after each series, `(N, horizon, I)`.
+    One array or frame `(T, I)` is one series, and so is a column `(T,)`: `predict` then returns
+    `(horizon, I)` or `(horizon,)`.
+
+    The squared error is learnt, or, with `quantiles`, increasing numbers in (0, 1), these quantiles
+    of each value (`rnncore.losses.Pinball`). Then `predict_quantiles(X)` returns them along a last
+    axis, and `predict` the one nearest to the median.
 
     `fit(X, y)` learns other values that follow each sequence: `(N,)`, `(N, horizon)` or `(N,
     horizon, K)`, and `predict` returns such; the parameters `horizon` and `window` are for series
-    alone. Inputs and targets are standardised inside. One array `(T, I)` or one frame is not taken
-    for a series: without y it is refused, with y it is a table of sequences of one step.
+    alone. Inputs and targets are standardised inside. With y, one array `(T, I)` is a table of
+    sequences of one step.
 
     The other parameters: `SequenceEstimator`. Early stopping on series alone validates on the last
     of their pieces. A bidirectional network would see what it is to tell: it needs y.
@@ -40,6 +49,7 @@ class Forecaster(Numbers):
 
     horizon: int = 1
     window: int | None = 64
+    quantiles: Sequence[float] | None = None
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Forecaster:
         """Learn from series X, or from sequences X and what follows them, y.
@@ -57,6 +67,45 @@ class Forecaster(Numbers):
         super().partial_fit(X, y, sample_weight)
         return self
 
+    def predict(self, X: Any) -> Array:
+        """Return what follows each sequence, of the shape that y had; of series their next steps.
+
+        `(N, horizon, I)`; of one series `(horizon, I)`, of a column `(horizon,)`.
+        """
+        found, shape = self._predict(X)
+        return found[..., self._middle].reshape(shape)
+
+    def predict_quantiles(self, X: Any) -> Array:
+        """Return the quantiles of what `predict` returns, along a last axis, in their order.
+
+        They are learnt each by itself, and sorted where they cross (Chernozhukov et al. 2010,
+        "Quantile and Probability Curves Without Crossing").
+        """
+        found, shape = self._predict(X)
+        if not len(self._levels):
+            raise ValueError(
+                "quantiles must be given before fit: Forecaster(quantiles=[0.1, 0.5, 0.9])"
+            )
+        return found.reshape(*shape, len(self._levels))
+
+    def _predict(self, X: Any) -> tuple[Array, tuple[int, ...]]:
+        """Return predictions (N, K, Q), and the shape of what is returned of each quantile."""
+        check_is_fitted(self, "network_")
+        single = self._series and is_table(X)
+        _, out = self._infer(as_series(X) if single else X)
+        out = out.reshape(len(out), -1, max(1, len(self._levels)))
+        scale, mean = (np.asarray(values)[:, None] for values in (self._scale, self._mean))
+        found: Array = out * scale + mean
+        shape = (len(out), *self._shape)
+        if single:
+            shape = (self._shape[0], *np.shape(X)[1:])
+        return np.sort(found, axis=-1), shape
+
+    @property
+    def _middle(self) -> int:
+        """The place of the quantile that is nearest to the median."""
+        return int(np.argmin(np.abs(self._levels - 0.5))) if len(self._levels) else 0
+
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return R^2 of the predictions; without y, of those made at every step of the series X.
 
@@ -67,7 +116,8 @@ class Forecaster(Numbers):
         check_is_fitted(self, "network_")
         if not self._series:
             raise ValueError("y must be given, as it was to fit")
-        parts = list(self._at_every_step(X, sample_weight))
+        series = as_series(X) if is_table(X) else X
+        parts = list(self._at_every_step(series, sample_weight))
         if not parts:
             raise ValueError("sample_weight must leave a series of at least 2 steps that counts")
         told, found, weights = (np.concatenate(values) for values in zip(*parts, strict=True))
@@ -82,6 +132,7 @@ class Forecaster(Numbers):
         for part in x.batches(self._rows(x), AT_ONCE):
             batch = self._future(part, None)
             out, _ = model(batch.inputs, lengths=batch.lengths)
+            out = np.sort(out.reshape(*batch.targets.shape, -1))[..., self._middle]
             kept = np.asarray(batch.mask) != 0
             told, found, weights = (
                 array[kept].reshape(-1, self.n_features_in_)
@@ -102,10 +153,10 @@ class Forecaster(Numbers):
         self, X: Any, y: Any, sample_weight: Any = None, *, first: bool, classes: Any = None
     ) -> tuple[Sequences, Any]:
         if y is None and is_table(X):
-            raise ValueError(f"{as_sequences(X)} with a y")
+            X = as_series(X)
         x = self._sequences(X, first, sample_weight)
         if first:
-            self._series = y is None
+            self._series, self._levels = y is None, _levels(self.quantiles)
         elif self._series != (y is None):
             raise ValueError(f"y must be {'None' if self._series else 'given'}, as it was at first")
         if y is not None:
@@ -133,9 +184,17 @@ class Forecaster(Numbers):
         return x.pick(series)._replace(starts=x.starts[series] + offset, lengths=lengths)
 
     def _batch(self, x: Sequences, targets: Any, rows: Array) -> Batch:
-        if targets is not None:
-            return super()._batch(x, targets, rows)
-        return self._future(x.pick(rows), self.window)
+        if targets is None:
+            batch = self._future(x.pick(rows), self.window)
+        else:
+            batch = super()._batch(x, targets, rows)
+        if not len(self._levels):
+            return batch
+        mask = batch.mask
+        if targets is None:  # one for each target; with y there is one for each sequence
+            mask = np.repeat(np.asarray(mask), len(self._levels), axis=-1)
+        targets = np.repeat(batch.targets, len(self._levels), axis=-1)
+        return batch._replace(targets=targets, mask=mask)
 
     def _future(self, pieces: Sequences, window: int | None) -> Batch:
         """Return pieces of series as inputs (B, T, I), with the steps that follow each of theirs.
@@ -168,6 +227,13 @@ class Forecaster(Numbers):
             )
         return np.arange(count - held_out), np.arange(count - held_out, count)
 
+    def _outputs(self, targets: Any) -> int:
+        return super()._outputs(targets) * max(1, len(self._levels))
+
+    def _loss(self) -> Any:
+        levels = self._levels
+        return Pinball(np.tile(levels, len(self._scale))) if len(levels) else super()._loss()
+
     def _learner(self) -> Chain:
         if not self._series:
             return self.network_
@@ -178,3 +244,16 @@ class Forecaster(Numbers):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = False
         return tags
+
+
+put_hints(Forecaster, FORECASTER)
+
+
+def _levels(quantiles: Sequence[float] | None) -> Array:
+    """Return the quantiles as an array (Q,), empty if None are asked for."""
+    if quantiles is None:
+        return np.empty(0)
+    levels = np.array(quantiles, np.float64)
+    if levels.ndim != 1 or not len(levels) or not np.all(np.diff(levels, prepend=0, append=1) > 0):
+        raise ValueError(f"quantiles must be increasing numbers in (0, 1), got {quantiles!r}")
+    return levels

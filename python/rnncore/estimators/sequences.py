@@ -13,6 +13,7 @@ from sklearn.utils.validation import validate_data
 
 from ..arrays import Array
 from ..compositions.ragged import length_mask
+from ..hints import WORDS
 
 
 class Ragged(list[Any]):
@@ -181,8 +182,17 @@ def is_table(X: Any) -> bool:
     return known and len(getattr(X, "shape", ())) < 3 and _sequences(X) is None
 
 
+def as_series(X: Any) -> list[Any]:
+    """Return one array `(T, I)` or `(T,)` as a list of one series."""
+    if np.ndim(X) != 1:
+        return [X]
+    return [X.to_frame() if hasattr(X, "to_frame") else np.asarray(X)[:, None]]
+
+
 def as_sequences(X: Any) -> str:
     """Say how one array is given as sequences."""
+    if np.ndim(X) == 0:
+        return f"X must be a list of arrays (T_n, I), got {type(X).__name__}"
     array = "X" if isinstance(X, np.ndarray) else "np.asarray(X)"
     if np.ndim(X) < 2:
         return f"X is one array {np.shape(X)}: give [{array}[:, None]] for one series"
@@ -252,6 +262,8 @@ def _sequences(X: Any) -> list[Any] | None:
     rows = list(X)
     if not rows:
         raise ValueError("X must hold at least one sequence, got none")
+    if any(map(_is_words, rows)):
+        raise TypeError(f"X must hold numbers, got strings: {WORDS}")
     axes = [_axes(row) for row in rows]
     if max(axes) > 1:
         return rows
@@ -265,6 +277,14 @@ def _sequences(X: Any) -> list[Any] | None:
             f"give {array}[:, None] for each series x of one feature{table}"
         )
     return None
+
+
+def _is_words(entry: Any) -> bool:
+    """Whether an entry of a list is a string, or holds strings."""
+    if isinstance(entry, (list, tuple)) and entry:
+        entry = entry[0]
+    kind = getattr(getattr(entry, "dtype", None), "kind", "")
+    return isinstance(entry, str) or kind in ("S", "T", "U")
 
 
 def _axes(entry: Any) -> int:
@@ -282,12 +302,27 @@ def _array(name: str, at: int, sequence: Any) -> Array:
     try:
         if not hasattr(sequence, "columns"):
             return np.asarray(sequence)
+        odd = [column for column in sequence.columns if not _is_numeric(sequence[column])]
+        if odd:
+            raise ValueError(f"columns {odd} hold dates or text: leave them out, or number them")
         options = {"ensure_min_samples": 0, "ensure_min_features": 0, "ensure_all_finite": False}
         frame: Array = check_array(sequence, dtype=None, **options)
         return frame
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"sequence {at} of {name} is no array of numbers: {error}") from error
+
+
+def _is_numeric(column: Any) -> bool:
+    """Whether a column of a frame holds numbers, or what NumPy makes numbers of."""
+    values = np.asarray(column)
+    if values.dtype.kind in "mM":
+        return False
+    try:
+        values.astype(np.float64)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _joined(name: str, rows: list[Array]) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +43,7 @@ class RecurrentBase(HoldsWeights):
 
     recurrent = True
     #: Whether the state is `(h, c)`.
-    has_cell_state: ClassVar[bool] = False
+    has_cell_state: bool = False
     _no_parts = Module._no_parts | {"_names", "_suffixes", "kernels", "_targets"}
     _built = HoldsWeights._built | {"_targets"}
 
@@ -176,15 +176,18 @@ class RecurrentBase(HoldsWeights):
 
     def start_arrays(self, given: Pair, rows: int) -> State:
         """Return what `started` does as a state of arrays of its own."""
+        return self.join_state(*self.start_pair(given, rows))
+
+    def start_pair(self, given: Pair, rows: int) -> Pair:
+        """Return what `started` does as arrays of its own."""
+        widths = self.output_size, self.cell.cell_size(self.hidden_size)
         h, c = (
             np.zeros((len(self._suffixes), rows, width), self.dtype)
             if part is None
             else np.array(part, order="C")
-            for part, width in zip(
-                self.started(given, rows), (self.output_size, self.hidden_size), strict=True
-            )
+            for part, width in zip(self.started(given, rows), widths, strict=True)
         )
-        return self.join_state(h, c)
+        return h, c
 
     def add_first(self, given: Pair, dstate: State) -> None:
         """Add the gradient of the state that sequences started from to those of the parameters.
@@ -193,10 +196,9 @@ class RecurrentBase(HoldsWeights):
         """
         if not self.learned_state:
             return
-        parts = dstate if self.has_cell_state else (dstate,)
         with _adding:
-            for kind, part, d in zip("hc", given, parts, strict=False):
-                if part is None:
+            for kind, part, d in zip("hc", given, self.split_state(dstate), strict=True):
+                if part is None and d is not None:
                     sums = d.reshape(len(self._suffixes), -1, d.shape[-1]).sum(axis=1)
                     for suffix, row in zip(self._suffixes, sums, strict=True):
                         self.grads[f"initial_{kind}{suffix}"] += row
@@ -208,6 +210,15 @@ class RecurrentBase(HoldsWeights):
         first = np.stack([self._params[f"initial_{kind}{suffix}"] for suffix in self._suffixes])
         return np.broadcast_to(first[:, None], (len(first), rows, first.shape[1]))
 
+    @property
+    def state_count(self) -> int:
+        """How many arrays a state is."""
+        return 2 if self.has_cell_state else 1
+
     def join_state(self, h: Array, c: Array | None) -> State:
         """Return h, or (h, c), as this kind of layer has it."""
         return (h, c) if self.has_cell_state else h
+
+    def split_state(self, state: State) -> Pair:
+        """Undo `join_state`."""
+        return state if self.has_cell_state else (state, None)

@@ -103,6 +103,10 @@ class Cell:
         """The width of h."""
         return self.proj_size or hidden_size
 
+    def cell_size(self, hidden_size: int) -> int:
+        """The width of c, where there is one."""
+        return hidden_size
+
     def settings(
         self, input_size: int, hidden_size: int, batch_first: bool, weights: str = ""
     ) -> Settings:
@@ -145,7 +149,9 @@ class Cell:
     def state_shapes(self, suffix: str, hidden_size: int) -> Shapes:
         """The parameters of a first state that is learnt, of one direction of a layer."""
         shapes: Shapes = {f"initial_h{suffix}": (self.output_size(hidden_size),)}
-        return shapes | ({f"initial_c{suffix}": (hidden_size,)} if self.has_cell_state else {})
+        return shapes | (
+            {f"initial_c{suffix}": (self.cell_size(hidden_size),)} if self.has_cell_state else {}
+        )
 
     def first_units(self, rng: np.random.Generator, hidden_size: int) -> Array:
         """How the units' own numbers start: gains one; u of an IndRNN in 0..1; peepholes small."""

@@ -21,7 +21,7 @@ from ..arrays import (
     warn_ignored,
 )
 from ..compiled import Layer, Targets
-from ..hints import refuses_others, unknown_keyword
+from ..hinting import refuses_others, unknown_keyword
 from ..module import check_width, taken
 from ..states import State
 from ..stream.stages import AnyStage, Stage, Stages
@@ -78,9 +78,14 @@ class Stacked(RecurrentBase):
         initial = replace(initial, seed=self.rng)
         super().__init__(cell, sizes, hidden_size, options.bias, options.batch_first, initial)
 
+    @property
+    def columns(self) -> int:
+        """How wide x is."""
+        return self.input_size
+
     def out_width(self, width: int | None) -> int | None:
         """Return how wide y is."""
-        check_width(width, self.input_size)
+        check_width(width, self.columns)
         return self.directions * self.output_size
 
     @refuses_others
@@ -119,9 +124,10 @@ class Stacked(RecurrentBase):
             lengths = self._lengths(lengths, x)
         given = self._parts("state", state, x.shape, batched)
         h0, c0 = self.started(given, self._batch(x))
-        masks = self._expected
+        masks, beside = self._expected, self._beside(x)
         finals = []
         for n, layer in enumerate(self.kernels):
+            x = _side_by_side(x, beside) if n else x
             wanted = cell_states and n == self.num_layers - 1
             x, h, c, cells, _ = layer.forward(
                 x, self._of_layer(h0, n), self._of_layer(c0, n), lengths, None, wanted, masks
@@ -156,10 +162,12 @@ class Stacked(RecurrentBase):
         h0, c0 = self.started(given, self._batch(x))
         layers, gradients = self._for_one_call()
         record = self._remembered_steps(x) if self.checkpoint else 0
+        beside = self._beside(x)
         finals, calls = [], []
         for n, layer in enumerate(layers):
             drop = inverted(self.rng, x.shape, self.dropout, self.dtype) if n else None
             x = x if drop is None else x * drop
+            x = _side_by_side(x, beside) if n else x
             masks = self._masks(x) if self._masked else None
             h, c = self._of_layer(h0, n), self._of_layer(c0, n)
             x, h, c, _, tape = layer.forward(x, h, c, lengths, record, False, masks)
@@ -167,7 +175,8 @@ class Stacked(RecurrentBase):
             calls.append((layer, tape, drop))
         y, final = self._outputs(x, finals, batched)
         shape, held = y.shape, [calls]
-        del x, h, c, tape, calls  # the pullback's alone
+        width = 0 if beside is None else beside.shape[-1]
+        del x, h, c, tape, calls, beside  # the pullback's alone
 
         def pullback(dy: npt.ArrayLike | None = None, dstate: State = None) -> tuple[Array, State]:
             d = None if dy is None else as_shape("dy", dy, self.dtype, shape)
@@ -175,12 +184,15 @@ class Stacked(RecurrentBase):
             dh, dc = self._parts("dstate", dstate, shape, batched)
             calls = taken(held)
             grads, add = gradients() if gradients else (self.gradients(), None)
-            initial = []
+            initial, dbeside = [], None
             for n in range(self.num_layers - 1, -1, -1):
                 layer, tape, drop = calls[n]
                 d, dh0, dc0 = layer.backward(
                     tape, d, self._of_layer(dh, n), self._of_layer(dc, n), grads[n], True
                 )
+                if width:
+                    dbeside = _add_up(d, width, dbeside)
+                    d = np.ascontiguousarray(d[..., :-width]) if n else d
                 if drop is not None:
                     d *= drop
                 initial.append((dh0, dc0))
@@ -199,13 +211,17 @@ class Stacked(RecurrentBase):
             raise ValueError(
                 f"a bidirectional {name} cannot run as a stream: it reads from the end"
             )
-        state = self.start_arrays((None, None), batch)
-        h, c = state if self.has_cell_state else (state, None)
+        if self.columns > self.input_size and self.num_layers > 1:
+            name = type(self).__name__
+            raise ValueError(
+                f"a {name} with inputs beside x cannot run as a stream of several layers"
+            )
+        h, c = self.start_pair((None, None), batch)
         stages: list[AnyStage] = [
-            Stage(layer, h[n], None if c is None else c[n], self._expected)
+            Stage(layer, h[n], c[n] if self.has_cell_state else None, self._expected)
             for n, layer in enumerate(self.kernels)
         ]
-        return Stages(self.input_size, state, stages)
+        return Stages(self.columns, self.join_state(h, c), stages)
 
     def _build(self) -> None:
         super()._build()
@@ -251,10 +267,16 @@ class Stacked(RecurrentBase):
 
     def _input(self, x: npt.ArrayLike) -> tuple[Array, bool]:
         x = as_array("x", x, self.dtype)
-        if not 2 <= x.ndim <= 3 or x.shape[-1] != self.input_size:
-            axes, width = "B, T" if self.batch_first else "T, B", self.input_size
+        if not 2 <= x.ndim <= 3 or x.shape[-1] != self.columns:
+            axes, width = "B, T" if self.batch_first else "T, B", self.columns
             raise ValueError(f"x must have shape ({axes}, {width}) or (T, {width}), got {x.shape}")
         return (x, True) if x.ndim == 3 else (self._batched(x, False), False)
+
+    def _beside(self, x: Array) -> Array | None:
+        """The last columns of x, which each layer reads beside the outputs of the one below."""
+        if self.num_layers == 1 or self.columns == self.input_size:
+            return None
+        return x[..., self.input_size :]
 
     def _batched(self, x: Array, batched: bool) -> Array:
         return x if batched else np.expand_dims(x, 0 if self.batch_first else 1)
@@ -298,3 +320,14 @@ class Stacked(RecurrentBase):
             y = y[0] if self.batch_first else y[:, 0]
             state = state[0][:, 0], None if state[1] is None else state[1][:, 0]
         return y, self.join_state(*state)
+
+
+def _side_by_side(y: Array, beside: Array | None) -> Array:
+    return y if beside is None else np.concatenate((y, beside), axis=-1)
+
+
+def _add_up(d: Array, width: int, above: Array | None) -> Array:
+    """Add gradients of the last columns of x, from the layers above, to those of one layer."""
+    if above is not None:
+        d[..., -width:] += above
+    return np.array(d[..., -width:])

@@ -8,7 +8,7 @@ from typing import NoReturn
 import numpy.typing as npt
 
 from ..arrays import Array, as_array, check_size
-from ..hints import refuses_others, unknown_keyword
+from ..hinting import refuses_others, unknown_keyword
 from ..module import once
 from ..states import State
 from .base import Initial, Pair, RecurrentBase

@@ -34,6 +34,8 @@ class Tape:
     shapes: list[tuple[int, int, int]]
     #: For each layer and direction what every step saved, in the order walked.
     walks: list[list[Saved]] = field(default_factory=list)
+    #: How wide the inputs of each of these were.
+    inputs: list[int] = field(default_factory=list)
 
     def order(self, direction: int) -> range:
         """The steps as this direction takes them."""
@@ -121,6 +123,7 @@ def _walk(tape: Tape, layer: int, direction: int, x: Array, state: State) -> tup
         state = tuple(_where(alive, n, kept) for n, kept in zip(new, state, strict=True))
         walk.append(saved)
     tape.walks.append(walk)
+    tape.inputs.append(x.shape[2])
     return y, state
 
 
@@ -129,8 +132,9 @@ def _walk_back(
 ) -> tuple[Array, State]:
     """Undo `_walk`, last step first: dx and the gradient of the first state; add to `grads`."""
     params, own_grads = _own(tape.params, layer, direction), _own(grads, layer, direction)
-    walk = tape.walks[layer * tape.directions + direction]
-    dx = np.zeros((*dy.shape[:2], params["weight_ih"].shape[1]), dy.dtype)
+    k = layer * tape.directions + direction
+    walk = tape.walks[k]
+    dx = np.zeros((*dy.shape[:2], tape.inputs[k]), dy.dtype)
     for t, saved in zip(reversed(tape.order(direction)), reversed(walk), strict=True):
         alive = tape.alive[t]
         dh, *others = dstate

@@ -87,6 +87,10 @@ class Decoder(Module):
             if not isinstance(part, Module) and (name == "head" or part is not None):
                 raise TypeError(f"{name} must be a Module, got {type(part).__name__}")
         check_one_way("rnn", rnn)
+        if rnn.state_count > 2 or rnn.columns != rnn.input_size:
+            raise ValueError(
+                f"rnn must have the state h or (h, c), and no inputs beside x, got {rnn!r:.80}"
+            )
         if rnn.batch_first:
             raise ValueError("rnn must be time-major: batch_first=False")
         if attention is not None and attention.query_size != rnn.output_size:

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from ..arrays import Array, as_indices, check_size
 from ..files import listed
+from ..hinting import hinted, put_hints
+from ..hints import OF, VOCABULARY, WORDBOOK
 
 
 class Vocabulary:
@@ -26,6 +28,10 @@ class Vocabulary:
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self.tokens = tuple(tokens)
+        for token in self.tokens:
+            if not isinstance(token, str):
+                kind = type(token).__name__
+                raise TypeError(f"tokens must be strings, got a {kind}: {VOCABULARY}")
         self._all = (*self.SPECIALS, *self.tokens)
         self._numbers = {token: at for at, token in enumerate(self._all)}
         if len(self._numbers) < len(self._all):
@@ -35,6 +41,7 @@ class Vocabulary:
             )
 
     @classmethod
+    @hinted(OF)
     def of(
         cls, sequences: Iterable[Iterable[str]], least: int = 1, most: int | None = None
     ) -> Vocabulary:
@@ -72,7 +79,10 @@ class Vocabulary:
 
         A string is a sequence of characters.
         """
-        numbers = [self._numbers.get(token, self.UNK) for token in tokens]
+        try:
+            numbers = [self._numbers.get(token, self.UNK) for token in tokens]
+        except TypeError as error:
+            raise TypeError(f"tokens must be one sequence of strings: {error}") from error
         return np.array([*numbers, self.EOS] if end else numbers, np.int64)
 
     def decode(self, numbers: npt.ArrayLike) -> list[str]:
@@ -84,3 +94,6 @@ class Vocabulary:
             if number not in (self.PAD, self.BOS):
                 tokens.append(self._all[number])
         return tokens
+
+
+put_hints(Vocabulary, WORDBOOK)

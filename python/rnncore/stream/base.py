@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
+from .. import hints
 from ..arrays import Array, as_integers, as_rows, check_count, read
+from ..hinting import put_hints
 from ..states import State, fill, leaves, mapped
 
 
@@ -92,8 +94,14 @@ class Stream:
 
         return self._write(mapped(anew, self._read(), self._first()), self.batch)
 
-    def join(self, count: int = 1) -> None:
-        """Add rows, in the first state, after those that are there."""
+    def join(self, count: int = 1, *, snapshot: Mapping[str, Array] | None = None) -> None:
+        """Add rows after those that are there: in the first state, or those of a snapshot.
+
+        What does not fit raises as in `restore`.
+        """
+        if snapshot is not None:
+            self._join(*self._taken(snapshot))
+            return
         batch = check_count("batch", self.batch + check_count("count", count))
 
         def longer(part: Array, first: Array) -> Array:
@@ -101,6 +109,18 @@ class Stream:
 
         with Rollback(self):
             self._write(mapped(longer, self._read(), self._first()), batch)
+
+    def _join(self, parts: State, count: int) -> None:
+        self._check_apart()
+
+        def longer(own: Array, other: Array) -> Array:
+            fits = (*own.shape[:-2], count, *own.shape[-1:])
+            if other.shape != fits:
+                raise ValueError(f"state of {count} rows must have shape {fits}, got {other.shape}")
+            return np.concatenate((own, other), axis=-2)
+
+        with Rollback(self):
+            self._put(mapped(longer, self._parts(), parts), self.batch + count)
 
     def leave(self, rows: npt.ArrayLike) -> None:
         """Take these rows out; those after them move up."""
@@ -110,16 +130,34 @@ class Stream:
         with Rollback(self):
             self._write(mapped(lambda part: part[..., left, :], self._read()), len(left))
 
-    def snapshot(self) -> dict[str, Array]:
-        """Return where the stream stands, as named arrays (`rnncore.arrays.save_arrays`)."""
-        parts = {str(n): part for n, part in enumerate(leaves(self._parts()))}
-        return {"batch": np.array(self.batch), **parts}
+    def snapshot(self, rows: npt.ArrayLike | None = None) -> dict[str, Array]:
+        """Return where the stream, or these rows of it, stand, as named arrays.
+
+        `rnncore.arrays.save_arrays` writes them to a file, `restore` and `join` take them.
+        """
+        parts, batch = self._parts(), self.batch
+        if rows is not None:
+            self._check_apart()
+            which = np.atleast_1d(self._rows(rows))
+            parts, batch = mapped(lambda part: part[..., which, :], parts), len(which)
+            check_count("rows", batch)
+        return {
+            "batch": np.array(batch),
+            **{str(n): part for n, part in enumerate(leaves(parts))},
+        }
 
     def restore(self, snapshot: Mapping[str, Array]) -> None:
         """Go back to where `snapshot` was taken, with as many rows as there were then.
 
         Raises `ValueError` saying what does not fit, and `TypeError` for arrays of another dtype.
         """
+        parts, batch = self._taken(snapshot)
+        with Rollback(self):
+            self._put(parts, batch)
+            self._read()  # a layer that has taken its state unseen refuses it now
+
+    def _taken(self, snapshot: Mapping[str, Array]) -> tuple[State, int]:
+        """Return the parts that a snapshot holds, and how many rows it is of."""
         mine = self.snapshot().keys()
         if not isinstance(snapshot, Mapping) or mine != snapshot.keys():
             given = ", ".join(snapshot) if isinstance(snapshot, Mapping) else f"{snapshot!r:.80}"
@@ -129,9 +167,16 @@ class Stream:
         if rows.shape != ():
             raise ValueError(f"batch must be one number, got shape {rows.shape}")
         batch = check_count("batch", int(rows))
-        with Rollback(self):
-            self._put(mapped(lambda _: next(parts), self._parts()), batch)
-            self._read()  # a layer that has taken its state unseen refuses it now
+        return mapped(lambda _: next(parts), self._parts()), batch
+
+    def _check_apart(self) -> None:
+        """Refuse to take rows apart that wait for the same frames."""
+        if self.looks_ahead:
+            raise ValueError("rows of a stream that looks ahead go together: none joins or leaves")
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        """Refuse to be copied or pickled: a copy would share what the core keeps."""
+        raise TypeError(f"a stream cannot be copied or pickled: {hints.COPIED}")
 
     def refresh(self) -> None:
         """Take the weights as they are now."""
@@ -203,6 +248,9 @@ class Stream:
         return x.swapaxes(0, 1) if self.batch_first else x
 
 
+put_hints(Stream, hints.STREAM)
+
+
 class LookAhead(Stream):
     """Outputs wait for later frames: those that came too early are kept until they serve."""
 
@@ -253,7 +301,7 @@ class LookAhead(Stream):
 
     def _check_rows(self, batch: int) -> None:
         if batch != self.batch:
-            raise ValueError("rows of a stream that looks ahead go together: none joins or leaves")
+            self._check_apart()
 
     def _parts(self) -> State:
         pending = self._no_frames() if self._pending is None else self._pending

@@ -1,5 +1,9 @@
 """rnncore inside PyTorch: its layers, cells, and torch's own layers replaced in place."""
 
+from typing import TYPE_CHECKING
+
+from ..hinting import missing
+from ..hints import TORCH
 from .cells import GRUCell as GRUCell
 from .cells import LSTMCell as LSTMCell
 from .cells import RNNCell as RNNCell
@@ -13,3 +17,6 @@ from .threads import share_threads
 from .wrapping import wrap as wrap
 
 share_threads()
+
+if not TYPE_CHECKING:
+    __getattr__ = missing(__name__, TORCH)

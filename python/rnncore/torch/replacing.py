@@ -36,12 +36,15 @@ def replace(model: Model, fallback: str = "warn") -> Model:
 
     Layers are changed where they are: their parameters, hooks and names stay the same objects, so
     that optimisers made before go on working. What is replaced, and what is left and why, is
-    logged ("rnncore.torch") and returned by `survey`. fallback: what a replaced layer does with
-    tensors that rnncore does not compute, see `LSTM.fallback`.
+    logged ("rnncore.torch") and returned by `survey`; that there is nothing to replace is a
+    warning. fallback: what a replaced layer does with tensors that rnncore does not compute, see
+    `LSTM.fallback`.
     """
     _check(model)
     if fallback not in ("warn", "raise"):
         raise ValueError(f"fallback must be 'warn' or 'raise', got {fallback!r}")
+    if not any(isinstance(module, torch.nn.RNNBase) for module in model.modules()):
+        _LOG.warning("the model has no nn.LSTM, nn.GRU or nn.RNN: nothing is replaced")
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.RNNBase) and not _obstacle(module):
             if type(module) in _PLACES:

@@ -23,6 +23,8 @@ import numpy as np
 from ..arrays import Array, check_count, check_number, check_size, load_arrays, save_arrays
 from ..batches import Batch, Batches, BatchLike
 from ..files import reading
+from ..hinting import Hinting, hinted, put_hints
+from ..hints import FIT, TRAINED, TRAINER
 from ..losses import Objective
 from ..module import Module
 from ..optim import Optimiser, clip_grad_norm
@@ -109,13 +111,15 @@ class Limits(NamedTuple):
         return "seconds" if time.perf_counter() >= self.deadline else None
 
 
-class Trainer:
+class Trainer(Hinting):
     """Fits a module to batches; all that it needs to go on exactly is in its checkpoints.
 
     `batches` is an iterable that gives the same epoch at every pass, or a function that makes an
     epoch from the trainer's generator (seeded by `seed`), as `shuffled` does. `validate` returns
     the loss by which the best parameters are chosen. `metadata` (JSON) is kept in the checkpoints.
     """
+
+    _hints = TRAINER
 
     def __init__(
         self,
@@ -175,6 +179,7 @@ class Trainer:
         seconds = sum(record["targets"] / record["targets_per_second"] for record in told)
         return sum(record["targets"] for record in told) / seconds if seconds else 0.0
 
+    @hinted(FIT)
     def fit(
         self,
         steps: int,
@@ -407,3 +412,6 @@ class Trainer:
             return KeyboardInterrupt(said)
         self.save(checkpoint)
         return KeyboardInterrupt(f"{said}; the checkpoint is saved as {os.fspath(checkpoint)}")
+
+
+put_hints(Trainer, TRAINED)

@@ -1,0 +1,290 @@
+"""Layers of cells that users wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import Array, as_array, as_shape, check_kind
+from ..compiled import CellProgram, Settings, cell_operations
+from ..hinting import refuses_others
+from ..init import RecurrentInit, uniform
+from ..recurrent.base import Initial, Pair, Seed
+from ..recurrent.cell import Cell, Facts, Shapes
+from ..recurrent.regularisers import Regularisers
+from ..recurrent.stack import Options, Stacked
+from ..states import State
+from .definition import CellDefinition
+from .emission import Instruction
+from .lowering import lowered
+
+_REST = ("sigmoid", 0.0, 0.0), ("tanh", 0.0, 0.0), ("tanh", 0.0, 0.0)
+
+
+#: Keywords of the other layers, which say something of a state or a candidate.
+_OF_OTHERS = ("zoneout", "recurrent_dropout")
+
+
+@lru_cache(maxsize=64)
+def core_program(cell: CellDefinition) -> CellProgram:
+    """Return a cell's programs as the compiled core takes them."""
+    programs, numbers = lowered(cell), cell_operations()
+
+    def rows(by_stage: list[list[Instruction]]) -> list[list[tuple[int, int, int, int, int, int]]]:
+        return [
+            [(numbers[i.operation], i.to, i.a, i.b, i.c, i.d) for i in program]
+            for program in by_stage
+        ]
+
+    return CellProgram(
+        gates=programs.gates,
+        units=programs.units,
+        cells=programs.cells,
+        scalars=programs.scalars,
+        vectors=programs.vectors,
+        kept=programs.kept,
+        forward=rows(programs.forward),
+        backward=rows(programs.backward),
+        constants=programs.constants,
+    )
+
+
+@dataclass(frozen=True)
+class OwnCell(Cell):
+    """What the kernels are told of a cell that a user wrote."""
+
+    definition: CellDefinition = None  # type: ignore[assignment]
+
+    @classmethod
+    def of(cls, definition: CellDefinition) -> OwnCell:
+        """Return the cell of a definition."""
+        return cls("own", _gate_letters(definition), _REST, definition=definition)
+
+    @property
+    def facts(self) -> Facts:
+        """What the kernel is."""
+        cell = self.definition
+        return Facts(
+            name=cell.name,
+            gates=sum(gate.input for gate in cell.gates),
+            recurrent_gates=sum(gate.recurrent for gate in cell.gates),
+            units=len(cell.units),
+            has_cell_state=len(cell.states) > 1,
+            has_recurrent_weights=cell.recurrent,
+            any_arity=False,
+            multiplies_pairs=False,
+            normalises=False,
+            gate=_REST[0][0],
+            candidate=_REST[1][0],
+        )
+
+    @property
+    def standard(self) -> bool:
+        """Whether the activations are those of the kernel: they are part of the step."""
+        return True
+
+    def options(self) -> dict[str, Any]:
+        """The options that are not at rest: a cell of one's own has none."""
+        return {}
+
+    def cell_size(self, hidden_size: int) -> int:
+        """The width of c: the states behind h, side by side."""
+        return (len(self.definition.states) - 1) * hidden_size
+
+    def settings(
+        self, input_size: int, hidden_size: int, batch_first: bool, weights: str = ""
+    ) -> Settings:
+        """What a compiled layer is made from, beside the parameters; `weights`: see `quantize`."""
+        return Settings(
+            cell=core_program(self.definition),
+            input_size=input_size,
+            hidden_size=hidden_size,
+            output_size=hidden_size,
+            arity=0,
+            batch_first=batch_first,
+            activations=_REST,
+            cell_clip=0.0,
+            gate_clip=0.0,
+            plain=True,
+            weights=weights,
+        )
+
+    def shapes(self, suffix: str, input_size: int, hidden_size: int, bias: bool) -> Shapes:
+        """The parameters of one direction of a layer: names and shapes, in torch's order."""
+        facts = self.facts
+        rows, recurrent = facts.gates * hidden_size, facts.recurrent_gates * hidden_size
+        widths: Shapes = {"weight_ih": (rows, input_size), "weight_hh": (recurrent, hidden_size)}
+        widths |= {"bias_ih": (rows,), "bias_hh": (recurrent,)}
+        widths |= {self.units: (facts.units, hidden_size)} if self.units else {}
+        (kinds,) = self.kinds()
+        return {
+            kind + suffix: widths[kind]
+            for kind in kinds
+            if kind and (bias or not kind.startswith("bias"))
+        }
+
+    def first_units(self, rng: np.random.Generator, hidden_size: int) -> Array:
+        """How the units' own numbers start: as the definition says, else as weights do."""
+        bound = hidden_size**-0.5
+        rows = [
+            uniform(rng, (1, hidden_size), bound, np.float64)
+            if unit.low is None or unit.high is None
+            else rng.uniform(unit.low, unit.high, (1, hidden_size))
+            for unit in self.definition.units
+        ]
+        return np.concatenate(rows)
+
+
+def _gate_letters(cell: CellDefinition) -> str:
+    """The gates in the order of all weights' rows, "" where they are no letters or not in all."""
+    alike = {(gate.input, gate.recurrent) for gate in cell.gates}
+    letters = "".join(gate.name for gate in cell.gates)
+    return letters if len(alike) == 1 and len(letters) == len(cell.gates) else ""
+
+
+class Recurrent(Stacked):
+    """Layers of a cell that `rnncore.cells.define` made: used as `LSTM`, with its own equations.
+
+    cell: the definition, whose step says what a time step computes. The state is h, or a tuple of
+    the states in their order, h first; each `(num_layers * D, B, H)`. The parameters of layer k:
+    `weight_ih_lk`, H rows for each gate with an input part; `weight_hh_lk`, H rows for each with a
+    recurrent part; `bias_ih_lk` and `bias_hh_lk` likewise; numbers of the units' own `(U, H)` are
+    `weight_ch_lk`, or `weight_hh_lk` of a cell without recurrent weights.
+
+    A cell with `inputs` or `vectors` reads them from the last columns of x, which is `(T, B,
+    input_size + inputs + vectors * H)`: `join` puts it together. Each of several layers reads them,
+    in a call; a stream has one.
+
+    `zoneout` and `recurrent_dropout` are not there: they change a state or a candidate that the
+    layer does not know in a step of one's own. What `vjp` remembers of a step of a row is a number
+    for each sum and state of a unit; `print(cell)` says what it is.
+    """
+
+    _no_parts = Stacked._no_parts | {"definition"}
+
+    @refuses_others
+    def __init__(
+        self,
+        cell: CellDefinition,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        variational_dropout: float = 0.0,
+        weight_drop: float = 0.0,
+        learned_state: bool = False,
+        checkpoint: bool | int = False,
+        dtype: npt.DTypeLike = "float32",
+        seed: Seed = None,
+        init: str | RecurrentInit = "torch",
+        **others: NoReturn,
+    ) -> None:
+        if others:
+            raise _unknown(others)
+        self.definition = check_kind("cell", cell, CellDefinition)
+        self.has_cell_state = len(cell.states) > 1
+        own = OwnCell.of(cell)
+        rates = Regularisers.of(own, variational_dropout, weight_drop=weight_drop)
+        options = Options(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        )
+        super().__init__(own, rates, options, Initial(dtype, seed, init, learned_state), checkpoint)
+
+    @property
+    def state_count(self) -> int:
+        """How many arrays a state is."""
+        return len(self.definition.states)
+
+    @property
+    def columns(self) -> int:
+        """How wide x is: features, inputs, vectors."""
+        scalars, vectors = self.definition.width_beside
+        return self.input_size + scalars + vectors * self.hidden_size
+
+    def join(self, x: npt.ArrayLike, **beside: npt.ArrayLike) -> Array:
+        """Return x `(T, B, input_size)` with the cell's inputs and vectors in the columns behind.
+
+        Each is given by its name: inputs `(T, B)`, vectors `(T, B, H)`, in x's order of axes; all
+        of them, in the layer's dtype.
+        """
+        features, cell = as_array("x", x, self.dtype), self.definition
+        widths = dict.fromkeys(cell.inputs, 1) | dict.fromkeys(cell.vectors, self.hidden_size)
+        if beside.keys() != widths.keys():
+            raise TypeError(
+                f"join takes {', '.join(widths) or 'nothing'} beside x, got {', '.join(beside)}"
+            )
+        if not features.ndim or features.shape[-1] != self.input_size:
+            raise ValueError(f"x must have shape (..., {self.input_size}), got {features.shape}")
+        axes, parts = features.shape[:-1], [features]
+        for name in (*cell.inputs, *cell.vectors):
+            shape = axes if name in cell.inputs else (*axes, widths[name])
+            part = as_shape(name, beside[name], self.dtype, shape)
+            parts.append(part.reshape(*axes, widths[name]))
+        return np.concatenate(parts, axis=-1)
+
+    def checked_state(self, name: str, state: State, shape: tuple[int, ...]) -> Pair:
+        """Check a state, or the gradient of one, and return h and the others side by side."""
+        states = self.definition.states
+        if state is None or len(states) == 1:
+            return super().checked_state(name, state, shape)
+        if not isinstance(state, (tuple, list)) or len(state) != len(states):
+            given = len(state) if isinstance(state, (tuple, list)) else type(state).__name__
+            raise TypeError(f"{name} must be a tuple ({', '.join(states)}), got {given}")
+        h, *others = (
+            None if part is None else as_shape(f"{name}[{at}]", part, self.dtype, shape)
+            for at, part in enumerate(state)
+        )
+        if all(part is None for part in others):
+            return h, None
+        if any(part is None for part in others) and name == "state" and self.learned_state:
+            raise ValueError(f"{name}: {', '.join(states[1:])} must be given together, or none")
+        zero = np.zeros(shape, self.dtype)
+        c = np.concatenate([zero if part is None else part for part in others], axis=-1)
+        return h, c
+
+    def join_state(self, h: Array, c: Array | None) -> State:
+        """Return h, or all states, as views."""
+        if not self.has_cell_state:
+            return h
+        count = self.state_count - 1
+        return (h, *([None] * count if c is None else np.split(c, count, axis=-1)))
+
+    def split_state(self, state: State) -> Pair:
+        """Undo `join_state`."""
+        if not self.has_cell_state:
+            return state, None
+        h, *others = state
+        return h, others[0] if len(others) == 1 else np.concatenate(others, axis=-1)
+
+    def _build(self) -> None:
+        super()._build()
+        if self.state_count > 2:
+            self._single = None  # knows h and c alone
+
+
+def _unknown(others: dict[str, Any]) -> TypeError:
+    """What to raise for keywords that the layer does not take."""
+    name = next(iter(others))
+    hint = ": use variational_dropout or weight_drop" if name in _OF_OTHERS else ""
+    return TypeError(f"Recurrent takes no {name!r}{hint}")
+
+
+def _remembered(cell: CellDefinition) -> list[str]:
+    """What a step leaves for backward: its states, and what its slots hold."""
+    try:
+        kept = lowered(cell).remembered
+    except ValueError as error:
+        return [f"nothing, {error}"]
+    return [*kept, *cell.states]
+
+
+CellDefinition.layer = Recurrent
+CellDefinition.remembered = _remembered
