@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rnncore
+from rnncore import cells
 from rnncore.estimators import (
     Forecaster,
     SequenceClassifier,
@@ -113,6 +114,17 @@ class TestExplore:
         options = {"nonlinearity": "relu", "shortcut": True}
         assert by_name["relu"].settings["cell_options"] == options
         assert math.isnan(by_name["own"].interval)
+
+    def test_a_cell_that_is_written_in_python(self) -> None:
+        @cells.define(gates="zn", states="h")
+        def gated(z: Any, n: Any, h: Any) -> Any:
+            z = cells.sigmoid(z)
+            return z * h + (1 - z) * cells.tanh(n)
+
+        X, y = sequences()
+        found = explore(quick(max_iter=1), X, y, {"gated": gated}, parameters=400, seeds=2)
+        assert found.best.settings["cell"] is gated
+        assert 300 < found.best.parameters <= 400
 
     def test_options_are_drawn_for_all_alike(self) -> None:
         X, y = sequences()
