@@ -2,6 +2,7 @@
 
     python examples/listops.py --test ../shared/data/listops/test_d20s.tsv
     python examples/listops.py --test ... --models FOLDER    # keep what was trained
+    python examples/listops.py --test ... --explore          # variations of the sequence model
 
 Nested operations on digits, "( ( ( [MAX 2 ) 9 ) ] )", are to be computed: MIN, MAX, MED and SM, the
 sum modulo 10. The test file is the published one; the training set is generated anew by the rules
@@ -37,6 +38,9 @@ NUMBER = {token: at for at, token in enumerate(TOKENS)}
 MOST_DEPTH, MOST_ARGUMENTS, SHARE = 20, 5, 0.25
 NAMES = ["tree_lstm", "lstm", "parser"]
 Seed = np.random.Generator | int | None
+
+
+Rows = Sequence[tuple[str, int]]
 
 
 class Example(NamedTuple):
@@ -85,6 +89,13 @@ def prepare(expressions: Sequence[tuple[str, int]]) -> list[Example]:
         tree = Forest(forest.parent, forest.begin)
         examples.append(Example(tokens, tree, forest.bottom_up(2), value))
     return examples
+
+
+def tokenised(expressions: Rows) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield the tokens of each expression, without brackets, and its value."""
+    for text, value in expressions:
+        tokens = [NUMBER[token] for token in text.split() if token not in "()"]
+        yield np.array(tokens), value
 
 
 class Classifier(rnncore.Module):
@@ -225,6 +236,48 @@ def batches(
         yield [examples[i] for i in order[start : start + size]]
 
 
+def remembering(*sizes: int, **options: Any) -> rnncore.LSTM:
+    """An LSTM that remembers at first, as that of `SequenceModel`."""
+    layer = rnncore.LSTM(*sizes, **options)
+    rnncore.init.set_forget_bias(layer)
+    return layer
+
+
+#: Of the sequence model: depth in four places, another cell, both directions, another reading.
+VARIATIONS: dict[str, dict[str, Any]] = {
+    "lstm": {},
+    "lstm, output of 2": {"output_depth": 2},
+    "lstm, input of 2": {"input_depth": 2},
+    "lstm, 2 layers": {"num_layers": 2},
+    "rnn, transition of 2": {"cell": "rnn", "transition_depth": 2, "shortcut": True},
+    "lstm, both directions": {"bidirectional": True},
+    "lstm, mean of steps": {"reading": "mean"},
+    "gru": {"cell": "gru"},
+}
+
+
+def explore_variations(args: argparse.Namespace, rows: Rows, tests: Rows) -> None:
+    """Compare variations of the sequence model at its size; train the best, print its accuracy."""
+    from rnncore.estimators import SequenceClassifier, explore
+
+    one_hot = np.eye(len(TOKENS), dtype=np.float32)
+
+    def sequences(part: Rows) -> tuple[list[np.ndarray], np.ndarray]:
+        short = [(x, value) for x, value in tokenised(part) if len(x) <= args.longest]
+        return [one_hot[x] for x, _ in short], np.array([value for _, value in short])
+
+    (X, y), test = sequences(rows), sequences(tests)
+    recipe = {"batch_size": args.batch, "learning_rate": args.lr, "schedule": "cosine"}
+    model = SequenceClassifier(cell=remembering, max_iter=args.epochs, **recipe)
+    size = sum(param.size for param in SequenceModel(args.hidden).params.values())
+    found = explore(model, X, y, VARIATIONS, parameters=size, seeds=args.seeds, validation=0.1)
+    print(found, flush=True)
+    best = found.best
+    model.set_params(**{**best.settings, "random_state": args.seed}).fit(X, y)
+    name, reached = best.architecture.replace(" ", "_"), model.score(*test)
+    print(f"result: best={name} valid={100 * best.score:.2f} test={100 * reached:.2f}")
+
+
 CLASSES = {"tree_lstm": TreeModel, "lstm": SequenceModel, "parser": ParserModel}
 
 
@@ -302,6 +355,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=NAMES, nargs="+", default=NAMES)
     parser.add_argument("--models", type=Path, metavar="FOLDER", help="save the models there")
+    parser.add_argument("--explore", action="store_true", help="variations of the sequence model")
+    parser.add_argument("--longest", type=int, default=1000, help="expression, in tokens, explored")
+    parser.add_argument("--seeds", type=int, default=2, help="of each that is explored")
     parser.add_argument("--quick", action="store_true", help="a few seconds, for tests")
     args = parser.parse_args()
     if not args.test.is_file():
@@ -315,8 +371,12 @@ def main() -> None:
     """Train the models and print what they reach on the test file."""
     args = arguments()
     rows = read_rows(args.test)
-    tests = prepare(rows[: 50 if args.quick else None])
-    examples = prepare(generate(args.train_size, args.seed, {text for text, _ in rows}))
+    drawn = generate(args.train_size, args.seed, {text for text, _ in rows})
+    rows = rows[:50] if args.quick else rows
+    if args.explore:
+        explore_variations(args, drawn, rows)
+        return
+    tests, examples = prepare(rows), prepare(drawn)
     whole = args.hidden, len(examples), args.epochs, args.batch, args.lr
     small = args.parser_hidden, args.parser_size, args.parser_epochs, 32, 5e-3
     recipes = {

@@ -43,7 +43,7 @@ def test_pytorch_training():
 
 
 def test_polyphonic_music(tmp_path):
-    pytest.importorskip("scipy", reason="reading MATLAB files needs SciPy")
+    pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
     songs = data("jsb_chorales/JSB_Chorales.mat")
     plot = tmp_path / "music.png"
@@ -51,6 +51,20 @@ def test_polyphonic_music(tmp_path):
     assert list(found) == ["rnn", "lstm", "gru", "dts", "dots_dropout"]
     assert all(5 < value < 88 for value in found.values())
     assert plot.stat().st_size > 0
+
+
+def test_polyphonic_music_of_long_pieces(tmp_path):
+    """A file of the same format; recipes that diverge are rows, and the others are trained."""
+    pytest.importorskip("sklearn")
+    example, made = str(ROOT / "examples" / "polyphonic_music.py"), str(tmp_path / "long.mat")
+    said = run_python(example, "--make", made, "--frames", "600")
+    assert said.strip().endswith("24 / 8 / 8 pieces of 600 frames")
+    options = ["--models", "rnn", "--trials", "3", "--passes", "3", "--seeds", "1", "--jobs", "1"]
+    options += ["--window", "600"]
+    said = run_python(example, "--data", made, *options)
+    assert "diverged after" in said
+    assert "of layer 0" in said
+    assert 5 < float(said.rsplit("result: rnn=", 1)[1]) < 88
 
 
 def test_own_cell():
@@ -82,6 +96,17 @@ def test_listops(tmp_path):
     assert list(found) == ["tree_lstm", "lstm", "parser_f1", "parsed_tree_lstm"]
     assert {file.stem for file in tmp_path.iterdir()} == {"tree_lstm", "lstm", "parser"}
     assert all(0 <= share <= 100 for share in found.values())
+
+
+def test_listops_explored():
+    pytest.importorskip("sklearn")
+    tests = data("listops/test_d20s.tsv")
+    said = run_python(
+        *(str(ROOT / "examples" / "listops.py"), "--quick", "--test", str(tests)),
+        *("--explore", "--longest", "30", "--seeds", "1"),
+    )
+    assert "lstm, output of 2" in said
+    assert re.search(r"result: best=\S+ valid=\d+\.\d+ test=\d+\.\d+$", said.strip())
 
 
 @pytest.mark.parametrize("semi", [[], ["--questions"]], ids=["unsupervised", "semi-supervised"])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from . import compiled
-from .commands import bench, convert, demo, info, sample, train
+from .commands import bench, convert, demo, explore, info, sample, train
 from .training.console import print_any_text
 
 COMMANDS = {
@@ -17,6 +17,7 @@ COMMANDS = {
     "train": train,
     "sample": sample,
     "convert": convert,
+    "explore": explore,
     "bench": bench,
     "info": info,
 }

@@ -16,6 +16,8 @@ X is one of these; anything else raises `ValueError`, or `TypeError` if it is no
 1-D arrays (T,) are refused: a series of one feature is x[:, None]. What comes back for each step
 has the form of X: an array, a list of arrays, or an array of objects.
 
+`explore` compares architectures of one size on one's own data.
+
 `feature_names_in_` holds the columns of frames, where X was such: others, or another order, raise
 `ValueError`. Needs scikit-learn: pip install 'rnncore[estimators]'.
 """
@@ -32,6 +34,7 @@ except ImportError as error:
 from ..hinting import missing
 from ..hints import ESTIMATORS
 from .classifier import SequenceClassifier, SequenceLabeller
+from .exploring import explore
 from .forecaster import Forecaster
 from .regressor import SequenceRegressor
 from .scaler import SequenceScaler
@@ -44,6 +47,7 @@ __all__ = [
     "SequenceRegressor",
     "SequenceScaler",
     "SequenceTranscriber",
+    "explore",
 ]
 
 if not TYPE_CHECKING:

@@ -13,9 +13,10 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ..arrays import Array, check_size
+from ..arrays import Array, check_choice, check_size
 from ..batches import Batch
 from ..compositions.chain import Chain
+from ..compositions.deep import feed_forward
 from ..compositions.ragged import length_mask
 from ..compositions.readout import Readout
 from ..hinting import Hinting, put_hints
@@ -28,11 +29,14 @@ from ..optim import AdamW
 from ..recurrent.registry import LayerMaker, layer_maker
 from ..recurrent.regularisers import rate
 from ..recurrent.stack import Stacked
+from ..schedules import warmup_cosine
 from ..training.plots import plot_history
 from ..training.trainer import Trainer, evaluate
 from .sequences import Sequences, read
 from .weights import ByWeight, check_weights, evened, mean_weight, weight_field
 
+#: What may have several feed-forward layers.
+DEPTHS = ("input", "output")
 #: Sequences at a time where nothing is learnt.
 AT_ONCE = 256
 
@@ -41,12 +45,19 @@ AT_ONCE = 256
 class SequenceEstimator(Hinting, BaseEstimator):
     """Base of the estimators. Its parameters are those of all:
 
-    - cell: a name of `rnncore.recurrent.registry.LAYERS`, as "lstm", or a cell of one's own
-      (`rnncore.cells`), whose inputs are the last columns of X; hidden_size, num_layers,
-      bidirectional; dropout, between the layers and before the last, linear one; cell_options, a
+    - cell: a name of `rnncore.recurrent.registry.LAYERS`, as "lstm", a cell of one's own
+      (`rnncore.cells`), whose inputs are the last columns of X, or whatever makes a recurrent layer
+      as those classes do, `cell(input_size, hidden_size, num_layers, batch_first=True, ...)`;
+      hidden_size, num_layers, bidirectional; dropout, between the layers and before the last, linear one; cell_options, a
       dict of further keywords of the layer (`rnncore.recurrent`)
+    - input_depth, transition_depth, output_depth: how many layers there are from the input to the
+      hidden state, from one hidden state to the next, and from it to what the last, linear layer
+      sees, as in `DeepRNN` (Pascanu et al. 2014); those before and behind are tanh layers of
+      hidden_size units
     - max_iter passes over the data, in batches of batch_size sequences, by AdamW with learning_rate
-      and weight_decay, gradients clipped to clip_norm (None: not at all)
+      and weight_decay, gradients clipped to clip_norm (None: not at all); schedule: "constant", or
+      "cosine", which lets the learning rate fall to a twentieth in a fit's passes, after 100
+      updates, or a tenth of all, in which it rises. `partial_fit` makes passes of one constant rate
     - early_stopping: a share of the sequences, validation_fraction, is set aside; training ends
       after n_iter_no_change passes without a lower loss on them, and the best parameters are kept
     - dtype, "float32" or "float64", to which X is converted
@@ -57,15 +68,19 @@ class SequenceEstimator(Hinting, BaseEstimator):
     X has names of columns. Which forms of X there are: `rnncore.estimators`.
     """
 
-    cell: str | LayerMaker = "lstm"
+    cell: str | LayerMaker | Callable[..., Any] = "lstm"
     hidden_size: int = 32
     num_layers: int = 1
     bidirectional: bool = False
+    input_depth: int = 1
+    transition_depth: int = 1
+    output_depth: int = 1
     dropout: float = 0.0
     cell_options: dict[str, Any] | None = None
     max_iter: int = 50
     batch_size: int = 32
     learning_rate: float = 5e-3
+    schedule: str = "constant"
     weight_decay: float = 0.0
     clip_norm: float | None = 1.0
     early_stopping: bool = False
@@ -89,7 +104,13 @@ class SequenceEstimator(Hinting, BaseEstimator):
         )  # a fit that fails leaves nothing that would mix with it
         x, targets = self._load(X, y, sample_weight, first=True)
         self._make_network(self._outputs(targets))
-        return self._train(x, targets, self.max_iter, self.early_stopping)
+        return self._train(x, targets, self.max_iter, self.early_stopping, self.schedule)
+
+    def initialise(self, X: Any, y: Any = None) -> Any:
+        """Make the network that `fit` would begin with, `network_`, and return the estimator."""
+        _, targets = self._load(X, y, first=True)
+        self._make_network(self._outputs(targets))
+        return self
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Any:
         first = not hasattr(self, "network_")
@@ -174,36 +195,72 @@ class SequenceEstimator(Hinting, BaseEstimator):
         return np.arange(len(x.lengths)) if x.weights is None else np.flatnonzero(x.weights)
 
     def _make_network(self, outputs: int) -> None:
-        make = layer_maker("cell", self.cell)
         seed = np.random.SeedSequence(check_random_state(self.random_state).randint(2**31))
-        self._rng, *parts = (np.random.default_rng(part) for part in seed.spawn(5))
-        dropout = rate("dropout", self.dropout)
-        features = self.n_features_in_
-        if isinstance(self.cell, LayerMaker):
-            features = self.cell.features(features, self.hidden_size)
-        recurrence = make(
-            features,
-            self.hidden_size,
-            self.num_layers,
-            batch_first=True,
-            dropout=dropout if self.num_layers > 1 else 0.0,
-            bidirectional=self.bidirectional,
-            dtype=self.dtype,
-            seed=parts[0],
-            **(self.cell_options or {}),
-        )
-        width = recurrence.directions * recurrence.output_size
+        self._rng, *parts = (np.random.default_rng(part) for part in seed.spawn(6))
+        depths = [check_size(f"{name}_depth", getattr(self, f"{name}_depth")) for name in DEPTHS]
+        widths = [self.hidden_size] * (depths[0] - 1)
+        before = self._feed_forward([self.n_features_in_, *widths], parts[4])
+        features = self._own_features()
+        recurrence = self._recurrence(widths[-1] if widths else features, parts[0])
+        widths = [recurrence.directions * recurrence.output_size]
+        widths += [self.hidden_size] * (depths[1] - 1)
         self.network_ = Chain(
+            *before,
             self._encoder(recurrence),
+            *self._feed_forward(widths, parts[4]),
             Dropout(self.dropout, seed=parts[1]),
-            Linear(width, outputs, dtype=self.dtype, seed=parts[2]),
+            Linear(widths[-1], outputs, dtype=self.dtype, seed=parts[2]),
             *self._behind(outputs, parts[3]),
         )
         self._optimiser = AdamW(self.network_, self.learning_rate, weight_decay=self.weight_decay)
         self.n_iter_ = 0
         self.history_: list[dict[str, Any]] = []
 
-    def _train(self, x: Sequences, targets: Any, passes: int, early_stopping: bool) -> Any:
+    def _own_features(self) -> int:
+        """Return how many columns of X are features: a cell may read the last as they are."""
+        if not isinstance(self.cell, LayerMaker):
+            return self.n_features_in_
+        features = self.cell.features(self.n_features_in_, self.hidden_size)
+        if features < self.n_features_in_ and self.input_depth > 1:
+            raise ValueError(
+                "input_depth must be 1: the cell reads the last columns of X as they are"
+            )
+        return features
+
+    def _recurrence(self, input_size: int, seed: np.random.Generator) -> Stacked:
+        """Return the recurrent layers."""
+        make = self.cell if callable(self.cell) else layer_maker("cell", self.cell)
+        options = dict(self.cell_options or {})
+        if self.transition_depth != 1:  # not every cell has them
+            options["transition_depth"] = self.transition_depth
+        dropout = rate("dropout", self.dropout)
+        layer: Stacked = make(
+            input_size,
+            self.hidden_size,
+            self.num_layers,
+            batch_first=True,
+            dropout=dropout if self.num_layers > 1 else 0.0,
+            bidirectional=self.bidirectional,
+            dtype=self.dtype,
+            seed=seed,
+            **options,
+        )
+        return layer
+
+    def _feed_forward(self, widths: list[int], seed: np.random.Generator) -> tuple[Module, ...]:
+        """Return layers from each width to the next, one module if there are any."""
+        if len(widths) < 2:
+            return ()
+        return (feed_forward(widths, "tanh", 0.0, self.dtype, seed),)
+
+    def _train(
+        self,
+        x: Sequences,
+        targets: Any,
+        passes: int,
+        early_stopping: bool,
+        schedule: str = "constant",
+    ) -> Any:
         size, model = check_size("batch_size", self.batch_size), self._learner()
         loss: Objective = self._loss()
         rows = held_out = self._rows(x)
@@ -219,7 +276,9 @@ class SequenceEstimator(Hinting, BaseEstimator):
             batches = (self._batch(x, targets, part) for part in _parts(rows, AT_ONCE))
             field = weight_field(loss)
             loss = ByWeight(loss, mean_weight(getattr(batch, field) for batch in batches))
-        self._optimiser.lr = self.learning_rate
+        passes = check_size("max_iter", passes)
+        updates = -(-len(rows) // size)
+        self._optimiser.lr = self._rate(schedule, passes * updates)
 
         def epoch(rng: np.random.Generator) -> Iterator[Batch]:
             order = rng.permutation(rows)
@@ -238,18 +297,25 @@ class SequenceEstimator(Hinting, BaseEstimator):
             clip_norm=self.clip_norm,
             seed=self._rng,
         )
-        updates = -(-len(rows) // size)
         patience = check_size("n_iter_no_change", self.n_iter_no_change)
         trainer.fit(
-            check_size("max_iter", passes) * updates,
+            passes * updates,
             validate_every=updates,
             patience=patience if early_stopping else None,
             show_progress=bool(self.verbose),
             quiet=not self.verbose,
         )
         trainer.restore_best()
+        self._optimiser.lr = self.learning_rate  # a schedule would not be pickled
         self._note(trainer.history)
         return self
+
+    def _rate(self, schedule: str, updates: int) -> Any:
+        """The learning rate of a fit of so many updates."""
+        if check_choice("schedule", schedule, ("constant", "cosine")) == "constant" or updates < 2:
+            return self.learning_rate
+        warmup = min(100, updates // 10)
+        return warmup_cosine(self.learning_rate, updates, warmup, 0.05 * self.learning_rate)
 
     def _learner(self) -> Chain:
         """The network as it is trained."""

@@ -15,6 +15,7 @@ from ..arrays import Array, check_size
 from ..batches import Batch
 from ..compositions.chain import Chain
 from ..compositions.ragged import length_mask
+from ..compositions.readout import Readout
 from ..hinting import put_hints
 from ..hints import FORECASTER
 from ..losses import Pinball
@@ -236,9 +237,8 @@ class Forecaster(Numbers):
     def _learner(self) -> Chain:
         if not self._series:
             return self.network_
-        readout: Any
-        readout, *head = self.network_.layers
-        return Chain(readout.layer, *head)
+        layers = self.network_.layers
+        return Chain(*(part.layer if isinstance(part, Readout) else part for part in layers))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -37,10 +37,12 @@ from .checkpoint import (
     check_generators,
     generator_state,
     generator_states,
+    generators,
     group,
     restore_generators,
 )
 from .console import held_interrupts, progress_bar
+from .divergence import Diverged, Drawn, Place, find
 
 _NO_CHECKPOINT = " is not a training checkpoint of this trainer"
 
@@ -158,6 +160,8 @@ class Trainer(Hinting):
         self.best: dict[str, Array] = {}
         self._rng = np.random.default_rng(seed)
         self._state: State = None
+        #: Looked up once, since to look for them takes as long as a small update.
+        self._generators = list(generators(model).values())
         self._open_epoch()
 
     @property
@@ -199,7 +203,7 @@ class Trainer(Hinting):
         Ctrl-C ends it after the running step: the checkpoint is written and a `KeyboardInterrupt`
         raised that says so. A second Ctrl-C strikes at once. A training loss (or a norm to be
         clipped) that is not finite raises `FloatingPointError` before it reaches the parameters or
-        running statistics.
+        running statistics: `Diverged`, which names the layer and the time step where it began.
         """
         check_count("steps", steps, 0)
         check_size("validate_every", validate_every)
@@ -230,15 +234,18 @@ class Trainer(Hinting):
         batch = self._next_batch()
         args, options = _arguments(self.model, batch, self._state)
         self.model.zero_grad()
+        drawn = [(rng, rng.bit_generator.state) for rng in self._generators]
         with buffers_kept(self.model):
             output, model_pullback = self.model.vjp(*args, **options)
             y, state = output if self.model.recurrent else (output, None)
             given = batch.for_loss(self.loss, y, self.model)
             loss, loss_pullback = self.loss.vjp(y, *given)
-            self._check_finite("training loss", loss)
+            if not math.isfinite(loss):
+                raise self._diverged("training loss", loss, batch, drawn)
             model_pullback(loss_pullback())
-            if self.clip_norm is not None:
-                self._check_finite("gradient's norm", clip_grad_norm(self.model, self.clip_norm))
+            norm = 0.0 if self.clip_norm is None else clip_grad_norm(self.model, self.clip_norm)
+            if not math.isfinite(norm):
+                raise self._diverged("gradient's norm", norm, batch, drawn)
         self.optimiser.step()
         self._state = state
         counted = self.loss.counted(*given)
@@ -337,12 +344,26 @@ class Trainer(Hinting):
         self._open_epoch()
         return self._next_batch()
 
-    def _check_finite(self, name: str, value: float) -> None:
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the {name} is {value} after {self.progress.step} updates: "
-                "lower the learning rate or clip the gradients"
-            )
+    def _diverged(self, name: str, value: float, batch: Batch, drawn: Drawn) -> Diverged:
+        """Return the error that says what is not finite, and where that began."""
+
+        def again() -> None:
+            args, options = _arguments(self.model, batch, self._state)
+            output, pullback = self.model.vjp(*args, **options)
+            y = output[0] if self.model.recurrent else output
+            _, loss_pullback = self.loss.vjp(y, *batch.for_loss(self.loss, y, self.model))
+            pullback(loss_pullback())
+
+        place, updates = find(self.model, drawn, batch.inputs, again), self.progress.step
+        said = (
+            f"the {name} is {value} after {updates} updates: "
+            "lower the learning rate or clip the gradients"
+        )
+        if place is not None:
+            said += f"; the first number that is not finite is {place}"
+        if isinstance(place, Place):
+            return Diverged(said, updates, place.layer, place.step)
+        return Diverged(said, updates)
 
     def _count(self, loss_sum: float, counted: float, seconds: float) -> None:
         progress = self.progress
