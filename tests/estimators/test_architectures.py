@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rnncore
-from rnncore import Linear
+from rnncore import Linear, cells
 from rnncore.estimators import (
     Forecaster,
     SequenceClassifier,
@@ -41,6 +41,12 @@ def test_depth(kind: Any, y: Any) -> None:
     assert len(hidden) == 2  # a transition of two
     assert model.network_.params["2.0.weight"].shape == (5, 5)
     assert np.isfinite(model.history_[-1]["train_loss"])
+
+
+def test_a_cell_that_reads_columns_has_no_layers_before_it() -> None:
+    model = SequenceClassifier(cell=cells.shelf.cfc, input_depth=2)
+    with pytest.raises(ValueError, match="input_depth must be 1"):
+        model.fit(X, SIGNS)
 
 
 def test_a_depth_of_one_is_the_plain_network() -> None:

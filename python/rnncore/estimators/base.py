@@ -48,8 +48,8 @@ class SequenceEstimator(Hinting, BaseEstimator):
     - cell: a name of `rnncore.recurrent.registry.LAYERS`, as "lstm", a cell of one's own
       (`rnncore.cells`), whose inputs are the last columns of X, or whatever makes a recurrent layer
       as those classes do, `cell(input_size, hidden_size, num_layers, batch_first=True, ...)`;
-      hidden_size, num_layers, bidirectional; dropout, between the layers and before the last, linear one; cell_options, a
-      dict of further keywords of the layer (`rnncore.recurrent`)
+      hidden_size, num_layers, bidirectional; dropout, between the layers and before the last,
+      linear one; cell_options, a dict of further keywords of the layer (`rnncore.recurrent`)
     - input_depth, transition_depth, output_depth: how many layers there are from the input to the
       hidden state, from one hidden state to the next, and from it to what the last, linear layer
       sees, as in `DeepRNN` (Pascanu et al. 2014); those before and behind are tanh layers of
@@ -218,10 +218,11 @@ class SequenceEstimator(Hinting, BaseEstimator):
 
     def _own_features(self) -> int:
         """Return how many columns of X are features: a cell may read the last as they are."""
+        columns: int = self.n_features_in_
         if not isinstance(self.cell, LayerMaker):
-            return self.n_features_in_
-        features = self.cell.features(self.n_features_in_, self.hidden_size)
-        if features < self.n_features_in_ and self.input_depth > 1:
+            return columns
+        features = self.cell.features(columns, self.hidden_size)
+        if features < columns and self.input_depth > 1:
             raise ValueError(
                 "input_depth must be 1: the cell reads the last columns of X as they are"
             )
