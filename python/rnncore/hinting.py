@@ -79,7 +79,7 @@ def hinted(hints: Mapping[str, str]) -> Callable[[_Call], _Call]:
         @functools.wraps(call)
         def checked(*args: Any, **kwargs: Any) -> Any:
             for name in hints.keys() & kwargs.keys():
-                raise TypeError(f"{call.__name__} takes no {name!r}: {hints[name]}")
+                raise TypeError(f"{call.__qualname__} takes no {name!r}: {hints[name]}")
             return call(*args, **kwargs)
 
         return checked  # type: ignore[return-value]
