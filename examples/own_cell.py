@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import rnncore
 from long_memory import adding
-from polyphonic_music import KEYS, batch_of, load
+from polyphonic_music import batch_of, load
 from rnncore import Chain, Dropout, Linear, cells
 from rnncore.batches import Batch
 from rnncore.cells import check, sigmoid, tanh
@@ -93,8 +93,8 @@ def chorales(path: str) -> Task:
             yield batch_of([train[i] for i in order[at : at + 8]])
 
     valid, test = batch_of(songs["valid"]), batch_of(songs["test"])
-    updates = 50 * -(-len(train) // 8)
-    return Task(batches, valid, test, loss, KEYS, 256, updates, 1e-2, 0.05, 0.5, KEYS)
+    updates, keys = 50 * -(-len(train) // 8), train[0].shape[1]
+    return Task(batches, valid, test, loss, keys, 256, updates, 1e-2, 0.05, 0.5, keys)
 
 
 def start(rng: np.random.Generator, name: str, shape: Any, hidden_size: int, dtype: Any) -> Any:

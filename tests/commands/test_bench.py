@@ -121,6 +121,11 @@ class TestEngines:
         except Unsupported as error:
             pytest.skip(str(error))
         got = work.results()["y"]
+        if engine == "onnxruntime":
+            from tests.support.onnx_graphs import sums_bytes_exactly  # needs the package onnx
+
+            if not sums_bytes_exactly():
+                pytest.skip("ONNX Runtime's sums of bytes saturate on this processor")
         assert 0 < np.abs(got - want).max() < 0.05
 
     def test_weights_that_an_engine_does_not_hold(self) -> None:

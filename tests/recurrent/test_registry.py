@@ -26,7 +26,7 @@ def test_a_signature_names_all(cls: Any) -> None:
 
 
 def test_a_module_itself_has_the_signature_of_its_call() -> None:
-    assert [*inspect.signature(LSTM(1, 1)).parameters] == ["x", "state", "lengths"]
+    assert [*inspect.signature(LSTM(1, 1)).parameters] == ["x", "state", "lengths", "resets"]
     assert [*inspect.signature(Chain).parameters] == ["layers"]
 
 

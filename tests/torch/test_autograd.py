@@ -184,5 +184,5 @@ def test_memory_stays_the_same() -> None:
 
     blocks, kibibytes = steps(200)
     more_blocks, more_kibibytes = steps(1000)
-    assert more_blocks - blocks <= 200
+    assert more_blocks - blocks <= 500  # not one in every other step
     assert more_kibibytes - kibibytes <= 1024

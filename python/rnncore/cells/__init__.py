@@ -1,4 +1,4 @@
-"""Cells of one's own."""
+"""Cells whose time step is written in Python, and the layers, checks and papers' cells of that kind."""
 
 from . import shelf as shelf
 from .definition import CellDefinition as CellDefinition
