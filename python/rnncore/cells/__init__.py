@@ -1,4 +1,4 @@
-"""Cells whose time step is written in Python, and the layers, checks and papers' cells of that kind."""
+"""Cells whose time step is written in Python: definitions, layers, checks, and cells of papers."""
 
 from . import shelf as shelf
 from .definition import CellDefinition as CellDefinition
