@@ -33,9 +33,9 @@ TABLE = (
 
 VECTOR_BYTES = {"v2": 16, "v3": 32, "v4": 64}
 
-#: What a kernel may take from outside: the C library's ways to move memory.
+#: What a kernel may take from outside: the C library's ways to move memory, and functions.
 OUTSIDE = re.compile(
-    r"(__)?mem(cpy|move|set)(_chk)?|__stack_chk_fail|_GLOBAL_OFFSET_TABLE_|(exp|log|log1p)f?"
+    r"(__)?mem(cpy|move|set)(_chk)?|__stack_chk_fail|_GLOBAL_OFFSET_TABLE_|(exp|log|log1p|sin|cos)f?"
 )
 
 
