@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import rnncore
@@ -35,7 +35,7 @@ from rnncore.schedules import warmup_cosine
 from rnncore.training import Trainer, evaluate
 
 
-@cells.define(gates="fgo", states="hcs", units=("rate",))
+@cells.define(gates="fgo", states="hcs", units={"rate": (-5, 0)})
 def two_speed(f: Symbol, g: Symbol, o: Symbol, c: Symbol, s: Symbol, rate: Symbol) -> Any:
     """c' = f c + (1 - f) g    s' = s + r (g - s)    h' = o tanh(c' + s')."""
     f, g, rate = sigmoid(f), tanh(g), sigmoid(rate)
@@ -51,8 +51,18 @@ def own_lstm(i: Symbol, f: Symbol, g: Symbol, o: Symbol, c: Symbol) -> Any:
     return sigmoid(o) * tanh(c), c
 
 
-Layer = Callable[..., rnncore.Module]
-LAYERS: dict[str, Layer] = {"lstm": rnncore.LSTM, "gru": rnncore.GRU, "two_speed": two_speed}
+class Kind(NamedTuple):
+    """What makes a layer, and which of its gates keeps memory, by its number."""
+
+    make: Callable[..., rnncore.Module]
+    keeps: int
+
+
+KINDS = {
+    "lstm": Kind(rnncore.LSTM, 1),
+    "gru": Kind(rnncore.GRU, 1),
+    "two_speed": Kind(two_speed, 0),
+}
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,7 @@ class Task:
     updates: int
     lr: float
     clip_norm: float
+    memory: int  # steps: units start with memories of 1 to so many
     dropout: float = 0.0
     scale: float = 1.0  # of the loss, as it is printed
 
@@ -80,7 +91,7 @@ def adding_problem(steps: int, seed: int) -> Task:
         while True:
             yield adding(rng, steps, 32)
 
-    return Task(batches, valid, test, rnncore.MeanSquaredError(), 1, 64, 3000, 1e-2, 1.0)
+    return Task(batches, valid, test, rnncore.MeanSquaredError(), 1, 64, 3000, 1e-2, 1.0, steps)
 
 
 def chorales(path: str) -> Task:
@@ -94,24 +105,33 @@ def chorales(path: str) -> Task:
 
     valid, test = batch_of(songs["valid"]), batch_of(songs["test"])
     updates, keys = 50 * -(-len(train) // 8), train[0].shape[1]
-    return Task(batches, valid, test, loss, keys, 256, updates, 1e-2, 0.05, 0.5, keys)
+    return Task(batches, valid, test, loss, keys, 256, updates, 1e-2, 0.05, 20, 0.5, keys)
 
 
 def start(rng: np.random.Generator, name: str, shape: Any, hidden_size: int, dtype: Any) -> Any:
-    """Orthogonal recurrence, other weights by Glorot and Bengio 2010; gates of memory open at 1."""
+    """Zero biases, orthogonal recurrence, other weights by Glorot and Bengio 2010."""
     if name.startswith("bias"):
-        return np.ones(shape, dtype) if name.startswith("bias_ih") else np.zeros(shape, dtype)
+        return np.zeros(shape, dtype)
     if name.startswith("weight_hh"):
         return rnncore.init.orthogonal(rng, shape, blocks=shape[0] // hidden_size, dtype=dtype)
     return rnncore.init.xavier_uniform(rng, shape, dtype=dtype)
 
 
-def train(task: Task, layer: Layer, seed: int) -> float:
+def remember(layer: rnncore.Module, gate: int, steps: int, rng: np.random.Generator) -> None:
+    """Let every unit forget after another number of steps (Tallec and Ollivier 2018)."""
+    hidden = layer.params["weight_hh_l0"].shape[1]
+    rows = slice(gate * hidden, (gate + 1) * hidden)
+    layer.params["bias_ih_l0"][rows] = np.log(rng.uniform(1, steps, hidden))
+
+
+def train(task: Task, kind: Kind, seed: int) -> float:
     rng = np.random.default_rng(seed)
     features = task.valid.inputs.shape[-1]
     options = {"variational_dropout": task.dropout} if task.dropout else {}
+    layer = kind.make(features, task.hidden, seed=rng, init=start, **options)
+    remember(layer, kind.keeps, task.memory, rng)
     model = Chain(
-        layer(features, task.hidden, seed=rng, init=start, **options),
+        layer,
         Dropout(task.dropout, seed=rng),
         Linear(task.hidden, task.outputs, seed=rng),
     )
@@ -167,9 +187,9 @@ def main() -> None:
     errors = {}
     print(f"{'task':8}{'cell':12}{'error':>10}{'seconds':>9}")
     for name, task in tasks.items():
-        for cell, layer in LAYERS.items():
+        for cell, kind in KINDS.items():
             started = time.perf_counter()
-            errors[name, cell] = train(task, layer, args.seed)
+            errors[name, cell] = train(task, kind, args.seed)
             seconds = time.perf_counter() - started
             print(f"{name:8}{cell:12}{errors[name, cell]:10.5f}{seconds:9.1f}", flush=True)
     found = {name: errors[name, "two_speed"] for name in tasks}
