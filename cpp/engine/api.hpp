@@ -112,34 +112,28 @@ struct Recurrence {
 /// Operations of a cell's program: name, what `to` is, what a, b, c and d are, and in which passes there is
 /// one. r: a register, a vector of hidden units; s: a slot; c: a cell state; u: a number of each hidden
 /// unit's own; e, v: a scalar or vector of x; k: a constant; a: an activation; -: nothing.
-#define RNNCORE_CELL_OPERATIONS(line)                                                                      \
-  line(slot, 'r', "s", both) line(h, 'r', "", both) line(state, 'r', "c", both) line(unit, 'r', "u", both) \
-      line(scalar, 'r', "e", both) line(vector, 'r', "v", both) line(constant, 'r', "k", both) line(       \
-          dh, 'r', "", backward) line(dstate, 'r', "c", backward) line(dmiddle, 'r', "", backward)         \
-          line(set_slot, 's', "r", both) line(keep_slot, 's', "r", forward) line(new_h, '-', "r", forward) \
-              line(new_state, 'c', "r", forward) line(middle, '-', "r", forward)                           \
-                  line(d_old_h, '-', "r", backward) line(d_old_state, 'c', "r", backward)                  \
-                      line(d_unit, 'u', "r", backward) line(d_scalar, 'e', "r", backward)                  \
-                          line(d_vector, 'v', "r", backward) line(add, 'r', "rr", both)                    \
-                              line(subtract, 'r', "rr", both) line(multiply, 'r', "rr",                    \
-                                                                   both) line(divide, 'r', "rr", both)     \
-                                  line(maximum, 'r', "rr", both) line(minimum, 'r', "rr", both) line(      \
-                                      negative, 'r', "r", both) line(absolute, 'r', "r", both)             \
-                                      line(reciprocal, 'r', "r", both) line(fma, 'r', "rrr", both) line(   \
-                                          fnma, 'r', "rrr", both) line(sqrt, 'r', "r", both)               \
-                                          line(exp, 'r', "r", both) line(log, 'r', "r", both) line(        \
-                                              sin, 'r', "r", both) line(cos, 'r', "r", both)               \
-                                              line(sigmoid, 'r', "r", both) line(tanh, 'r', "r", both)     \
-                                                  line(softplus, 'r', "r",                                 \
-                                                       both) line(relu, 'r', "r", both)                    \
-                                                      line(sigmoid_slope, 'r', "r",                        \
-                                                           both) line(tanh_slope, 'r', "r", both)          \
-                                                          line(relu_slope, 'r', "r", both)                 \
-                                                              line(select_le, 'r', "rrrr", both)           \
-                                                                  line(select_lt, 'r', "rrrr", both)       \
-                                                                      line(activation, 'r', "rakk", both)  \
-                                                                          line(activation_slope, 'r',      \
-                                                                               "rakk", both)
+// clang-format off
+#define RNNCORE_CELL_OPERATIONS(line)                                                             \
+  line(slot, 'r', "s", both)       line(h, 'r', "", both)            line(state, 'r', "c", both)  \
+  line(unit, 'r', "u", both)       line(scalar, 'r', "e", both)      line(vector, 'r', "v", both) \
+  line(constant, 'r', "k", both)                                                                  \
+  line(dh, 'r', "", backward)      line(dstate, 'r', "c", backward)  line(dmiddle, 'r', "", backward) \
+  line(set_slot, 's', "r", both)   line(keep_slot, 's', "r", forward)                             \
+  line(new_h, '-', "r", forward)   line(new_state, 'c', "r", forward) line(middle, '-', "r", forward) \
+  line(d_old_h, '-', "r", backward) line(d_old_state, 'c', "r", backward)                         \
+  line(d_unit, 'u', "r", backward) line(d_scalar, 'e', "r", backward) line(d_vector, 'v', "r", backward) \
+  line(add, 'r', "rr", both)       line(subtract, 'r', "rr", both)   line(multiply, 'r', "rr", both) \
+  line(divide, 'r', "rr", both)    line(maximum, 'r', "rr", both)    line(minimum, 'r', "rr", both) \
+  line(negative, 'r', "r", both)   line(absolute, 'r', "r", both)    line(reciprocal, 'r', "r", both) \
+  line(fma, 'r', "rrr", both)      line(fnma, 'r', "rrr", both)                                   \
+  line(sqrt, 'r', "r", both)       line(exp, 'r', "r", both)         line(log, 'r', "r", both)    \
+  line(sin, 'r', "r", both)        line(cos, 'r', "r", both)                                      \
+  line(sigmoid, 'r', "r", both)    line(tanh, 'r', "r", both)                                     \
+  line(softplus, 'r', "r", both)   line(relu, 'r', "r", both)                                     \
+  line(sigmoid_slope, 'r', "r", both) line(tanh_slope, 'r', "r", both) line(relu_slope, 'r', "r", both) \
+  line(select_le, 'r', "rrrr", both) line(select_lt, 'r', "rrrr", both)                           \
+  line(activation, 'r', "rakk", both) line(activation_slope, 'r', "rakk", both)
+// clang-format on
 
 enum class CellOperation : int32_t {
 #define RNNCORE_NAME(name, ...) name,

@@ -163,8 +163,11 @@ CellProgram::CellProgram(const std::vector<OwnGate>& gates, const Sizes& sizes, 
         whole && there.stores(CellOperation::new_state, k) && back.stores(CellOperation::d_old_state, k);
   for (Index slot = 0; slot < cell_.slots - sizes.kept; ++slot)
     whole = whole && back.stores(CellOperation::set_slot, slot);
-  if (!whole) refuse("a new state, or a gradient, is never stored");
+  // Without a product in the first phase nothing else sets the gradient of the old h.
   cell_.direct = back.stores(CellOperation::d_old_h);
+  const Recurrence& first = cell_.recurrent[0];
+  whole = whole && (cell_.direct || first.window.count > 0);
+  if (!whole) refuse("a new state, or a gradient, is never stored");
   cell_.units = sizes.units;
   cell_.cells = sizes.cells;
   cell_.constants = constants_.data();

@@ -19,11 +19,14 @@ public:
     arrays_.h = parameter<T>("h", h, {batch, shape().output});
     if (layer.has_cell_state()) arrays_.running_c = parameter<T>("c", c, {batch, c_columns(shape())});
     arrays_.masks = layer.mask_arrays(masks, 0, 0, batch);
+    if (other) {
+      refresh(*other);
+      return;
+    }
     weights_ = layer.weights();
     const auto first = [](const T* states, Index width) { return std::vector<T>(states, states + width); };
     anew_h_ = first(arrays_.h, shape().output);
     if (arrays_.running_c) anew_c_ = first(arrays_.running_c, c_columns(shape()));
-    if (other) refresh(*other);
   }
 
   Index inputs() const override { return x_columns(shape()); }

@@ -90,6 +90,16 @@ def test_check_agrees(name: str) -> None:
     assert found.gradient < 1e-7
 
 
+def test_gradients_where_the_second_stage_sees_no_h() -> None:
+    """Nothing but `of` reaches the recurrent weights: the old h has no gradient at all."""
+
+    @cells.define(gates=[Gate("a", recurrent=False), Gate("n", of=lambda a: tanh(a))])
+    def forgetful(a: Any, n: Any) -> Any:
+        return tanh(n) * sigmoid(a)
+
+    assert cells.check(forgetful).gradient < 1e-7
+
+
 @every
 def test_gradients_ragged_in_both_directions(name: str) -> None:
     cell = ALL[name]

@@ -24,7 +24,8 @@ def rows(code: Code) -> list[tuple[int, ...]]:
 def program(code: Code, **changed: Any) -> _core.CellProgram:
     """A cell of four gates that see x alone, and one new state h."""
     gates = 4
-    zero: Code = [("constant", 0, 0)] + [("set_slot", j, 0) for j in range(gates)]
+    zero: Code = [("constant", 0, 0), *(("set_slot", j, 0) for j in range(gates))]
+    zero += [("d_old_h", 0, 0)]
     given: dict[str, Any] = {
         "gates": [(True, False, False, 0)] * gates,
         "units": 0,
@@ -139,6 +140,10 @@ def one(name: str, *rest: int) -> Code:
     return [*LOADS, (name, *rest), ("new_h", 0, 0)]
 
 
+#: Without a recurrent product nothing else sets it.
+NO_GRADIENT_OF_H: Code = [("constant", 0, 0), *(("set_slot", j, 0) for j in range(4))]
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         ("code", "says"),
@@ -179,6 +184,7 @@ class TestRefused:
             ({"forward": []}, "the number of phases must be in 1..2, got 0"),
             ({"backward": []}, "forward and backward must have the same phases"),
             ({"backward": [[]]}, "a new state, or a gradient, is never stored"),
+            ({"backward": [rows(NO_GRADIENT_OF_H)]}, "a new state, or a gradient, is never stored"),
             ({"forward": [[(999, 0, 0, 0, 0, 0)]]}, "an operation must be in 0.."),
         ],
     )

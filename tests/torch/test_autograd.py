@@ -182,7 +182,12 @@ def test_memory_stays_the_same() -> None:
         gc.collect()
         return sys.getallocatedblocks(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    blocks, kibibytes = steps(200)
-    more_blocks, more_kibibytes = steps(1000)
-    assert more_blocks - blocks <= 500  # not one in every other step
-    assert more_kibibytes - kibibytes <= 1024
+    before = steps(200)
+    grown = []
+    for _ in range(3):  # what others in this process leave meanwhile does not come each time
+        after = steps(1000)
+        grown.append([more - less for more, less in zip(after, before, strict=True)])
+        before = after
+    blocks, kibibytes = map(min, zip(*grown, strict=True))
+    assert blocks <= 200
+    assert kibibytes <= 1024

@@ -160,7 +160,8 @@ class _Lowering:
         for leaf in slots:
             node = self.graph.nodes[leaf]
             stores.append(Store("set_slot", node[1], found.get(node, zero)))
-        if cell.reads_h or not cell.recurrent:  # without a product nobody else sets it
+        product = any(gate.recurrent and not gate.second for gate in cell.gates)
+        if cell.reads_h or not product:  # without a product in the first stage nobody else sets it
             stores.append(Store("d_old_h", 0, found.get(("h",), zero)))
         for k in range(len(cell.states) - 1):
             stores.append(Store("d_old_state", k, found.get(("state", k), zero)))
