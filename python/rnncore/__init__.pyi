@@ -111,7 +111,9 @@ from .seq2seq.vocabulary import Vocabulary as Vocabulary
 from .stream.base import Stream as Stream
 from .summaries import summary as summary
 from .threads import get_num_threads as get_num_threads
+from .threads import get_spin_time as get_spin_time
 from .threads import set_num_threads as set_num_threads
+from .threads import set_spin_time as set_spin_time
 from .trees.autoencoder import RecursiveAutoencoder as RecursiveAutoencoder
 from .trees.bidirectional import BidirectionalTree as BidirectionalTree
 from .trees.forest import Forest as Forest
