@@ -109,6 +109,8 @@ from .seq2seq.model import Seq2Seq as Seq2Seq
 from .seq2seq.model import shifted as shifted
 from .seq2seq.vocabulary import Vocabulary as Vocabulary
 from .stream.base import Stream as Stream
+from .stream.sessions import Session as Session
+from .stream.sessions import Sessions as Sessions
 from .summaries import summary as summary
 from .threads import get_num_threads as get_num_threads
 from .threads import get_spin_time as get_spin_time

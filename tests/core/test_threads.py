@@ -142,7 +142,7 @@ def waiting(seconds):
 assert rnncore.get_spin_time() == 0.002
 for seconds in (0, 0.002, 60, 0):
     states, used = waiting(seconds)
-    # This thread runs, and those of the pool sleep; or they would run, where other processes let them.
+    # Those of the pool sleep; or they would run, where other processes let them.
     assert states == list("RSS" if seconds < 60 else "RRR"), (seconds, states)
     assert used <= 0.03 or seconds == 60, (seconds, used)
 """

@@ -119,8 +119,10 @@ class Compiled(Stream):
         self, x: Array, resets: Array | None, rows: Array | None, lengths: Array | None
     ) -> Array:
         width = self._frame.width
-        if self._frame.numbers is None and x.shape[2] != width:
-            raise ValueError(f"chunk must have {width} features, got {x.shape[2]}")
+        if self._frame.numbers is None:
+            x = self._frame.array("chunk", x)  # another layer's outputs may be of another dtype
+            if x.shape[2] != width:
+                raise ValueError(f"chunk must have {width} features, got {x.shape[2]}")
         y: Array = self._core.run(x, resets, rows, lengths)
         return y
 
