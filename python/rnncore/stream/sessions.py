@@ -8,7 +8,8 @@ import queue
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Protocol
@@ -130,7 +131,7 @@ class Sessions:
         self._features = _features(self._like)
         first = self._like.snapshot()
         file = None if spill is None else SpillFile(spill, first)
-        self._limit = most if file is None else None
+        self._most, self._limit = most, most if file is None else None
         self._residents = Residents(model.stream(min(most, 16)), most, file)
         self._residents.first = first
         self._waiting = Waiting(Limits(frames, each, float(delay)), most)
@@ -197,6 +198,27 @@ class Sessions:
             future = await asyncio.to_thread(partial(self.submit, session, frames))
         return await asyncio.wrap_future(future)
 
+    def step(self, sessions: Sequence[Session], frames: npt.ArrayLike) -> Array:
+        """Have R different sessions take one frame each `(R, I)` now; return the outputs `(R, O)`.
+
+        For whoever has frames of many at once: without a future for each it costs less by far. It
+        runs in the calling thread, after what waits of these sessions; at most max_rows at once. It
+        raises as `Stream.step`; then all of them stand where they stood.
+        """
+        clients = [self._client(session) for session in sessions]
+        if len(set(clients)) < len(clients):
+            raise ValueError(f"sessions must be different ones, got {len(set(clients))} of them")
+        if len(clients) > self._most:
+            raise ValueError(f"sessions must be at most {self._most}, got {len(clients)}")
+        x = self._like._array("frames", frames)
+        self._check_finite(x)
+        self._waiting.hold(clients)
+        try:
+            self._residents.reclaim()
+            return self._residents.step(clients, x)
+        finally:
+            self._waiting.done(clients)
+
     def snapshot(self, session: Session) -> dict[str, Array]:
         """Return where a session stands after the frames whose outputs have come, as named arrays.
 
@@ -249,6 +271,10 @@ class Sessions:
             raise ValueError(f"session must be one that these opened, got {short(session)}")
         return session._client
 
+    def _check_finite(self, x: Array) -> None:
+        if self._finite and x.dtype.kind == "f" and not np.isfinite(x).all():
+            raise ValueError("frames hold NaN or infinity, which finite=True refuses")
+
     def _as_frames(self, frames: npt.ArrayLike) -> tuple[Array, bool]:
         """Return a copy of frames `(n, ...)`, and whether they were one without an axis."""
         x, axes = np.array(self._like._array("frames", frames), order="C"), self._like._axes
@@ -258,8 +284,7 @@ class Sessions:
             raise ValueError(
                 f"frames must have shape {_axes('n', *wanted)} or {_axes(*wanted)}, got {x.shape}"
             )
-        if self._finite and x.dtype.kind == "f" and not np.isfinite(x).all():
-            raise ValueError("frames hold NaN or infinity, which finite=True refuses")
+        self._check_finite(x)
         return (x[None], True) if x.ndim < axes else (x, False)
 
 
@@ -301,13 +326,13 @@ class _Worker:
     def _serve(self) -> None:
         while (turns := self._waiting.take()) is not None:
             try:
-                self._residents.reclaim([turn.client for turn in turns])
+                self._residents.reclaim()
                 self._run(turns)
             except BaseException as error:  # nobody is to wait for ever
                 for turn in turns:
                     self._fail(turn, error)
             self.batches += 1
-            self._waiting.done(turns)
+            self._waiting.done([turn.client for turn in turns])
             del turns  # while it waits, it holds no frames
 
     def _run(self, turns: Sequence[Turn]) -> None:
@@ -378,5 +403,5 @@ def _deliver(pieces: Sequence[Piece], y: Array) -> None:
             if end < len(request.frames):
                 continue
             own = np.concatenate(request.outputs)
-        if not request.future.done():  # as when its session was closed meanwhile
+        with suppress(InvalidStateError):  # as when its session was closed meanwhile
             request.future.set_result((own[0] if request.single else own).copy())

@@ -95,8 +95,9 @@ class Waiting:
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
+        self._released = threading.Condition(self._lock)
         self._ready: deque[Client] = deque()  # with requests, and none in the present batch
-        self._frames, self._blocked, self._idle = 0, 0, False
+        self._frames, self._blocked, self._holders, self._idle = 0, 0, 0, False
         self._since = 0.0  # when the first of those that are ready came
         self._ended = False
         self._taker: int | None = None  # the thread that takes batches
@@ -137,23 +138,50 @@ class Waiting:
                         turns.append(Turn(client, pieces))
                     else:
                         client.queued = False  # all were cancelled
+                if self._holders:
+                    self._released.notify_all()
                 if self._blocked:
                     self._room.notify_all()
             return turns
 
-    def done(self, turns: Sequence[Turn]) -> None:
-        """Say that a batch is done: its clients may be in the next one."""
+    def hold(self, clients: Sequence[Client]) -> None:
+        """Wait until none of these waits or is in a batch, and keep them out of it until `done`."""
+        with self._lock:
+            if any(client.queued for client in clients):
+                self._wait_for_end_of(clients)
+            for client in clients:
+                self._check(client)
+            for client in clients:
+                client.queued = True
+
+    def _wait_for_end_of(self, clients: Sequence[Client]) -> None:
+        if threading.get_ident() == self._taker:
+            raise RuntimeError("a future's callback must not wait for a batch")
+        self._holders += 1
+        try:
+            self._released.wait_for(
+                lambda: self._ended or not any(client.queued for client in clients)
+            )
+        finally:
+            self._holders -= 1
+
+    def done(self, clients: Sequence[Client]) -> None:
+        """Say that a batch of these is done: they may be in the next one."""
         with self._lock:
             if self._limits.delay and not self._ready:
                 self._since = time.monotonic()
             left: list[Request] = []
-            for client, _ in turns:
+            for client in clients:
                 if self._ended:
                     left += client.requests
                     client.requests.clear()
                 client.queued = bool(client.requests)
                 if client.queued:
                     self._ready.append(client)
+            if self._ready and self._idle:
+                self._arrived.notify()
+            if self._holders:
+                self._released.notify_all()
         _cancel(left)
 
     def forget(self, client: Client, request: Request) -> None:
@@ -185,6 +213,7 @@ class Waiting:
             self._ready.clear()
             self._arrived.notify_all()
             self._room.notify_all()
+            self._released.notify_all()
         _cancel(left)
 
     def check(self, client: Client) -> None:
