@@ -9,7 +9,7 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
-constexpr int tallest = 8; // rows of a tile
+constexpr int tallest = vector_bytes == 16 ? 4 : 8; // rows of a tile; for old processors less is compiled
 
 /// A window of the gates of some nodes, one segment a panel, of some panels.
 template <class T>

@@ -374,9 +374,25 @@ void add_rows(const T* b, Index rows, Index stride, Index columns, T* c, bool ad
 // evenly.
 extern template void multiply(const Product<float, Gathered<float>>&);
 extern template void multiply(const Product<float, SegmentedRows<float>>&);
-extern template void multiply(const Product<double, Gathered<double>>&);
 extern template void multiply(const Product<double, SegmentedRows<double>>&);
 extern template void outer(const Outer<float>&);
 extern template void outer(const Outer<double>&);
+
+/// Rows through pointers are one segment: so, in float64, tiles of sums are compiled once for all rows.
+RNNCORE_INLINE void multiply(const Product<double, Gathered<double>>& p) {
+  multiply(Product<double, SegmentedRows<double>>{{p.a.rows, p.a.columns, 1, 0, false},
+                                                  p.rows,
+                                                  p.b,
+                                                  p.width,
+                                                  p.panels,
+                                                  p.vectors,
+                                                  p.b_step,
+                                                  p.c,
+                                                  p.c_step,
+                                                  p.tail,
+                                                  p.start,
+                                                  p.bias,
+                                                  p.bias_step});
+}
 
 } // namespace rnncore::RNNCORE_LEVEL
