@@ -305,6 +305,15 @@ def test_a_step_of_many_at_once(x: np.ndarray, tmp_path: Any) -> None:
         assert sessions.usage.waiting == 0
 
 
+def test_a_step_makes_room(x: np.ndarray) -> None:
+    module = PROMPT["chain"]
+    x = frames(module, 2, 100)
+    with Sessions(module, max_rows=100) as sessions:
+        opened = [sessions.open() for _ in range(100)]
+        first = sessions.step(opened[:40], x[0, :40])
+        same(np.stack((first, sessions.step(opened, x[1])[:40])), module(x[:, :40])[0])
+
+
 def test_steps_and_frames_that_wait_in_many_threads(x: np.ndarray) -> None:
     with Sessions(MODEL) as sessions:
         opened = [sessions.open() for _ in range(COUNT)]
@@ -529,6 +538,19 @@ def test_frames_are_taken_back(x: np.ndarray) -> None:
         same(futures[2].result(), alone(MODEL, x[[0, 2], 0])[1:])
         assert first.done()
         assert sessions.usage.waiting == 0
+
+
+def test_futures_that_others_settle(x: np.ndarray) -> None:
+    with Sessions(MODEL) as sessions:
+        session, other = sessions.open(), sessions.open()
+        with held(sessions):
+            runs = other.submit(x[:2, 1])
+            while len(sessions._waiting):
+                time.sleep(0.001)
+            waits, last = session.submit(x[:1, 0]), session.submit(x[1:3, 0])
+            for future in (runs, waits):
+                future.set_result(x)
+        same(last.result(), alone(MODEL, x[1:3, 0]))
 
 
 def test_sessions_that_are_closed(x: np.ndarray) -> None:

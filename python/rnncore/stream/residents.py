@@ -37,7 +37,7 @@ class Residents:
     def run(self, clients: Sequence[Client], x: Array, lengths: Array) -> Array:
         """Take frames `(n, R, ...)` of different clients, `lengths` of each; return the outputs."""
         with self.lock:
-            rows, stream = self._place(clients), self._stream
+            rows, stream = self._place(clients), self._stream  # which may become larger
             if len(x) == 1 == lengths.min():
                 return stream.step(x[0], rows=rows)[None]
             if stream.batch_first:
@@ -47,7 +47,8 @@ class Residents:
     def step(self, clients: Sequence[Client], x: npt.ArrayLike) -> Array:
         """Take one frame of each of different clients `(R, ...)`; return the outputs."""
         with self.lock:
-            return self._stream.step(x, rows=self._place(clients))
+            rows = self._place(clients)  # which may make the stream larger
+            return self._stream.step(x, rows=rows)
 
     def snapshot(self, client: Client) -> dict[str, Array]:
         """Return where a client stands."""

@@ -324,16 +324,19 @@ class _Worker:
         self._residents.end()
 
     def _serve(self) -> None:
-        while (turns := self._waiting.take()) is not None:
-            try:
-                self._residents.reclaim()
-                self._run(turns)
-            except BaseException as error:  # nobody is to wait for ever
-                for turn in turns:
-                    self._fail(turn, error)
-            self.batches += 1
-            self._waiting.done([turn.client for turn in turns])
-            del turns  # while it waits, it holds no frames
+        try:
+            while (turns := self._waiting.take()) is not None:
+                try:
+                    self._residents.reclaim()
+                    self._run(turns)
+                except BaseException as error:  # nobody is to wait for ever
+                    for turn in turns:
+                        self._fail(turn, error)
+                self.batches += 1
+                self._waiting.done([turn.client for turn in turns])
+                del turns  # while it waits, it holds no frames
+        finally:
+            self._waiting.end()
 
     def _run(self, turns: Sequence[Turn]) -> None:
         """Run a batch. If it raises its parts are run, down to the request that is the cause."""

@@ -38,6 +38,12 @@ class Request:
         """What it counts for in the queue: one without frames takes room as well."""
         return max(len(self.frames), 1)
 
+    def starts(self) -> bool:
+        """Say that its frames are taken; False: they have been taken back."""
+        if self.future.done() and not self.future.cancelled():
+            return False  # whoever has the future gave it a result
+        return self.future.set_running_or_notify_cancel()
+
     def fail(self, error: BaseException) -> None:
         """Have the future raise this, unless it is done."""
         with suppress(InvalidStateError):
@@ -173,8 +179,7 @@ class Waiting:
             left: list[Request] = []
             for client in clients:
                 if self._ended:
-                    left += client.requests
-                    client.requests.clear()
+                    left += self._drop(client)
                 client.queued = bool(client.requests)
                 if client.queued:
                     self._ready.append(client)
@@ -197,9 +202,7 @@ class Waiting:
             if client.closed:
                 return False
             client.closed = True
-            left = list(client.requests)
-            client.requests.clear()
-            self._leave(client, client.frames)
+            left = self._drop(client)
         _cancel(left)
         return True
 
@@ -207,9 +210,7 @@ class Waiting:
         """Take no more requests of anybody; what waits is cancelled, `take` returns None."""
         with self._lock:
             self._ended = True
-            left = [request for client in self._ready for request in client.requests]
-            for client in self._ready:
-                client.requests.clear()
+            left = [request for client in self._ready for request in self._drop(client)]
             self._ready.clear()
             self._arrived.notify_all()
             self._room.notify_all()
@@ -282,7 +283,7 @@ class Waiting:
             request, begin = requests[0], requests[0].taken
             if pieces and len(request.frames) > left:
                 break  # what does not end in this batch begins it
-            if not begin and not request.future.set_running_or_notify_cancel():
+            if not begin and not request.starts():
                 requests.popleft()
                 self._leave(client, request.weight)
                 continue
@@ -293,6 +294,12 @@ class Waiting:
             if end == len(request.frames):
                 requests.popleft()
         return pieces
+
+    def _drop(self, client: Client) -> list[Request]:
+        left = list(client.requests)
+        client.requests.clear()
+        self._leave(client, client.frames)
+        return left
 
     def _leave(self, client: Client, weight: int) -> None:
         client.frames -= weight
