@@ -230,7 +230,7 @@ def main() -> None:
     rnncore.set_num_threads(args.threads)
     model = rnncore.LSTM(args.input, args.hidden, seed=0)
     most = 4 * args.clients  # those of all parts
-    with rnncore.Sessions(model, max_rows=most, max_waiting=1 << 18) as sessions:
+    with rnncore.Sessions(model, max_rows=most) as sessions:
         alone, together, stepped, futures, served = throughput(model, args, sessions)
         rate = args.load * served
         waits: Any = np.percentile(latencies(sessions, rate, args), [50, 99]) * 1e3

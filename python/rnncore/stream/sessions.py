@@ -9,7 +9,6 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Protocol
@@ -306,18 +305,19 @@ class _Worker:
 
     def __init__(self, waiting: Waiting, residents: Residents) -> None:
         self.batches = self.frames = 0
-        self._waiting, self._residents = waiting, residents
+        self._waiting, self._residents, self._process = waiting, residents, os.getpid()
         self._thread = threading.Thread(target=self._serve, name="rnncore-sessions", daemon=True)
         self._thread.start()
 
     def check(self) -> None:
         """Refuse to wait for a thread that is not there."""
-        if not self._thread.is_alive():
-            self._waiting.check_open()
+        if os.getpid() != self._process:
             raise RuntimeError("a forked process has none of its parent's threads: make others")
 
     def end(self) -> None:
-        """Finish what runs, and end."""
+        """Finish what runs, and end. A forked process leaves all to its parent."""
+        if os.getpid() != self._process:
+            return
         self._waiting.end()
         if threading.current_thread() is not self._thread:  # as in a future's callback
             self._thread.join()
@@ -342,8 +342,10 @@ class _Worker:
         """Run a batch. If it raises its parts are run, down to the request that is the cause."""
         try:
             for turn in turns:
-                self._remember(turn)
-            lengths = np.fromiter((turn.length for turn in turns), np.int64, len(turns))
+                request, begin, end = turn.pieces[0]
+                if not begin and end < len(request.frames):  # it does not end in this batch
+                    request.before = self._residents.snapshot(turn.client)
+            lengths = np.array([turn.length for turn in turns])
             clients = [turn.client for turn in turns]
             y = self._residents.run(clients, _together(turns, lengths), lengths)
         except Exception as error:
@@ -351,8 +353,8 @@ class _Worker:
                 half = len(turns) // 2
                 parts: Sequence[Sequence[Turn]] = turns[:half], turns[half:]
             else:
-                client, pieces = turns[0]
-                parts = [[Turn(client, [piece])] for piece in pieces]
+                client, pieces, _ = turns[0]
+                parts = [[Turn(client, [p], p.end - p.begin)] for p in pieces]
             if len(parts) == 1:
                 return self._fail(turns[0], error)
             for part in parts:
@@ -362,12 +364,6 @@ class _Worker:
         for at, turn in enumerate(turns):
             _deliver(turn.pieces, y[:, at])
         return None
-
-    def _remember(self, turn: Turn) -> None:
-        """Keep where a client stands before a request that does not end in this batch."""
-        request, begin, end = turn.pieces[0]
-        if not begin and end < len(request.frames):
-            request.before = self._residents.snapshot(turn.client)
 
     def _fail(self, turn: Turn, error: BaseException) -> None:
         for request, begin, _ in turn.pieces:
@@ -406,5 +402,7 @@ def _deliver(pieces: Sequence[Piece], y: Array) -> None:
             if end < len(request.frames):
                 continue
             own = np.concatenate(request.outputs)
-        with suppress(InvalidStateError):  # as when its session was closed meanwhile
+        try:
             request.future.set_result((own[0] if request.single else own).copy())
+        except InvalidStateError:  # as when its session was closed meanwhile
+            continue

@@ -40,9 +40,10 @@ class Request:
 
     def starts(self) -> bool:
         """Say that its frames are taken; False: they have been taken back."""
-        if self.future.done() and not self.future.cancelled():
-            return False  # whoever has the future gave it a result
-        return self.future.set_running_or_notify_cancel()
+        try:
+            return self.future.set_running_or_notify_cancel()
+        except RuntimeError:  # whoever has the future gave it a result
+            return False
 
     def fail(self, error: BaseException) -> None:
         """Have the future raise this, unless it is done."""
@@ -77,11 +78,7 @@ class Turn(NamedTuple):
 
     client: Client
     pieces: list[Piece]
-
-    @property
-    def length(self) -> int:
-        """How many frames they are."""
-        return sum(piece.end - piece.begin for piece in self.pieces)
+    length: int  # frames of all
 
 
 class Limits(NamedTuple):
@@ -139,9 +136,9 @@ class Waiting:
                 longest = max(1, min(_LONGEST, _ROOM // min(len(self._ready), self._most)))
                 for _ in range(min(len(self._ready), self._most)):
                     client = self._ready.popleft()
-                    pieces = self._pieces(client, longest)
-                    if pieces:
-                        turns.append(Turn(client, pieces))
+                    turn = self._turn(client, longest)
+                    if turn.pieces:
+                        turns.append(turn)
                     else:
                         client.queued = False  # all were cancelled
                 if self._holders:
@@ -275,25 +272,27 @@ class Waiting:
             self._idle = False
         return bool(self._ready)
 
-    def _pieces(self, client: Client, longest: int) -> list[Piece]:
+    def _turn(self, client: Client, longest: int) -> Turn:
         """Take up to so many frames of a client's requests, in order."""
         pieces: list[Piece] = []
         requests, left = client.requests, longest
-        while requests and (left or not len(requests[0].frames)):
-            request, begin = requests[0], requests[0].taken
-            if pieces and len(request.frames) > left:
+        while requests:
+            request = requests[0]
+            begin, count = request.taken, len(request.frames)
+            if pieces and count > left:
                 break  # what does not end in this batch begins it
             if not begin and not request.starts():
                 requests.popleft()
                 self._leave(client, request.weight)
                 continue
-            end = min(begin + left, len(request.frames))
+            end = min(begin + left, count)
             pieces.append(Piece(request, begin, end))
             request.taken, left = end, left - (end - begin)
             self._leave(client, max(end - begin, 1))
-            if end == len(request.frames):
-                requests.popleft()
-        return pieces
+            if end < count:
+                break
+            requests.popleft()
+        return Turn(client, pieces, longest - left)
 
     def _drop(self, client: Client) -> list[Request]:
         left = list(client.requests)
