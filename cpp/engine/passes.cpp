@@ -90,8 +90,8 @@ std::vector<Part> Passes<T>::cut(const ForwardArrays<T>& a, Index parts) const {
   cut.reserve(split.parts() * directions());
   for (Index d = 0; d < directions(); ++d)
     for (Index p = 0; p < split.parts(); ++p) {
-      cut.emplace_back(
-          d, OwnSchedule(a.grid, a.lengths, d == 1, split.begin(p), split.size(p), a.restarts.resets));
+      cut.emplace_back(d, OwnSchedule(a.grid, a.lengths, d == 1, split.begin(p), split.size(p),
+                                      a.restarts.resets, a.states));
     }
   return cut;
 }
@@ -205,17 +205,16 @@ void Passes<T>::step(const ForwardArrays<T>& a, const Snapshot<T>& weights) {
   const Index batch = a.grid.batch;
   for (Index b = 0; a.restarts.resets && b < batch; ++b) {
     if (!a.restarts.resets[b]) continue;
-    start(a.restarts.h, a.h, shape_.output, b);
-    if (a.running_c) start(a.restarts.c, a.running_c, c_columns(shape_), b);
+    const Index row = a.states ? a.states[b] : b;
+    start(a.restarts.h, a.h, shape_.output, row);
+    if (a.running_c) start(a.restarts.c, a.running_c, c_columns(shape_), row);
   }
   std::unique_ptr<Step<T>> step = steps_.take(batch, a.masks);
   if (!step) {
-    const Split all(batch, nullptr, 1);
-    Part part(0, OwnSchedule(a.grid, nullptr, false, all.begin(0), batch));
-    const Forward<T> call = forward_call(a, part, weights);
-    step = std::make_unique<Step<T>>(cell_, std::move(part.schedule), call, batch, a.masks);
+    const Part none(0, OwnSchedule({0, 0, false}, nullptr, false, nullptr, 0));
+    step = std::make_unique<Step<T>>(cell_, forward_call(a, none, weights), a.masks);
   }
-  step->run(a.x, a.y, a.h, a.running_c, weights);
+  step->run({batch, a.x, a.y, a.h, a.running_c, a.states}, weights);
   steps_.give(std::move(step));
 }
 
@@ -261,10 +260,10 @@ void Passes<T>::forward(const ForwardArrays<T>& a, Record<T>* record, Index step
     cell_.forward(cell_.packing.cell, call, team);
     if (team.rank != 0 || a.forest || walk.end < call.schedule.waves) return;
     const Index P = shape_.output, C = c_columns(shape_), state = part.direction * a.grid.batch;
-    part.schedule.for_each_last_row([&](Index b, Index row) {
+    part.schedule.for_each_last_row([&](Index to, Index row) {
       if (row < 0) return;
-      std::copy_n(call.y.base + row * call.y.stride, P, a.h + (state + b) * P);
-      if (call.c.base) std::copy_n(call.c.base + row * call.c.stride, C, a.running_c + (state + b) * C);
+      std::copy_n(call.y.base + row * call.y.stride, P, a.h + (state + to) * P);
+      if (call.c.base) std::copy_n(call.c.base + row * call.c.stride, C, a.running_c + (state + to) * C);
     });
   });
 }

@@ -36,6 +36,9 @@ struct ForwardArrays {
   T* offer;               // (rows, H) or null: what its nodes offer to those that continue them
   MaskArrays<T> masks;
   Restarts<T> restarts;
+  // (B) the rows of h and running_c that the sequences of one direction continue, each of them once, and
+  // the others stay as they are; or null: a row for each sequence.
+  const int32_t* states = nullptr;
 };
 
 template <class T>

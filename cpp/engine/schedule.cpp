@@ -27,7 +27,7 @@ Split::Split(Index batch, const int64_t* lengths, Index parts) : parts_(parts), 
 }
 
 OwnSchedule::OwnSchedule(Grid grid, const int64_t* lengths, bool reversed, const int32_t* members,
-                         Index count, const bool* resets)
+                         Index count, const bool* resets, const int32_t* states)
     : count_(count) {
   const auto length = [&](Index i) { return lengths ? Index(lengths[members[i]]) : grid.time; };
   for (Index i = 0; i < count; ++i) nodes_ += length(i);
@@ -35,7 +35,8 @@ OwnSchedule::OwnSchedule(Grid grid, const int64_t* lengths, bool reversed, const
   begin_.reserve(waves + 1);
   numbers_.resize(3 * nodes_ + 2 * count);
   int32_t *row = numbers_.data(), *sequence = row + nodes_, *prev = sequence + nodes_;
-  int32_t* last = std::copy_n(members, count, prev + nodes_);
+  int32_t *state = prev + nodes_, *last = state + count;
+  for (Index i = 0; i < count; ++i) state[i] = states ? states[members[i]] : members[i];
   std::fill_n(last, count, -1);
 
   Index node = 0, running = count;
@@ -47,14 +48,28 @@ OwnSchedule::OwnSchedule(Grid grid, const int64_t* lengths, bool reversed, const
       row[node] = int32_t(grid.row(reversed ? length(i) - 1 - wave : wave, b));
       // Reversed, what starts anew is the step after which the sequence does so forward.
       const bool anew = resets && (reversed ? last[i] >= 0 && resets[last[i]] : resets[row[node]]);
-      prev[node] = anew ? no_predecessor : last[i] < 0 ? ~b : last[i];
-      sequence[node] = b;
+      prev[node] = anew ? no_predecessor : last[i] < 0 ? ~state[i] : last[i];
+      sequence[node] = state[i];
       last[i] = row[node];
     }
   }
   begin_.push_back(node);
   counts_.readers = nodes_;
   counts_.restarts = resets;
+}
+
+void OwnSchedule::become_step(Index count, const int32_t* states) {
+  counts_ = {};
+  counts_.readers = nodes_ = count_ = count;
+  begin_.assign({0, count});
+  numbers_.resize(5 * count);
+  int32_t *row = numbers_.data(), *sequence = row + count, *prev = sequence + count, *state = prev + count;
+  for (Index i = 0; i < count; ++i) {
+    row[i] = int32_t(i);
+    sequence[i] = state[i] = states ? states[i] : int32_t(i);
+    prev[i] = ~sequence[i];
+    state[count + i] = int32_t(i);
+  }
 }
 
 OwnSchedule::OwnSchedule(const Forest& f, Index begin, Index end, Index leaves_before, Index most)

@@ -52,17 +52,24 @@ private:
 /// A schedule and the memory it lies in.
 class OwnSchedule {
 public:
+  /// None yet.
+  OwnSchedule() = default;
   /// Some sequences of a batch, walked from the first step to the last or, reversed, from each one's own
   /// last step to the first. `members`: `count` sequences, the longest first. `lengths` (batch): null if
   /// all have `time` steps. `resets` (rows): where they start anew, or null; reversed they do so before
-  /// they come to the step ahead of that.
+  /// they come to the step ahead of that. `states` (batch): the rows of the states that they continue, or
+  /// null: a row for each of them.
   OwnSchedule(Grid grid, const int64_t* lengths, bool reversed, const int32_t* members, Index count,
-              const bool* resets = nullptr);
+              const bool* resets = nullptr, const int32_t* states = nullptr);
   /// The rows of some trees, before which stand so many leaves; no wave has more than `most` nodes.
   OwnSchedule(const Forest& forest, Index begin, Index end, Index leaves_before, Index most);
 
+  /// Becomes one step of `count` sequences, which continue the states in these rows, or null: a row for
+  /// each of them. Takes memory only for more of them than before.
+  void become_step(Index count, const int32_t* states);
+
   Schedule view() const;
-  /// f(sequence, row it ends at or -1 if it has no steps)
+  /// f(row of the state it continues, row it ends at or -1 if it has no steps)
   template <class F>
   void for_each_last_row(F f) const {
     for (Index i = 0; i < count_; ++i) f(Index(members()[i]), Index(members()[count_ + i]));
@@ -72,11 +79,11 @@ private:
   const int32_t* members() const { return numbers_.data() + 3 * nodes_; }
 
   Schedule counts_{};                   // but for what `view` adds
-  Index nodes_ = 0, count_, prevs_ = 0; // count_: sequences
+  Index nodes_ = 0, count_ = 0, prevs_ = 0; // count_: sequences
   bool has_edges_ = false;
   std::vector<Index> begin_;
-  std::vector<int32_t> numbers_; // row, sequence, prevs of each node; then for sequences the members and
-                                 // their last rows, for a forest rows of x and edges
+  std::vector<int32_t> numbers_; // row, sequence, prevs of each node; then for sequences the rows of their
+                                 // states and their last rows, for a forest rows of x and edges
 };
 
 } // namespace rnncore

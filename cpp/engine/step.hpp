@@ -22,23 +22,36 @@ struct MaskArrays {
   bool operator==(const MaskArrays&) const = default;
 };
 
+/// The arrays of a step.
+template <class T>
+struct StepArrays {
+  Index batch;
+  const T* x;            // (B, I)
+  T* y;                  // (B, P)
+  T *h, *c;              // (rows, P), (rows, H) or null  change in place
+  const int32_t* states; // (B) the rows of h and c that are continued, or null: the first ones
+};
+
 template <class T>
 class Step {
 public:
-  /// `call`: the step as it is taken for the first time.
-  Step(const CellKernels<T>& cell, OwnSchedule schedule, const Forward<T>& call, Index batch,
-       const MaskArrays<T>& masks);
+  /// `call`: the step as it is taken for the first time, but for its schedule and arrays.
+  Step(const CellKernels<T>& cell, const Forward<T>& call, const MaskArrays<T>& masks);
   Step(const Step&) = delete;
 
-  bool serves(Index batch, const MaskArrays<T>& masks) const { return batch == batch_ && masks == masks_; }
-  /// x (B, I) to y (B, P); h (B, P) and c (B, H), null if there is none, change in place.
-  void run(const T* x, T* y, T* h, T* c, const Snapshot<T>& weights);
+  /// Whether it takes the same masks; `is_for`: and as many rows as before, which then costs less.
+  bool takes(const MaskArrays<T>& masks) const { return masks == masks_; }
+  bool is_for(Index batch, const MaskArrays<T>& masks) const { return batch == batch_ && takes(masks); }
+  void run(const StepArrays<T>& arrays, const Snapshot<T>& weights);
 
 private:
+  bool place(Index batch, const int32_t* states);
+
   const CellKernels<T>& cell_;
-  const OwnSchedule schedule_;
+  OwnSchedule schedule_;
   Forward<T> call_;
-  const Index batch_;
+  Index batch_ = 0;
+  bool in_order_ = false; // the first rows of the states are continued
   const MaskArrays<T> masks_;
   Buffer memory_; // of the pass, and then its work space
 };
@@ -51,11 +64,13 @@ public:
   Steps(const Steps&) = delete;
   ~Steps() { delete last_.load(std::memory_order_acquire); }
 
-  /// One that serves, or null.
+  /// One that takes them, best one that is for so many rows; or null, for a few.
   std::unique_ptr<Step<T>> take(Index batch, const MaskArrays<T>& masks);
   void give(std::unique_ptr<Step<T>> step);
 
 private:
+  static constexpr std::size_t most_kept = 4;
+
   std::unique_ptr<Step<T>> find(Index batch, const MaskArrays<T>& masks);
   void keep(std::unique_ptr<Step<T>> step);
 

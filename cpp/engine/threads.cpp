@@ -57,6 +57,19 @@ void spin_until(Done done, Index rounds = std::numeric_limits<Index>::max()) {
       give_way();
 }
 
+using Clock = std::chrono::steady_clock;
+
+std::atomic<int64_t> spins{500'000}; // nanoseconds
+
+/// The same for as long as the spin time, and then no more.
+template <class Done>
+void spin_briefly(Done done) {
+  const std::chrono::nanoseconds most(spins.load(std::memory_order_relaxed));
+  if (most.count() == 0) return;
+  const auto start = Clock::now();
+  while (!done() && Clock::now() - start < most) spin_until(done, 310);
+}
+
 /// A wait this long is no imbalance of the work: somebody else had the processor.
 constexpr std::chrono::milliseconds long_wait{1};
 
@@ -75,9 +88,9 @@ public:
     const auto done = [&] { return phase_.load(std::memory_order_acquire) != phase; };
     spin_until(done, 300);
     if (done()) return;
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     spin_until(done);
-    if (std::chrono::steady_clock::now() - start > long_wait) long_waits_.fetch_add(1);
+    if (Clock::now() - start > long_wait) long_waits_.fetch_add(1);
   }
   /// How many waits were long.
   Index long_waits() const { return long_waits_.load(); }
@@ -191,7 +204,7 @@ public:
 private:
   void serve(Index rank, unsigned seen) {
     for (;;) {
-      spin_until([&] { return generation_.load(std::memory_order_acquire) != seen; }, 2000);
+      spin_briefly([&] { return generation_.load(std::memory_order_acquire) != seen; });
       Job job;
       {
         std::unique_lock lock(mutex_);
@@ -259,6 +272,13 @@ Index positive(const char* variable) {
 
 std::atomic<Index> requested{0};
 
+/// Seconds of an environment variable, from 0 to a day, as nanoseconds; -1: it makes no sense.
+int64_t nanoseconds(const std::string& text) {
+  char* end = nullptr;
+  const double seconds = std::strtod(text.c_str(), &end);
+  return *end == 0 && seconds >= 0 && seconds <= 86400 ? int64_t(seconds * 1e9) : -1;
+}
+
 } // namespace
 
 void start_threads() {
@@ -269,6 +289,14 @@ void start_threads() {
     requested = digits ? positive("RNNCORE_NUM_THREADS") : 0;
     if (!requested)
       throw std::runtime_error("RNNCORE_NUM_THREADS=" + given + " is not a whole number above 0");
+  }
+  const char* seconds = std::getenv("RNNCORE_SPIN_TIME");
+  if (seconds && *seconds) {
+    const int64_t given = nanoseconds(seconds);
+    if (given < 0)
+      throw std::runtime_error("RNNCORE_SPIN_TIME=" + std::string(seconds) +
+                               " is not a number of seconds from 0 to 86400");
+    set_spin_time(given);
   }
   if (shared) return;
   shared = new Shared;
@@ -286,6 +314,9 @@ Index num_threads() {
 }
 
 void set_num_threads(Index n) { requested.store(n < 1 ? 1 : n, std::memory_order_relaxed); }
+
+int64_t spin_time() { return spins.load(std::memory_order_relaxed); }
+void set_spin_time(int64_t nanoseconds) { spins.store(nanoseconds, std::memory_order_relaxed); }
 
 void use_threads(const OtherThreads& threads) {
   const std::lock_guard lock(shared->busy);

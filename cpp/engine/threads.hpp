@@ -6,13 +6,19 @@
 
 namespace rnncore {
 
-/// Once, before anything else here. Throws std::runtime_error if RNNCORE_NUM_THREADS makes no sense.
+/// Once, before anything else here. Throws std::runtime_error if RNNCORE_NUM_THREADS or RNNCORE_SPIN_TIME
+/// makes no sense.
 void start_threads();
 
 /// Threads a call may use: set_num_threads, else RNNCORE_NUM_THREADS, else OMP_NUM_THREADS, else the
 /// processors this process may have.
 Index num_threads();
 void set_num_threads(Index n);
+
+/// How long a thread of the pool waits for the next call before it sleeps, in nanoseconds: set_spin_time,
+/// else RNNCORE_SPIN_TIME, which is in seconds, else half a millisecond. Until then it uses a processor.
+int64_t spin_time();
+void set_spin_time(int64_t nanoseconds);
 
 /// Threads of somebody else, as GCC's OpenMP has them: what runs a function on so many of them and waits,
 /// and what says within it which thread this is, and of how many.

@@ -134,9 +134,9 @@ void bind_stream(py::module_& m, const std::string& suffix) {
            py::arg("layers"), py::arg("batch"), py::arg("width"), py::arg("check"), py::arg("other"))
       // Two of them: filling in a default would cost a small step a tenth of its time.
       .def("step", &Stream<T>::step, py::arg("x"), py::arg("out") = py::none())
-      .def("step", &Stream<T>::step_anew, py::arg("x"), py::arg("out") = py::none(),
-           py::arg("resets") = py::none())
-      .def("run", &Stream<T>::run, py::arg("x"), py::arg("resets") = py::none())
+      .def("step", &Stream<T>::step_rows, py::arg("x"), py::arg("out") = py::none(),
+           py::arg("resets") = py::none(), py::kw_only(), py::arg("rows") = py::none())
+      .def("run", &Stream<T>::run, py::arg("x"), py::arg("resets"), py::arg("rows"), py::arg("lengths"))
       .def("repeat", &Stream<T>::repeat, py::arg("x"), py::arg("times"))
       .def("refresh", &Stream<T>::refresh, py::arg("layers"));
 }
@@ -328,6 +328,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("cells", &cells);
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads);
+  m.def("spin_time", &spin_time);
+  m.def("set_spin_time", &set_spin_time);
   m.def(
       "use_threads",
       [](std::uintptr_t parallel, std::uintptr_t rank, std::uintptr_t count) {

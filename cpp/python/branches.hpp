@@ -1,7 +1,7 @@
 // Layers beside one another in a stream, whose outputs become one.
 #pragma once
 
-#include "stream.hpp"
+#include "stages.hpp"
 
 namespace rnncore {
 
@@ -31,11 +31,11 @@ public:
   StageList<T>& stages() { return stages_; }
   const StageList<T>& stages() const { return stages_; }
   /// Outputs that stay until the next call, or x.
-  const T* run(Index time, Index rows, Frames<T> x) {
+  const T* run(Frames<T> x) {
     for (std::size_t i = 0; i < stages_.size(); ++i) {
-      const std::size_t bytes = std::size_t(rows * stages_[i]->width()) * sizeof(T);
+      const std::size_t bytes = std::size_t(x.count() * stages_[i]->width()) * sizeof(T);
       T* const to = static_cast<T*>(between_[i % 2].reserve(bytes));
-      stages_[i]->run(time, x, to);
+      stages_[i]->run(x, to);
       x = x.after(to);
     }
     return x.rows;
@@ -52,7 +52,7 @@ class BranchStage final : public Stage<T> {
 public:
   /// `given`: for each branch a list of stages, and how their outputs are merged. `width`: of x.
   BranchStage(const py::tuple& given, Index batch, Index width, const BranchStage* other)
-      : batch_(batch), inputs_(width), merge_(merge_of(given[1].cast<std::string>())) {
+      : inputs_(width), merge_(merge_of(given[1].cast<std::string>())) {
     for (const auto& branch : given[0].cast<py::tuple>()) {
       const StageList<T>* known = other ? &other->branches_.at(branches_.size()).stages() : nullptr;
       branches_.emplace_back(stages_of<T>(branch.cast<py::list>(), batch, width, known), width);
@@ -74,11 +74,11 @@ public:
     for (const auto& branch : branches_)
       for (const auto& stage : branch.stages()) stage->check();
   }
-  void run(Index time, Frames<T> x, T* y) override {
-    const Index rows = time * batch_, size = rows * width_;
+  void run(const Frames<T>& x, T* y) override {
+    const Index rows = x.count(), size = rows * width_;
     T* column = y;
     for (std::size_t n = 0; n < branches_.size(); ++n) {
-      const T* const from = branches_[n].run(time, rows, x);
+      const T* const from = branches_[n].run(x);
       const Index own = branches_[n].width();
       if (merge_ == Merge::concat) {
         for (Index r = 0; r < rows; ++r) std::copy_n(from + r * own, own, column + r * width_);
@@ -97,16 +97,16 @@ public:
     for (std::size_t n = 0; n < branches_.size(); ++n)
       refresh_all(branches_[n].stages(), static_cast<const BranchStage&>(now).branches_[n].stages());
   }
-  void save() override { each(&Stage<T>::save); }
-  void restore() override { each(&Stage<T>::restore); }
+  void save(const Frames<T>& x) override { each(&Stage<T>::save, x); }
+  void restore(const Frames<T>& x) override { each(&Stage<T>::restore, x); }
 
 private:
-  void each(void (Stage<T>::*what)()) {
+  void each(void (Stage<T>::*what)(const Frames<T>&), const Frames<T>& x) {
     for (auto& branch : branches_)
-      for (auto& stage : branch.stages()) (stage.get()->*what)();
+      for (auto& stage : branch.stages()) (stage.get()->*what)(x);
   }
 
-  const Index batch_, inputs_;
+  const Index inputs_;
   const Merge merge_;
   std::vector<Branch<T>> branches_;
   Index width_ = 0;

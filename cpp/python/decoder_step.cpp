@@ -26,13 +26,14 @@ Array<T> columns_of(const char* name, const py::object& object, Index rows) {
 } // namespace
 
 template <class T>
-const T* RowStages<T>::run(Index rows, Frames<T> x) {
+const T* RowStages<T>::run(Index rows, const T* x, const int64_t* numbers) {
+  Frames<T> frames{{rows, 1, false}, x, numbers};
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     T* const y = room<T>(outputs_[i], rows * stages_[i]->width());
-    stages_[i]->run(rows, x, y);
-    x = {y};
+    stages_[i]->run(frames, y);
+    frames = frames.after(y);
   }
-  return x.rows;
+  return frames.rows;
 }
 
 template <class T>
@@ -131,16 +132,16 @@ const T* DecoderStep<T>::run(Index rows, const int64_t* tokens, const int64_t* s
   for (Recurrent& layer : layers_) h = layer.run(rows, h);
   if (memory_ && !before_) contexts = attend(rows, sources, h, weights);
   if (memory_) copy_columns<T>(rows, hidden_, {h, hidden_}, {contexts + M, wide});
-  const T* const made = merge_.run(rows, {memory_ ? contexts : h});
+  const T* const made = merge_.run(rows, memory_ ? contexts : h);
   if (feeds_) std::copy_n(made, rows * J, feed_.data());
-  return head_.run(rows, {made});
+  return head_.run(rows, made);
 }
 
 template <class T>
 T* DecoderStep<T>::inputs(Index rows, const int64_t* tokens, const int64_t* sources) {
   const Index E = embedding_.width(), C = context_.shape(1), I = input();
   T* const x = room<T>(x_, rows * I);
-  copy_columns<T>(rows, E, {embedding_.run(rows, {nullptr, tokens}), E}, {x, I});
+  copy_columns<T>(rows, E, {embedding_.run(rows, nullptr, tokens), E}, {x, I});
   for (Index r = 0; r < rows; ++r) std::copy_n(context_.data() + sources[r] * C, C, x + r * I + E);
   return x;
 }
@@ -149,11 +150,11 @@ template <class T>
 T* DecoderStep<T>::attend(Index rows, const int64_t* sources, const T* h, T* weights) {
   call_.rows = rows;
   call_.source = sources;
-  call_.query = {query_.run(rows, {h}), call_.key_size};
+  call_.query = {query_.run(rows, h), call_.key_size};
   call_.context = {room<T>(contexts_, rows * (call_.value_size + hidden_)), call_.value_size + hidden_};
   call_.weights = weights;
   if (centre_) { // p = length * share
-    const T* const share = centre_.run(rows, {h});
+    const T* const share = centre_.run(rows, h);
     T* const p = room<T>(centres_, rows);
     for (Index r = 0; r < rows; ++r) p[r] = share[r] * T(call_.lengths[sources[r]]);
     call_.centre = p;

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "attention.hpp"
-#include "stream.hpp"
+#include "stages.hpp"
 
 namespace rnncore {
 
@@ -26,8 +26,8 @@ public:
   void check() const {
     for (const auto& stage : stages_) stage->check();
   }
-  /// What becomes of these rows: stays until the next run.
-  const T* run(Index rows, Frames<T> x);
+  /// What becomes of these rows, or of numbers of rows of a table: stays until the next run.
+  const T* run(Index rows, const T* x, const int64_t* numbers = nullptr);
 
 private:
   StageList<T> stages_;

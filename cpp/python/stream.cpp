@@ -1,6 +1,7 @@
 #include "stream.hpp"
 
-#include "branches.hpp"
+#include <numeric>
+#include <type_traits>
 
 namespace rnncore {
 namespace {
@@ -8,230 +9,7 @@ namespace {
 /// Operations of a call that is shorter than the copying of states matters.
 constexpr Index long_work = 1'000'000;
 
-template <class T>
-class RecurrentStage final : public Stage<T> {
-public:
-  RecurrentStage(Layer<T>& layer, Index batch, const py::object& h, const py::object& c,
-                 const py::object& masks, const RecurrentStage* other)
-      : layer_(layer), passes_(layer.passes()) {
-    if (layer.directions() != 1) throw py::value_error("a stream runs in one direction");
-    arrays_.grid = {1, batch, false};
-    arrays_.h = parameter<T>("h", h, {batch, shape().output});
-    if (layer.has_cell_state()) arrays_.running_c = parameter<T>("c", c, {batch, c_columns(shape())});
-    arrays_.masks = layer.mask_arrays(masks, 0, 0, batch);
-    if (other) {
-      refresh(*other);
-      return;
-    }
-    weights_ = layer.weights();
-    const auto first = [](const T* states, Index width) { return std::vector<T>(states, states + width); };
-    anew_h_ = first(arrays_.h, shape().output);
-    if (arrays_.running_c) anew_c_ = first(arrays_.running_c, c_columns(shape()));
-  }
-
-  Index inputs() const override { return x_columns(shape()); }
-  Index width() const override { return shape().output; }
-  Index work() const override { return layer_.gates() * shape().hidden * (shape().input + shape().output); }
-  void run(Index time, Frames<T> x, T* y) override {
-    arrays_.grid.time = time;
-    arrays_.x = x.rows;
-    arrays_.y = y;
-    arrays_.restarts = {x.resets, anew_h_.data(), anew_c_.data()};
-    passes_.forward(arrays_, nullptr, 0, &weights_);
-  }
-  void refresh(const Stage<T>& now) override {
-    const auto& from = static_cast<const RecurrentStage&>(now);
-    weights_ = from.weights_;
-    anew_h_ = from.anew_h_;
-    anew_c_ = from.anew_c_;
-  }
-  void save() override {
-    T* const to = static_cast<T*>(saved_.reserve(std::size_t(h_size() + c_size()) * sizeof(T)));
-    std::copy_n(arrays_.h, h_size(), to);
-    std::copy_n(arrays_.running_c, c_size(), to + h_size());
-  }
-  void restore() override {
-    const T* const from = saved_.template as<T>();
-    std::copy_n(from, h_size(), arrays_.h);
-    std::copy_n(from + h_size(), c_size(), arrays_.running_c);
-  }
-
-private:
-  Shape shape() const { return passes_.shape(); }
-  Index h_size() const { return arrays_.grid.batch * shape().output; }
-  Index c_size() const { return arrays_.running_c ? arrays_.grid.batch * c_columns(shape()) : 0; }
-
-  Layer<T>& layer_;
-  Passes<T>& passes_;
-  ForwardArrays<T> arrays_{};
-  Pinned<T> weights_;
-  std::vector<T> anew_h_, anew_c_; // what rows start anew from
-  Buffer saved_;
-};
-
-template <class T>
-class LinearStage final : public Stage<T> {
-public:
-  LinearStage(LinearLayer<T>& layer, Index batch, const LinearStage* other)
-      : layer_(layer), batch_(batch), weights_(other ? other->weights_ : now(layer)) {}
-
-  Index inputs() const override { return layer_.shape().input; }
-  Index width() const override { return layer_.shape().hidden; }
-  Index work() const override { return width() * inputs(); }
-  void run(Index time, Frames<T> x, T* y) override { layer_.multiply(*weights_, time * batch_, x.rows, y); }
-  void refresh(const Stage<T>& now) override { weights_ = static_cast<const LinearStage&>(now).weights_; }
-
-private:
-  static std::shared_ptr<const Snapshot<T>> now(LinearLayer<T>& layer) {
-    layer.check_parameters();
-    return layer.snapshot(false);
-  }
-
-  LinearLayer<T>& layer_;
-  const Index batch_;
-  std::shared_ptr<const Snapshot<T>> weights_;
-};
-
-template <class T>
-class PointwiseStage final : public Stage<T> {
-public:
-  PointwiseStage(const PointwiseLayer<T>& layer, Index batch, Index width)
-      : layer_(layer), batch_(batch), width_(layer.width() ? layer.width() : width) {}
-
-  Index inputs() const override { return width_; }
-  Index width() const override { return width_; }
-  Index work() const override { return 8 * width_; }
-  void check() const override { layer_.check(); }
-  void run(Index time, Frames<T> x, T* y) override { layer_.run(time * batch_, width_, x.rows, y); }
-
-private:
-  const PointwiseLayer<T>& layer_;
-  const Index batch_, width_;
-};
-
-template <class T>
-class EmbeddingStage final : public Stage<T> {
-public:
-  EmbeddingStage(const EmbeddingLayer<T>& layer, Index batch) : layer_(layer), batch_(batch) {}
-
-  Index inputs() const override { return 0; }
-  Index width() const override { return layer_.width(); }
-  Index work() const override { return width(); }
-  void check() const override { layer_.check(); }
-  void run(Index time, Frames<T> x, T* y) override { layer_.look_up(x.numbers, time * batch_, y); }
-
-private:
-  const EmbeddingLayer<T>& layer_;
-  const Index batch_;
-};
-
-template <class T>
-std::unique_ptr<Stage<T>> stage_of(const py::tuple& given, Index batch, Index width, const Stage<T>* other);
-
-/// Layers that hand on more than their outputs: with each output its input, with the outputs of all what
-/// the first one saw.
-template <class T>
-class DeepStage final : public Stage<T> {
-public:
-  DeepStage(const py::tuple& given, Index batch, const DeepStage* other)
-      : batch_(batch), residual_(given[1].cast<bool>()), skip_(given[2].cast<bool>()) {
-    for (const auto& layer : given[0].cast<py::list>()) {
-      const Stage<T>* known = other ? other->layers_.at(layers_.size()).get() : nullptr;
-      layers_.push_back(stage_of<T>(layer.cast<py::tuple>(), batch, 0, known));
-    }
-  }
-
-  Index inputs() const override { return layers_.at(0)->inputs(); }
-  Index width() const override { return skip_ ? own() * Index(layers_.size()) : own(); }
-  Index work() const override {
-    Index sum = 0;
-    for (const auto& layer : layers_) sum += layer->work();
-    return sum;
-  }
-  void check() const override {
-    for (const auto& layer : layers_) layer->check();
-  }
-  void run(Index time, Frames<T> x, T* y) override {
-    const Index rows = time * batch_;
-    T* before = nullptr;
-    for (std::size_t n = 0; n < layers_.size(); ++n) {
-      T* const to = room(outputs_[n % 2], rows * own());
-      layers_[n]->run(time, n == 0 ? x : x.after(skip_ ? joined(rows, before, x.rows) : before), to);
-      for (Index i = 0; n > 0 && residual_ && i < rows * own(); ++i) to[i] += before[i];
-      if (skip_) columns(rows, to, own(), y + Index(n) * own(), width());
-      before = to;
-    }
-    if (!skip_) std::copy_n(before, rows * own(), y);
-  }
-  void refresh(const Stage<T>& now) override {
-    refresh_all(layers_, static_cast<const DeepStage&>(now).layers_);
-  }
-  void save() override {
-    for (const auto& layer : layers_) layer->save();
-  }
-  void restore() override {
-    for (const auto& layer : layers_) layer->restore();
-  }
-
-private:
-  Index own() const { return layers_.at(0)->width(); }
-  static T* room(Buffer& buffer, Index size) {
-    return static_cast<T*>(buffer.reserve(std::size_t(size) * sizeof(T)));
-  }
-  static void columns(Index rows, const T* from, Index width, T* to, Index stride) {
-    for (Index r = 0; r < rows; ++r) std::copy_n(from + r * width, width, to + r * stride);
-  }
-  /// Both, side by side.
-  const T* joined(Index rows, const T* before, const T* seen) {
-    const Index both = own() + inputs();
-    T* const to = room(joined_, rows * both);
-    columns(rows, before, own(), to, both);
-    columns(rows, seen, inputs(), to + own(), both);
-    return to;
-  }
-
-  const Index batch_;
-  const bool residual_, skip_;
-  StageList<T> layers_;
-  Buffer outputs_[2], joined_;
-};
-
-/// `width`: of what it takes, if the layer does not say.
-template <class T>
-std::unique_ptr<Stage<T>> stage_of(const py::tuple& given, Index batch, Index width,
-                                   const Stage<T>* other) {
-  const py::object layer = given[0];
-  if (py::isinstance<py::list>(layer))
-    return std::make_unique<DeepStage<T>>(given, batch, dynamic_cast<const DeepStage<T>*>(other));
-  if (py::isinstance<py::tuple>(layer))
-    return std::make_unique<BranchStage<T>>(given, batch, width,
-                                            dynamic_cast<const BranchStage<T>*>(other));
-  if (py::isinstance<PointwiseLayer<T>>(layer))
-    return std::make_unique<PointwiseStage<T>>(layer.cast<const PointwiseLayer<T>&>(), batch, width);
-  if (py::isinstance<EmbeddingLayer<T>>(layer))
-    return std::make_unique<EmbeddingStage<T>>(layer.cast<const EmbeddingLayer<T>&>(), batch);
-  if (py::isinstance<LinearLayer<T>>(layer))
-    return std::make_unique<LinearStage<T>>(layer.cast<LinearLayer<T>&>(), batch,
-                                            dynamic_cast<const LinearStage<T>*>(other));
-  return std::make_unique<RecurrentStage<T>>(layer.cast<Layer<T>&>(), batch, given[1], given[2], given[3],
-                                             dynamic_cast<const RecurrentStage<T>*>(other));
-}
-
 } // namespace
-
-template <class T>
-StageList<T> stages_of(const py::list& layers, Index batch, Index width, const StageList<T>* other) {
-  StageList<T> stages;
-  for (const auto& layer : layers) {
-    const Stage<T>* known = other ? other->at(stages.size()).get() : nullptr;
-    stages.push_back(stage_of<T>(layer.cast<py::tuple>(), batch, width, known));
-    if (stages.back()->inputs() != width)
-      throw py::value_error("layers do not fit: one gives " + std::to_string(width) +
-                            " features, the next takes " + std::to_string(stages.back()->inputs()));
-    width = stages.back()->width();
-  }
-  return stages;
-}
 
 /// Keeps other threads out of a stream.
 template <class T>
@@ -263,18 +41,18 @@ Stream<T>::Stream(const py::list& layers, Index batch, Index width, const py::ob
 }
 
 template <class T>
-bool Stream<T>::fits(const py::object& x) const {
+bool Stream<T>::fits(const py::object& x, Index count) const {
   // Subclasses go through Python, which refuses masked arrays.
   if (!is_plain_array(x)) return false;
   if (table_) {
     if (!Array<int64_t>::check_(x)) return false;
     const auto numbers = py::reinterpret_borrow<Array<int64_t>>(x);
-    return numbers.ndim() <= 1 && numbers.size() == batch_ && table_->holds(numbers.data(), batch_);
+    return numbers.ndim() <= 1 && numbers.size() == count && table_->holds(numbers.data(), count);
   }
   if (!Array<T>::check_(x)) return false;
   const auto array = py::reinterpret_borrow<Array<T>>(x);
-  return array.ndim() == 2 ? array.shape(0) == batch_ && array.shape(1) == inputs_
-                           : array.ndim() == 1 && batch_ == 1 && array.shape(0) == inputs_;
+  return array.ndim() == 2 ? array.shape(0) == count && array.shape(1) == inputs_
+                           : array.ndim() == 1 && count == 1 && array.shape(0) == inputs_;
 }
 
 template <class T>
@@ -282,89 +60,202 @@ void Stream<T>::check() const {
   for (const auto& stage : stages_) stage->check();
 }
 
+/// Notes the rows of a call. Returns whether there are such, each of them once.
 template <class T>
-py::object Stream<T>::step_anew(const py::object& x, const py::object& out, const py::object& resets) {
-  if (resets.is_none()) return step(x, out);
-  Array<bool> anew = no_array<bool>();
-  if (is_plain_array(resets) && Array<bool>::check_(resets))
-    anew = py::reinterpret_borrow<Array<bool>>(resets);
-  if (!anew || anew.ndim() != 1 || anew.size() != batch_)
-    anew = of_shape<bool>("resets", check_.attr("resets")(resets), {batch_});
-  return step_from(x, out, anew.data());
+bool Stream<T>::choose(const int64_t* rows, Index count) {
+  if (count > batch_) return false;
+  seen_.resize(std::size_t(batch_));
+  if (++calls_ == 0) { // after four thousand million calls
+    std::fill(seen_.begin(), seen_.end(), 0);
+    calls_ = 1;
+  }
+  rows_.resize(std::size_t(count));
+  for (Index i = 0; i < count; ++i) {
+    if (rows[i] < 0 || rows[i] >= batch_ || seen_[rows[i]] == calls_) return false;
+    seen_[rows[i]] = calls_;
+    rows_[i] = int32_t(rows[i]);
+  }
+  return true;
+}
+
+/// The same of anything; raises what is wrong with it. Returns how many they are.
+template <class T>
+Index Stream<T>::choose(const py::object& given) {
+  Array<int64_t> rows = no_array<int64_t>();
+  const auto fit = [&](const py::object& object) {
+    if (!is_plain_array(object) || !Array<int64_t>::check_(object)) return false;
+    rows = py::reinterpret_borrow<Array<int64_t>>(object);
+    return rows.ndim() == 1 && choose(rows.data(), rows.size());
+  };
+  if (!fit(given) && !fit(check_.attr("rows")(given))) throw py::value_error("rows: unexpected numbers");
+  return rows.size();
 }
 
 template <class T>
-py::object Stream<T>::step_from(const py::object& given, const py::object& out, const bool* resets) {
+py::object Stream<T>::step(const py::object& x, const py::object& out) {
+  const Use use(*this);
+  return step_of(batch_, x, out, nullptr, nullptr);
+}
+
+template <class T>
+py::object Stream<T>::step_rows(const py::object& x, const py::object& out, const py::object& resets,
+                                const py::object& rows) {
+  const Use use(*this);
+  const Index count = rows.is_none() ? batch_ : choose(rows);
+  Array<bool> anew = no_array<bool>();
+  if (!resets.is_none()) {
+    if (is_plain_array(resets) && Array<bool>::check_(resets))
+      anew = py::reinterpret_borrow<Array<bool>>(resets);
+    if (!anew || anew.ndim() != 1 || anew.size() != count)
+      anew = of_shape<bool>("resets", check_.attr("resets")(resets, count), {count});
+  }
+  return step_of(count, x, out, anew ? anew.data() : nullptr, rows.is_none() ? nullptr : rows_.data());
+}
+
+/// `states`: null for all rows.
+template <class T>
+py::object Stream<T>::step_of(Index count, const py::object& given, const py::object& out,
+                              const bool* resets, const int32_t* states) {
   py::object object = given;
-  if (!fits(given) && !fits(object = check_(given))) throw py::value_error("x: unexpected shape");
+  if (!fits(given, count) && !fits(object = check_(given, count), count))
+    throw py::value_error("x: unexpected shape");
   const auto x = py::reinterpret_borrow<py::array>(object);
-  const Index shape[] = {batch_, outputs_};
+  const Index shape[] = {count, outputs_};
   Array<T> y = results<T>(out, shape + (x.ndim() == (table_ ? 0 : 1)), shape + 2);
   T* to = y.mutable_data();
-  const Use use(*this);
   check();
-  const ReleaseGil release(batch_ * work_);
-  go(1, x, resets, to);
+  const Frames<T> frames = frames_of(x.data(), {1, count, false}, resets, states);
+  const ReleaseGil release(count * work_);
+  go(frames, to);
   return y;
 }
 
 template <class T>
-py::object Stream<T>::run(const py::object& given, const py::object& resets) {
+Frames<T> Stream<T>::frames_of(const void* x, Grid grid, const bool* resets, const int32_t* states) const {
+  return {grid,
+          table_ ? nullptr : static_cast<const T*>(x),
+          table_ ? static_cast<const int64_t*>(x) : nullptr,
+          resets,
+          nullptr,
+          states};
+}
+
+template <class T>
+py::object Stream<T>::run(const py::object& given, const py::object& resets, const py::object& rows,
+                          const py::object& lengths) {
+  const Use use(*this);
+  const Index count = rows.is_none() ? batch_ : choose(rows);
   const py::array x =
       table_ ? py::array(contiguous<int64_t>(given)) : py::array(rows_of<T>(given, 3, inputs_));
   const Index time = x.ndim() < 2 ? 0 : x.shape(0);
-  if (x.ndim() < 2 || x.shape(1) != batch_) throw py::value_error("x: unexpected shape");
-  Array<T> y = new_array<T>({time, batch_, outputs_});
+  if (x.ndim() < 2 || x.shape(1) != count) throw py::value_error("x: unexpected shape");
+  Array<T> y = new_array<T>({time, count, outputs_});
   T* to = y.mutable_data();
   Array<bool> anew = no_array<bool>();
-  if (!resets.is_none()) anew = of_shape<bool>("resets", resets, {time, batch_});
-  const Use use(*this);
+  if (!resets.is_none()) anew = of_shape<bool>("resets", resets, {time, count});
+  Array<int64_t> ends = no_array<int64_t>();
+  if (!lengths.is_none()) ends = of_shape<int64_t>("lengths", lengths, {count});
   check();
-  const ReleaseGil release(time * batch_ * work_);
-  go(time, x, resets.is_none() ? nullptr : anew.data(), to);
+  const Frames<T> frames = frames_of(x.data(), {time, count, false}, anew ? anew.data() : nullptr,
+                                     rows.is_none() ? nullptr : rows_.data());
+  const ReleaseGil release(time * count * work_);
+  if (!ends) {
+    go(frames, to);
+  } else {
+    const Frames<T> own = packed(frames, ends.data());
+    go(own, static_cast<T*>(packed_y_.reserve(std::size_t(own.count() * outputs_) * sizeof(T))));
+    unpack(own, frames.grid, to);
+  }
   return y;
+}
+
+/// The frames that there are, step by step and the longest sequences first.
+template <class T>
+Frames<T> Stream<T>::packed(const Frames<T>& x, const int64_t* lengths) {
+  const Index count = x.grid.batch;
+  order_.resize(std::size_t(count));
+  std::iota(order_.begin(), order_.end(), Index(0));
+  std::sort(order_.begin(), order_.end(),
+            [&](Index a, Index b) { return lengths[a] != lengths[b] ? lengths[a] > lengths[b] : a < b; });
+  lengths_.resize(std::size_t(count));
+  states_.resize(std::size_t(count));
+  for (Index i = 0; i < count; ++i) {
+    lengths_[i] = std::clamp<int64_t>(lengths[order_[i]], 0, x.grid.time);
+    states_[i] = x.states ? x.states[order_[i]] : int32_t(order_[i]);
+  }
+  const Index time = count ? Index(lengths_[0]) : 0;
+  offsets_.assign(1, 0);
+  for (Index t = 0, running = count; t < time; ++t) {
+    while (lengths_[running - 1] <= t) --running;
+    offsets_.push_back(offsets_.back() + running);
+  }
+  Frames<T> own{
+      {time, count, false, offsets_.data()}, nullptr, nullptr, nullptr, lengths_.data(), states_.data()};
+  const auto gather = [&](const auto* from, Index width, Buffer& memory) {
+    using Number = std::remove_const_t<std::remove_pointer_t<decltype(from)>>;
+    Number* to = static_cast<Number*>(memory.reserve(std::size_t(own.count() * width) * sizeof(Number)));
+    const Number* const all = to;
+    for (Index t = 0; t < time; ++t)
+      for (Index i = 0; i < offsets_[t + 1] - offsets_[t]; ++i)
+        to = std::copy_n(from + x.grid.row(t, order_[i]) * width, width, to);
+    return all;
+  };
+  if (table_)
+    own.numbers = gather(x.numbers, 1, packed_x_);
+  else
+    own.rows = gather(x.rows, inputs_, packed_x_);
+  if (x.resets) own.resets = gather(x.resets, 1, packed_resets_);
+  return own;
+}
+
+/// Outputs to where their frames were, and zeros where there were none.
+template <class T>
+void Stream<T>::unpack(const Frames<T>& packed, Grid grid, T* y) const {
+  std::fill_n(y, grid.rows() * outputs_, T(0));
+  const T* from = packed_y_.template as<T>();
+  for (Index t = 0; t < packed.grid.time; ++t)
+    for (Index i = 0; i < offsets_[t + 1] - offsets_[t]; ++i, from += outputs_)
+      std::copy_n(from, outputs_, y + grid.row(t, order_[i]) * outputs_);
 }
 
 template <class T>
 void Stream<T>::repeat(const py::object& given, Index times) {
-  if (!fits(given)) throw py::value_error("x: unexpected shape");
-  const auto x = py::reinterpret_borrow<py::array>(given);
   const Use use(*this);
+  if (!fits(given, batch_)) throw py::value_error("x: unexpected shape");
+  const auto x = py::reinterpret_borrow<py::array>(given);
   check();
+  const Frames<T> frames = frames_of(x.data(), {1, batch_, false}, nullptr, nullptr);
   Buffer y(std::size_t(batch_ * outputs_) * sizeof(T));
   for (Index i = 0; i < times; ++i) {
     if (i % 1024 == 1023 && PyErr_CheckSignals() != 0) throw py::error_already_set();
-    go(1, x, nullptr, y.template as<T>());
+    go(frames, y.template as<T>());
   }
 }
 
-/// x has been checked. What may be interrupted, or need much memory, can be taken back.
+/// They have been checked. What may be interrupted, or need much memory, can be taken back.
 template <class T>
-void Stream<T>::go(Index time, const py::array& x, const bool* resets, T* y) {
-  const void* read = x.data();
-  const std::size_t bytes = std::size_t(x.size()) * (table_ ? sizeof(int64_t) : sizeof(T)); // needs no GIL
-  const Frames<T> frames{table_ ? nullptr : static_cast<const T*>(read),
-                         table_ ? static_cast<const int64_t*>(read) : nullptr, resets};
-  if (time * batch_ * work_ < long_work) return walk(time, frames, bytes, y);
-  for (const auto& stage : stages_) stage->save();
+void Stream<T>::go(const Frames<T>& frames, T* y) {
+  if (frames.count() * work_ < long_work) return walk(frames, y);
+  for (const auto& stage : stages_) stage->save(frames);
   try {
-    walk(time, frames, bytes, y);
+    walk(frames, y);
   } catch (...) {
-    for (const auto& stage : stages_) stage->restore();
+    for (const auto& stage : stages_) stage->restore(frames);
     throw;
   }
 }
 
 template <class T>
-void Stream<T>::walk(Index time, Frames<T> frames, std::size_t bytes, T* y) {
+void Stream<T>::walk(Frames<T> frames, T* y) {
   const void* read = table_ ? static_cast<const void*>(frames.numbers) : frames.rows;
+  std::size_t bytes = std::size_t(frames.count()) * (table_ ? sizeof(int64_t) : inputs_ * sizeof(T));
   for (std::size_t i = 0; i < stages_.size(); ++i) {
-    const Index size = time * batch_ * stages_[i]->width();
+    const Index size = frames.count() * stages_[i]->width();
     const std::size_t given = std::size_t(size) * sizeof(T);
     const bool last = i + 1 == stages_.size(), direct = last && apart(read, bytes, y, given);
     T* to = direct ? y : static_cast<T*>(between_[i % 2].reserve(given));
-    if (i > 0 && time > 1) Watch::pause();
-    stages_[i]->run(time, frames, to);
+    if (i > 0 && frames.grid.time > 1) Watch::pause();
+    stages_[i]->run(frames, to);
     if (last && !direct) std::copy_n(to, size, y);
     frames = frames.after(to);
     read = to;
@@ -378,8 +269,6 @@ void Stream<T>::refresh(const py::list& layers) {
   refresh_all(stages_, stages_of<T>(layers, 1, inputs_, nullptr));
 }
 
-template StageList<float> stages_of(const py::list&, Index, Index, const StageList<float>*);
-template StageList<double> stages_of(const py::list&, Index, Index, const StageList<double>*);
 template class Stream<float>;
 template class Stream<double>;
 

@@ -3,59 +3,9 @@
 
 #include <atomic>
 
-#include "layer.hpp"
-#include "linear.hpp"
-#include "pointwise.hpp"
+#include "stages.hpp"
 
 namespace rnncore {
-
-/// What a stage reads: rows, or numbers of the rows of a table.
-template <class T>
-struct Frames {
-  const T* rows;
-  const int64_t* numbers = nullptr;
-  const bool* resets = nullptr; // (time, B) where rows start anew, or null
-
-  /// What a stage made of them, in their place.
-  Frames after(const T* outputs) const { return {outputs, nullptr, resets}; }
-};
-
-/// One of the layers that a stream goes through.
-template <class T>
-class Stage {
-public:
-  virtual ~Stage() = default;
-  virtual Index inputs() const = 0; // features that it takes
-  virtual Index width() const = 0;  // and that it gives
-  virtual Index work() const = 0;   // products of a row
-  /// Throws where parameters that it reads in place are no longer there.
-  virtual void check() const {}
-  /// x (time, B, I) to y (time, B, O), which are apart.
-  virtual void run(Index time, Frames<T> x, T* y) = 0;
-  /// Takes the weights, and what rows start anew from, of a stage of the same layer.
-  virtual void refresh(const Stage&) {}
-  /// Remembers the states, and puts them back.
-  virtual void save() {}
-  virtual void restore() {}
-};
-
-template <class T>
-using StageList = std::vector<std::unique_ptr<Stage<T>>>;
-
-template <class T>
-void refresh_all(StageList<T>& stages, const StageList<T>& now) {
-  for (std::size_t i = 0; i < stages.size(); ++i) stages[i]->refresh(*now[i]);
-}
-
-/// `layers`: for each stage a compiled layer in one direction, its states h (B, P) and c (B, H) or None,
-/// which are read and written where they are, and its masks; or another layer and three Nones; or a list
-/// of such, whether each but the first adds its input to its output, whether each sees the first one's
-/// input as well and the outputs of all go on, and None; or a tuple of lists of stages, which all see the
-/// same, and how their outputs are merged. `width`: of what the first takes, that is not said by layers for
-/// any width; 0 where it is a table, and takes numbers. `other`: null, or stages of the same layers whose
-/// weights these take.
-template <class T>
-StageList<T> stages_of(const py::list& layers, Index batch, Index width, const StageList<T>* other);
 
 template <class T>
 class Stream {
@@ -66,12 +16,16 @@ public:
   Stream(const py::list& layers, Index batch, Index width, const py::object& check, const Stream* other);
 
   /// x (B, I), or (I) if B is one, to y (B, O) or (O): `out`, or a new array.
-  py::object step(const py::object& x, const py::object& out) { return step_from(x, out, nullptr); }
-  /// The same; `resets`: None, or for each row whether it starts anew with this frame.
-  py::object step_anew(const py::object& x, const py::object& out, const py::object& resets);
-  /// x (time, B, I) to y (time, B, O). States are as they were before if it is interrupted. `resets`: None,
-  /// or an array (time, B).
-  py::object run(const py::object& x, const py::object& resets);
+  py::object step(const py::object& x, const py::object& out);
+  /// The same. `resets`: None, or for each row of x whether it starts anew with this frame. `rows`: None,
+  /// or the numbers of the R rows that x (R, I) is about.
+  py::object step_rows(const py::object& x, const py::object& out, const py::object& resets,
+                       const py::object& rows);
+  /// x (time, R, I) to y (time, R, O). States are as they were before if it is interrupted. `resets`: None,
+  /// or an array (time, R). `rows`: None for all rows, or an array (R) of numbers. `lengths`: None, or an
+  /// array (R), 0 .. time: how many frames a row takes; y is zero past them.
+  py::object run(const py::object& x, const py::object& resets, const py::object& rows,
+                 const py::object& lengths);
   /// The same step again and again, without Python in between: for measuring.
   void repeat(const py::object& x, Index times);
   /// Takes the weights as they are now, and the first states from `layers`, made anew.
@@ -79,11 +33,17 @@ public:
 
 private:
   class Use;
-  bool fits(const py::object& x) const;
+  bool fits(const py::object& x, Index count) const;
   void check() const;
-  py::object step_from(const py::object& x, const py::object& out, const bool* resets);
-  void go(Index time, const py::array& x, const bool* resets, T* y);
-  void walk(Index time, Frames<T> frames, std::size_t bytes, T* y);
+  bool choose(const int64_t* rows, Index count);
+  Index choose(const py::object& rows);
+  py::object step_of(Index count, const py::object& x, const py::object& out, const bool* resets,
+                     const int32_t* states);
+  Frames<T> frames_of(const void* x, Grid grid, const bool* resets, const int32_t* states) const;
+  Frames<T> packed(const Frames<T>& frames, const int64_t* lengths);
+  void unpack(const Frames<T>& packed, Grid grid, T* y) const;
+  void go(const Frames<T>& frames, T* y);
+  void walk(Frames<T> frames, T* y);
 
   const Index batch_, inputs_;
   const py::list layers_; // kept alive
@@ -91,7 +51,15 @@ private:
   const EmbeddingLayer<T>* table_ = nullptr; // where x are numbers
   StageList<T> stages_;
   Index outputs_, work_ = 0;
-  Buffer between_[2]; // what one stage hands to the next
+  Buffer between_[2];          // what one stage hands to the next
+  std::vector<int32_t> rows_;  // that a call is about
+  std::vector<uint32_t> seen_; // for each row, the last call of `choose` that it was given to
+  uint32_t calls_ = 0;
+  // Of sequences of unequal lengths, the longest first.
+  std::vector<Index> order_;
+  std::vector<int64_t> lengths_, offsets_;
+  std::vector<int32_t> states_;
+  Buffer packed_x_, packed_resets_, packed_y_;
   std::atomic_flag used_ = ATOMIC_FLAG_INIT;
 };
 

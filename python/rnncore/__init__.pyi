@@ -109,9 +109,13 @@ from .seq2seq.model import Seq2Seq as Seq2Seq
 from .seq2seq.model import shifted as shifted
 from .seq2seq.vocabulary import Vocabulary as Vocabulary
 from .stream.base import Stream as Stream
+from .stream.sessions import Session as Session
+from .stream.sessions import Sessions as Sessions
 from .summaries import summary as summary
 from .threads import get_num_threads as get_num_threads
+from .threads import get_spin_time as get_spin_time
 from .threads import set_num_threads as set_num_threads
+from .threads import set_spin_time as set_spin_time
 from .trees.autoencoder import RecursiveAutoencoder as RecursiveAutoencoder
 from .trees.bidirectional import BidirectionalTree as BidirectionalTree
 from .trees.forest import Forest as Forest

@@ -185,6 +185,18 @@ def as_rows(name: str, value: npt.ArrayLike, count: int) -> Array:
     return as_indices(name, value, count)
 
 
+def as_different_rows(name: str, value: npt.ArrayLike, count: int) -> npt.NDArray[np.int64]:
+    """`as_rows`, with one axis and each at most once."""
+    rows = np.atleast_1d(as_rows(name, value, count)).astype(np.int64, copy=False)
+    if rows.ndim > 1:
+        raise ValueError(f"{name} must have one axis, got shape {rows.shape}")
+    found, times = np.unique(rows, return_counts=True)
+    if len(found) < len(rows):
+        row = found[times > 1][0]
+        raise ValueError(f"{name} must be different ones, got {row} {times.max()} times")
+    return np.ascontiguousarray(rows)
+
+
 def as_shape(
     name: str,
     value: npt.ArrayLike,
@@ -200,9 +212,9 @@ def as_shape(
 
 
 def as_lengths(
-    lengths: npt.ArrayLike | None, steps: int, batch: int, name: str = "lengths"
+    lengths: npt.ArrayLike | None, steps: int, batch: int, name: str = "lengths", least: int = 1
 ) -> Array | None:
-    """Return the lengths of sequences as integers `(batch,)` in 1..steps, or None."""
+    """Return the lengths of sequences as integers `(batch,)` in least..steps, or None."""
     if lengths is None:
         return None
     given, _ = read(name, lengths)
@@ -210,10 +222,9 @@ def as_lengths(
         raise TypeError(f"{name} must be whole numbers, got {_kind(lengths, given)}")
     if given.shape != (batch,):
         raise ValueError(f"{name} must have shape ({batch},), got {given.shape}")
-    if batch and not 1 <= given.min() <= given.max() <= steps:
-        raise ValueError(
-            f"{name} must be in 1..{steps}, the number of steps; got {given.min()}..{given.max()}"
-        )
+    if batch and not least <= given.min() <= given.max() <= steps:
+        found = f"{given.min()}..{given.max()}"
+        raise ValueError(f"{name} must be in {least}..{steps}, the number of steps; got {found}")
     return given.astype(np.int64)
 
 

@@ -26,6 +26,8 @@ from ._core import cells as cells
 from ._core import info as info
 from ._core import num_threads as num_threads
 from ._core import set_num_threads as set_num_threads
+from ._core import set_spin_time as set_spin_time
+from ._core import spin_time as spin_time
 from ._core import use_threads as use_threads
 
 __all__ = [
@@ -49,6 +51,8 @@ __all__ = [
     "info",
     "num_threads",
     "set_num_threads",
+    "set_spin_time",
+    "spin_time",
     "use_threads",
 ]
 

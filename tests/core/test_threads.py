@@ -124,6 +124,43 @@ layer(x[:, :{batch}])
 assert threads() == before + 2, (before, threads())
 """)
 
+    @linux
+    def test_threads_that_wait_sleep_after_the_spin_time(self) -> None:
+        """Processor time, not time on the clock: a call, and what is used while nothing is done."""
+        code = """
+def waiting(seconds):
+    rnncore.set_spin_time(seconds)
+    call()
+    time.sleep(0.05)
+    before = os.times()
+    time.sleep(0.4)
+    after = os.times()
+    stats = [open(f"/proc/self/task/{n}/stat").read() for n in os.listdir("/proc/self/task")]
+    states = sorted(stat.rpartition(")")[2].split()[0] for stat in stats)
+    return states, after.user + after.system - before.user - before.system
+
+assert rnncore.get_spin_time() == 0.002
+for seconds in (0, 0.002, 60, 0):
+    states, used = waiting(seconds)
+    # Those of the pool sleep; or they would run, where other processes let them.
+    assert states == list("RSS" if seconds < 60 else "RRR"), (seconds, states)
+    assert used <= 0.03 or seconds == 60, (seconds, used)
+"""
+        run_python(MODEL + code, OPENBLAS_NUM_THREADS="1", RNNCORE_SPIN_TIME="0.002")
+
+    def test_spin_times_that_make_no_sense(self) -> None:
+        for seconds in (-1, 86401, float("nan"), float("inf")):
+            with pytest.raises(ValueError, match=r"seconds must be in 0\.\.86400, got"):
+                rnncore.set_spin_time(seconds)
+        with pytest.raises(TypeError, match="seconds must be a number, got 'x'"):
+            rnncore.set_spin_time("x")  # type: ignore[arg-type]
+        for text in ("-1", "1s", "nan"):
+            code = (
+                "try:\n    from rnncore import _core\nexcept Exception as error:\n    print(error)"
+            )
+            said = run_python(code, RNNCORE_SPIN_TIME=text)
+            assert f"RNNCORE_SPIN_TIME={text} is not a number of seconds" in said
+
 
 class TestCallsAtOnce:
     @each([case for case in SHARED if case.batch == 37 and case.dtype == "float32"])

@@ -40,8 +40,9 @@ void splits(const Lengths& lengths, Index parts) {
 
 /// `every`: rows of a number that is a multiple of it are those of steps at which sequences start anew; 0:
 /// none are.
-void sequences(const Lengths& lengths, Index time, bool batch_first, bool reversed, bool given,
-               Index every) {
+/// `apart`: sequence b continues state 2 b + 1, else b.
+void sequences(const Lengths& lengths, Index time, bool batch_first, bool reversed, bool given, Index every,
+               bool apart = false) {
   const Index batch = Index(lengths.size());
   const Grid grid{time, batch, batch_first};
   const auto length = [&](Index b) { return given ? Index(lengths[b]) : time; };
@@ -51,15 +52,19 @@ void sequences(const Lengths& lengths, Index time, bool batch_first, bool revers
                    [&](int32_t a, int32_t b) { return length(a) > length(b); });
   const std::unique_ptr<bool[]> resets(new bool[time * batch]);
   for (Index r = 0; r < time * batch; ++r) resets[r] = every && r % every == 0;
+  const auto state = [&](Index b) { return apart ? 2 * b + 1 : b; };
+  std::vector<int32_t> states(batch);
+  for (Index b = 0; b < batch; ++b) states[b] = int32_t(state(b));
   const OwnSchedule own(grid, given ? lengths.data() : nullptr, reversed, members.data(), batch,
-                        every ? resets.get() : nullptr);
+                        every ? resets.get() : nullptr, apart ? states.data() : nullptr);
   const Schedule s = own.view();
   Index nodes = 0;
   std::vector<Index> steps(batch);
   for (Index w = 0; w < s.waves; ++w) {
     CHECK(s.begin[w] == nodes && s.begin[w + 1] > nodes, "wave %td begins at %td", w, s.begin[w]);
     for (Index n = s.begin[w]; n < s.begin[w + 1]; ++n, ++nodes) {
-      const Index b = s.sequence[n], t = steps[b]++;
+      const Index b = apart ? s.sequence[n] / 2 : s.sequence[n], t = steps[b]++;
+      CHECK(s.sequence[n] == state(b), "node %td of state %d", n, s.sequence[n]);
       CHECK(t == w && t < length(b), "step %td of sequence %td in wave %td", t, b, w);
       const auto row = [&](Index step) {
         const Index at = reversed ? length(b) - 1 - step : step;
@@ -68,14 +73,15 @@ void sequences(const Lengths& lengths, Index time, bool batch_first, bool revers
       CHECK(s.row[n] == row(t) && s.x_row[n] == row(t), "step %td of sequence %td at row %d", t, b,
             s.row[n]);
       const bool anew = reversed ? t && resets[row(t - 1)] : resets[row(t)];
-      const int32_t prev = anew ? no_predecessor : int32_t(t ? row(t - 1) : ~b);
+      const int32_t prev = anew ? no_predecessor : int32_t(t ? row(t - 1) : ~state(b));
       CHECK(s.prev[n] == prev, "step %td of sequence %td continues %d", t, b, s.prev[n]);
     }
   }
   CHECK(nodes == s.nodes && nodes == s.begin[s.waves], "%td of %td nodes", nodes, s.nodes);
   for (Index b = 0; b < batch; ++b) CHECK(steps[b] == length(b), "%td steps of sequence %td", steps[b], b);
   Index ends = 0;
-  own.for_each_last_row([&](Index b, Index row) {
+  own.for_each_last_row([&](Index to, Index row) {
+    const Index b = apart ? to / 2 : to;
     const Index last = length(b) - 1, at = reversed ? 0 : last;
     CHECK(row == (last < 0 ? -1 : grid.row(at, b)), "sequence %td ends at row %td", b, row);
     ++ends;
@@ -127,8 +133,10 @@ void test_schedule() {
       for (const bool batch_first : {false, true})
         for (const bool reversed : {false, true})
           for (const bool given : {false, true})
-            for (const Index every : {0, 1, 3, 7})
+            for (const Index every : {0, 1, 3, 7}) {
               sequences(lengths, time, batch_first, reversed, given, every);
+              sequences(lengths, time, batch_first, reversed, given, every, true);
+            }
   }
   for (const Index most : {1, 2, 100})
     for (const bool leaves_read : {false, true}) forest(most, leaves_read);

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from ..arrays import Array, check_count
 from ..module import Module, width_through
 from ..states import State, add, mapped, split_state
-from ..stream.base import LookAhead, Stream
+from ..stream.ahead import LookAhead
+from ..stream.base import Stream
 from .bidirectional import Bidirectional
 from .composition import Composition, Run, as_input, check_frames, check_one_way
 from .lookahead import no_frames

@@ -18,7 +18,8 @@ from ..arrays import Array, as_array, check_flag, check_size, float_dtype, warn_
 from ..init import Seed
 from ..module import Module, check_width, modules, width_through
 from ..states import State, add, mapped, split_state
-from ..stream.base import LookAhead, Stream
+from ..stream.ahead import LookAhead
+from ..stream.base import Stream
 from .composition import (
     Composition,
     Part,
@@ -315,8 +316,8 @@ class _Views(LookAhead):
         super().reset(rows)
         self._seen = 0
 
-    def _parts(self) -> State:
-        return super()._parts(), np.array(self._seen)
+    def _live_parts(self) -> State:
+        return super()._live_parts(), np.array(self._seen)
 
     def _put(self, parts: State, batch: int) -> None:
         rest, seen = parts

@@ -11,7 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import hints
-from ..arrays import Array, as_integers, as_resets, as_rows, check_count, read
+from ..arrays import (
+    Array,
+    as_different_rows,
+    as_integers,
+    as_lengths,
+    as_resets,
+    as_rows,
+    as_shape,
+    check_count,
+    read,
+)
 from ..hinting import put_hints
 from ..states import State, fill, leaves, mapped
 
@@ -36,18 +46,27 @@ class Stream:
         self._single = single
 
     def step(
-        self, x: npt.ArrayLike, out: Array | None = None, resets: npt.ArrayLike | None = None
+        self,
+        x: npt.ArrayLike,
+        out: Array | None = None,
+        resets: npt.ArrayLike | None = None,
+        *,
+        rows: npt.ArrayLike | None = None,
     ) -> Array:
         """Take one frame of each row `(B, I)`; return the outputs `(B, O)`, in `out` if given.
 
         A single row may come without its axis, as `(I,)`, and then returns so. resets: booleans
-        `(B,)`, true where a row starts from the first state again with this frame.
+        `(B,)`, true where a row starts from the first state again with this frame. rows: numbers of
+        R different rows, or a mask `(B,)`: x `(R, I)`, resets `(R,)` and the outputs are theirs, in
+        this order, and the other rows stay as they are.
         """
         if self.looks_ahead:
             raise TypeError("outputs of this stream wait for later frames: use run and finish")
+        which = self._chosen(rows)
+        count = self.batch if which is None else len(which)
         frame = self._array("x", x)
-        where = None if resets is None else as_resets(resets, (self.batch,))[None]
-        y = self._take(self._frames("x", frame[None]), where)[0]
+        where = None if resets is None else as_resets(resets, (count,))[None]
+        y = self._take(self._frames("x", frame[None], count), where, which)[0]
         if frame.ndim < self._axes:
             y = y[0]
         if out is None:
@@ -57,21 +76,35 @@ class Stream:
         np.copyto(out, y)
         return out
 
-    def run(self, chunk: npt.ArrayLike, resets: npt.ArrayLike | None = None) -> Array:
+    def run(
+        self,
+        chunk: npt.ArrayLike,
+        resets: npt.ArrayLike | None = None,
+        *,
+        rows: npt.ArrayLike | None = None,
+        lengths: npt.ArrayLike | None = None,
+    ) -> Array:
         """Take any number n of frames `(n, B, I)`; return the outputs `(n, B, O)`.
 
         With `batch_first` the axes are (B, n, ...). A single row may come without its axis. resets:
         booleans `(n, B)`, in the chunk's order of axes, true where a row starts from the first
-        state again.
+        state again. rows: as in `step`. lengths: integers `(B,)` or, with rows, `(R,)` in 0..n: how
+        many of the frames a row takes. What is past them is not read, and outputs are zero there.
         """
+        which = self._chosen(rows)
+        count = self.batch if which is None else len(which)
         x = self._array("chunk", chunk)
         batched = x.ndim > self._axes
-        frames = self._frames("chunk", self._swap(x) if batched else x)
+        frames = self._frames("chunk", self._swap(x) if batched else x, count)
+        ends = as_lengths(lengths, len(frames), count, least=0)
         where = None
         if resets is not None:
             given = as_resets(resets, x.shape[:2] if batched else x.shape[:1])
             where = self._swap(given) if batched else given[:, None]
-        y = self._take(frames, where)
+        if ends is None or (ends == len(frames)).all():
+            y = self._take(frames, where, which)
+        else:
+            y = self._ragged(frames, where, which, ends)
         return self._swap(y) if batched else y[:, 0]
 
     def finish(self) -> Array:
@@ -104,7 +137,8 @@ class Stream:
             part[..., which, :] = first
             return part
 
-        return self._write(mapped(anew, self._read(), self._first()), self.batch)
+        mapped(anew, self._live(), self._first())
+        return None
 
     def join(self, count: int = 1, *, snapshot: Mapping[str, Array] | None = None) -> None:
         """Add rows after those that are there: in the first state, or those of a snapshot.
@@ -147,31 +181,39 @@ class Stream:
 
         `rnncore.arrays.save_arrays` writes them to a file, `restore` and `join` take them.
         """
-        parts, batch = self._parts(), self.batch
-        if rows is not None:
+        if rows is None:
+            parts, batch = self._parts(), self.batch
+        else:
             self._check_apart()
             which = np.atleast_1d(self._rows(rows))
-            parts, batch = mapped(lambda part: part[..., which, :], parts), len(which)
-            check_count("rows", batch)
+            parts, batch = self._parts_of(which), check_count("rows", len(which))
         return {
             "batch": np.array(batch),
             **{str(n): part for n, part in enumerate(leaves(parts))},
         }
 
-    def restore(self, snapshot: Mapping[str, Array]) -> None:
+    def restore(self, snapshot: Mapping[str, Array], *, rows: npt.ArrayLike | None = None) -> None:
         """Go back to where `snapshot` was taken, with as many rows as there were then.
 
-        Raises `ValueError` saying what does not fit, and `TypeError` for arrays of another dtype.
+        rows: numbers of different rows, or a mask `(B,)`: these go to where the snapshot's rows
+        stood, and the others stay as they are. Raises `ValueError` saying what does not fit, and
+        `TypeError` for arrays of another dtype.
         """
+        which = self._chosen(rows)
         parts, batch = self._taken(snapshot)
+        if which is not None:
+            if batch != len(which):
+                raise ValueError(f"snapshot must be of {len(which)} rows, got {batch}")
+            return self._place(parts, which)
         with Rollback(self):
             self._put(parts, batch)
             self._read()  # a layer that has taken its state unseen refuses it now
+        return None
 
     def _taken(self, snapshot: Mapping[str, Array]) -> tuple[State, int]:
         """Return the parts that a snapshot holds, and how many rows it is of."""
-        mine = self.snapshot().keys()
-        if not isinstance(snapshot, Mapping) or mine != snapshot.keys():
+        mine = ["batch", *(str(n) for n, _ in enumerate(leaves(self._live_parts())))]
+        if not isinstance(snapshot, Mapping) or set(mine) != snapshot.keys():
             given = ", ".join(snapshot) if isinstance(snapshot, Mapping) else f"{snapshot!r:.80}"
             raise ValueError(f"snapshot must hold {', '.join(mine)}; got {given}")
         parts = (read(name, snapshot[name])[0] for name in mine if name != "batch")
@@ -179,12 +221,15 @@ class Stream:
         if rows.shape != ():
             raise ValueError(f"batch must be one number, got shape {rows.shape}")
         batch = check_count("batch", int(rows))
-        return mapped(lambda _: next(parts), self._parts()), batch
+        return mapped(lambda _: next(parts), self._live_parts()), batch
 
     def _check_apart(self) -> None:
         """Refuse to take rows apart that wait for the same frames."""
         if self.looks_ahead:
-            raise ValueError("rows of a stream that looks ahead go together: none joins or leaves")
+            raise ValueError(
+                "rows of a stream that looks ahead go together: all take the same frames, none "
+                "joins or leaves"
+            )
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         """Refuse to be copied or pickled: a copy would share what the core keeps."""
@@ -197,6 +242,13 @@ class Stream:
         """Return numbers of rows, given as such or as a mask, or refuse them."""
         return as_rows("rows", rows, self.batch)
 
+    def _chosen(self, rows: npt.ArrayLike | None) -> Array | None:
+        """Return the numbers of the rows that a call is about; None: of all."""
+        if rows is None:
+            return None
+        self._check_apart()
+        return as_different_rows("rows", rows, self.batch)
+
     # In what the kinds of streams differ. Arrays are (n, B, ...); a state has an entry for each
     # recurrent layer.
 
@@ -207,28 +259,49 @@ class Stream:
     def _no_frames(self) -> Array:
         raise NotImplementedError
 
-    def _run(self, x: Array) -> Array:
-        """Take frames, all of them or none."""
+    def _run(self, x: Array, rows: Array | None = None) -> Array:
+        """Take frames of all or some rows `(n, R, ...)`, all of them or none."""
         raise NotImplementedError
 
-    def _take(self, x: Array, resets: Array | None) -> Array:
-        """`_run`, rows starting anew where resets `(n, B)` says so."""
+    def _take(self, x: Array, resets: Array | None, rows: Array | None = None) -> Array:
+        """`_run`, rows starting anew where resets `(n, R)` says so."""
         if resets is None:
-            return self._run(x)
+            return self._run(x, rows)
         cuts = {0, *np.flatnonzero(resets.any(axis=1)).tolist(), len(x)}
         outputs = []
-        with Rollback(self):
+        with Rollback(self, rows=rows):
             for begin, end in pairwise(sorted(cuts)):
                 if resets[begin].any():
-                    self.reset(resets[begin])
-                outputs.append(self._run(x[begin:end]))
-        return np.concatenate(outputs) if outputs else self._run(x)
+                    self.reset(resets[begin] if rows is None else rows[resets[begin]])
+                outputs.append(self._run(x[begin:end], rows))
+        return np.concatenate(outputs) if outputs else self._run(x, rows)
+
+    def _ragged(self, x: Array, resets: Array | None, rows: Array | None, lengths: Array) -> Array:
+        """`_take` so many frames of each row."""
+        self._check_apart()
+        rows = np.arange(self.batch) if rows is None else rows
+        ready, begin = [], 0
+        with Rollback(self, rows=rows):
+            for end in np.unique(lengths[lengths > 0]).tolist():
+                on = np.flatnonzero(lengths >= end)  # these go together until one of them ends
+                where = None if resets is None else resets[begin:end, on]
+                ready.append((begin, end, on, self._take(x[begin:end, on], where, rows[on])))
+                begin = end
+        like = ready[0][-1] if ready else self._run(x[:0], rows)
+        y = np.zeros((len(x), len(rows), *like.shape[2:]), like.dtype)
+        for begin, end, on, part in ready:
+            y[begin:end, on] = part
+        return y
 
     def _finish(self) -> Array:
         return self._run(self._no_frames())
 
     def _read(self) -> tuple[State, ...]:
         """Copies of the state's entries."""
+        return tuple(mapped(np.copy, self._live()))
+
+    def _live(self) -> tuple[State, ...]:
+        """The state's entries, in which rows are read and written."""
         return ()
 
     def _first(self) -> tuple[State, ...]:
@@ -241,8 +314,30 @@ class Stream:
         self.batch = batch
 
     def _parts(self) -> State:
-        """All that tells where the stream stands."""
-        return self._read()
+        """All that tells where the stream stands, copied."""
+        return mapped(np.copy, self._live_parts())
+
+    def _live_parts(self) -> State:
+        """All that tells where the stream stands; where rows are apart, to read and write them."""
+        return self._live()
+
+    def _parts_of(self, rows: Array) -> State:
+        """`_parts` of some rows."""
+        return mapped(lambda part: part[..., rows, :], self._live_parts())
+
+    def _place(self, parts: State, rows: Array) -> None:
+        """Take over `_parts` of some rows."""
+
+        def fitting(live: Array, part: Array) -> Array:
+            shape = *live.shape[:-2], len(rows), live.shape[-1]
+            return as_shape(f"state of {len(rows)} rows", part, live.dtype, shape)
+
+        def put(live: Array, part: Array) -> Array:
+            live[..., rows, :] = part
+            return live
+
+        live = self._live_parts()
+        mapped(put, live, mapped(fitting, live, parts))
 
     def _put(self, parts: State, batch: int) -> None:
         """Take over `_parts`, of so many rows."""
@@ -253,17 +348,22 @@ class Stream:
                 )
         self._write(parts, batch)
 
-    def _undo(self) -> Callable[[], None]:
-        """Return what takes the stream back to where it stands now."""
+    def _undo(self, rows: Array | None = None) -> Callable[[], None]:
+        """Return what takes the stream, or these rows of it, back to where it stands now."""
+        if rows is not None:
+            return partial(self._place, self._parts_of(rows), rows)
         return partial(self._put, self._parts(), self.batch)
 
-    def _frames(self, name: str, x: Array) -> Array:
-        """Return frames `(n, B, ...)`; those of a single row may lack its axis. A step's n is 1."""
-        if x.ndim == self._axes and self.batch == 1:
+    def _frames(self, name: str, x: Array, count: int) -> Array:
+        """Return frames of so many rows `(n, R, ...)`; a single row may lack its axis.
+
+        A step's n is 1.
+        """
+        if x.ndim == self._axes and count == 1:
             x = x[:, None]
-        if x.ndim != self._axes + 1 or x.shape[1] != self.batch:
-            axes = f"n, {self.batch}" if name == "chunk" else f"{self.batch}"
-            axes = f"{self.batch}, n" if name == "chunk" and self.batch_first else axes
+        if x.ndim != self._axes + 1 or x.shape[1] != count:
+            axes = f"n, {count}" if name == "chunk" else f"{count}"
+            axes = f"{count}, n" if name == "chunk" and self.batch_first else axes
             features = ", features" if self._axes == 2 else ""
             given = x.shape[1:] if name == "x" else (self._swap(x) if x.ndim > 2 else x).shape
             raise ValueError(f"{name} must have shape ({axes}{features}), got {given}")
@@ -276,105 +376,11 @@ class Stream:
 put_hints(Stream, hints.STREAM)
 
 
-class LookAhead(Stream):
-    """Outputs wait for later frames: those that came too early are kept until they serve."""
-
-    looks_ahead = True
-
-    def __init__(self, batch: int, batch_first: bool) -> None:
-        super().__init__(batch, batch_first, single=True)
-        self._pending: Array | None = None
-        self._finished = False
-
-    def reset(self, rows: npt.ArrayLike | None = None) -> None:
-        """Start again, with all rows: they wait for the same frames."""
-        if rows is not None:
-            raise ValueError("rows must be None: the rows of a stream that looks ahead go together")
-        self._pending, self._finished = None, False
-        self._write(None, self.batch)
-
-    def _take(self, x: Array, resets: Array | None) -> Array:
-        if resets is not None:
-            raise ValueError(
-                "resets must be None: the rows of a stream that looks ahead go together"
-            )
-        return self._run(x)
-
-    def _settled(self, pending: Array, last: bool) -> tuple[Array, Array]:
-        """Return the outputs that are ready (all, if these frames are the last), and what waits."""
-        raise NotImplementedError
-
-    def _ahead_of(self, x: Array) -> Array:
-        """Return what stands before the first frames that come."""
-        return x[:0]
-
-    def _run(self, x: Array) -> Array:
-        if self._finished:
-            raise RuntimeError("this stream is finished: reset it, or make another one")
-        before = self._ahead_of(x) if self._pending is None else self._pending
-        if before.shape[2:] != x.shape[2:]:
-            raise ValueError(f"chunk must have {before.shape[2]} features, got {x.shape[2]}")
-        with Rollback(self):
-            y, self._pending = self._settled(np.concatenate((before, x)), False)
-        return y
-
-    def _finish(self) -> Array:
-        if self._finished:
-            raise RuntimeError("this stream is finished: reset it, or make another one")
-        pending = self._no_frames() if self._pending is None else self._pending
-        with Rollback(self):
-            y, self._pending = self._settled(pending, True)
-        self._finished = True
-        return y
-
-    def _write(self, state: Sequence[State] | None, batch: int) -> None:
-        self._check_rows(batch)
-        super()._write(state, batch)
-
-    def _check_rows(self, batch: int) -> None:
-        if batch != self.batch:
-            self._check_apart()
-
-    def _parts(self) -> State:
-        pending = self._no_frames() if self._pending is None else self._pending
-        return self._read(), np.copy(pending), np.array(self._finished)
-
-    def _put(self, parts: State, batch: int) -> None:
-        state, pending, finished = parts
-        self._write(state, batch)
-        pending = native(pending)
-        self._check_waiting(pending)
-        if finished.dtype != np.bool_ or finished.shape != ():
-            raise ValueError(f"whether a stream is finished must be true or false, got {finished}")
-        self._pending, self._finished = pending, bool(finished)
-
-    def _check_waiting(self, pending: Array) -> None:
-        check_waiting(pending, self._no_frames())
-
-    def _undo(self) -> Callable[[], None]:
-        return partial(vars(self).update, vars(self).copy())  # nothing in it is ever written to
-
-
-def native(array: Array) -> Array:
-    """Return a copy in the machine's byte order."""
-    copy: Array = array.astype(array.dtype.newbyteorder("="))
-    return copy
-
-
-def check_waiting(frames: Array, like: Array) -> None:
-    """Refuse frames that wait which are not of one kind with these."""
-    if (frames.dtype, frames.shape[1:]) != (like.dtype, like.shape[1:]):
-        raise ValueError(
-            f"frames that wait must be {like.dtype} of shape {('n', *like.shape[1:])}, got "
-            f"{frames.dtype} {frames.shape}"
-        )
-
-
 class Rollback:
-    """Takes streams back to where they stood, if a change of them fails half way."""
+    """Takes streams, or some rows of them, back to where they stood if a change fails half way."""
 
-    def __init__(self, *streams: Stream) -> None:
-        self._undo = [stream._undo() for stream in streams]
+    def __init__(self, *streams: Stream, rows: Array | None = None) -> None:
+        self._undo = [stream._undo(rows) for stream in streams]
 
     def __enter__(self) -> None:
         pass

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from ..arrays import Array
 from ..states import State
-from .base import Rollback, Stream, check_waiting, native
+from .ahead import check_waiting, native
+from .base import Rollback, Stream
 from .several import Part, Several
 
 
@@ -51,12 +52,13 @@ class Branched(Several):
                 return stream._no_frames()[:0]  # some begin with padding
         raise RuntimeError("no frames have come: their width is not known")
 
-    def _run(self, x: Array) -> Array:
-        return self._take(x, None)
+    def _run(self, x: Array, rows: Array | None = None) -> Array:
+        return self._take(x, None, rows)
 
-    def _take(self, x: Array, resets: Array | None) -> Array:
-        with Rollback(self):
-            return self._settled(self._passed(x) + [s._take(x, resets) for s in self._streams])
+    def _take(self, x: Array, resets: Array | None, rows: Array | None = None) -> Array:
+        with Rollback(self, rows=rows):
+            made = [stream._take(x, resets, rows) for stream in self._streams]
+            return self._settled(self._passed(x) + made)
 
     def _finish(self) -> Array:
         none = self._no_frames()
@@ -82,6 +84,9 @@ class Branched(Several):
     def _read(self) -> tuple[State, ...]:
         return self._whole(super()._read())
 
+    def _live(self) -> tuple[State, ...]:
+        return self._whole(super()._live())
+
     def _first(self) -> tuple[State, ...]:
         return self._whole(super()._first())
 
@@ -92,8 +97,8 @@ class Branched(Several):
         whole = state is None or not state or self._model.passes_x
         super()._write(state if whole else state[0], batch)  # type: ignore[index]
 
-    def _parts(self) -> State:
-        return super()._parts(), tuple(self._known()) if self.looks_ahead else ()
+    def _live_parts(self) -> State:
+        return super()._live_parts(), tuple(self._known()) if self.looks_ahead else ()
 
     def _put(self, parts: State, batch: int) -> None:
         own, waiting = parts
@@ -111,8 +116,8 @@ class Branched(Several):
                 return self._passed(none) + [s._run(none) for s in self._streams]
         return self._waiting
 
-    def _undo(self) -> Callable[[], None]:
-        back, waiting = super()._undo(), self._waiting
+    def _undo(self, rows: Array | None = None) -> Callable[[], None]:
+        back, waiting = super()._undo(rows), self._waiting
 
         def undo() -> None:
             back()

@@ -27,16 +27,22 @@ class Chained(Several):
         self._kept = [part for part in self._streams[:-1] if not isinstance(part, Pointwise)]
 
     def step(
-        self, x: npt.ArrayLike, out: Array | None = None, resets: npt.ArrayLike | None = None
+        self,
+        x: npt.ArrayLike,
+        out: Array | None = None,
+        resets: npt.ArrayLike | None = None,
+        *,
+        rows: npt.ArrayLike | None = None,
     ) -> Array:
-        """Take one frame of each row, return the outputs."""
+        """Take one frame of all or some rows, return the outputs."""
         if self.looks_ahead:
-            return super().step(x, out, resets)
+            return super().step(x, out, resets, rows=rows)
+        which = self._chosen(rows)
         *before, last = self._streams
-        with Rollback(*self._kept):
+        with Rollback(*self._kept, rows=which):
             for stream in before:
-                x = stream.step(x, resets=resets)
-            return last.step(x, out, resets)
+                x = stream.step(x, resets=resets, rows=which)
+            return last.step(x, out, resets, rows=which)
 
     def _array(self, name: str, x: npt.ArrayLike) -> Array:
         return self._streams[0]._array(name, x)
@@ -44,17 +50,17 @@ class Chained(Several):
     def _no_frames(self) -> Array:
         return self._streams[0]._no_frames()
 
-    def _run(self, x: Array) -> Array:
-        return self._take(x, None)
+    def _run(self, x: Array, rows: Array | None = None) -> Array:
+        return self._take(x, None, rows)
 
-    def _take(self, x: Array, resets: Array | None) -> Array:
+    def _take(self, x: Array, resets: Array | None, rows: Array | None = None) -> Array:
         if resets is not None and self.looks_ahead:
             raise ValueError(
                 "resets must be None: the rows of a stream that looks ahead go together"
             )
-        with Rollback(*self._kept):
+        with Rollback(*self._kept, rows=rows):
             for stream in self._streams:
-                x = stream._take(x, resets)
+                x = stream._take(x, resets, rows)
         return x
 
     def _finish(self) -> Array:

@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, as_array, as_float, as_indices, as_integers, as_resets
+from ..arrays import (
+    Array,
+    as_array,
+    as_different_rows,
+    as_float,
+    as_indices,
+    as_integers,
+    as_resets,
+)
 from ..compiled import core
-from ..states import State, fill, mapped
+from ..states import State, fill
 from .base import Stream
 from .stages import Stage, stages_of
 
@@ -31,16 +39,20 @@ class _Frame:
             return as_array(name, x, self.dtype)
         return as_indices(name, x, self.numbers).astype(np.int64, copy=False)
 
-    def resets(self, resets: npt.ArrayLike) -> Array:
-        """Return where rows start anew with a step."""
-        return as_resets(resets, (self.batch,))
+    def resets(self, resets: npt.ArrayLike, count: int) -> Array:
+        """Return where the rows of a step start anew."""
+        return as_resets(resets, (count,))
 
-    def __call__(self, x: npt.ArrayLike) -> Array:
-        """Return x as the compiled stream takes it, or raise saying what is wrong with it."""
+    def rows(self, rows: npt.ArrayLike) -> Array:
+        """Return the numbers of the rows that a step is about."""
+        return as_different_rows("rows", rows, self.batch)
+
+    def __call__(self, x: npt.ArrayLike, count: int) -> Array:
+        """Return a frame of so many rows as the compiled stream takes it, or say what is wrong."""
         array, features = self.array("x", x), (self.width,) if self.numbers is None else ()
-        shape = (self.batch, *features)
-        if array.shape != shape and (self.batch > 1 or array.shape != features):
-            either = f" or {features}" if self.batch == 1 else ""
+        shape = (count, *features)
+        if array.shape != shape and (count != 1 or array.shape != features):
+            either = f" or {features}" if count == 1 else ""
             raise ValueError(f"x must have shape {shape}{either}, got {array.shape}")
         return np.require(array, None, ["C", "A"])
 
@@ -71,7 +83,7 @@ class Compiled(Stream):
         self._core = core(self.dtype).Stream(
             stages, batch, self._frame.width, self._frame, self._core
         )
-        self.batch, self._live = batch, states
+        self.batch, self._state = batch, tuple(states)
         # Nothing in between: a step may take half a microsecond.
         self.step = self._core.step  # type: ignore[method-assign]
 
@@ -97,18 +109,25 @@ class Compiled(Stream):
             return np.zeros((0, self.batch), np.int64)
         return np.zeros((0, self.batch, self._frame.width), self.dtype)
 
-    def _run(self, x: Array) -> Array:
-        return self._take(x, None)
+    def _run(self, x: Array, rows: Array | None = None) -> Array:
+        return self._take(x, None, rows)
 
-    def _take(self, x: Array, resets: Array | None) -> Array:
+    def _take(self, x: Array, resets: Array | None, rows: Array | None = None) -> Array:
+        return self._ragged(x, resets, rows, None)
+
+    def _ragged(
+        self, x: Array, resets: Array | None, rows: Array | None, lengths: Array | None
+    ) -> Array:
         width = self._frame.width
-        if self._frame.numbers is None and x.shape[2] != width:
-            raise ValueError(f"chunk must have {width} features, got {x.shape[2]}")
-        y: Array = self._core.run(x, resets)
+        if self._frame.numbers is None:
+            x = self._frame.array("chunk", x)  # another layer's outputs may be of another dtype
+            if x.shape[2] != width:
+                raise ValueError(f"chunk must have {width} features, got {x.shape[2]}")
+        y: Array = self._core.run(x, resets, rows, lengths)
         return y
 
-    def _read(self) -> tuple[State, ...]:
-        return tuple(mapped(np.copy, self._live))
+    def _live(self) -> tuple[State, ...]:
+        return self._state
 
     def _first(self) -> tuple[State, ...]:
         return self._start  # type: ignore[no-any-return]
@@ -116,7 +135,7 @@ class Compiled(Stream):
     def _write(self, state: Sequence[State] | None, batch: int) -> None:
         if batch != self.batch:
             self._prepare(batch)
-        fill("state", self._live, state, self._start)
+        fill("state", self._state, state, self._start)
 
 
 class Pointwise(Stream):
@@ -136,11 +155,16 @@ class Pointwise(Stream):
                     self._kernels[dtype] = kernels
 
     def step(
-        self, x: npt.ArrayLike, out: Array | None = None, resets: npt.ArrayLike | None = None
+        self,
+        x: npt.ArrayLike,
+        out: Array | None = None,
+        resets: npt.ArrayLike | None = None,
+        *,
+        rows: npt.ArrayLike | None = None,
     ) -> Array:
-        """Take one frame of each row, return the outputs."""
-        if resets is not None or not self._as_given(x, out):
-            return super().step(x, out, resets)
+        """Take one frame of all or some rows, return the outputs."""
+        if resets is not None or rows is not None or not self._as_given(x, out):
+            return super().step(x, out, resets, rows=rows)
         y: Any = x
         for kernel in self._kernels[y.dtype]:
             y = kernel.forward(y, out)
@@ -173,10 +197,10 @@ class Pointwise(Stream):
             raise RuntimeError("no frames have come: their width is not known")
         return np.zeros((0, self.batch, *self._none.shape[2:]), self._none.dtype)
 
-    def _take(self, x: Array, resets: Array | None) -> Array:
+    def _take(self, x: Array, resets: Array | None, rows: Array | None = None) -> Array:
         return self._run(x)  # there is nothing to start anew
 
-    def _run(self, x: Array) -> Array:
+    def _run(self, x: Array, rows: Array | None = None) -> Array:
         self._none = x[:0]
         for module in self._modules:
             x = module(x)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy.typing as npt
 
+from ..arrays import Array
 from ..states import State
 from .base import Stream
 
@@ -50,6 +51,9 @@ class Several(Stream):
     def _read(self) -> tuple[State, ...]:
         return tuple(e for part in self._made_of for e in part.read(part.stream._read()))
 
+    def _live(self) -> tuple[State, ...]:
+        return tuple(e for part in self._made_of for e in part.read(part.stream._live()))
+
     def _first(self) -> tuple[State, ...]:
         return tuple(e for part in self._made_of for e in part.read(part.stream._first()))
 
@@ -63,16 +67,16 @@ class Several(Stream):
             entries = entries[count:]
         self.batch = batch
 
-    def _parts(self) -> State:
-        return tuple(stream._parts() for stream in self._streams)
+    def _live_parts(self) -> State:
+        return tuple(stream._live_parts() for stream in self._streams)
 
     def _put(self, parts: State, batch: int) -> None:
         for stream, own in zip(self._streams, parts, strict=True):
             stream._put(own, batch)
         self.batch = batch
 
-    def _undo(self) -> Callable[[], None]:
-        undo, batch = [stream._undo() for stream in self._streams], self.batch
+    def _undo(self, rows: Array | None = None) -> Callable[[], None]:
+        undo, batch = [stream._undo(rows) for stream in self._streams], self.batch
 
         def back() -> None:
             for part in undo:

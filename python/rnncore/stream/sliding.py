@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +10,8 @@ import numpy.typing as npt
 
 from ..arrays import Array, as_array, as_float
 from ..states import State, fill
-from .base import LookAhead, Stream
+from .ahead import LookAhead
+from .base import Stream
 
 
 class _Axis(Protocol):
@@ -57,23 +57,24 @@ class Sliding(Stream):
     def _no_frames(self) -> Array:
         return self._past[:0]
 
-    def _run(self, x: Array) -> Array:
-        seen = np.concatenate((self._past, _as_frames(self._layer, "chunk", x)))
+    def _run(self, x: Array, rows: Array | None = None) -> Array:
+        past = self._past if rows is None else self._past[:, rows]
+        seen = np.concatenate((past, _as_frames(self._layer, "chunk", x)))
         y = self._layer.slide(seen)
-        self._past = seen[len(x) :]
+        if rows is None:
+            self._past = seen[len(x) :]
+        else:
+            self._past[:, rows] = seen[len(x) :]
         return y
 
-    def _read(self) -> tuple[State, ...]:
-        return (np.copy(self._past),)
+    def _live(self) -> tuple[State, ...]:
+        return (self._past,)
 
     def _write(self, state: Sequence[State] | None, batch: int) -> None:
         channels = self._layer.in_channels
         past = np.zeros((self._layer.axis.before, batch, channels or 0), self._layer.dtype)
         fill("state", (past,), state, (past[:, :1],))
         self._past, self.batch = past, batch
-
-    def _undo(self) -> Callable[[], None]:
-        return partial(vars(self).update, vars(self).copy())  # nothing in it is ever written to
 
 
 class SlidingAhead(LookAhead):
@@ -96,7 +97,7 @@ class SlidingAhead(LookAhead):
     def _ahead_of(self, x: Array) -> Array:
         return np.zeros((self._layer.axis.before, *x.shape[1:]), x.dtype)
 
-    def _run(self, x: Array) -> Array:
+    def _run(self, x: Array, rows: Array | None = None) -> Array:
         return super()._run(_as_frames(self._layer, "chunk", x))
 
     def _finish(self) -> Array:
