@@ -23,11 +23,9 @@ from typing import Any
 
 import rnncore
 from rnncore.distributed import MPICollective
+from rnncore.distributed.__main__ import RANKS
 from rnncore.text import CharConfig, CharModel, Vocabulary, split, streams
 from rnncore.training import Trainer, evaluate
-
-#: What launchers tell the processes that they start.
-STARTED = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MPI_LOCALRANKID", "SLURM_PROCID")
 
 
 def train(args: argparse.Namespace) -> dict[str, Any]:
@@ -85,7 +83,8 @@ def started(ranks: int, args: argparse.Namespace, folder: Path) -> dict[str, Any
     own = [f"--{name}={getattr(args, name)}" for name in ("text", "hidden", "layers", "batch")]
     own += [f"--length={args.length}", f"--steps={args.steps}", f"--timeout={args.timeout}"]
     own += [f"--validate-every={args.validate_every}", "--threads=1", f"--out={out}"]
-    command = [args.mpiexec, "-n", str(ranks), sys.executable, __file__, *own]
+    command = [args.mpiexec, "-n", str(ranks), sys.executable, "-m", "rnncore.distributed"]
+    command += [__file__, *own]
     one = dict.fromkeys(("RNNCORE_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     subprocess.run(command, check=True, env=os.environ | one)
     found: dict[str, Any] = json.loads(out.read_text())
@@ -99,9 +98,9 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--length", type=int, default=50)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--validate-every", type=int, default=10)
+    parser.add_argument("--length", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--validate-every", type=int, default=6)
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds, of a lost rank")
     parser.add_argument("--threads", type=int, help="of each rank; else processors are shared")
     parser.add_argument("--checkpoint", type=Path, help="written, and resumed from if it is there")
@@ -114,7 +113,7 @@ def main() -> None:
     if args.quick:
         args.hidden, args.layers, args.batch, args.length = 24, 2, 16, 10
         args.steps, args.validate_every, args.repeats = 6, 3, 1
-    if any(name in os.environ for name in STARTED):
+    if any(name in os.environ for name in RANKS):
         train(args)
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -199,9 +199,12 @@ class Module(Configured):
         streams opened before it are those of a module that no longer is. Optimisers follow by
         themselves; copies and pickles have memory of their own. From then on calls look at the
         weights each time, since somebody else may write to them. Raises `ValueError` where
-        parameters have several dtypes, or there are none.
+        parameters have several dtypes, there are none, or they are quantized.
         """
-        return self._flat(Module._lent)
+        held = {part.weight_type for part in modules(self)} - {None}
+        if held:
+            raise ValueError(f"weights are {held.pop()}: they cannot be written to")
+        return self._flat(lambda part: part._lent())
 
     def flat_grads(self) -> Array:
         """Return all gradients end to end: one array `(N,)`, of which `grads` are views.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
-import signal
-import threading
+import sys
 import time
 from typing import Any
 
@@ -17,8 +16,13 @@ from .collective import Collective, RankLost
 
 #: The tag of messages by which ranks say that they are there.
 _PRESENT = 1
-#: How long a rank that waits only yields its processor, and how long it sleeps then, in seconds.
-_YIELDING, _SLEEP = 5e-3, 2e-4
+#: For how long a rank that waits sleeps as shortly as it can, and how long then, in seconds. (To
+#: yield and not to sleep leaves two ranks on one processor where another is free.)
+_WAKEFUL, _NAP, _SLEEP = 5e-3, 1e-6, 2e-4
+#: Bytes a second that exchanges come to at least.
+_SLOWEST = 1e8
+#: By how many exchanges ranks may be apart: one gets through a broadcast before others have begun.
+_APART = 3
 #: For how long the ranks that wait are heard, in seconds: they look several thousand times.
 _GRACE = 2.0
 
@@ -28,12 +32,15 @@ class MPICollective(Collective):
 
         mpiexec -n 4 python train.py
 
-    A rank that does not come to an exchange within `timeout` seconds after the first of the others
-    is taken for lost, and all others raise `RankLost` that names it, some two seconds later; the
-    interpreter's end then aborts the job. So `timeout` must be longer than what one update or one
-    validation may take. Started by MPICH's `mpiexec -disable-auto-cleanup`, which says when a
-    process has died, they raise it at once. Without that option MPICH's mpiexec, and others, end
-    all ranks themselves when one has died.
+    When a rank has died, mpiexec ends the others; started by `python -m rnncore.distributed` the
+    ranks are named when they die:
+
+        mpiexec -n 4 python -m rnncore.distributed train.py
+
+    A rank that hangs, or whose death nobody sees, is found by the others: one that does not come to
+    an exchange within `timeout` seconds is taken for lost, and the others raise `RankLost` that
+    names it, some two seconds later; the interpreter's end then aborts the job. So `timeout` must
+    be longer than one update or one validation takes.
 
     Unless RNNCORE_NUM_THREADS or OMP_NUM_THREADS is set, the ranks on one machine share its
     processors: each uses that share of threads. Functions are called by one thread at a time.
@@ -49,12 +56,10 @@ class MPICollective(Collective):
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         self.timeout = float(timeout)
         self._count = 0
-        self._died = threading.Event()
         self._pending: list[Any] = []
-        #: Ranks that are known to have come to the present exchange.
-        self._there: set[int] = set()
+        #: At which exchange other ranks have called the roll.
+        self._said: dict[int, int] = {}
         _share_threads(self._comm, MPI.COMM_TYPE_SHARED)
-        self._hear_of_deaths()
 
     def allgather(self, array: Array) -> Array:
         """Return the arrays of all ranks `(size, ...)`."""
@@ -83,16 +88,17 @@ class MPICollective(Collective):
     def _wait(self, request: Any, *arrays: Array) -> None:
         """Wait for an exchange, or find out who does not come to it."""
         self._count += 1
-        self._there = {self.rank}
         # Memory that MPI may still write to, should waiting end with an error.
         self._pending = [request, *arrays]
         began = time.perf_counter()
+        # Bytes move only while MPI is asked: to sleep would make long exchanges longer.
+        wakeful = _WAKEFUL + sum(array.nbytes for array in arrays) / _SLOWEST
         while not request.Test():
             waited = time.perf_counter() - began
-            if waited < _YIELDING:
-                _yield()
+            if waited < wakeful:
+                time.sleep(_NAP)
                 continue
-            if waited > self.timeout or self._died.is_set() or self._heard():
+            if waited > self.timeout or self._heard():
                 self._call_roll(request)
                 began = time.perf_counter()
             time.sleep(_SLEEP)
@@ -105,9 +111,16 @@ class MPICollective(Collective):
         while self._comm.Iprobe(MPI.ANY_SOURCE, _PRESENT):
             status, at = MPI.Status(), np.empty(1, np.int64)
             self._comm.Recv(at, MPI.ANY_SOURCE, _PRESENT, status)
-            if at[0] == self._count:  # others are of an exchange that is over
-                self._there.add(status.Get_source())
-        return len(self._there) > 1
+            self._said[status.Get_source()] = int(at[0])
+        return len(self._there()) > 1
+
+    def _there(self) -> set[int]:
+        """The ranks that call the roll at this exchange, or at one beside it.
+
+        Of two ranks that wait one may have got through an exchange that the other has not.
+        """
+        near = {r for r, at in self._said.items() if abs(at - self._count) <= _APART}
+        return near | {self.rank}
 
     def _call_roll(self, request: Any) -> None:
         """Find out who is there; return when all are, or the exchange has come to its end.
@@ -117,21 +130,19 @@ class MPICollective(Collective):
         at = np.array([self._count], np.int64)
         others = [rank for rank in range(self.size) if rank != self.rank]
         self._pending += [self._comm.Isend(at, rank, _PRESENT) for rank in others] + [at]
-        # Of one that is known to have died it is clear which it is when all others are there.
-        died = self._died.is_set()
-        until = time.perf_counter() + (self.timeout if died else _GRACE)
-        while time.perf_counter() < until and len(self._there) < self.size - died:
+        until = time.perf_counter() + _GRACE
+        while time.perf_counter() < until and len(self._there()) < self.size:
             if request.Test():
                 return
             self._heard()
             time.sleep(_SLEEP)
-        missing = sorted(set(range(self.size)) - self._there)
+        missing = sorted(set(range(self.size)) - self._there())
         if missing and not request.Test():
             self._give_up(missing)
+        self._said.clear()
 
     def _give_up(self, missing: list[int]) -> None:
-        # To finalise MPI would wait for the lost rank.
-        atexit.register(self._comm.Abort, 1)
+        atexit.register(self._abort)
         names = ", ".join(map(str, missing))
         said = f"rank {names} does" if len(missing) == 1 else f"ranks {names} do"
         raise RankLost(
@@ -141,20 +152,11 @@ class MPICollective(Collective):
             missing,
         )
 
-    def _hear_of_deaths(self) -> None:
-        """MPICH's mpiexec sends SIGUSR1 when a process has died, which would end this one."""
-        number = getattr(signal, "SIGUSR1", None)
-        main = threading.current_thread() is threading.main_thread()
-        if number is not None and main and signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, lambda *_: self._died.set())
-
-
-def _yield() -> None:
-    """Let another process have the processor, if one waits for it."""
-    if hasattr(os, "sched_yield"):
-        os.sched_yield()
-    else:
-        time.sleep(0)
+    def _abort(self) -> None:
+        """End the job: to finalise MPI would wait for the lost rank."""
+        sys.stderr.flush()
+        time.sleep(0.5)  # mpiexec then drops what ranks have said and it has not yet written
+        self._comm.Abort(1)
 
 
 def _bytes(array: Array) -> Any:

@@ -74,16 +74,14 @@ class Summing:
         """Take an array back."""
         self._spare.append(array)
 
-    def over_ranks(self, count: int, mine: list[Array], scale: Array) -> Array:
-        """Return the sum over all `count` shards times `scale`, from `take`n sums of own nodes.
+    def over_ranks(self, count: int, mine: list[Array]) -> Array:
+        """Return the sum over all `count` shards, from `take`n sums of the nodes held here.
 
-        scale `(length,)`, or a number. The array returned must be given back.
+        The array returned must be given back.
         """
-        size, rank = self.collective.size, self.collective.rank
+        size = self.collective.size
         if size == 1:
-            (whole,) = mine
-            whole[: self.length] *= scale
-            return whole
+            return mine[0]
         held = [list(nodes((0, count), share(count, r, size))) for r in range(size)]
         rows = max(map(len, held))
         sent = np.zeros((size, rows, self.slice), self.dtype) if len(mine) < rows else None
@@ -97,9 +95,6 @@ class Summing:
         found = self.collective.alltoall(sent)
         known = {node: found[r, row] for r, own in enumerate(held) for row, node in enumerate(own)}
         total = in_order((0, count), known.get)
-        first = rank * self.slice
-        factor = np.broadcast_to(scale, (self.length,))[first : first + self.slice]
-        total[: factor.size] *= factor
         for array in mine:
             self.give(array)
         return self.collective.allgather(total).reshape(-1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
@@ -76,7 +77,8 @@ class ShardedUpdate:
         try:
             ran = self._run(batch, drawn)
         except Exception as error:
-            self._tell(None, f"{type(error).__name__}: {error}")
+            with suppress(RankFailed):
+                self._tell(None, f"{type(error).__name__}: {error}")
             raise
         finally:
             for (rng, _), state in zip(drawn, after, strict=True):
@@ -192,13 +194,12 @@ class ShardedUpdate:
         return pairs[:, 0], pairs[:, 1]
 
     def _add_up(self, ran: _Ran, divisor: float) -> None:
-        scale = np.full(self._summing.length, 1 / divisor, self._grads.dtype)
-        at = self._grads.size
-        scale[at:] = 1 / ran.cut.count
-        whole = self._summing.over_ranks(ran.cut.count, ran.sums, scale)
-        self._grads[...] = whole[:at]
+        whole, at = self._summing.over_ranks(ran.cut.count, ran.sums), self._grads.size
+        kind = self._grads.dtype.type
+        np.multiply(whole[:at], kind(1 / divisor), out=self._grads)
         for array in self._buffers:
-            array[...] = whole[at : at + array.size].reshape(array.shape)
+            own = whole[at : at + array.size].reshape(array.shape)
+            np.multiply(own, kind(1 / ran.cut.count), out=array)
             at += array.size
         self._summing.give(whole)
         self._next = ran.states

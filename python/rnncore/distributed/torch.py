@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -19,8 +20,8 @@ class TorchCollective(Collective):
 
     Arrays are exchanged where they lie, on the CPU: by the backend "gloo", or "mpi". A rank that
     has died raises `RankLost` on all others when they next exchange, one that does not come to an
-    exchange does so after `timeout` seconds; its `ranks` are those to which a message could not be
-    sent, and none where torch does not tell.
+    exchange does so after `timeout` seconds. Its `ranks` are those that do not say in the group's
+    store that they have noticed, within so many seconds again; none if the store has died.
     """
 
     def __init__(self, group: Any = None, timeout: float = 60.0) -> None:
@@ -72,7 +73,7 @@ class TorchCollective(Collective):
         try:
             begin().wait(timedelta(seconds=self.timeout))
         except RuntimeError as error:
-            missing = self._unreachable()
+            missing = self._missing()
             names = f"rank {', '.join(map(str, missing))}" if missing else "a rank"
             raise RankLost(
                 f"{names} does not answer rank {self.rank} of {self.size}: {error}. Resume from "
@@ -80,14 +81,19 @@ class TorchCollective(Collective):
                 missing,
             ) from error
 
-    def _unreachable(self) -> list[int]:
-        """The ranks to which a message cannot be sent."""
-        found, word = [], self._torch.zeros(1, dtype=self._torch.uint8)
-        for rank in range(self.size):
-            if rank != self.rank:
-                try:
-                    send: Any = self._torch.distributed.isend
-                    send(word, group=self._group, group_dst=rank).wait(timedelta(seconds=2))
-                except RuntimeError:
-                    found.append(rank)
-        return found
+    def _missing(self) -> list[int]:
+        """The ranks that do not say in the store that they have noticed, too; none if it is gone.
+
+        (Gloo closes the connections to all ranks when that to one breaks.)
+        """
+        store: Any = self._torch.distributed.distributed_c10d._get_default_store()
+        missing = set(range(self.size)) - {self.rank}
+        try:
+            store.set(f"rnncore/noticed/{self.rank}", "1")
+            until = time.monotonic() + self.timeout
+            while len(missing) > 1 and time.monotonic() < until:
+                missing = {r for r in missing if not store.check([f"rnncore/noticed/{r}"])}
+                time.sleep(0.01)
+        except RuntimeError:
+            return []
+        return sorted(missing)
