@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
+import sys
 import wave
 import zipfile
 from itertools import product
@@ -65,6 +66,17 @@ def test_polyphonic_music_of_long_pieces(tmp_path):
     assert "diverged after" in said
     assert "of layer 0" in said
     assert 5 < float(said.rsplit("result: rnn=", 1)[1]) < 88
+
+
+@pytest.mark.skipif(
+    not Path(sys.executable).with_name("mpiexec").exists(), reason="mpich is not installed"
+)
+def test_data_parallel():
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed")
+    found = results("data_parallel.py", "--text", str(ROOT / "CHANGELOG.md"))
+    assert list(found) == ["bits_equal", "speedup"]
+    assert found["bits_equal"] == 1
+    assert 0 < found["speedup"] < 10
 
 
 def test_own_cell():

@@ -130,11 +130,6 @@ BatchLike: TypeAlias = tuple[Any, ...]
 Batches: TypeAlias = Iterable[BatchLike] | Callable[[np.random.Generator], Iterable[BatchLike]]
 
 
-def total(loss: Objective, value: float, counted: float) -> float:
-    """Return the sum over a batch of what `loss` reduced to `value`."""
-    return value if loss.reduction == "sum" else value * counted
-
-
 def chunked(
     inputs: Array,
     targets: Array,

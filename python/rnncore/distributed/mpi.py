@@ -63,14 +63,14 @@ class MPICollective(Collective):
 
     def allgather(self, array: Array) -> Array:
         """Return the arrays of all ranks `(size, ...)`."""
-        mine = np.ascontiguousarray(array)
+        mine = np.asarray(array, order="C")
         found = np.empty((self.size, *mine.shape), mine.dtype)
         self._wait(self._comm.Iallgather(_bytes(mine), _bytes(found)), mine, found)
         return found
 
     def alltoall(self, array: Array) -> Array:
         """Return what all ranks have for this one: entry r of `(size, ...)` goes to rank r."""
-        mine = np.ascontiguousarray(array)
+        mine = np.asarray(array, order="C")
         found = np.empty_like(mine)
         self._wait(self._comm.Ialltoall(_bytes(mine), _bytes(found)), mine, found)
         return found

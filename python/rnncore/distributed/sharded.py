@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from ..arrays import Array, check_count
-from ..batches import Batch, BatchLike, total
+from ..batches import Batch, BatchLike
 from ..losses import Objective
 from ..module import Module
 from ..states import State
@@ -26,6 +26,11 @@ from .sharding import MOST, Cut, cut_state, joined_state
 
 #: Random generators, and where they stand.
 Drawn: TypeAlias = list[tuple[np.random.Generator, Any]]
+
+
+def total(loss: Objective, value: float, counted: float) -> float:
+    """Return the sum over a batch of what `loss` reduced to `value`."""
+    return value if loss.reduction == "sum" else value * counted
 
 
 class Learnt(NamedTuple):

@@ -39,7 +39,7 @@ class TorchCollective(Collective):
 
     def allgather(self, array: Array) -> Array:
         """Return the arrays of all ranks `(size, ...)`."""
-        mine = np.ascontiguousarray(array)
+        mine = np.asarray(array, order="C")
         found = np.empty((self.size, *mine.shape), mine.dtype)
         rows = list(self._bytes(found).chunk(self.size))
         gather = self._torch.distributed.all_gather
@@ -48,7 +48,7 @@ class TorchCollective(Collective):
 
     def alltoall(self, array: Array) -> Array:
         """Return what all ranks have for this one: entry r of `(size, ...)` goes to rank r."""
-        mine = np.ascontiguousarray(array)
+        mine = np.asarray(array, order="C")
         found = np.empty_like(mine)
         send = self._torch.distributed.all_to_all_single
         self._exchange(

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, check_count, check_number, check_size, load_arrays, save_arrays
-from ..batches import Batch, Batches, BatchLike, total
+from ..batches import Batch, Batches, BatchLike
 from ..distributed.collective import Collective
-from ..distributed.sharded import Drawn, ShardedUpdate, evaluate_over_ranks
+from ..distributed.sharded import Drawn, ShardedUpdate
 from ..files import reading
 from ..hinting import Hinting, hinted, put_hints
 from ..hints import FIT, TRAINED, TRAINER
@@ -45,55 +45,13 @@ from .checkpoint import (
 )
 from .console import held_interrupts, progress_bar
 from .divergence import Diverged
+from .evaluation import check_reduced
+from .evaluation import evaluate as evaluate
 from .ranks import Ranks
 from .update import Update, diverged, place_of
 
 _INTERRUPTED = "interrupted"
 _NO_CHECKPOINT = " is not a training checkpoint of this trainer"
-
-
-def evaluate(
-    model: Module,
-    loss: Objective,
-    batches: Iterable[BatchLike],
-    *,
-    collective: Collective | None = None,
-    shards: int | None = None,
-) -> float:
-    """Return the mean loss per target that counts, with dropout off and states carried.
-
-    Where targets have weights, the mean is weighted by them. With a `collective` each rank runs its
-    shards of every batch, as in training, and all ranks return the same number.
-    """
-    _check_reduced(loss)
-    if collective is None:
-        loss_sum, count = _summed(model, loss, batches)
-    else:
-        loss_sum, count = evaluate_over_ranks(model, loss, batches, collective, shards)
-    if not count:
-        raise ValueError("there is nothing to evaluate: no batch holds a target that counts")
-    return loss_sum / count
-
-
-def _summed(model: Module, loss: Objective, batches: Iterable[BatchLike]) -> tuple[float, float]:
-    """The sum of a loss over all targets, and what they count."""
-    loss_sum = count = 0.0
-    state: State = None
-    for batch in (Batch(*item) for item in batches):
-        args, options = batch.arguments(model, state)
-        output = model(*args, **options)
-        y, state = output if model.recurrent else (output, None)
-        given = batch.for_loss(loss, y, model)
-        counted = loss.counted(*given)
-        loss_sum += total(loss, loss(y, *given), counted)
-        count += counted
-    return loss_sum, count
-
-
-def _check_reduced(loss: Objective) -> None:
-    """Refuse a loss that returns more than one number."""
-    if getattr(loss, "reduction", "mean") == "none":
-        raise ValueError("loss must reduce by 'mean' or 'sum', got 'none'")
 
 
 def describe(record: Mapping[str, Any]) -> str:
@@ -163,7 +121,7 @@ class Trainer(Hinting):
             if not hasattr(given, needed):
                 kind = type(given).__name__
                 raise TypeError(f"{name} must have a method {needed}, got {kind}")
-        _check_reduced(loss)
+        check_reduced(loss)
         if not callable(batches) and not isinstance(batches, Iterable):
             kind = type(batches).__name__
             raise TypeError(f"batches must be an iterable or a function that makes it, got {kind}")

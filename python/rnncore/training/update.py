@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..batches import Batch, total
-from ..distributed.sharded import Drawn, Learnt
+from ..batches import Batch
+from ..distributed.sharded import Drawn, Learnt, total
 from ..losses import Objective
 from ..module import Module
 from ..states import State
