@@ -125,5 +125,6 @@ from .trees.recursive import RecursiveNet as RecursiveNet
 from .trees.recursive import RecursiveTensorNet as RecursiveTensorNet
 from .trees.recursive import TreeGRU as TreeGRU
 from .trees.recursive import TreeLSTM as TreeLSTM
+from .workers import load_once as load_once
 
 __version__: str
