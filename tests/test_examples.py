@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
+import runpy
 import sys
 import wave
 import zipfile
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rnncore
 
 from tests.support.data import data
 from tests.support.processes import run_python
@@ -77,6 +79,33 @@ def test_data_parallel():
     assert list(found) == ["bits_equal", "speedup"]
     assert found["bits_equal"] == 1
     assert 0 < found["speedup"] < 10
+
+
+@pytest.mark.parametrize(
+    ("engine", "package"), [("joblib", "joblib"), ("futures", "numpy"), ("dask", "distributed")]
+)
+def test_large_data(engine, package):
+    pytest.importorskip(package, reason=f"{package} is not installed")
+    assert list(results("large_data.py", "--engines", engine)) == [engine]
+
+
+def test_frames_of_large_data(tmp_path, rng):
+    """What Spark runs in its workers, with data frames as it gives them."""
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    example = runpy.run_path(str(ROOT / "examples" / "large_data.py"))
+    model = rnncore.Chain(rnncore.Readout(rnncore.GRU(8, 4, seed=0)), rnncore.Linear(4, 3, seed=1))
+    model.save(tmp_path / "model")
+    data = [rng.standard_normal((n, 8), dtype=np.float32) for n in (3, 1, 7)]
+    rows = [sequence.ravel().tolist() for sequence in data]
+    frame = pandas.DataFrame({"number": [4, 5, 6], "sequence": rows})
+    (found,) = example["answer_frames"](iter([frame]), str(tmp_path / "model"))
+    assert found["number"].tolist() == [4, 5, 6]
+    assert found["answer"].tolist() == example["answer"](model, data).tolist()
+
+
+def test_collectives_of_dask():
+    pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    assert results("collectives.py", "--engine", "dask") == {"bits_equal": 1}
 
 
 def test_own_cell():
