@@ -22,6 +22,7 @@ EXTRAS = {
     "rnncore.torch": "torch",
     "import torch": "torch",
     "import pandas": "pandas",
+    "joblib": "joblib",
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",
     "PIL": "PIL",
