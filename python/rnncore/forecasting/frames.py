@@ -207,7 +207,7 @@ def _read_array(data: Any, name: str) -> Panel:
         raise ValueError(
             f"{name} must have shape (T,), (T, K) or (N, T, K), got {array.shape or 'one number'}"
         )
-    columns = _floats(array, name).reshape(len(array), -1).T
+    columns = np.atleast_2d(_floats(array, name).T)
     if not len(columns):
         raise ValueError(f"{name} must have at least one series, got shape {array.shape}")
     count = len(columns)

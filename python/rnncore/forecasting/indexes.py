@@ -128,7 +128,7 @@ def _distance(step: Any) -> str:
         return f"{step:g}"
     units = {"day": _DAY, "hour": _HOUR, "second": np.timedelta64(1, "s")}
     unit = next((unit for unit, size in units.items() if step >= size), "second")
-    count = step / units[unit]
+    count = float(step / units[unit])
     return f"{count:g} {unit}{'s' * (count != 1)}"
 
 
@@ -311,26 +311,38 @@ class _Pandas:
 
     def _offset_of(self, calendar: Calendar, wall: bool) -> Any:
         """Return pandas' offset of a calendar, None where it has none."""
-        offsets = self.pd.offsets
         if isinstance(calendar, _Offset):
             return calendar.freq
         if isinstance(calendar, BusinessDays):
-            return offsets.BusinessDay()
+            return self.pd.offsets.BusinessDay()
         if isinstance(calendar, Months):
-            kinds = {
-                "end": offsets.MonthEnd,
-                "business start": offsets.BusinessMonthBegin,
-                "business end": offsets.BusinessMonthEnd,
-            }
-            kinds |= {"day": offsets.MonthBegin} if calendar.day == 1 else {}
-            return kinds[calendar.rule](calendar.count) if calendar.rule in kinds else None
+            return self._months_of(calendar)
         assert isinstance(calendar, Even)
-        step = calendar.step
-        if wall and not (step % _DAY).astype(np.int64):  # type: ignore[operator]
-            return offsets.Day(int(step // _DAY))  # type: ignore[operator]
+        step: Any = calendar.step
+        if wall and step % _DAY == np.timedelta64(0):
+            days = int(step // _DAY)
+            weekday = int((calendar.start.astype("M8[D]").astype(np.int64) + 3) % 7)
+            weeks = self.pd.offsets.Week(days // 7, weekday=weekday)
+            return self.pd.offsets.Day(days) if days % 7 else weeks
         if wall and self.given.tz is not None:
             return None
         return self.pd.tseries.frequencies.to_offset(self.pd.Timedelta(step))
+
+    def _months_of(self, calendar: Months) -> Any:
+        """Return pandas' offset of months, quarters or years, None where it has none."""
+        edges = {"end": "End", "business start": "Begin", "business end": "End"}
+        edges |= {"day": "Begin"} if calendar.day == 1 else {}
+        if calendar.rule not in edges:
+            return None
+        edge, count, offsets = edges[calendar.rule], calendar.count, self.pd.offsets
+        prefix = "B" if calendar.rule.startswith("business") else ""
+        month = int(calendar.start.astype("M8[M]").astype(np.int64) % 12) + 1
+        if count % 12 == 0:
+            return getattr(offsets, f"{prefix}Year{edge}")(count // 12, month=month)
+        if count % 3 == 0:
+            quarter = (month - 1) % 3 + (10 if edge == "End" else 1)
+            return getattr(offsets, f"{prefix}Quarter{edge}")(count // 3, startingMonth=quarter)
+        return getattr(offsets, f"{prefix}Month{edge}")(count)
 
 
 @dataclass(frozen=True)
