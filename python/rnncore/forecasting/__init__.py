@@ -3,6 +3,8 @@
 Only NumPy is needed: frames come from packages that who has them has imported.
 """
 
+from .backtesting import Backtest, backtest
+from .baselines import Naive, SeasonalNaive
 from .frames import Columns, Panel, read_panel
 from .metrics import (
     coverage,
@@ -15,10 +17,15 @@ from .metrics import (
     seasonal_scale,
     smape,
 )
+from .plots import plot_backtest, plot_forecast
 
 __all__ = [
+    "Backtest",
     "Columns",
+    "Naive",
     "Panel",
+    "SeasonalNaive",
+    "backtest",
     "coverage",
     "crps",
     "crps_quantiles",
@@ -26,6 +33,8 @@ __all__ = [
     "mase",
     "msis",
     "pinball",
+    "plot_backtest",
+    "plot_forecast",
     "read_panel",
     "seasonal_scale",
     "smape",

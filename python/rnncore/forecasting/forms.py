@@ -35,6 +35,10 @@ class Form(Protocol):
         """Return what has this form as an array (N, H), or with `extra` (N, H, E)."""
         ...
 
+    def steps(self, given: Any, count: int) -> int:
+        """Return how many steps a forecast in this form has."""
+        ...
+
 
 def _numbers(given: Any, shapes: list[tuple[int, ...]]) -> Array:
     array = np.asarray(given)
@@ -75,6 +79,10 @@ class Arrays:
         """Return an array (N, H) or (N, H, E)."""
         return _wide(given, count, horizon, extra)
 
+    def steps(self, given: Any, count: int) -> int:
+        """Return the length of the array, or of the frame."""
+        return len(given)
+
     def _series(self, values: Array, extra: Extra | None) -> Any:
         if extra is None:
             return self.package.Series(self.name, values)
@@ -114,6 +122,10 @@ class Indexed:
     def take(self, given: Any, count: int, horizon: int, extra: int | None) -> Array:
         """Return an array (N, H) or (N, H, E) of a frame, a series or an array."""
         return _wide(given, count, horizon, extra)
+
+    def steps(self, given: Any, count: int) -> int:
+        """Return the length of the array, or of the frame."""
+        return len(given)
 
 
 @dataclass(frozen=True)
@@ -186,6 +198,12 @@ class Tables:
             return table.reshape(count, horizon, *tail)
         return _rows(given, count, horizon, extra)
 
+    def steps(self, given: Any, count: int) -> int:
+        """Return the number of rows, of a long frame that of each series."""
+        if self.series is None:
+            return len(given)
+        return len(given) // count if package_of(given) else int(np.shape(given)[1])
+
 
 def _rows(given: Any, count: int, horizon: int, extra: int | None) -> Array:
     """Read an array (N, H), (N, H, 1), or with a further axis (N, H, E)."""
@@ -225,3 +243,7 @@ class Several:
             for (form, own), part in zip(self.parts, given, strict=True)
         ]
         return np.concatenate(found)
+
+    def steps(self, given: Any, count: int) -> int:
+        """Return how many steps each part has."""
+        return len(given[0]) if len(given) else 0

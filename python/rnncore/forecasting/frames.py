@@ -94,6 +94,17 @@ class Panel:
             for axis, span in zip(self.axes, spans, strict=True)
         ]
 
+    def clock(self, ahead: int = 0) -> list[Array]:
+        """Return what a clock on the wall shows at the steps that `labels` has, of each series.
+
+        `datetime64` (T_n,), of periods where they begin; numbers where there are no times: those of
+        the index, or positions from 0.
+        """
+        return [
+            np.arange(*span) if axis is None else axis.clock(np.arange(*span))
+            for axis, span in zip(self.axes, self._spans(ahead), strict=True)
+        ]
+
     def cut(self, lengths: Sequence[int] | Array) -> Panel:
         """Return the series up to a number of steps each, (N,)."""
         values = tuple(v[:n] for v, n in zip(self.values, lengths, strict=True))

@@ -25,6 +25,10 @@ class Axis(Protocol):
         """Return the labels at positions (T,), which lie one after the other."""
         ...
 
+    def clock(self, positions: Array) -> Array:
+        """Return what a clock on the wall shows, `datetime64` (T,), or numbers for a number."""
+        ...
+
 
 class Located(NamedTuple):
     """An axis, and the positions (T,) on it that labels have."""
@@ -135,6 +139,8 @@ def _distance(step: Any) -> str:
 class _Times(Protocol):
     """Labels of one package as stamps of NumPy, and back."""
 
+    def __init__(self, labels: Any) -> None: ...
+
     def elapsed(self) -> Array: ...
 
     def wall(self) -> Array: ...
@@ -154,6 +160,12 @@ class _Grid:
 
     def labels(self, positions: Array) -> Any:
         return self.times.build(self.calendar.at(positions), self.wall, self.calendar)
+
+    def clock(self, positions: Array) -> Array:
+        stamps = self.calendar.at(positions)
+        if self.wall or stamps.dtype.kind != "M":
+            return stamps
+        return type(self.times)(self.labels(positions)).wall()
 
 
 def _common_time(wall: Array, same: Any) -> Array:
@@ -367,3 +379,6 @@ class _Periods:
 
     def labels(self, positions: Array) -> Any:
         return (self.first.repeat(len(positions)) + positions).rename(self.first.name)
+
+    def clock(self, positions: Array) -> Array:
+        return np.asarray(self.labels(positions).to_timestamp().to_numpy())

@@ -33,7 +33,7 @@ def smape(actual: npt.ArrayLike, forecast: npt.ArrayLike) -> Any:
     y, f = _pair(actual, forecast)
     size = np.abs(y) + np.abs(f)
     error = np.divide(np.abs(y - f), size, out=np.zeros_like(size), where=size != 0)
-    return _mean(200 * error, y)
+    return mean_over_steps(200 * error, y)
 
 
 def seasonal_scale(history: Any, season: int = 1) -> Any:
@@ -65,7 +65,7 @@ def mase(actual: npt.ArrayLike, forecast: npt.ArrayLike, history: Any, season: i
     each row of `actual`. Returns (...).
     """
     y, f = _pair(actual, forecast)
-    return _mean(np.abs(y - f), y) / _scales(history, season, y)
+    return mean_over_steps(np.abs(y - f), y) / _scales(history, season, y)
 
 
 def interval_score(
@@ -82,7 +82,7 @@ def interval_score(
     y, low, high = _interval(actual, lower, upper)
     miss = 1 - _fraction("level", level)
     outside = np.maximum(low - y, 0) + np.maximum(y - high, 0)
-    return _mean(high - low + 2 / miss * outside, y)
+    return mean_over_steps(high - low + 2 / miss * outside, y)
 
 
 def msis(
@@ -108,7 +108,7 @@ def coverage(actual: npt.ArrayLike, lower: npt.ArrayLike, upper: npt.ArrayLike) 
     """
     y, low, high = _interval(actual, lower, upper)
     inside = ((low <= y) & (y <= high)).astype(np.float64)
-    return _mean(np.where(np.isnan(low) | np.isnan(high), np.nan, inside), y)
+    return mean_over_steps(np.where(np.isnan(low) | np.isnan(high), np.nan, inside), y)
 
 
 def pinball(actual: npt.ArrayLike, quantiles: npt.ArrayLike, levels: Sequence[float]) -> Any:
@@ -120,7 +120,7 @@ def pinball(actual: npt.ArrayLike, quantiles: npt.ArrayLike, levels: Sequence[fl
     actual: (..., H). quantiles: (..., H, Q). levels: (Q,), increasing, in (0, 1). Returns (...).
     """
     y, losses = _pinball(actual, quantiles, levels)
-    return _mean(losses.mean(axis=-1), y)
+    return mean_over_steps(losses.mean(axis=-1), y)
 
 
 def crps_quantiles(actual: npt.ArrayLike, quantiles: npt.ArrayLike, levels: Sequence[float]) -> Any:
@@ -135,7 +135,7 @@ def crps_quantiles(actual: npt.ArrayLike, quantiles: npt.ArrayLike, levels: Sequ
     y, losses = _pinball(actual, quantiles, levels)
     q = np.asarray(levels, np.float64)
     borders = np.concatenate([[0.0], (q[1:] + q[:-1]) / 2, [1.0]])
-    return _mean(2 * (losses * np.diff(borders)).sum(axis=-1), y)
+    return mean_over_steps(2 * (losses * np.diff(borders)).sum(axis=-1), y)
 
 
 def crps(actual: npt.ArrayLike, samples: npt.ArrayLike) -> Any:
@@ -153,7 +153,7 @@ def crps(actual: npt.ArrayLike, samples: npt.ArrayLike) -> Any:
     count = x.shape[-2]
     rank = (2 * np.arange(1, count + 1) - count - 1)[:, None]
     spread = (rank * np.sort(x, axis=-2)).sum(axis=-2) / count**2  # E|X - X'| / 2
-    return _mean(np.abs(x - y[..., None, :]).mean(axis=-2) - spread, y)
+    return mean_over_steps(np.abs(x - y[..., None, :]).mean(axis=-2) - spread, y)
 
 
 def _pinball(actual: Any, quantiles: Any, levels: Any) -> tuple[Array, Array]:
@@ -210,7 +210,17 @@ def _fraction(name: str, value: float) -> float:
     return number
 
 
-def _mean(scores: Array, actual: Array) -> Any:
+def central_intervals(levels: Array) -> list[tuple[int, int]]:
+    """Return the places of each two levels that are as far from 0 as from 1, the widest first."""
+    found = []
+    for low, level in enumerate(levels):
+        high = int(np.argmin(np.abs(levels - (1 - level))))
+        if high > low and abs(levels[high] - (1 - level)) < 1e-9:
+            found.append((low, high))
+    return found
+
+
+def mean_over_steps(scores: Array, actual: Array) -> Any:
     """Return the mean over the last axis, of those whose value is there."""
     there = ~np.isnan(actual)
     count = there.sum(axis=-1)
