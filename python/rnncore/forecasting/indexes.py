@@ -97,6 +97,18 @@ def check_rising(stamps: Array, labels: Any, name: str) -> None:
     )
 
 
+def check_times(data: Any, name: str) -> None:
+    """Raise `ValueError` where frames of pandas have time stamps twice or not in order.
+
+    data: anything, or a list of these. Other indexes than those of times are not looked at.
+    """
+    for part in data if isinstance(data, (list, tuple)) else [data]:
+        if package_of(part) == "pandas" and hasattr(part, "index"):
+            index, pd = part.index, host(part)
+            if isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex)):
+                check_rising(stamps_of(index, name), index, name)
+
+
 def locate(labels: Any, name: str) -> Located:
     """Return the axis that labels (T,) lie on, T at least 1, and their positions.
 
