@@ -6,6 +6,7 @@ Neither package is imported: who has frames of one has imported it.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -313,10 +314,8 @@ class _Pandas:
         labels = labels.as_unit(given.unit).rename(given.name)
         freq = self._offset_of(calendar, wall)
         if freq is not None and len(labels):
-            try:
+            with suppress(Exception):  # of the zone's package, where the clock jumps over a label
                 labels.freq = freq
-            except ValueError:  # as where the clock jumps over a label
-                labels = labels._with_freq(None) if labels.freq is not None else labels
         return labels
 
     def _localised(self, wall: Array) -> Any:
