@@ -15,7 +15,18 @@ PACKAGE = ROOT / "python" / "rnncore"
 RELEASED = Path(__file__).parent / "public_names.txt"
 #: The modules that users import from; "" is `rnncore` itself.
 MODULES = (
-    *("", "batches", "cells", "convert", "estimators", "init", "losses", "optim", "schedules"),
+    *(
+        "",
+        "batches",
+        "cells",
+        "convert",
+        "distributions",
+        "estimators",
+        "init",
+        "losses",
+        "optim",
+        "schedules",
+    ),
     *("search", "text", "torch", "training"),
 )
 
