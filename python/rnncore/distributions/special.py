@@ -86,7 +86,7 @@ def log_rising(x: Array, y: Array) -> Array:
 
 def ndtr(z: Array) -> Array:
     """The probability that a standard normal number is at most z."""
-    found: Array = 0.5 * _erfc(-np.asarray(z, np.float64) / math.sqrt(2)).astype(np.float64)
+    found: Array = 0.5 * np.asarray(_erfc(-np.asarray(z) / math.sqrt(2)), np.float64)
     return found
 
 
