@@ -6,6 +6,7 @@ Only NumPy is needed: frames come from packages that who has them has imported.
 from .backtesting import Backtest, backtest
 from .baselines import Naive, SeasonalNaive
 from .frames import Columns, Panel, read_panel
+from .global_forecaster import GlobalForecaster
 from .metrics import (
     coverage,
     crps,
@@ -22,6 +23,7 @@ from .plots import plot_backtest, plot_forecast
 __all__ = [
     "Backtest",
     "Columns",
+    "GlobalForecaster",
     "Naive",
     "Panel",
     "SeasonalNaive",

@@ -42,7 +42,7 @@ class SeasonalNaive:
         X: series in any form that `rnncore.forecasting.read_panel` takes. y: nothing.
         """
         self._check()
-        self._panel = _with_values(read_panel(X))
+        self._panel = with_values(read_panel(X))
         return self
 
     def predict(self, X: Any = None) -> Any:
@@ -72,7 +72,7 @@ class SeasonalNaive:
     def _series(self, X: Any) -> Panel:
         self._check()
         if X is not None:
-            return _with_values(read_panel(X))
+            return with_values(read_panel(X))
         panel: Panel | None = getattr(self, "_panel", None)
         if panel is None:
             raise ValueError("X must be given, or series to fit before it")
@@ -104,7 +104,8 @@ class Naive(SeasonalNaive):
     season: int = field(default=1, init=False)
 
 
-def _with_values(panel: Panel) -> Panel:
+def with_values(panel: Panel) -> Panel:
+    """Return the series; raises `ValueError` for one without any value."""
     for name, values in zip(panel.names, panel.values, strict=True):
         if np.isnan(values).all():
             raise ValueError(
