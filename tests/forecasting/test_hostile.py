@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rnncore.forecasting import Naive, SeasonalNaive, backtest
+from rnncore.distributions import Gaussian, StudentT
+from rnncore.forecasting import GlobalForecaster, Naive, SeasonalNaive, backtest
 
 LEVELS = (0.05, 0.5, 0.95)
 HORIZON = 8
@@ -19,9 +20,18 @@ def estimator(**options: Any) -> Any:
     return estimators.Forecaster(cell="gru", horizon=HORIZON, **options)
 
 
+def networks(**options: Any) -> Any:
+    sizes = {"hidden_size": 8, "batch_size": 8, "updates": 10, "seed": 0}
+    return GlobalForecaster(horizon=HORIZON, season=7, quantiles=LEVELS, **sizes | options)
+
+
 FORECASTERS: dict[str, Callable[[], Any]] = {
     "Naive": lambda: Naive(HORIZON, LEVELS),
     "SeasonalNaive": lambda: SeasonalNaive(HORIZON, 7, LEVELS),
+    "direct": networks,
+    "autoregressive": lambda: networks(network="autoregressive", head=Gaussian(), paths=20),
+    "decoder": lambda: networks(network="encoder-decoder", residual=True, head=StudentT()),
+    "calibrated": lambda: networks(calibrate=True, members=2),
     "Forecaster": estimator,
     "Forecaster with quantiles": lambda: estimator(quantiles=LEVELS),
 }
@@ -52,6 +62,8 @@ def forecasts(model: Any, data: Any) -> list[np.ndarray]:
     if getattr(model, "quantiles", None) is not None:
         found.append(np.asarray(model.predict_quantiles(data)))
         assert np.all(np.diff(found[1], axis=-1) >= 0)
+    if hasattr(model, "sample"):
+        found.append(np.moveaxis(model.sample(data, 5), -1, 0))
     return found
 
 
@@ -60,6 +72,12 @@ def forecasts(model: Any, data: Any) -> list[np.ndarray]:
 def test_sensible(kind, name):
     """Forecasts lie about as far from the values as these from one another, at any scale."""
     values = SERIES[name]
+    if kind == "calibrated" and len(values) < HORIZON + 2:
+        with pytest.raises(
+            ValueError, match=r"calibrate needs series of more than horizon \+ 1 = 9"
+        ):
+            FORECASTERS[kind]().fit(values)
+        return
     numbers = values.astype(float)
     spread = np.ptp(numbers)
     for found in forecasts(FORECASTERS[kind](), values):
@@ -112,14 +130,34 @@ def test_refused(kind, name, when):
 @pytest.mark.parametrize("kind", FORECASTERS)
 def test_one_value(kind):
     model = FORECASTERS[kind]()
-    if kind.startswith("Forecaster"):
-        with pytest.raises(ValueError, match="at least 2 steps"):
+    if kind.startswith("Forecaster") or kind == "calibrated":
+        with pytest.raises(ValueError, match=r"at least 2 steps|more than horizon"):
             model.fit([5.0])
         model.fit(WAVE)
         assert np.isfinite(model.predict([0.5])).all()
         return
     for found in forecasts(model, [5.0]):
         np.testing.assert_array_equal(found, 5.0)
+
+
+NETWORKS = ["direct", "autoregressive", "decoder", "calibrated"]
+
+
+@pytest.mark.parametrize("kind", ["Naive", "SeasonalNaive", *NETWORKS])
+def test_beside_others(kind):
+    """Series of all kinds in one panel: the forecasts of each are of its own scale."""
+    one_left = np.where(PLACES == 20, 4.0, np.nan)
+    series = [WAVE, np.full(40, 7.0), 1e30 * WAVE, np.array([5.0]), 1e-30 * WAVE, one_left]
+    model = FORECASTERS[kind]().fit(series)
+    found, quantiles = model.predict(series), model.predict_quantiles(series)
+    for at, values in enumerate(series):
+        low, high = np.nanmin(values), np.nanmax(values)
+        for part in (found[at], quantiles[at]):
+            assert np.isfinite(part).all()
+            assert np.all(part >= low - 5 * (high - low))
+            assert np.all(part <= high + 5 * (high - low))
+    with pytest.raises(ValueError, match="series 1 of X must have a value, all 60 are missing"):
+        model.predict([WAVE, np.full(60, np.nan)])
 
 
 @pytest.mark.parametrize("kind", FORECASTERS)
