@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..arrays import Array
+from ..losses.base import Terms
 from .base import FAR, Distribution
-from .special import ndtri, sigmoid, softplus
+from .special import ndtri, softplus
 
 _HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
 #: The 95 % interval, the median, and what lies between.
@@ -42,34 +43,47 @@ class Quantiles(Distribution):
         self.outputs = len(found)
         self._middle = int(np.argmin(np.abs(found - 0.5)))
 
-    def _ordered(self, x: Array) -> Array:
-        """Return the quantiles (N, Q) of raw numbers (N, Q)."""
+    def _ordered(self, x: Array, steps: Array) -> Array:
+        """Return the quantiles (N, Q) of raw numbers (N, Q), and of the softplus of these."""
         if self.crossing:
             return x
-        middle = self._middle
-        found, steps = x.copy(), softplus(x)
-        found[:, middle + 1 :] = x[:, [middle]] + np.cumsum(steps[:, middle + 1 :], axis=1)
-        below = np.cumsum(steps[:, :middle][:, ::-1], axis=1)[:, ::-1]
-        found[:, :middle] = x[:, [middle]] - below
+        found = x.copy()
+        for at in range(self._middle + 1, self.outputs):
+            np.add(found[:, at - 1], steps[:, at], out=found[:, at])
+        for at in range(self._middle - 1, -1, -1):
+            np.subtract(found[:, at + 1], steps[:, at], out=found[:, at])
         return found
 
-    def _pulled(self, x: Array, slopes: Array) -> Array:
-        """Return slopes along x, of slopes along the quantiles."""
-        if self.crossing:
-            return slopes
-        middle, found = self._middle, sigmoid(x)
-        above = np.cumsum(slopes[:, middle + 1 :][:, ::-1], axis=1)[:, ::-1]
-        below = np.cumsum(slopes[:, :middle], axis=1)
-        found[:, middle + 1 :] *= above
-        found[:, :middle] *= -below
-        found[:, middle] = slopes.sum(axis=1)
-        return found
+    def _pulled(self, sigmoids: Array, slopes: Array) -> Array:
+        """Return slopes along x, of slopes along the quantiles; overwrites these."""
+        middle, total = self._middle, slopes.sum(axis=1)
+        for at in range(self.outputs - 2, middle, -1):
+            slopes[:, at] += slopes[:, at + 1]
+        for at in range(1, middle):
+            slopes[:, at] += slopes[:, at - 1]
+        slopes[:, middle + 1 :] *= sigmoids[:, middle + 1 :]
+        slopes[:, :middle] *= -sigmoids[:, :middle]
+        slopes[:, middle] = total
+        return slopes
 
-    def _log_probs(self, x: Array, values: Array) -> tuple[Array, Array]:
-        """Return what is maximised, the negative pinball loss, and its slopes."""
-        error = values[:, None] - self._ordered(x)
-        slope = (self.levels - (error < 0)) / len(self.levels)
-        return -(slope * error).sum(axis=1), self._pulled(x, slope)
+    def _terms(self, x: Array, *beside: Array) -> Terms:
+        # In x's own dtype: nothing is squared, and this is computed for every level of every value.
+        raw, dtype = x.reshape(-1, self.outputs), x.dtype
+        small = np.exp(-np.abs(raw))
+        quantiles = self._ordered(raw, np.maximum(raw, 0) + np.log1p(small))
+        error = beside[0].reshape(-1, 1) - quantiles
+        slope = (self.levels.astype(dtype) - (error < 0)) / dtype.type(self.outputs)
+        values = np.einsum("nq,nq->n", slope, error)
+
+        def backward(scale: float) -> Array:
+            slopes = slope * dtype.type(-scale)
+            if not self.crossing:
+                sigmoids = np.where(raw >= 0, dtype.type(1), small) / (1 + small)
+                slopes = self._pulled(sigmoids, slopes)
+            dx: Array = slopes.reshape(x.shape)
+            return dx
+
+        return Terms(values.reshape(x.shape[:-1]), backward)
 
     def _log_densities(self, x: Array, values: Array) -> Array:
         # Where neighbouring quantiles are equal there are steps, of the largest finite density.
@@ -84,7 +98,7 @@ class Quantiles(Distribution):
 
     def _lines(self, x: Array) -> tuple[Array, Array]:
         """Return quantiles (N, L) and normal numbers (L,) that the function goes through."""
-        found, knots = np.sort(self._ordered(x), axis=1), ndtri(self.levels)
+        found, knots = np.sort(self._ordered(x, softplus(x)), axis=1), ndtri(self.levels)
         if len(knots) == 1:  # a single quantile is all that is known
             return np.repeat(found, 2, axis=1), np.array([knots[0] - 1, knots[0] + 1])
         return found, knots

@@ -28,6 +28,7 @@ class Sizes(NamedTuple):
     layers: int
     dropout: float
     categories: tuple[int, ...]  # how many values each category has
+    dtype: str = "float32"
 
 
 class Seen(NamedTuple):
@@ -51,7 +52,9 @@ class _WithCategories(Module):
     def __init__(self, sizes: Sizes, rng: np.random.Generator) -> None:
         super().__init__()
         self.outputs = sizes.outputs
-        self.tables = [Embedding(n, embedded(n), seed=rng) for n in sizes.categories]
+        self.tables = [
+            Embedding(n, embedded(n), dtype=sizes.dtype, seed=rng) for n in sizes.categories
+        ]
         self.features = sizes.features + sum(embedded(n) for n in sizes.categories)
 
     def _joined(self, seen: Seen) -> tuple[Array, Callable[[Array], None]]:
@@ -89,12 +92,18 @@ class Forking(_WithCategories):
         super().__init__(sizes, rng)
         outputs = sizes.horizon * sizes.outputs
         dropout = sizes.dropout if sizes.layers > 1 else 0.0
+        options: dict[str, Any] = {"dtype": sizes.dtype, "seed": rng}
         layer = LSTM(
-            self.features, sizes.hidden, sizes.layers, batch_first=True, dropout=dropout, seed=rng
+            self.features,
+            sizes.hidden,
+            sizes.layers,
+            batch_first=True,
+            dropout=dropout,
+            **options,
         )
-        head = Linear(sizes.hidden, outputs, seed=rng)
+        head = Linear(sizes.hidden, outputs, **options)
         recurrent = Chain(layer, Dropout(sizes.dropout, seed=rng), head)
-        self.body = Parallel(recurrent, Linear(self.features, outputs, seed=rng), merge="sum")
+        self.body = Parallel(recurrent, Linear(self.features, outputs, **options), merge="sum")
 
     def __call__(self, seen: Seen) -> Array:
         """Return (B, T, H * outputs)."""
@@ -122,12 +131,13 @@ class EncoderDecoder(_WithCategories):
 
     def __init__(self, sizes: Sizes, rng: np.random.Generator) -> None:
         super().__init__(sizes, rng)
-        options: dict[str, Any] = {"batch_first": True, "seed": rng}
-        self.encoder = LSTM(self.features, sizes.hidden, sizes.layers, **options)
-        self.decoder = LSTM(sizes.ahead, sizes.hidden, sizes.layers, **options)
+        options: dict[str, Any] = {"dtype": sizes.dtype, "seed": rng}
+        deep = (sizes.hidden, sizes.layers)
+        self.encoder = LSTM(self.features, *deep, batch_first=True, **options)
+        self.decoder = LSTM(sizes.ahead, *deep, batch_first=True, **options)
         self.dropout = Dropout(sizes.dropout, seed=rng)
-        self.head = Linear(sizes.hidden, sizes.outputs, seed=rng)
-        self.skip = Linear(self.features, sizes.horizon * sizes.outputs, seed=rng)
+        self.head = Linear(sizes.hidden, sizes.outputs, **options)
+        self.skip = Linear(self.features, sizes.horizon * sizes.outputs, **options)
 
     def __call__(self, seen: Seen) -> Array:
         """Return (B, 1, H * outputs)."""
