@@ -21,13 +21,11 @@ MODULES = (
         "cells",
         "convert",
         "distributed",
+        "distributions",
         "estimators",
-        "init",
-        "losses",
-        "optim",
-        "schedules",
+        "forecasting",
     ),
-    *("search", "text", "torch", "training"),
+    *("init", "losses", "optim", "schedules", "search", "text", "torch", "training"),
 )
 
 
