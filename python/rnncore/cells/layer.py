@@ -20,13 +20,13 @@ from ..recurrent.stack import Options, Stacked
 from ..states import State
 from .definition import CellDefinition
 from .emission import Instruction
-from .lowering import Zones, lowered
+from .lowering import NO_ZONES, Zones, lowered
 
 _REST = ("sigmoid", 0.0, 0.0), ("tanh", 0.0, 0.0), ("tanh", 0.0, 0.0)
 
 
 @lru_cache(maxsize=64)
-def core_program(cell: CellDefinition, zones: Zones = Zones()) -> CellProgram:
+def core_program(cell: CellDefinition, zones: Zones = NO_ZONES) -> CellProgram:
     """Return a cell's programs as the compiled core takes them."""
     programs, numbers = lowered(cell, zones), cell_operations()
 
@@ -54,13 +54,19 @@ class OwnCell(Cell):
     """What the kernels are told of a cell that a user wrote."""
 
     definition: CellDefinition = None  # type: ignore[assignment]
-    zones: Zones = Zones()
+    zones: Zones = NO_ZONES
 
     @classmethod
-    def of(cls, definition: CellDefinition, depth: int, shortcut: bool) -> OwnCell:
-        """Return the cell of a definition, in transitions of that depth."""
-        letters, options = _gate_letters(definition), {"definition": definition}
-        cell = cls("own", letters, _REST, transition_depth=depth, shortcut=shortcut, **options)
+    def of(cls, definition: CellDefinition, depth: int = 1, shortcut: bool = False) -> OwnCell:
+        """Return the cell of a definition, a time step being so many transitions."""
+        cell = cls(
+            "own",
+            _gate_letters(definition),
+            _REST,
+            transition_depth=depth,
+            shortcut=shortcut,
+            definition=definition,
+        )
         if cell.transition_depth > 1:
             _check_deep(definition)
         return cell
@@ -143,7 +149,7 @@ def _check_deep(cell: CellDefinition) -> None:
     alone = [gate.name for gate in cell.gates if not gate.recurrent]
     if alone:
         raise ValueError(
-            f"transition_depth needs gates with recurrent parts; {alone[0]!r} has an input part alone"
+            f"transition_depth needs recurrent parts: gate {alone[0]!r} has an input part alone"
         )
 
 
@@ -280,7 +286,9 @@ class Recurrent(Stacked):
 def _unknown(others: dict[str, Any]) -> TypeError:
     """What to raise for keywords that the layer does not take."""
     name = next(iter(others))
-    hint = ": use variational_dropout, zoneout or weight_drop" if name == "recurrent_dropout" else ""
+    hint = (
+        ": use variational_dropout, zoneout or weight_drop" if name == "recurrent_dropout" else ""
+    )
     return TypeError(f"Recurrent takes no {name!r}{hint}")
 
 

@@ -54,8 +54,11 @@ class Zones(NamedTuple):
     others: bool = False
 
 
+NO_ZONES = Zones()
+
+
 @lru_cache(maxsize=64)
-def lowered(cell: CellDefinition, zones: Zones = Zones()) -> CellPrograms:
+def lowered(cell: CellDefinition, zones: Zones = NO_ZONES) -> CellPrograms:
     """Return a cell's programs. Raises `ValueError` for one that is too large for the core."""
     try:
         return _Lowering(cell, zones).programs()
@@ -115,7 +118,7 @@ class _Lowering:
         )
 
     def _outputs(self, zones: Zones) -> Iterator[int]:
-        """The new states, with a share of the old ones where zones keep it (Krueger et al. 2017)."""
+        """The new states; zones keep a share of the old ones (Krueger et al. 2017)."""
         graph, one = self.graph, self.graph.constant(1)
         for place, node in enumerate(self.cell.outputs):
             if not (zones.others if place else zones.h):
