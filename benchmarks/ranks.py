@@ -15,7 +15,7 @@ for a batch of 16 rows a rank (weak: the batch grows with the ranks) and for one
     python benchmarks/ranks.py --shards     # what it costs that shards have few rows
     python benchmarks/ranks.py --overlap    # what it brings to exchange during backward
 
-The last trains four layers on two ranks of this machine; a slow link is a wait before each exchange.
+The last trains four layers on two ranks of this machine; a slow link is a wait before an exchange.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Collective:
 
     rank: int = 0
     size: int = 1
-    #: Whether another thread may exchange while the main one computes; never two at once.
+    #: Whether gradients may be exchanged by another thread while the main one goes backward.
     overlaps: bool = False
 
     def allgather(self, array: Array) -> Array:
