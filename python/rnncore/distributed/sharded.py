@@ -65,7 +65,14 @@ class ShardedUpdate:
         self.model, self.loss, self.shards = model, loss, _checked(shards, collective.size)
         self.states: dict[int, State] = {}
         self._next = self.states
+        self._seeds: list[int] = []
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Look where the gradients and buffers lie, and make room for their sums."""
+        model, collective = self.model, self.collective
         self._grads = model.flat_grads()
+        self._moves = Module._moves
         self._buffers = list(model.buffers.values())
         if any(array.dtype != self._grads.dtype for array in self._buffers):
             found = sorted({str(array.dtype) for array in self._buffers})
@@ -74,7 +81,6 @@ class ShardedUpdate:
         length = self._grads.size + sum(array.size for array in self._buffers)
         self._summing = Summing(collective, length, self._grads.dtype)
         self._overlap = Overlap(model, collective, self._grads)
-        self._seeds: list[int] = []
 
     def learn(self, batch: Batch, drawn: Drawn) -> Learnt:
         """Leave the gradients of a batch in the model's `grads`, its shards' mean in `buffers`.
@@ -82,6 +88,8 @@ class ShardedUpdate:
         Where the loss is no finite number, neither is changed in a way that counts. drawn: the
         model's generators; each moves on by one number. What one rank raises, all raise.
         """
+        if self._moves != Module._moves:  # as when the model has become a part of a flat one
+            self._lay_out()
         self._seeds = [int(rng.integers(1 << 62)) for rng, _ in drawn]
         after = [rng.bit_generator.state for rng, _ in drawn]
         try:
