@@ -77,7 +77,6 @@ class Overlap:
                 )
             failed |= bool(whole[own.size])
             own[...] = whole[: own.size]
-            bucket.summing.give(whole)
         return failed
 
     @contextmanager

@@ -249,7 +249,6 @@ class ShardedUpdate:
             own = whole[at : at + array.size].reshape(array.shape)
             np.multiply(own, kind(1 / ran.cut.count), out=array)
             at += array.size
-        self._summing.give(whole)
 
     def _add_up_overlapping(self, ran: _Ran, last: Callable[[], None]) -> None:
         """Run the last shard backward while sums go out; raise on all ranks what one raises."""
