@@ -11,12 +11,18 @@ and the bandwidth of the two exchanges. Then the time of an update is
 
 for a batch of 16 rows a rank (weak: the batch grows with the ranks) and for one of 1024 rows
 (strong), with as many shards as ranks.
+
+    python benchmarks/ranks.py --shards     # what it costs that shards have few rows
+    python benchmarks/ranks.py --overlap    # what it brings to exchange during backward
+
+The last trains four layers on two ranks of this machine; a slow link is a wait before an exchange.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -111,11 +117,70 @@ def exchanged() -> None:
         print(json.dumps({"latency": small / 2, "bandwidth": 2 * (4 << 21) / (large - small)}))
 
 
-def here() -> Network:
+def under_mpiexec(option: str) -> str:
     mpiexec = Path(sys.executable).with_name("mpiexec")
     command = [str(mpiexec) if mpiexec.exists() else "mpiexec", "-n", "2", sys.executable]
-    said = subprocess.run([*command, __file__, "--exchange"], capture_output=True, check=True)
-    return Network("two ranks of this machine", **json.loads(said.stdout.splitlines()[-1]))
+    one = dict.fromkeys(("RNNCORE_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    said = subprocess.run(
+        [*command, __file__, option], stdout=subprocess.PIPE, check=True, env=os.environ | one
+    )
+    return said.stdout.decode()
+
+
+def here() -> Network:
+    said = under_mpiexec("--exchange").splitlines()[-1]
+    return Network("two ranks of this machine", **json.loads(said))
+
+
+def shards() -> None:
+    """Print what a row takes in shards of several sizes."""
+    print(
+        "| rows of a shard | ms a row, LSTM(64, 512), 64 steps, forward and backward |\n|---|---|"
+    )
+    lstm = rnncore.LSTM(64, 512, seed=0)
+    for rows in (64, 32, 16, 8, 4):
+        x = np.random.default_rng(0).standard_normal((64, rows, 64), dtype=np.float32)
+
+        def run(x: np.ndarray = x) -> None:
+            (y, _), pullback = lstm.vjp(x)
+            pullback(y)
+
+        print(f"| {rows} | {best(run, 15) / rows * 1e3:.2f} |")
+
+
+def updates() -> None:
+    """Run as one of two ranks: time updates over links that are made slow by waiting."""
+    from rnncore.distributed import MPICollective
+    from rnncore.training import Trainer
+
+    class Slow(MPICollective):
+        bandwidth = np.inf
+
+        def allgather(self, array: np.ndarray) -> np.ndarray:
+            time.sleep(array.nbytes / self.bandwidth)
+            return super().allgather(array)
+
+        def alltoall(self, array: np.ndarray) -> np.ndarray:
+            time.sleep(array.nbytes / 2 / self.bandwidth)
+            return super().alltoall(array)
+
+    ranks = Slow()
+    model = rnncore.Chain(
+        rnncore.Embedding(CLASSES, 256, seed=0),
+        *(rnncore.LSTM(256, 256, seed=layer) for layer in range(1, 5)),
+        rnncore.Linear(256, CLASSES, seed=5),
+    )
+    ids = np.random.default_rng(0).integers(CLASSES, size=(STEPS, 2 * ROWS))
+    loss, optimiser = rnncore.SoftmaxCrossEntropy(), rnncore.SGD(model)
+    trainer = Trainer(model, loss, optimiser, [(ids, ids)], collective=ranks, shards=2)
+    if ranks.rank == 0:
+        print("| link | ms an update, exchange behind backward | overlapping |\n|---|---|---|")
+    for name, bandwidth in (("this machine's", np.inf), ("10 Gb/s", 1.25e9), ("1 Gb/s", 1.25e8)):
+        ranks.bandwidth, found = bandwidth, []
+        for ranks.overlaps in (False, True):
+            found.append(best(trainer.update, 12) * 1e3)
+        if ranks.rank == 0:
+            print(f"| {name} | {found[0]:.1f} | {found[1]:.1f} |")
 
 
 def update(model: Model, network: Network, ranks: int, rows: float) -> tuple[float, float]:
@@ -158,12 +223,24 @@ def stops(model: Model, network: Network, rows: Callable[[int], float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hidden", type=int, nargs="+", default=[128, 512, 1024])
+    parser.add_argument("--shards", action="store_true", help="what few rows a shard cost instead")
+    parser.add_argument("--overlap", action="store_true", help="measure that instead; see below")
+    parser.add_argument("--updates", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--exchange", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    rnncore.set_num_threads(1)
     if args.exchange:
         exchanged()
         return
-    rnncore.set_num_threads(1)
+    if args.updates:
+        updates()
+        return
+    if args.overlap:
+        print(under_mpiexec("--updates"), end="")
+        return
+    if args.shards:
+        shards()
+        return
     models = [measured(hidden) for hidden in args.hidden]
     print("| hidden | parameters | ms a row of 100 steps | ms beside | bytes sent of 2 ranks |")
     print("|---|---|---|---|---|")

@@ -77,7 +77,7 @@ def on_dask(path: str, pieces: list[Sequences], jobs: int) -> list[np.ndarray]:
 
     with Client(n_workers=jobs, threads_per_worker=1, dashboard_address=None) as client:
         model = client.scatter(rnncore.load(path), broadcast=True)  # once to each worker
-        data = bag.from_sequence(pieces, npartitions=len(pieces))
+        data = bag.from_delayed(client.scatter([[piece] for piece in pieces]))
         return data.map_partitions(answer_pieces, model=model).compute()
 
 

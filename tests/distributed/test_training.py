@@ -206,6 +206,20 @@ def test_all_begin_with_what_rank_0_has():
     assert all(found == expected for found in all_of(3, run))
 
 
+def test_gradients_may_move():
+    """Where the model becomes a part of another whose gradients are to lie together."""
+
+    def run(moves):
+        trainer = trainer_of(Alone(), carried())
+        for step in range(4):
+            if moves and step == 2:
+                rnncore.Chain(trainer.model, rnncore.Linear(CLASSES, 2)).flat_grads()
+            trainer.update()
+        return outcome(trainer)
+
+    assert run(True) == run(False)
+
+
 def test_a_model_changed_on_one_rank_is_named(tmp_path):
     def run(collective):
         trainer = trainer_of(collective, carried())

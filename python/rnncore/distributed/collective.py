@@ -51,6 +51,8 @@ class Collective:
 
     rank: int = 0
     size: int = 1
+    #: Whether gradients may be exchanged by another thread while the main one goes backward.
+    overlaps: bool = False
 
     def allgather(self, array: Array) -> Array:
         """Return the arrays of all ranks `(size, ...)`; all are of one shape and dtype."""
@@ -80,7 +82,7 @@ class Alone(Collective):
 
 def check_collective(collective: Any) -> Collective:
     """Return what has the attributes and functions of a `Collective`, or raise `TypeError`."""
-    wanted = ("rank", "size", "allgather", "alltoall", "broadcast", "barrier")
+    wanted = ("rank", "size", "overlaps", "allgather", "alltoall", "broadcast", "barrier")
     missing = [name for name in wanted if not hasattr(collective, name)]
     if missing:
         kind = type(collective).__name__

@@ -55,6 +55,7 @@ class MPICollective(Collective):
         self._comm = (MPI.COMM_WORLD if comm is None else comm).Dup()
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         self.timeout = float(timeout)
+        self.overlaps = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
         self._count = 0
         self._pending: list[Any] = []
         #: At which exchange other ranks have called the roll.

@@ -77,24 +77,24 @@ class Summing:
     def over_ranks(self, count: int, mine: list[Array]) -> Array:
         """Return the sum over all `count` shards, from `take`n sums of the nodes held here.
 
-        The array returned must be given back.
+        It holds until an array is taken again.
         """
+        for array in mine:
+            self.give(array)
         size = self.collective.size
         if size == 1:
             return mine[0]
         held = [list(nodes((0, count), share(count, r, size))) for r in range(size)]
-        rows = max(map(len, held))
-        sent = np.zeros((size, rows, self.slice), self.dtype) if len(mine) < rows else None
-        if sent is None and rows == 1:
-            sent = mine[0].reshape(size, 1, self.slice)
-        elif sent is None:
-            sent = np.empty((size, rows, self.slice), self.dtype)
-        if rows > 1 or not mine:
-            for row, array in enumerate(mine):
-                sent[:, row] = array.reshape(size, self.slice)
-        found = self.collective.alltoall(sent)
+        found = self.collective.alltoall(self._slices(mine, max(map(len, held))))
         known = {node: found[r, row] for r, own in enumerate(held) for row, node in enumerate(own)}
-        total = in_order((0, count), known.get)
-        for array in mine:
-            self.give(array)
-        return self.collective.allgather(total).reshape(-1)
+        return self.collective.allgather(in_order((0, count), known.get)).reshape(-1)
+
+    def _slices(self, mine: list[Array], rows: int) -> Array:
+        """Return what goes to each rank: its slice of all sums `(size, rows, slice)`."""
+        shape = self.collective.size, rows, self.slice
+        if len(mine) == rows == 1:
+            return mine[0].reshape(shape)
+        sent = np.zeros(shape, self.dtype)
+        for row, array in enumerate(mine):
+            sent[:, row] = array.reshape(-1, self.slice)
+        return sent

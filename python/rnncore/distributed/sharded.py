@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
@@ -22,6 +22,7 @@ from ..module import Module
 from ..states import State
 from .collective import Collective, RankFailed, check_collective, gathered, together
 from .order import Node, Summing, halves, nodes, share
+from .overlap import Overlap
 from .sharding import MOST, Cut, cut_state, joined_state
 
 #: Random generators, and where they stand.
@@ -49,6 +50,9 @@ class _Ran:
     told: list[tuple[float, float]] = field(default_factory=list)
     states: dict[int, State] = field(default_factory=dict)
     sums: list[Array] = field(default_factory=list)
+    #: The last shard's backward, where it is still to run, and the watch over its layers.
+    last: Callable[[], None] | None = None
+    watch: ExitStack = field(default_factory=ExitStack)
 
 
 class ShardedUpdate:
@@ -61,7 +65,14 @@ class ShardedUpdate:
         self.model, self.loss, self.shards = model, loss, _checked(shards, collective.size)
         self.states: dict[int, State] = {}
         self._next = self.states
+        self._seeds: list[int] = []
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Look where the gradients and buffers lie, and make room for their sums."""
+        model, collective = self.model, self.collective
         self._grads = model.flat_grads()
+        self._moves = Module._moves
         self._buffers = list(model.buffers.values())
         if any(array.dtype != self._grads.dtype for array in self._buffers):
             found = sorted({str(array.dtype) for array in self._buffers})
@@ -69,7 +80,7 @@ class ShardedUpdate:
         # Behind the gradients come the buffers, of which each shard makes others.
         length = self._grads.size + sum(array.size for array in self._buffers)
         self._summing = Summing(collective, length, self._grads.dtype)
-        self._seeds: list[int] = []
+        self._overlap = Overlap(model, collective, self._grads)
 
     def learn(self, batch: Batch, drawn: Drawn) -> Learnt:
         """Leave the gradients of a batch in the model's `grads`, its shards' mean in `buffers`.
@@ -77,6 +88,8 @@ class ShardedUpdate:
         Where the loss is no finite number, neither is changed in a way that counts. drawn: the
         model's generators; each moves on by one number. What one rank raises, all raise.
         """
+        if self._moves != Module._moves:  # as when the model has become a part of a flat one
+            self._lay_out()
         self._seeds = [int(rng.integers(1 << 62)) for rng, _ in drawn]
         after = [rng.bit_generator.state for rng, _ in drawn]
         try:
@@ -88,12 +101,14 @@ class ShardedUpdate:
         finally:
             for (rng, _), state in zip(drawn, after, strict=True):
                 rng.bit_generator.state = state
-        losses, counts = self._tell(ran)
-        loss_sum, counted = float(losses.sum()), float(counts.sum())
-        divisor = 1.0 if self.loss.reduction == "sum" else counted or 1.0
-        learnt = Learnt(loss_sum / divisor, loss_sum, counted)
-        if math.isfinite(learnt.loss):
-            self._add_up(ran, divisor)
+        with ran.watch:
+            losses, counts = self._tell(ran)
+            loss_sum, counted = float(losses.sum()), float(counts.sum())
+            divisor = 1.0 if self.loss.reduction == "sum" else counted or 1.0
+            learnt = Learnt(loss_sum / divisor, loss_sum, counted)
+            if math.isfinite(learnt.loss):
+                self._add_up(ran, divisor)
+                self._next = ran.states
         return learnt
 
     def first_found(
@@ -127,42 +142,66 @@ class ShardedUpdate:
         self.states = cut_state(state, self.shards)
 
     def _run(self, batch: Batch, drawn: Drawn) -> _Ran:
+        """Run the shards of this rank; of the last one forward alone, if backward is to overlap."""
         cut = Cut(batch, self.model, self.shards)
-        ran, before = _Ran(cut), [array.copy() for array in self._buffers]
+        ran, start = _Ran(cut), [array.copy() for array in self._buffers]
 
         def gradients(node: Node) -> Array:
             """The sum of a node, which is to be given back to `self._summing`."""
-            first, last = node
-            into = self._summing.take() if last - first == 1 else gradients(halves(node)[0])
-            if last - first == 1:
-                self._run_shard(first, ran, before, drawn)
+            if node[1] - node[0] == 1:
+                into = self._summing.take()
+                self._forward(node[0], ran, start, drawn)()
                 self._pack(into)
                 return into
-            other = gradients(halves(node)[1])
+            into, other = map(gradients, halves(node))
             into += other
             self._summing.give(other)
             return into
 
         held = share(cut.count, self.collective.rank, self.collective.size)
-        ran.sums = [gradients(node) for node in nodes((0, cut.count), held)]
+        mine = list(nodes((0, cut.count), held))
+        if not self._overlaps(cut.count):
+            ran.sums = [gradients(node) for node in mine]
+            return ran
+        (node,) = mine
+        while node[1] - node[0] > 1:
+            first, node = halves(node)
+            ran.sums.insert(0, gradients(first))
+        with ExitStack() as watch:
+            watch.enter_context(self._overlap.watched(ran.sums, cut.count))
+            ran.last = self._forward(node[0], ran, start, drawn)
+            ran.watch = watch.pop_all()  # until backward has run
         return ran
 
-    def _run_shard(self, shard: int, ran: _Ran, before: Sequence[Array], drawn: Drawn) -> None:
-        """Leave the gradients of a shard in `grads`: their sum over targets, for a mean as well."""
+    def _overlaps(self, count: int) -> bool:
+        """Whether each rank has one node of the tree, and the model several buckets."""
+        size = self.collective.size
+        wanted = self.collective.overlaps and size > 1 and len(self._overlap.buckets) > 1
+        held = (nodes((0, count), share(count, rank, size)) for rank in range(size))
+        return wanted and not self._buffers and all(len(list(own)) == 1 for own in held)
+
+    def _forward(
+        self, shard: int, ran: _Ran, start: Sequence[Array], drawn: Drawn
+    ) -> Callable[[], None]:
+        """Run a shard forward; return what leaves its gradients in `grads`, summed over targets."""
         self._draw_for(shard, drawn)
-        for array, start in zip(self._buffers, before, strict=True):
-            array[...] = start
+        for array, first in zip(self._buffers, start, strict=True):
+            array[...] = first
         batch = ran.cut[shard]
         args, options = batch.arguments(self.model, _carried(self.states, batch, shard, ran.cut))
-        self._grads.fill(0)
         output, model_pullback = self.model.vjp(*args, **options)
         y, ran.states[shard] = output if self.model.recurrent else (output, None)
         given = batch.for_loss(self.loss, y, self.model)
         value, loss_pullback = self.loss.vjp(y, *given)
         counted = self.loss.counted(*given)
         ran.told.append((total(self.loss, value, counted), counted))
-        if math.isfinite(value):
-            model_pullback(loss_pullback(1.0 if self.loss.reduction == "sum" else counted))
+
+        def backward() -> None:
+            self._grads.fill(0)
+            if math.isfinite(value):  # else nobody will look at the gradients
+                model_pullback(loss_pullback(1.0 if self.loss.reduction == "sum" else counted))
+
+        return backward
 
     def _draw_for(self, shard: int, drawn: Drawn) -> None:
         """Set the generators to draw the numbers of a shard, whatever was drawn for others."""
@@ -199,15 +238,34 @@ class ShardedUpdate:
         return pairs[:, 0], pairs[:, 1]
 
     def _add_up(self, ran: _Ran, divisor: float) -> None:
-        whole, at = self._summing.over_ranks(ran.cut.count, ran.sums), self._grads.size
         kind = self._grads.dtype.type
+        if ran.last is not None:
+            self._add_up_overlapping(ran, ran.last)
+            self._grads *= kind(1 / divisor)
+            return
+        whole, at = self._summing.over_ranks(ran.cut.count, ran.sums), self._grads.size
         np.multiply(whole[:at], kind(1 / divisor), out=self._grads)
         for array in self._buffers:
             own = whole[at : at + array.size].reshape(array.shape)
             np.multiply(own, kind(1 / ran.cut.count), out=array)
             at += array.size
-        self._summing.give(whole)
-        self._next = ran.states
+
+    def _add_up_overlapping(self, ran: _Ran, last: Callable[[], None]) -> None:
+        """Run the last shard backward while sums go out; raise on all ranks what one raises."""
+        said = None
+        try:
+            self._overlap.backward(last, ran.sums, ran.cut.count)
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            self._overlap.sums()
+            gathered(self.collective, said)
+            raise
+        for array in ran.sums:
+            self._summing.give(array)
+        if self._overlap.sums():
+            texts = gathered(self.collective, said)
+            rank = next(at for at, text in enumerate(texts) if text is not None)
+            raise RankFailed(f"rank {rank} of {len(texts)} failed: {texts[rank]}", rank)
 
     def advance(self) -> None:
         """Let the next batch carry on from the one that was learnt."""

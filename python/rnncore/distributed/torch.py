@@ -24,6 +24,8 @@ class TorchCollective(Collective):
     store that they have noticed, within so many seconds again; none if the store has died.
     """
 
+    overlaps = True
+
     def __init__(self, group: Any = None, timeout: float = 60.0) -> None:
         import torch.distributed
 
