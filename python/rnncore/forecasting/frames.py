@@ -197,7 +197,7 @@ def _read(data: Any, name: str) -> Panel:
     if package == "pandas" and hasattr(data, "index"):
         return _read_series(data, name)
     if package == "polars" and hasattr(data, "dtype"):
-        values = (_floats(data, name),)
+        values = (floats(data, name),)
         return Panel((data.name,), values, (None,), (0,), Arrays(host(data), data.name))
     if isinstance(data, (list, tuple)) and len(data) and not isinstance(data[0], (int, float)):
         return _read_list(data, name)
@@ -218,7 +218,7 @@ def _read_array(data: Any, name: str) -> Panel:
         raise ValueError(
             f"{name} must have shape (T,), (T, K) or (N, T, K), got {array.shape or 'one number'}"
         )
-    columns = np.atleast_2d(_floats(array, name).T)
+    columns = np.atleast_2d(floats(array, name).T)
     if not len(columns):
         raise ValueError(f"{name} must have at least one series, got shape {array.shape}")
     count = len(columns)
@@ -254,7 +254,7 @@ def _read_series(data: Any, name: str) -> Panel:
     if index.nlevels > 1:
         return _read_levels(data.to_frame(), name, flat=True)
     axis, places = locate(index, name) if len(index) else (None, np.arange(0))
-    values = _placed(_floats(data, name), places)
+    values = _placed(floats(data, name), places)
     return Panel((data.name,), (values,), (axis,), (0,), Indexed(host(data), None, data.name))
 
 
@@ -268,6 +268,14 @@ def _read_frame(frame: Any, name: str) -> Panel:
             return _read_levels(frame, name, flat=False)
         if isinstance(index, (host(frame).DatetimeIndex, host(frame).PeriodIndex)):
             return _read_wide(frame, name)
+    told = roles(frame, name)
+    if told.time is not None or package_of(frame) == "polars":
+        return _read_columns(told, name)
+    return _read_wide(frame, name)
+
+
+def roles(frame: Any, name: str) -> Columns:
+    """Return which column has the time of a frame, and which names its series, if any does."""
     if len(set(frame.columns)) < len(frame.columns):
         raise ValueError(f"{name} must have each column once, got {list(frame.columns)}")
     times = [column for column in frame.columns if _is_time(frame[column])]
@@ -279,10 +287,7 @@ def _read_frame(frame: Any, name: str) -> Panel:
             f"{found}: choose by rnncore.forecasting.Columns(frame, time=..., series=..., "
             "value=...), convert text to times, or drop columns"
         )
-    if times or package_of(frame) == "polars":
-        time = times[0] if times else None
-        return _read_columns(Columns(frame, time, words[0] if words else None), name)
-    return _read_wide(frame, name)
+    return Columns(frame, times[0] if times else None, words[0] if words else None)
 
 
 def _read_wide(frame: Any, name: str) -> Panel:
@@ -290,7 +295,7 @@ def _read_wide(frame: Any, name: str) -> Panel:
     axis, places = locate(frame.index, name) if len(frame) else (None, np.arange(0))
     columns = tuple(frame.columns)
     values = tuple(
-        _placed(_floats(frame.iloc[:, at], f"column {column!r} of {name}"), places)
+        _placed(floats(frame.iloc[:, at], f"column {column!r} of {name}"), places)
         for at, column in enumerate(columns)
     )
     count = len(columns)
@@ -308,7 +313,7 @@ def _read_levels(frame: Any, name: str, *, flat: bool) -> Panel:
     levels = tuple(frame.index.names)
     series, time = (frame.index.get_level_values(level) for level in (0, 1))
     table = Tables(host(frame), "time", "series", (frame.columns[0],), levels, flat)
-    return _read_long(table, series, time, _floats(frame.iloc[:, 0], name), name)
+    return _read_long(table, series, time, floats(frame.iloc[:, 0], name), name)
 
 
 def _read_columns(given: Columns, name: str, *, told: bool = False) -> Panel:
@@ -321,7 +326,7 @@ def _read_columns(given: Columns, name: str, *, told: bool = False) -> Panel:
         raise ValueError(f"{name} must have the columns {missing}, it has {list(frame.columns)}")
     chosen = chosen or [column for column in frame.columns if column not in named]
     table = Tables(host(frame), given.time, given.series, tuple(chosen), told=told)
-    time = None if given.time is None else _as_labels(frame[given.time])
+    time = None if given.time is None else as_labels(frame[given.time])
     if given.series is None:
         return _read_table(table, frame, time, name)
     if len(chosen) != 1 or time is None:
@@ -330,7 +335,7 @@ def _read_columns(given: Columns, name: str, *, told: bool = False) -> Panel:
             f"time={given.time!r} and the columns {chosen}: choose by "
             "rnncore.forecasting.Columns(frame, time=..., series=..., value=...)"
         )
-    values = _floats(frame[chosen[0]], f"column {chosen[0]!r} of {name}")
+    values = floats(frame[chosen[0]], f"column {chosen[0]!r} of {name}")
     return _read_long(table, frame[given.series], time, values, name)
 
 
@@ -340,7 +345,7 @@ def _read_table(table: Tables, frame: Any, time: Any, name: str) -> Panel:
     if time is not None and len(frame):
         axis, places = locate(time, name)
     values = tuple(
-        _placed(_floats(frame[column], f"column {column!r} of {name}"), places)
+        _placed(floats(frame[column], f"column {column!r} of {name}"), places)
         for column in table.values
     )
     count = len(values)
@@ -382,7 +387,7 @@ def _placed(values: Array, places: Array) -> Array:
     return out
 
 
-def _as_labels(column: Any) -> Any:
+def as_labels(column: Any) -> Any:
     """Return a column of times as something that can be located: in pandas an index."""
     return host(column).Index(column) if package_of(column) == "pandas" else column
 
@@ -397,7 +402,7 @@ def _is_text(column: Any) -> bool:
     return kind.startswith(("object", "str", "categor", "utf8", "enum"))
 
 
-def _floats(column: Any, name: str) -> Array:
+def floats(column: Any, name: str) -> Array:
     """Return numbers as float64, NaN where they are missing; others raise `TypeError`."""
     kind = str(getattr(column, "dtype", ""))
     try:

@@ -94,6 +94,11 @@ class GlobalForecaster:
         goes with the first value; `predict` needs them for the `horizon` steps behind the end, too.
         Of one series, an array serves. static: categories of each series, (N,) or (N, S), numbers
         or text. y: nothing.
+
+        Of series with times, covariates may be frames with times, too: a wide one goes with all
+        series, a long one has rows for each. Rows are found by their times, and may begin before
+        the series and end behind them; missing values count as the mean. static may be a frame of
+        pandas with the names of series as its index.
         """
         self._check()
         panel = with_values(read_panel(X))
