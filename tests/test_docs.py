@@ -22,6 +22,8 @@ EXTRAS = {
     "rnncore.torch": "torch",
     "import torch": "torch",
     "import pandas": "pandas",
+    "statsmodels": "statsmodels",
+    "vega_datasets": "vega_datasets",
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",
     "PIL": "PIL",

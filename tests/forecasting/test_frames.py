@@ -18,7 +18,7 @@ LONG = pd.DataFrame(
         "sold": [1, 2, 3, 4, 5],
     }
 )
-STAMPS = pl.Series(LONG["day"].to_numpy())
+STAMPS = pl.Series(LONG["day"].to_numpy().astype("M8[us]"))
 DATED = pl.DataFrame({"id": list(LONG["id"]), "day": STAMPS, "sold": list(LONG["sold"])})
 BERLIN = STAMPS.unique().sort().dt.replace_time_zone("Europe/Berlin")
 

@@ -23,7 +23,7 @@ class SeasonalNaive:
     Missing values are passed over: a step has the last value that is there at its place in the
     season, or, if there is none at that place, as in a series shorter than a season, the last value
     of all. Quantiles are those of a normal distribution around it. Its variance is the mean of
-    (y_t - y_(t - season))^2 of the series, times the number of seasons that lie between (Hyndman
+    `(y_t - y_(t - season))^2` of the series, times the number of seasons that lie between (Hyndman
     and Athanasopoulos, "Forecasting: Principles and Practice", 3rd edition, section 5.5). In a
     series that has no two values a season apart it is that of neighbours; a single value tells no
     spread, and neither does a constant series: then all quantiles are the same.

@@ -3,15 +3,15 @@
     panel = read_panel(frame)                    # names, values with NaN for missing, index
     panel.forecast(np.zeros((len(panel), 24)))   # a frame again, its index continued
 
-| what is given | its series | a forecast | quantiles | sample paths |
-|---|---|---|---|---|
-| array (T,) | one | (H,) | (H, Q) | (S, H) |
-| array (T, K) | a column each | (H, K) | (H, K, Q) | (S, H, K) |
-| list of N arrays (T_n,) | one each | (N, H) | (N, H, Q) | (N, S, H) |
-| list of N arrays (T_n, K) | a column each | (N, H, K) | (N, H, K, Q) | (N, S, H, K) |
-| pandas Series | one | Series | frame | frame |
-| frame, wide | a column each | frame | frame | frame |
-| frame, long | as a column names them | long frame | long frame | long frame |
+What is given, its series, and what comes back for H steps, Q quantiles, S sample paths:
+
+- An array (T,): one series; (H,), (H, Q), (S, H).
+- An array (T, K): a series in each column; (H, K), (H, K, Q), (S, H, K).
+- A list of N arrays (T_n,): N series; (N, H), (N, H, Q), (N, S, H).
+- A list of N arrays (T_n, K): N K series; (N, H, K), (N, H, K, Q), (N, S, H, K).
+- A Series of pandas: one series; a Series, frames.
+- A frame, wide: a series in each column; a frame.
+- A frame, long, with columns for series, time and value: a long frame.
 
 An array (N, T, K) is a list of N arrays. A list of series and frames gives a list. Quantiles and
 sample paths stand in a column each: of each series in a wide frame, for all in a long one.
@@ -416,5 +416,5 @@ def _floats(column: Any, name: str) -> Array:
             raise TypeError(str(array.dtype))
         return array.astype(np.float64)
     except (TypeError, ValueError) as error:
-        found = short(column[0]) if kind == "object" and len(column) else kind
+        found = short(next(iter(column))) if kind == "object" and len(column) else kind
         raise TypeError(f"{name} must hold numbers, got {found}: {short(error)}") from error

@@ -129,7 +129,7 @@ class GlobalForecaster:
         """
         panel, windows = self._windows(X, past, ahead, static)
         found = corrected(self._with_middle(windows), self.conformal_factors_, self._middle)
-        kept = found[..., np.isin(self._levels, self.quantiles)]
+        kept = windows.bounded(found)[..., np.isin(self._levels, self.quantiles)]
         return panel.quantiles(kept, self.quantiles)
 
     def sample(

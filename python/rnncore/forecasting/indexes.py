@@ -6,6 +6,7 @@ Neither package is imported: who has frames of one has imported it.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -95,6 +96,18 @@ def check_rising(stamps: Array, labels: Any, name: str) -> None:
         f"{name} must have time stamps in order, {labels[at + 1]} comes after {labels[at]}: sort "
         "the rows by time"
     )
+
+
+def check_times(data: Any, name: str) -> None:
+    """Raise `ValueError` where frames of pandas have time stamps twice or not in order.
+
+    data: anything, or a list of these. Other indexes than those of times are not looked at.
+    """
+    for part in data if isinstance(data, (list, tuple)) else [data]:
+        if package_of(part) == "pandas" and hasattr(part, "index"):
+            index, pd = part.index, host(part)
+            if isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex)):
+                check_rising(stamps_of(index, name), index, name)
 
 
 def locate(labels: Any, name: str) -> Located:
@@ -301,10 +314,8 @@ class _Pandas:
         labels = labels.as_unit(given.unit).rename(given.name)
         freq = self._offset_of(calendar, wall)
         if freq is not None and len(labels):
-            try:
+            with suppress(Exception):  # of the zone's package, where the clock jumps over a label
                 labels.freq = freq
-            except ValueError:  # as where the clock jumps over a label
-                labels = labels._with_freq(None) if labels.freq is not None else labels
         return labels
 
     def _localised(self, wall: Array) -> Any:

@@ -120,8 +120,8 @@ def _weights(
     """
     if not isinstance(head, Quantiles):
         return 1.0
-    unit = 1 / windows.errors[series][:, None, None] + relative * windows.plan.log
-    return np.minimum(cut.spread * unit, _HEAVIEST)
+    apart = cut.spread / windows.errors[series][:, None, None]
+    return np.minimum(apart + cut.spread * relative * windows.plan.log, _HEAVIEST)
 
 
 def seen(windows: Windows, series: Array, cut: Cut) -> Seen:
@@ -145,7 +145,7 @@ def quantiles(
             told.append(windows.restored(head.quantile(out, levels), cut))
         # Of each a share, so that the sum does not overflow.
         found.append(np.sum([one / len(told) for one in told], axis=0))
-    return np.concatenate(found)
+    return windows.bounded(np.concatenate(found))
 
 
 def _parts(series: Array, origins: Array) -> Iterator[tuple[Array, Array]]:

@@ -25,7 +25,7 @@ from ..arrays import Array, check_count, check_number, read
 def smape(actual: npt.ArrayLike, forecast: npt.ArrayLike) -> Any:
     """Return the symmetric mean absolute percentage error, in percent: 0 to 200.
 
-    The mean of 200 |y - f| / (|y| + |f|), and 0 where both are 0 (Makridakis 1993; M4). Of little
+    The mean of `200 |y - f| / (|y| + |f|)`, and 0 where both are 0 (Makridakis 1993; M4). Of little
     use where zeros are common: a forecast above a value of 0 scores 200, however near it is.
 
     actual, forecast: (..., H). Returns (...).
@@ -37,12 +37,12 @@ def smape(actual: npt.ArrayLike, forecast: npt.ArrayLike) -> Any:
 
 
 def seasonal_scale(history: Any, season: int = 1) -> Any:
-    """Return the mean of |y_t - y_(t - season)| over a history, what MASE and MSIS divide by.
+    """Return the mean step of a season in a history, which MASE and MSIS divide by.
 
-    It is the error of the seasonal naive forecast of one step, in the units of the values (Hyndman
-    and Koehler 2006, "Another look at measures of forecast accuracy"). Pairs with a missing value
-    are left out. A history without a pair `season` steps apart is measured by its neighbours
-    (season=1); one without these, or one that repeats itself, has no scale: NaN.
+    The mean of `|y_t - y_(t - season)|`, the error of seasonal naive forecasts, in the units of the
+    values (Hyndman and Koehler 2006, "Another look at measures of forecast accuracy"). Pairs with a
+    missing value are left out. A history without a pair `season` steps apart is measured by its
+    neighbours (season=1); one without these, or one that repeats itself, has no scale: NaN.
 
     history: (T,), (N, T), or a list of N arrays (T_n,). Returns one number or (N,).
     """
@@ -58,8 +58,8 @@ def seasonal_scale(history: Any, season: int = 1) -> Any:
 def mase(actual: npt.ArrayLike, forecast: npt.ArrayLike, history: Any, season: int = 1) -> Any:
     """Return the mean absolute scaled error (Hyndman and Koehler 2006).
 
-    The mean of |y - f| over `seasonal_scale(history, season)`; NaN where there is no scale. Below 1
-    a forecast is nearer than the seasonal naive one of a single step is on the history.
+    The mean of `|y - f|` over `seasonal_scale(history, season)`; NaN where there is no scale. Below
+    1 a forecast is nearer than the seasonal naive one of a single step is on the history.
 
     actual, forecast: (..., H). history: what came before, as `seasonal_scale` takes it; one for
     each row of `actual`. Returns (...).
@@ -73,7 +73,7 @@ def interval_score(
 ) -> Any:
     """Return the mean interval score of central intervals (Gneiting and Raftery 2007, eq. 43).
 
-    u - l + 2/a (l - y)[y < l] + 2/a (y - u)[y > u], where a = 1 - level, in the units of the
+    `u - l + 2/a (l - y)[y < l] + 2/a (y - u)[y > u]`, where a = 1 - level, in the units of the
     values.
 
     actual, lower, upper: (..., H). level: how much of the values are to lie within, in (0, 1).
@@ -114,8 +114,8 @@ def coverage(actual: npt.ArrayLike, lower: npt.ArrayLike, upper: npt.ArrayLike) 
 def pinball(actual: npt.ArrayLike, quantiles: npt.ArrayLike, levels: Sequence[float]) -> Any:
     """Return the mean pinball loss of quantiles (Koenker and Bassett 1978).
 
-    max(q (y - f), (q - 1) (y - f)), the mean over the horizon and all levels q, in the units of the
-    values.
+    `max(q (y - f), (q - 1) (y - f))`, the mean over the horizon and all levels q, in the units of
+    the values.
 
     actual: (..., H). quantiles: (..., H, Q). levels: (Q,), increasing, in (0, 1). Returns (...).
     """
@@ -141,7 +141,7 @@ def crps_quantiles(actual: npt.ArrayLike, quantiles: npt.ArrayLike, levels: Sequ
 def crps(actual: npt.ArrayLike, samples: npt.ArrayLike) -> Any:
     """Return the continuous ranked probability score of a forecast that is given by samples.
 
-    E|X - y| - E|X - X'| / 2 under the samples' own distribution (Gneiting and Raftery 2007, eq.
+    `E|X - y| - E|X - X'| / 2` under the samples' own distribution (Gneiting and Raftery 2007, eq.
     21), the mean over the horizon; of one sample it is the absolute error.
 
     actual: (..., H). samples: (..., S, H), S paths. Returns (...), in the units of the values.

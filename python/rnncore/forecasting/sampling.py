@@ -49,7 +49,7 @@ def sample_paths(
             out, state = network.step(Seen(x, x[..., :0], codes, shift), state)
             out = out[:, 0]
     found = windows.unscaled(drawn, np.zeros(1), np.ones(1))
-    return found.reshape(count, paths, horizon)
+    return windows.bounded(found.reshape(count, paths, horizon))
 
 
 def _repeated(state: Any, times: int) -> Any:

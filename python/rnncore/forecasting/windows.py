@@ -16,6 +16,8 @@ from ..arrays import Array
 
 #: Scaled values and targets are cut to this: what is farther away says no more.
 _FAR = 1e4
+#: How many times its range a series goes beyond it in a forecast, at the most.
+_BEYOND = 5.0
 #: How much of a series' seasonal error is added to the spread of a window, so that quiet windows
 #: of a lively series are not blown up.
 _OF_ERROR = 0.1
@@ -72,6 +74,7 @@ class Windows:
         size = self.lengths + sum(self._room)
         self._starts = np.cumsum(size) - size + plan.lags
         self.errors, self.levels = self._scales(pieces)
+        self._bounds = np.array([self._bounds_of(one) for one in values]).reshape(-1, 2)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -102,6 +105,25 @@ class Windows:
             # A constant series: what is forecast of it is of its own size.
             errors[at] = errors[at] or 1e-3 * abs(levels[at]) or 1.0
         return errors, levels
+
+    def _bounds_of(self, values: Array) -> tuple[float, float]:
+        """Return between what forecasts of a series are believed."""
+        there, most = values[~np.isnan(values)], float(np.finfo(np.float64).max)
+        low, high = (float(f(there)) if len(there) else 0.0 for f in (np.min, np.max))
+        if not len(there) or (self.plan.counts and low == high):  # counts may begin to be counted
+            return -most, most
+        ends = (1 + _BEYOND) * low - _BEYOND * high, (1 + _BEYOND) * high - _BEYOND * low
+        return max(-most, ends[0]), min(most, ends[1])
+
+    def bounded(self, found: Array) -> Array:
+        """Return forecasts (N, ...), each cut to five times the range of its series beyond it.
+
+        What is farther away comes of networks that saw too little, and of exponents. Of a series
+        that is constant that is the constant.
+        """
+        low, high = self._bounds.T.reshape(2, -1, *(1,) * (found.ndim - 1))
+        kept: Array = np.clip(found, low, high)
+        return kept
 
     def cut(self, series: Array, origins: Array) -> Cut:
         """Return windows at origins (B, T) of series (B,)."""
