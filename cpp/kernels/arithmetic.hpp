@@ -2,12 +2,14 @@
 // and what their products are summed in. One tile (products.hpp) serves all of them.
 #pragma once
 
+#include <type_traits>
+
 #include "layout.hpp"
 #include "level.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
 
-constexpr int tallest = 8; // rows of a tile
+constexpr int tallest = vector_bytes == 16 ? 4 : 8; // rows of a tile; for old processors less is compiled
 
 /// A window of the gates of some nodes, one segment a panel, of some panels.
 template <class T>
@@ -32,6 +34,10 @@ struct GateRows {
     return gates + (slots * (rows * hidden.first(panel) + (first + row) * hidden.width(panel)) +
                     window.begin * hidden.width(panel)) *
                        lanes<T>;
+  }
+  /// Numbers from row to row of a segment.
+  RNNCORE_INLINE Index stride(Index segment) const {
+    return slots * hidden.width(begin + segment) * lanes<T>;
   }
 };
 
@@ -72,10 +78,39 @@ struct SegmentedRows {
   RNNCORE_INLINE Index segments() const { return count; }
   RNNCORE_INLINE Index length(Index segment) const { return gates ? gates->length(segment) : columns; }
   RNNCORE_INLINE Index all_columns() const { return gates ? gates->all_columns() : count * columns; }
-  RNNCORE_INLINE const T* at(Index segment, Index row) const {
-    return gates ? gates->at(segment, row) : rows[segment * step + row];
-  }
 };
+
+/// Rows of a tile.
+template <class T, int M>
+struct Pointers {
+  T* at[M];
+
+  RNNCORE_INLINE T* operator[](int m) const { return at[m]; }
+};
+
+/// M rows of a segment from `row` on.
+template <int M, class A>
+RNNCORE_INLINE auto rows_of(const A& rows, Index segment, Index row) {
+  Pointers<std::remove_pointer_t<decltype(rows.at(0, 0))>, M> found;
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m) found.at[m] = rows.at(segment, row + m);
+  return found;
+}
+template <int M, class T>
+RNNCORE_INLINE auto rows_of(const SegmentedRows<T>& rows, Index segment, Index row) {
+  Pointers<const T, M> found;
+  if (rows.gates) {
+    const Index stride = rows.gates->stride(segment);
+    found.at[0] = rows.gates->at(segment, row);
+#pragma GCC unroll 8
+    for (int m = 1; m < M; ++m) found.at[m] = found.at[m - 1] + stride;
+  } else {
+    const T* const* const from = rows.rows + segment * rows.step + row;
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) found.at[m] = from[m];
+  }
+  return found;
+}
 
 template <class T, class W>
 struct Arithmetic;

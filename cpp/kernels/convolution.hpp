@@ -16,7 +16,7 @@ struct FilterLayout {
 
   explicit FilterLayout(const Filters& f)
       : filters(f), inputs(f.inputs / f.groups), taps(f.taps[0] * f.taps[1]), columns(taps * inputs),
-        outputs(f.outputs / f.groups, widest), windows(columns, widest) {}
+        outputs(Panels<T>::few(f.outputs / f.groups, widest)), windows(columns, widest) {}
   Index numbers() const { return filters.groups * outputs.padded(); }
   template <class W>
   Index weights() const { // of a group
@@ -112,13 +112,13 @@ void convolution_forward(const ConvolutionForward<T>& f, Team team) {
   for (Index r = rows.begin, n; r < rows.end; r += n) {
     n = block.reach(r, rows.end);
     block.find(r, n);
-    const RowBlock<T> y({f.y, outputs}, nullptr, r, n);
+    const Target<T> y{f.y + r * outputs, outputs, nullptr, 0};
     const W* weights = static_cast<const W*>(f.packed.weights);
     const T* bias = f.packed.numbers;
     for (Index g = 0; g < groups; ++g, weights += at.template weights<W>(), bias += at.outputs.padded()) {
       if (g) block.advance(at.inputs);
       const auto rows = block.template rows<Own>(made, most);
-      multiply_block(rows, n, at.columns, at.outputs, weights, bias, y.rows, g * at.outputs.columns,
+      multiply_block(rows, n, at.columns, at.outputs, weights, bias, y.from_column(g * at.outputs.columns),
                      block.skipped());
     }
     finish_rows(f.finish, f.y, r * outputs, n * outputs);
@@ -136,11 +136,10 @@ void convolution_input(const ConvolutionBackward<T>& b, Team team) {
   for (Index r = rows.begin; r < rows.end; r += row_block) {
     const Index n = min(row_block, rows.end - r);
     const T* weights = static_cast<const T*>(b.transposed);
-    const RowBlock<T> to({windows, width}, nullptr, 0, n);
     for (Index g = 0; g < b.filters.groups; ++g, weights += at.transposed()) {
       const RowBlock<const T> dy({b.dy + g * at.outputs.columns, b.filters.outputs}, nullptr, r, n);
       multiply_block(Gathered<T>{dy.rows, at.outputs.columns}, n, at.outputs.columns, at.windows, weights,
-                     static_cast<const T*>(nullptr), to.rows);
+                     static_cast<const T*>(nullptr), {windows, width, nullptr, 0});
       WindowPlace place(w, r);
       for (Index i = 0; i < n; ++i, place.next(w))
         for_each_tap(w, place, [&](Index tap, Index from) {
@@ -160,8 +159,9 @@ template <class T>
 void convolution_weights(const ConvolutionBackward<T>& b, Team team) {
   const FilterLayout<T> at(b.filters);
   const Index outputs = b.filters.outputs, own = at.outputs.columns;
+  const Panels<T> columns(own, widest);
   WindowBlock<T> block(b.windows, b.filters.groups, false, b.x, b.work);
-  const Share panels(team, at.outputs.count());
+  const Share panels(team, columns.count());
   for (Index r = b.begin; r < b.end; r += row_block) {
     const Index n = min(row_block, b.end - r);
     block.find(r, n);
@@ -169,8 +169,8 @@ void convolution_weights(const ConvolutionBackward<T>& b, Team team) {
       if (g) block.advance(at.inputs);
       const T* dy = b.dy + r * outputs + g * own;
       for (Index p = panels.begin; p < panels.end; ++p) {
-        const Index column = at.outputs.first(p) * lanes<T>, width = at.outputs.width(p);
-        const Index tail = at.outputs.valid(at.outputs.first(p) + width - 1);
+        const Index column = columns.first(p) * lanes<T>, width = columns.width(p);
+        const Index tail = columns.valid(columns.first(p) + width - 1);
         const EqualParts tiles(block.columns(), tile_rows(int(width)));
         T* to = b.weight + g * at.columns * own + column;
         for (Index run = 0; run < block.runs(); ++run, to += block.columns() * own)
@@ -185,7 +185,7 @@ void convolution_weights(const ConvolutionBackward<T>& b, Team team) {
                     own,
                     true});
         for (Index v = 0; b.bias && v < width; ++v) {
-          const Index valid = at.outputs.valid(at.outputs.first(p) + v), from = column + v * lanes<T>;
+          const Index valid = columns.valid(columns.first(p) + v), from = column + v * lanes<T>;
           T* total = b.bias + g * own + from;
           Vec<T> sum(T(0));
           for (Index i = 0; i < n; ++i) sum = sum + load(dy + i * outputs + from, valid);

@@ -49,6 +49,17 @@ private:
   }
 };
 
+/// Pointers at equal distances, in two chains: in one, each addition would wait for the one before it.
+template <class T>
+RNNCORE_INLINE void point(T** to, Index count, T* from, Index step) {
+  Index i = 0;
+  for (T* next = from + step; i + 1 < count; i += 2, from += 2 * step, next += 2 * step) {
+    to[i] = from;
+    to[i + 1] = next;
+  }
+  if (i < count) to[i] = from;
+}
+
 /// The columns of a matrix as vectors, in panels of at most `most` of them.
 template <class T>
 struct Panels {
@@ -57,6 +68,12 @@ struct Panels {
 
   RNNCORE_INLINE constexpr Panels(Index columns_, Index most)
       : columns(columns_), vectors(EqualParts::even(ceil_div(columns_, lanes<T>), most)) {}
+  /// As few as there can be: for what threads do not share by columns.
+  static RNNCORE_INLINE constexpr Panels few(Index columns, Index most) {
+    Panels panels(columns, most);
+    panels.vectors = EqualParts(panels.vectors.n, most);
+    return panels;
+  }
   RNNCORE_INLINE Index count() const { return vectors.count; }
   RNNCORE_INLINE Index first(Index panel) const { return vectors.begin(panel); } // vectors before it
   RNNCORE_INLINE Index width(Index panel) const { return vectors.size(panel); }  // its vectors

@@ -45,32 +45,25 @@ struct RowBlock {
   T* rows[row_block];
 
   RowBlock(Rows<T> from, const int32_t* index, Index first, Index n) {
-    for (Index r = 0; r < n; ++r)
-      rows[r] = from.base + (index ? index[first + r] : first + r) * from.stride;
+    if (index)
+      for (Index r = 0; r < n; ++r) rows[r] = from.base + index[first + r] * from.stride;
+    else
+      point(rows, n, from.base + first * from.stride, from.stride);
   }
 };
 
-/// c (n rows through pointers, columns of `panels` from `offset` on) = a (n, K) times packed
-/// [panel][k][column], plus a bias or nothing. `skipped`: so many k come before those that a has.
+/// c (n rows, columns of `panels`) = a (n, K) times packed [panel][k][column], plus a bias or nothing.
+/// `skipped`: so many k come before those that a has.
 template <class T, class W, class A>
 void multiply_block(const A& a, Index n, Index K, const Panels<T>& panels, const W* packed, const T* bias,
-                    T* const* c, Index offset = 0, Index skipped = 0) {
+                    Target<T> c, Index skipped = 0) {
   using Own = Arithmetic<T, W>;
   panels.for_each_run(0, panels.count(), [&](Index p, Index end) {
     const Index column = panels.first(p) * lanes<T>, width = panels.width(p) * lanes<T>;
-    multiply(Product<T, A, W>{a,
-                              n,
-                              packed + Own::depth(K) * column + skipped * width,
-                              panels.width(p),
-                              end - p,
-                              panels.vectors.n,
-                              Own::depth(K) * width,
-                              {nullptr, 0, c, offset + column},
-                              width,
-                              panels.valid(panels.first(end) - 1),
-                              bias ? Start::bias : Start::zero,
-                              bias ? bias + column : nullptr,
-                              width});
+    multiply(Product<T, A, W>{a, n, packed + Own::depth(K) * column + skipped * width, panels.width(p),
+                              end - p, panels.vectors.n, Own::depth(K) * width, c.from_column(column),
+                              width, panels.valid(panels.first(end) - 1), bias ? Start::bias : Start::zero,
+                              bias ? bias + column : nullptr, width});
   });
 }
 
@@ -87,7 +80,7 @@ void multiply_all(Share rows, Rows<const T> from, Index K, const Panels<T>& pane
     const RowBlock<T> c(to, index, r, n);
     const auto factors = Own::Rows::of(a.rows, K, work, most);
     for (Index i = 0; i < n; ++i) factors.prepare(i);
-    multiply_block(factors, n, K, panels, packed, bias, c.rows);
+    multiply_block(factors, n, K, panels, packed, bias, {nullptr, 0, c.rows, 0});
   }
 }
 

@@ -122,20 +122,24 @@ void multiply_tile(const Product<T, A, W>& p, Index panel, Index row, const W* a
 #pragma GCC unroll 8
   for (int q = 0; q < P; ++q)
 #pragma GCC unroll 8
-    for (int m = 0; m < M; ++m)
+    for (int n = 0; n < N; ++n) {
 #pragma GCC unroll 8
-      for (int n = 0; n < N; ++n) {
-        if constexpr (Own::starts_late)
-          sum[0][q][m][n] = Own::zero();
-        else
-          sum[0][q][m][n] = start(q, m, n);
+      for (int s = 0; s < S; ++s)
 #pragma GCC unroll 8
-        for (int s = 1; s < S; ++s) sum[s][q][m][n] = Own::zero();
+        for (int m = 0; m < M; ++m) sum[s][q][m][n] = Own::zero();
+      if constexpr (!Own::starts_late) {
+        if (p.start == Start::bias) { // the same for all rows
+          const auto bias = start(q, 0, n);
+#pragma GCC unroll 8
+          for (int m = 0; m < M; ++m) sum[0][q][m][n] = bias;
+        } else if (p.start == Start::keep) {
+#pragma GCC unroll 8
+          for (int m = 0; m < M; ++m) sum[0][q][m][n] = start(q, m, n);
+        }
       }
+    }
   for (Index segment = 0; segment < p.a.segments(); ++segment) {
-    decltype(p.a.at(0, 0)) a[M];
-#pragma GCC unroll 8
-    for (int m = 0; m < M; ++m) a[m] = p.a.at(segment, row + m);
+    const auto a = rows_of<M>(p.a, segment, row);
     const auto add = [&](int s, Index k) RNNCORE_HOT {
       if constexpr (registers > 16 && P * M * N >= 12) {
         will_read(ahead);
@@ -370,9 +374,25 @@ void add_rows(const T* b, Index rows, Index stride, Index columns, T* c, bool ad
 // evenly.
 extern template void multiply(const Product<float, Gathered<float>>&);
 extern template void multiply(const Product<float, SegmentedRows<float>>&);
-extern template void multiply(const Product<double, Gathered<double>>&);
 extern template void multiply(const Product<double, SegmentedRows<double>>&);
 extern template void outer(const Outer<float>&);
 extern template void outer(const Outer<double>&);
+
+/// Rows through pointers are one segment: so, in float64, tiles of sums are compiled once for all rows.
+RNNCORE_INLINE void multiply(const Product<double, Gathered<double>>& p) {
+  multiply(Product<double, SegmentedRows<double>>{{p.a.rows, p.a.columns, 1, 0, false},
+                                                  p.rows,
+                                                  p.b,
+                                                  p.width,
+                                                  p.panels,
+                                                  p.vectors,
+                                                  p.b_step,
+                                                  p.c,
+                                                  p.c_step,
+                                                  p.tail,
+                                                  p.start,
+                                                  p.bias,
+                                                  p.bias_step});
+}
 
 } // namespace rnncore::RNNCORE_LEVEL

@@ -160,7 +160,7 @@ public:
 
 private:
   /// A product of fewer numbers than these is sooner done from a copy of the whole window.
-  static constexpr Index short_run = 16;
+  static constexpr Index short_run = vector_bytes == 64 ? 3 : 16;
 
   static bool joins(const Windows& w, Index groups) { return groups == 1 && w.axes[1].dilation == 1; }
   static bool copies(const Windows& w, Index groups, bool whole) {
@@ -222,12 +222,11 @@ private:
       const T** rows = rows_ + ta * n_ + i - place.b;
       const T* const line = line_of(place, ta);
       for (Index b = place.b; b < begin; ++b) rows[b] = line ? join(line, b) : zeros_;
-      if (line) {
-        const T* from = line + (begin * second.stride - second.before) * w_.channels;
-        for (Index b = begin; b < stop; ++b, from += step) rows[b] = from;
-      } else {
-        for (Index b = begin; b < stop; ++b) rows[b] = zeros_;
-      }
+      if (line)
+        point(rows + begin, stop - begin, line + (begin * second.stride - second.before) * w_.channels,
+              step);
+      else
+        point(rows + begin, stop - begin, static_cast<const T*>(zeros_), 0);
       for (Index b = stop; b < end; ++b) rows[b] = line ? join(line, b) : zeros_;
     }
     return count;
@@ -274,8 +273,18 @@ private:
   }
 
   void copy_taps(const T* line, Index output, T* to) const {
-    for (Index tb = 0; tb < w_.axes[1].taps; ++tb, to += w_.channels) {
-      const Index b = line ? source(w_.axes[1], output, tb) : -1;
+    const WindowAxis& axis = w_.axes[1];
+    const Index all = axis.taps * w_.channels;
+    if (!line) return copy_run(zeros_, all, to);
+    if (axis.padding == Padding::zeros && axis.dilation == 1) { // one run between zeros
+      const Share taps = reading(axis, output);
+      const Index begin = taps.begin * w_.channels, end = taps.end * w_.channels;
+      copy_run(zeros_, begin, to);
+      copy_run(line + (output * axis.stride - axis.before) * w_.channels + begin, end - begin, to + begin);
+      return copy_run(zeros_, all - end, to + end);
+    }
+    for (Index tb = 0; tb < axis.taps; ++tb, to += w_.channels) {
+      const Index b = source(axis, output, tb);
       copy_run(b < 0 ? zeros_ : line + b * w_.channels, w_.channels, to);
     }
   }

@@ -147,14 +147,17 @@ def test_what_is_known_of_the_past_is_used(rng):
 
 
 def test_categories_of_series_are_used(rng):
-    """Zeros tell nothing of the next value: most of one kind are 3, of the other -3."""
+    """One value tells nothing of the next: of one kind it grows, of the other it shrinks."""
     kinds = ["up", "down"] * 8
-    series = [np.where(rng.random(40) < 0.8, 3.0 if k == "up" else -3.0, 0.0) for k in kinds]
-    model = GlobalForecaster(**SMALL | {"updates": 300}, lags=2, window=1)
+    rates = [np.where(k == "up", 0.1, -0.1) + 0.01 * rng.standard_normal(40) for k in kinds]
+    series = [np.exp(np.cumsum(rate)) for rate in rates]
+    model = GlobalForecaster(**SMALL | {"updates": 400, "learning_rate": 0.03}, lags=1, window=1)
     model.fit(series, static=kinds)
-    zero = np.append(series[0], [0.0, 0.0])
-    down, up = model.predict([zero, zero], static=["down", "up"])[:, 0]
-    assert up > down + 3
+    last = np.array([[one[-1]] for one in series])
+    want = np.where(np.arange(16) % 2, np.exp(-0.1), np.exp(0.1))[:, None]
+    np.testing.assert_allclose(model.predict() / last, want, atol=0.03)
+    told = model.predict([series[0], series[0]], static=["down", "up"])[:, 0]
+    np.testing.assert_allclose(told / series[0][-1], np.exp([-0.1, 0.1]), atol=0.03)
     assert np.isfinite(model.predict(series[:1], static=["new"])).all()
 
 

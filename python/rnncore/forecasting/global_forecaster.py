@@ -70,7 +70,7 @@ class GlobalForecaster:
     log: bool | None = None
     residual: bool = False
     calendar: bool = True
-    relative: float = 10.0
+    relative: float = 20.0
     members: int = 1
     calibrate: bool = False
     paths: int = 200
