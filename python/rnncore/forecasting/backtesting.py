@@ -24,6 +24,8 @@ class Forecasts(Protocol):
     `horizon`, and `fit` and `predict` that take series in the form that they are given to
     `backtest`; `predict` returns the `horizon` steps behind each, in that form or as an array.
     Where there are `quantiles`, increasing numbers in (0, 1), `predict_quantiles` returns these.
+    One with `reads_panels = True` is handed a `Panel`, which `read_panel` returns as it is: frames
+    need not be built and read again for each origin.
     """
 
     horizon: int
@@ -245,8 +247,10 @@ def _run(
     """Return what a forecaster makes of what is known at each origin."""
     points, quantiles = [], []
     model, horizon = copy.deepcopy(forecaster), forecaster.horizon
+    direct = getattr(forecaster, "reads_panels", False)
     for at, (panel, more) in enumerate(zip(known, beside, strict=True)):
-        data = panel.data()
+        panel = panel.plain() if direct else panel
+        data = panel if direct else panel.data()
         if at == 0 or plan.refit:
             model.fit(data, **more)
         points.append(panel.read_forecast(model.predict(data, **more), horizon))

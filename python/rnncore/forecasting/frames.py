@@ -32,7 +32,7 @@ first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -88,11 +88,7 @@ class Panel:
 
         Indexes of pandas, columns of polars, None for plain arrays.
         """
-        spans = self._spans(ahead)
-        return [
-            None if axis is None else axis.labels(np.arange(*span))
-            for axis, span in zip(self.axes, spans, strict=True)
-        ]
+        return self._at(ahead, lambda axis, steps: None if axis is None else axis.labels(steps))
 
     def clock(self, ahead: int = 0) -> list[Array]:
         """Return what a clock on the wall shows at the steps that `labels` has, of each series.
@@ -100,10 +96,7 @@ class Panel:
         `datetime64` (T_n,), of periods where they begin; numbers where there are no times: those of
         the index, or positions from 0.
         """
-        return [
-            np.arange(*span) if axis is None else axis.clock(np.arange(*span))
-            for axis, span in zip(self.axes, self._spans(ahead), strict=True)
-        ]
+        return self._at(ahead, lambda axis, steps: steps if axis is None else axis.clock(steps))
 
     def cut(self, lengths: Sequence[int] | Array) -> Panel:
         """Return the series up to a number of steps each, (N,)."""
@@ -117,9 +110,15 @@ class Panel:
         starts = tuple(int(at) for at in np.add(self.starts, skipped))
         return replace(self, values=values, starts=starts)
 
+    def plain(self) -> Panel:
+        """Return the same series as if they had come as a list of arrays, with their times."""
+        form = Several(tuple((Arrays(), (name,)) for name in self.names))
+        return replace(self, form=form)
+
     def data(self) -> Any:
         """Return the series in the form that they came in, with a row for each step."""
-        out = self.form.build(self.values, self.names, self.labels(), None)
+        labels = self.labels() if self.form.timed else [None] * len(self)
+        out = self.form.build(self.values, self.names, labels, None)
         if isinstance(self.form, Tables) and self.form.told:
             return Columns(out, self.form.time, self.form.series, list(self.form.values))
         return out
@@ -149,12 +148,27 @@ class Panel:
         values = np.asarray(values)
         if len(values) != len(self):
             raise ValueError(f"values must have {len(self)} series, got shape {values.shape}")
-        labels = self.labels(values.shape[1]) if values.shape[1] else self._none()
-        out = self.form.build(tuple(values), self.names, labels, extra)
+        out = self.form.build(tuple(values), self.names, self._told(values.shape[1]), extra)
         return self.form.stack(out) if isinstance(self.form, Several) else out
 
-    def _none(self) -> list[Any]:
+    def _told(self, ahead: int) -> list[Any]:
+        """Return `labels(ahead)`, also of no steps, or nothing for a form that shows no times."""
+        if not self.form.timed:
+            return [None] * len(self)
+        if ahead:
+            return self.labels(ahead)
         return [None if labels is None else labels[:0] for labels in self.labels()]
+
+    def _at(self, ahead: int, what: Callable[[Axis | None, Array], Any]) -> list[Any]:
+        """Return what there is at the steps of each series: once for those with the same steps."""
+        known: dict[tuple[int, tuple[int, int]], Any] = {}
+        found = []
+        for axis, span in zip(self.axes, self._spans(ahead), strict=True):
+            key = id(axis), span
+            if key not in known:
+                known[key] = what(axis, np.arange(*span))
+            found.append(known[key])
+        return found
 
     def _spans(self, ahead: int) -> Iterator[tuple[int, int]]:
         for start, values in zip(self.starts, self.values, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -83,6 +83,7 @@ class GlobalForecaster:
     weight_decay: float = 0.01
     verbose: bool = False
     seed: int | None = None
+    reads_panels: ClassVar[bool] = True
 
     def fit(
         self, X: Any, y: Any = None, *, past: Any = None, ahead: Any = None, static: Any = None
