@@ -7,7 +7,7 @@ from rnncore.distributions import Gaussian, NegativeBinomial, PenStrokes, Poisso
 from rnncore.forecasting import GlobalForecaster, SeasonalNaive, backtest
 from rnncore.forecasting.learning import seen
 from rnncore.forecasting.sampling import sample_paths
-from rnncore.forecasting.windows import Windows
+from rnncore.forecasting.windows import Covariates, Windows
 
 SMALL = {"hidden_size": 16, "updates": 60, "seed": 0, "batch_size": 32}
 
@@ -87,41 +87,39 @@ def seen_of(model):
     return seen(windows, series, windows.cut(series, origins))
 
 
-def test_paths_have_the_bits_of_a_network_that_is_given_them(rng):
+@pytest.mark.parametrize("head", [Gaussian(), StudentT(), NegativeBinomial()])
+def test_paths_have_the_bits_of_a_network_that_is_given_them(head, rng):
     """Drawn step by step, they are what one call over the finished paths would have drawn."""
-    series = noisy_seasons(rng, 3, 60)
-    model = GlobalForecaster(
-        **SMALL, horizon=5, season=6, network="autoregressive", head=Gaussian(), window=4
-    ).fit(series)
+    series = [np.round(one) for one in noisy_seasons(rng, 3, 60)]
+    options = SMALL | {"horizon": 5, "season": 6, "window": 4, "log": False, "head": head}
+    model = GlobalForecaster(**options, network="autoregressive").fit(series)
     windows, network = windows_of(model), model.networks_[0]
-    paths = sample_paths(windows, model._head, network, 5, 7, np.random.default_rng(3))
+    paths = sample_paths(windows, head, network, 5, 7, np.random.default_rng(3))
     assert paths.shape == (3, 7, 5)
-    # The network's state begins four steps before the end: windows are as long as all that.
+    # The state begins four origins before the end: one window from there to the end of the paths.
     longer = [np.append(one, path) for one, own in zip(series, paths, strict=True) for path in own]
-    plan = model._plan._replace(steps=4 + 4)
-    nothing = model._beside.read(model._fitted[0], None, None, None, 0)
-    whole = Windows(
-        longer,
-        plan,
-        nothing._replace(
-            past=[np.empty((65, 0))] * 21,
-            ahead=[np.empty((65, 0))] * 21,
-            calendar=[np.empty((65, 0))] * 21,
-            codes=np.zeros((21, 0), int),
-        ),
-    )
+    empty = [np.empty((65, 0))] * 21
+    nothing = Covariates(empty, empty, empty, np.zeros((21, 0), int))
+    whole = Windows(longer, model._plan._replace(steps=8), nothing)
     whole.errors, whole.levels = (np.repeat(part, 7) for part in (windows.errors, windows.levels))
-    rows = np.arange(21)
-    cut = whole.cut(rows, whole.origins(np.full(21, 64)))
-    out = network(seen(whole, rows, cut))[:, 3:].astype(np.float64)
+    cut = whole.cut(np.arange(21), whole.origins(np.full(21, 64)))
+    out = network(seen(whole, np.arange(21), cut))[:, 3:].astype(np.float64)
     generator = np.random.default_rng(3)
     for step in range(5):
-        drawn = model._head.sample(out[:, step], seed=generator)
-        values = whole.unscaled(drawn * cut.spread[:, 3 + step] + cut.level[:, 3 + step], 0, 1)
-        if not plan.log:
-            np.testing.assert_array_equal(values[:, 0], paths.reshape(21, 5)[:, step])
-        else:
-            np.testing.assert_allclose(values[:, 0], paths.reshape(21, 5)[:, step], rtol=1e-6)
+        drawn = head.sample(out[:, step], seed=generator)
+        if not head.counts:
+            drawn = drawn * cut.spread[:, 3 + step] + cut.level[:, 3 + step]
+        np.testing.assert_array_equal(drawn[:, 0], paths.reshape(21, 5)[:, step])
+
+
+def test_differences_to_the_seasonal_naive_forecast(rng):
+    """Of seasons that repeat, nothing is left to be learnt."""
+    series = [np.tile(rng.standard_normal(6), 10) for _ in range(5)]
+    model = GlobalForecaster(**SMALL | {"updates": 3}, horizon=8, season=6, residual=True)
+    plain = GlobalForecaster(**SMALL | {"updates": 3}, horizon=8, season=6)
+    truth = np.stack([np.append(one[:6], one[:2]) for one in series])
+    errors = [np.abs(one.fit(series).predict() - truth).mean() for one in (model, plain)]
+    assert errors[0] < 0.6 * errors[1]
 
 
 def test_what_is_known_ahead_is_used(rng):
