@@ -23,9 +23,11 @@ def noisy_seasons(rng, count=20, length=90):
     return found
 
 
-def test_it_is_ahead_of_the_seasonal_naive_forecast(rng):
+@pytest.mark.parametrize("network", ["direct", "encoder-decoder", "autoregressive"])
+def test_it_is_ahead_of_the_seasonal_naive_forecast(network, rng):
     series = noisy_seasons(rng)
-    model = GlobalForecaster(**SMALL | {"updates": 400}, horizon=6, season=6)
+    options = SMALL | {"updates": 400, "network": network}
+    model = GlobalForecaster(**options, horizon=6, season=6)
     found = backtest(model, series, origins=1, season=6)
     text = str(found)
     assert "seasonal naive" in text
