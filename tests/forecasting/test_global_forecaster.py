@@ -185,6 +185,19 @@ def test_conformal_intervals_cover_what_was_held_out(rng):
     assert model.conformal_factors_.shape == (3,)
 
 
+def test_intervals_of_few_series_are_not_made_narrower(rng):
+    """The end of one series may happen to lie near its forecast: 29 are few, 30 are not."""
+    series = noisy_seasons(rng, 30)
+    for quiet in series:
+        quiet[-6:] = quiet[-12:-6]  # easier than all that was learnt from
+    options = SMALL | {"horizon": 6, "season": 6, "quantiles": (0.1, 0.5, 0.9)}
+    many = GlobalForecaster(**options, calibrate=True).fit(series)
+    few = GlobalForecaster(**options, calibrate=True).fit(series[:29])
+    assert many.conformal_factors_.min() < 1
+    assert few.conformal_factors_.min() >= 1
+    assert few.conformal_factors_.max() < 2
+
+
 class TestHostile:
     @pytest.mark.parametrize("network", ["direct", "autoregressive"])
     @pytest.mark.parametrize(

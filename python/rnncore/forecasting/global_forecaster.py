@@ -20,6 +20,10 @@ from .networks import NETWORKS, Forking
 from .sampling import sample_paths
 from .windows import Covariates, Plan, Windows
 
+#: Of fewer series no interval is made narrower: the steps that are held out of one go wrong
+#: together, and their shares say little.
+_FEW = 30
+
 
 @dataclass(kw_only=True, eq=False)
 class GlobalForecaster:
@@ -52,9 +56,10 @@ class GlobalForecaster:
     members: how many networks, from other seeds and trained side by side, whose quantiles are
     averaged. calibrate: whether the last `horizon` steps of each series are first held out, to
     correct the quantiles by what they turn out to be (`conformal_factors_`); then all is learnt
-    again. hidden_size, num_layers, dropout, updates, batch_size, learning_rate, weight_decay: of
-    each network and of its training. verbose: whether progress is printed. seed: the same seed
-    gives the same forecasts for any number of threads.
+    again. Of fewer than 30 series intervals are made wider by that, never narrower. hidden_size,
+    num_layers, dropout, updates, batch_size, learning_rate, weight_decay: of each network and of
+    its training. verbose: whether progress is printed. seed: the same seed gives the same forecasts
+    for any number of threads.
 
     After `fit`: `networks_`, the members; `history_`, a list of records of each one's training;
     `conformal_factors_` (Q,), ones without `calibrate`.
@@ -260,7 +265,8 @@ class GlobalForecaster:
         windows = Windows(shorter.values, self._plan, known)
         actual = np.stack([panel.values[row][kept[row] :] for row in rows])
         found = self._with_middle(windows)
-        self.conformal_factors_ = conformal_factors(actual, found, self._levels, self._middle)
+        factors = conformal_factors(actual, found, self._levels, self._middle)
+        self.conformal_factors_ = factors if len(rows) >= _FEW else np.maximum(factors, 1.0)
         self.held_out_ = actual, corrected(found, self.conformal_factors_, self._middle)
 
     def _windows(self, X: Any, past: Any, ahead: Any, static: Any) -> tuple[Panel, Windows]:
