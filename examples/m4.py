@@ -86,7 +86,6 @@ def main() -> None:
         seed=args.seed,
     )
     print("| | sMAPE | MASE | MSIS | coverage |\n| --- | ---: | ---: | ---: | ---: |", flush=True)
-    args.horizon = model.horizon
     before = [series[: -args.horizon] for series in train]
     tail = np.stack([series[-args.horizon :] for series in train])
     score("held out: seasonal naive", tail, before, args.season, naive(before, args))

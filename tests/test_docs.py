@@ -23,6 +23,8 @@ EXTRAS = {
     "import torch": "torch",
     "import pandas": "pandas",
     "joblib": "joblib",
+    "statsmodels": "statsmodels",
+    "vega_datasets": "vega_datasets",
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",
     "PIL": "PIL",

@@ -291,3 +291,26 @@ def test_memory_policy():
     assert list(found) == ["lstm", "memoryless"]
     assert found["lstm"] > 0.9
     assert found["memoryless"] < 0.7
+
+
+def test_m4():
+    hourly = [str(data(f"m4_hourly/Hourly-{part}.csv.gz")) for part in ("train", "test")]
+    options = ["--train", hourly[0], "--test", hourly[1], "--horizon", "48", "--season", "24"]
+    found = results("m4.py", *options)
+    assert list(found) == ["smape", "mase", "msis", "coverage", "seconds"]
+    assert 1 < found["smape"] < 20
+    assert 50 < found["coverage"] <= 100
+
+
+def test_m4_of_short_series(tmp_path):
+    """As in its yearly part: 13 values, no season."""
+    rng = np.random.default_rng(0)
+    for name, length in (("train", 13), ("test", 6)):
+        lines = ["V1"]
+        for at in range(8):
+            values = 1000 + np.cumsum(rng.standard_normal(length))
+            lines.append(",".join([f'"Y{at}"', *(f"{value:.2f}" for value in values)]))
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines), encoding="utf-8")
+    files = ["--train", str(tmp_path / "train.csv"), "--test", str(tmp_path / "test.csv")]
+    found = results("m4.py", *files, "--horizon", "6", "--season", "1")
+    assert 0 < found["smape"] < 20

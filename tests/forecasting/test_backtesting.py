@@ -136,7 +136,14 @@ class TestFrames:
             long,
             pl.DataFrame({"day": days.to_numpy(), "a": values[:, 0], "b": values[:, 1]}),
         ]
+
+        class OfFrames(SeasonalNaive):
+            reads_panels = False  # but what a user would hand over
+
         found = [backtest(SeasonalNaive(3, 7), form, season=7) for form in forms]
+        for form, result in zip(forms, found, strict=True):
+            through = backtest(OfFrames(3, 7), form, season=7)
+            assert through.scores["OfFrames"] == result.scores["SeasonalNaive"]
         for result in found[1:]:
             assert result.scores == found[0].scores
             for name, made in result.forecasts.items():

@@ -7,26 +7,28 @@ from rnncore.distributions import Gaussian, NegativeBinomial, PenStrokes, Poisso
 from rnncore.forecasting import GlobalForecaster, SeasonalNaive, backtest
 from rnncore.forecasting.learning import seen
 from rnncore.forecasting.sampling import sample_paths
-from rnncore.forecasting.windows import Windows
+from rnncore.forecasting.windows import Covariates, Windows
 
 SMALL = {"hidden_size": 16, "updates": 60, "seed": 0, "batch_size": 32}
 
 
 def noisy_seasons(rng, count=20, length=90):
-    """Seasons of 6 steps, whose level wanders."""
+    """Seasons of 6 steps with noise, of which the seasonal naive forecast has twice as much."""
     t = np.arange(length)
     found = []
     for _ in range(count):
         shape = rng.standard_normal(6)[t % 6] * 3
-        level = np.cumsum(rng.standard_normal(length)) * 0.5
-        found.append(20 + shape + level + 0.5 * rng.standard_normal(length))
+        level = np.cumsum(rng.standard_normal(length)) * 0.1
+        found.append(20 + shape + level + rng.standard_normal(length))
     return found
 
 
-def test_it_is_ahead_of_the_seasonal_naive_forecast(rng):
+@pytest.mark.parametrize("network", ["direct", "encoder-decoder", "autoregressive"])
+def test_it_is_ahead_of_the_seasonal_naive_forecast(network, rng):
     series = noisy_seasons(rng)
-    model = GlobalForecaster(**SMALL | {"updates": 400}, horizon=6, season=6)
-    found = backtest(model, series, origins=1, season=6)
+    options = SMALL | {"updates": 400, "network": network}
+    model = GlobalForecaster(**options, horizon=6, season=6)
+    found = backtest(model, series, origins=3, season=6, refit=False)
     text = str(found)
     assert "seasonal naive" in text
     scores = {
@@ -87,41 +89,39 @@ def seen_of(model):
     return seen(windows, series, windows.cut(series, origins))
 
 
-def test_paths_have_the_bits_of_a_network_that_is_given_them(rng):
+@pytest.mark.parametrize("head", [Gaussian(), StudentT(), NegativeBinomial()])
+def test_paths_have_the_bits_of_a_network_that_is_given_them(head, rng):
     """Drawn step by step, they are what one call over the finished paths would have drawn."""
-    series = noisy_seasons(rng, 3, 60)
-    model = GlobalForecaster(
-        **SMALL, horizon=5, season=6, network="autoregressive", head=Gaussian(), window=4
-    ).fit(series)
+    series = [np.round(one) for one in noisy_seasons(rng, 3, 60)]
+    options = SMALL | {"horizon": 5, "season": 6, "window": 4, "log": False, "head": head}
+    model = GlobalForecaster(**options, network="autoregressive").fit(series)
     windows, network = windows_of(model), model.networks_[0]
-    paths = sample_paths(windows, model._head, network, 5, 7, np.random.default_rng(3))
+    paths = sample_paths(windows, head, network, 5, 7, np.random.default_rng(3))
     assert paths.shape == (3, 7, 5)
-    # The network's state begins four steps before the end: windows are as long as all that.
+    # The state begins four origins before the end: one window from there to the end of the paths.
     longer = [np.append(one, path) for one, own in zip(series, paths, strict=True) for path in own]
-    plan = model._plan._replace(steps=4 + 4)
-    nothing = model._beside.read(model._fitted[0], None, None, None, 0)
-    whole = Windows(
-        longer,
-        plan,
-        nothing._replace(
-            past=[np.empty((65, 0))] * 21,
-            ahead=[np.empty((65, 0))] * 21,
-            calendar=[np.empty((65, 0))] * 21,
-            codes=np.zeros((21, 0), int),
-        ),
-    )
+    empty = [np.empty((65, 0))] * 21
+    nothing = Covariates(empty, empty, empty, np.zeros((21, 0), int))
+    whole = Windows(longer, model._plan._replace(steps=8), nothing)
     whole.errors, whole.levels = (np.repeat(part, 7) for part in (windows.errors, windows.levels))
-    rows = np.arange(21)
-    cut = whole.cut(rows, whole.origins(np.full(21, 64)))
-    out = network(seen(whole, rows, cut))[:, 3:].astype(np.float64)
+    cut = whole.cut(np.arange(21), whole.origins(np.full(21, 64)))
+    out = network(seen(whole, np.arange(21), cut))[:, 3:].astype(np.float64)
     generator = np.random.default_rng(3)
     for step in range(5):
-        drawn = model._head.sample(out[:, step], seed=generator)
-        values = whole.unscaled(drawn * cut.spread[:, 3 + step] + cut.level[:, 3 + step], 0, 1)
-        if not plan.log:
-            np.testing.assert_array_equal(values[:, 0], paths.reshape(21, 5)[:, step])
-        else:
-            np.testing.assert_allclose(values[:, 0], paths.reshape(21, 5)[:, step], rtol=1e-6)
+        drawn = head.sample(out[:, step], seed=generator)
+        if not head.counts:
+            drawn = drawn * cut.spread[:, 3 + step] + cut.level[:, 3 + step]
+        np.testing.assert_array_equal(drawn[:, 0], paths.reshape(21, 5)[:, step])
+
+
+def test_differences_to_the_seasonal_naive_forecast(rng):
+    """Of seasons that repeat, nothing is left to be learnt."""
+    series = [np.tile(rng.standard_normal(6), 10) for _ in range(5)]
+    model = GlobalForecaster(**SMALL | {"updates": 3}, horizon=8, season=6, residual=True)
+    plain = GlobalForecaster(**SMALL | {"updates": 3}, horizon=8, season=6)
+    truth = np.stack([np.append(one[:6], one[:2]) for one in series])
+    errors = [np.abs(one.fit(series).predict() - truth).mean() for one in (model, plain)]
+    assert errors[0] < 0.6 * errors[1]
 
 
 def test_what_is_known_ahead_is_used(rng):
@@ -147,14 +147,17 @@ def test_what_is_known_of_the_past_is_used(rng):
 
 
 def test_categories_of_series_are_used(rng):
-    """Zeros tell nothing of the next value: most of one kind are 3, of the other -3."""
+    """One value tells nothing of the next: of one kind it grows, of the other it shrinks."""
     kinds = ["up", "down"] * 8
-    series = [np.where(rng.random(40) < 0.8, 3.0 if k == "up" else -3.0, 0.0) for k in kinds]
-    model = GlobalForecaster(**SMALL | {"updates": 300}, lags=2, window=1)
+    rates = [np.where(k == "up", 0.1, -0.1) + 0.01 * rng.standard_normal(40) for k in kinds]
+    series = [np.exp(np.cumsum(rate)) for rate in rates]
+    model = GlobalForecaster(**SMALL | {"updates": 400, "learning_rate": 0.03}, lags=1, window=1)
     model.fit(series, static=kinds)
-    zero = np.append(series[0], [0.0, 0.0])
-    down, up = model.predict([zero, zero], static=["down", "up"])[:, 0]
-    assert up > down + 3
+    last = np.array([[one[-1]] for one in series])
+    want = np.where(np.arange(16) % 2, np.exp(-0.1), np.exp(0.1))[:, None]
+    np.testing.assert_allclose(model.predict() / last, want, atol=0.03)
+    told = model.predict([series[0], series[0]], static=["down", "up"])[:, 0]
+    np.testing.assert_allclose(told / series[0][-1], np.exp([-0.1, 0.1]), atol=0.03)
     assert np.isfinite(model.predict(series[:1], static=["new"])).all()
 
 
@@ -180,6 +183,19 @@ def test_conformal_intervals_cover_what_was_held_out(rng):
     below = (actual[..., None] <= quantiles).mean(axis=(0, 1))
     np.testing.assert_allclose(below[[0, 2]], [0.1, 0.9], atol=0.01)
     assert model.conformal_factors_.shape == (3,)
+
+
+def test_intervals_of_few_series_are_not_made_narrower(rng):
+    """The end of one series may happen to lie near its forecast: 29 are few, 30 are not."""
+    series = noisy_seasons(rng, 30)
+    for quiet in series:
+        quiet[-6:] = quiet[-12:-6]  # easier than all that was learnt from
+    options = SMALL | {"horizon": 6, "season": 6, "quantiles": (0.1, 0.5, 0.9)}
+    many = GlobalForecaster(**options, calibrate=True).fit(series)
+    few = GlobalForecaster(**options, calibrate=True).fit(series[:29])
+    assert many.conformal_factors_.min() < 1
+    assert few.conformal_factors_.min() >= 1
+    assert few.conformal_factors_.max() < 2
 
 
 class TestHostile:

@@ -79,6 +79,25 @@ def test_gaps_are_missing_values(name):
     same(panel.data().index, whole[:20])
 
 
+ZONES = [None, "UTC", BERLIN, "America/New_York", "Australia/Lord_Howe", "Africa/Cairo"]
+FREQUENCIES = ["ME", "MS", "QE-FEB", "QS-MAR", "YE-APR", "BMS", "W-FRI", "D", "10D", "h", "15min"]
+
+
+@pytest.mark.parametrize("freq", [*FREQUENCIES, "B", "2ME", "2MS", "6h", "s"])
+def test_any_start_zone_and_gaps(freq, rng):
+    """As pandas' `date_range` goes on; shorter steps than a day are those of UTC there."""
+    for zone in ZONES * 3:
+        start = pd.Timestamp("1990-01-01") + pd.Timedelta(hours=int(rng.integers(0, 350_000)))
+        whole = dates(start, freq, 45)
+        if zone is not None and freq in ("h", "15min", "6h", "s"):
+            whole = whole.tz_localize("UTC").tz_convert(zone)
+        elif zone is not None:
+            first = np.ones(45, bool)
+            whole = whole.tz_localize(zone, ambiguous=first, nonexistent="shift_forward")
+        kept = np.union1d(rng.choice(40, 24, replace=False), [17, 18, 39])
+        same(ahead(pd.DatetimeIndex(whole[kept], freq=None)), whole[40:])
+
+
 def test_days_of_the_month():
     """The fifteenth, and the thirtieth or the last day before it."""
     middle = pd.DatetimeIndex(["2023-11-15", "2023-12-15", "2024-01-15"])

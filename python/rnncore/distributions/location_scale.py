@@ -68,7 +68,13 @@ class StudentT(Distribution):
         # Symmetric: of the upper half, by the tail's probability.
         tail = np.broadcast_to(np.minimum(p, 1 - p), df.shape)
         few, zero = np.minimum(df, _MANY), np.zeros(df.shape)
-        z = invert(lambda z: 1 - _tail(z, few), 1 - tail, zero, zero + 1)
+        top = np.exp(log_rising(few / 2, zero + 0.5)) / np.sqrt(few * np.pi)
+
+        def pdf(z: Array) -> Array:
+            found: Array = top * np.exp(-(few + 1) / 2 * np.log1p(z * z / few))
+            return found
+
+        z = -invert(lambda z: _tail(-z, few), pdf, tail, zero, zero + 1)
         z = np.where(df < _MANY, z, _near_normal(-ndtri(np.minimum(p, 1 - p)), df))
         z = z * np.where(p < 0.5, -1, p > 0.5)
         found: Array = x[:, :1] + positive(x[:, 1:2])[0] * z

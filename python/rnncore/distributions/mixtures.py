@@ -190,5 +190,12 @@ def _mixture_quantiles(weight: Array, loc: Array, scale: Array, p: Array) -> Arr
         found: Array = (weight[:, None] * ndtr(np.clip(z, -40, 40))).sum(axis=-1)
         return found
 
+    def pdf(y: Array) -> Array:
+        z = np.clip((y[..., None] - loc[:, None]) / scale[:, None], -40, 40)
+        density = np.exp(-0.5 * z * z - 0.5 * _LOG_2PI) / scale[:, None]
+        found: Array = (weight[:, None] * density).sum(axis=-1)
+        return found
+
     start = np.broadcast_to((weight * loc).sum(axis=1, keepdims=True), (len(loc), len(p)))
-    return invert(cdf, np.broadcast_to(p, start.shape), start, np.broadcast_to(most, start.shape))
+    shape = start.shape
+    return invert(cdf, pdf, np.broadcast_to(p, shape), start, np.broadcast_to(most, shape))

@@ -162,7 +162,7 @@ def _beta_term(a: Array, b: Array, x: Array, n: int) -> Array:
 def _lentz(first: Array, term: Callable[[int], tuple[Array, Array | float]]) -> Array:
     """b0 + a1 / (b1 + a2 / (b2 + ...)) by the modified method of Lentz (DLMF 3.10)."""
     found = np.where(first == 0, _TINY, first)
-    c, d = found, np.zeros_like(found)
+    c, d, going = found, np.zeros_like(found), np.ones(found.shape, bool)
     for n in range(1, _MOST_TERMS):
         a, b = term(n)
         d = b + a * d
@@ -170,14 +170,25 @@ def _lentz(first: Array, term: Callable[[int], tuple[Array, Array | float]]) -> 
         c = b + a / c
         c = np.where(c == 0, _TINY, c)
         step = c * d
-        found = found * step
-        if not np.any(np.abs(step - 1) > _EPS * 4):
+        # What has converged stays as it is: a row has the same bits in any batch.
+        found = np.where(going, found * step, found)
+        going &= np.abs(step - 1) > _EPS * 4
+        if not going.any():
             break
     return found
 
 
-def invert(cdf: Callable[[Array], Array], p: Array, start: Array, step: Array) -> Array:
-    """The x at which an increasing cdf reaches p: brackets from `start` by steps, then halves."""
+def invert(
+    cdf: Callable[[Array], Array],
+    pdf: Callable[[Array], Array],
+    p: Array,
+    start: Array,
+    step: Array,
+) -> Array:
+    """The x at which an increasing cdf reaches p: brackets from `start` by steps, then Newton.
+
+    Where a step of Newton's leaves the bracket, it is halved.
+    """
     low, high, least = start - step, start + step, 1e-17 * step
     for _ in range(1100):
         below, above = cdf(low) > p, cdf(high) < p
@@ -186,10 +197,17 @@ def invert(cdf: Callable[[Array], Array], p: Array, start: Array, step: Array) -
         low = np.where(below, low - step, low)
         high = np.where(above, high + step, high)
         step = step * 2
+    x: Array = low + (high - low) / 2
+    going = np.ones(x.shape, bool)
     for _ in range(1100):
-        middle = low + (high - low) / 2
-        if np.all((middle <= low) | (middle >= high) | (high - low <= least)):
+        error = cdf(x) - p
+        low, high = np.where(error < 0, x, low), np.where(error < 0, high, x)
+        next_x = x - error / pdf(x)
+        inside = (next_x > low) & (next_x < high)
+        next_x = np.where(inside, next_x, low + (high - low) / 2)
+        moved = np.abs(next_x - x)
+        x = np.where(going, next_x, x)
+        going &= ~((moved <= 4e-16 * np.abs(x) + least) | (high - low <= least))
+        if not going.any():
             break
-        under = cdf(middle) < p
-        low, high = np.where(under, middle, low), np.where(under, high, middle)
-    return high
+    return x

@@ -11,7 +11,9 @@ import numpy as np
 
 from ..arrays import Array, check_count, check_flag
 from . import metrics
+from .aligned import align_static
 from .baselines import SeasonalNaive
+from .covariates import as_arrays
 from .frames import Panel, read_panel
 from .plots import plot_backtest
 
@@ -22,6 +24,8 @@ class Forecasts(Protocol):
     `horizon`, and `fit` and `predict` that take series in the form that they are given to
     `backtest`; `predict` returns the `horizon` steps behind each, in that form or as an array.
     Where there are `quantiles`, increasing numbers in (0, 1), `predict_quantiles` returns these.
+    One with `reads_panels = True` is handed a `Panel`, which `read_panel` returns as it is: frames
+    need not be built and read again for each origin.
     """
 
     horizon: int
@@ -133,6 +137,9 @@ def backtest(
     window: int | None = None,
     refit: bool = True,
     season: int = 1,
+    past: Any = None,
+    ahead: Any = None,
+    static: Any = None,
 ) -> Backtest:
     """Forecast the end of series from several origins, each from what came before it.
 
@@ -148,7 +155,9 @@ def backtest(
     origins: how many. step: None: the horizon, so that no step is forecast twice. window: how many
     steps before an origin are known; None: all, an expanding window. refit: whether the forecaster
     is fitted at each origin, or only at the first. season: of the seasonal naive forecast, and of
-    the scales of mase and msis.
+    the scales of mase and msis. past, ahead, static: what is known beside the series, as for
+    `GlobalForecaster.fit`, as long as these; at each origin `past` is known up to there, `ahead`
+    up to the horizon. A forecaster that takes none is given none.
 
     Raises `ValueError` for series that are too short for the origins, and for forecasts that are
     not finite.
@@ -163,10 +172,11 @@ def backtest(
         check_count("window", window)
     at = _origins(panel, plan, horizon)
     known = list(_known(panel, at, plan))
+    beside = list(_beside(panel, known, horizon, past, ahead, static))
     scales = [metrics.seasonal_scale(list(part.values), season) for part in known]
     forecasts = {
-        type(forecaster).__name__: _run(forecaster, known, plan, levels),
-        "seasonal naive": _run(baseline, known, plan, levels),
+        type(forecaster).__name__: _run(forecaster, known, plan, levels, beside),
+        "seasonal naive": _run(baseline, known, plan, levels, [{} for _ in known]),
     }
     return Backtest(
         panel, at, _actual(panel, at, horizon), forecasts, levels, np.stack(scales, axis=1), season
@@ -202,22 +212,50 @@ def _known(panel: Panel, origins: Array, plan: _Plan) -> Iterator[Panel]:
         yield known if plan.window is None else known.last(plan.window)
 
 
+def _beside(
+    panel: Panel, known: Sequence[Panel], horizon: int, past: Any, ahead: Any, static: Any
+) -> Iterator[dict[str, Any]]:
+    """Yield what is known beside the series at each origin, by the names of arguments."""
+    given = (("past", past, 0), ("ahead", ahead, horizon))
+    whole = {
+        name: (as_arrays(value, name, panel, 0), more)
+        for name, value, more in given
+        if value is not None
+    }
+    for part in known:
+        first = np.subtract(part.starts, panel.starts)
+        found: dict[str, Any] = {} if static is None else {"static": align_static(static, panel)}
+        for name, (arrays, more) in whole.items():
+            ends = first + part.lengths + more
+            cuts = zip(arrays, first, ends, strict=True)
+            found[name] = [array[start:end] for array, start, end in cuts]
+        yield found
+
+
 def _actual(panel: Panel, origins: Array, horizon: int) -> Array:
     ahead = origins[..., None] + np.arange(horizon)  # (N, W, H)
     return np.stack([values[at] for values, at in zip(panel.values, ahead, strict=True)])
 
 
-def _run(forecaster: Any, known: Sequence[Panel], plan: _Plan, levels: Array | None) -> Made:
+def _run(
+    forecaster: Any,
+    known: Sequence[Panel],
+    plan: _Plan,
+    levels: Array | None,
+    beside: Sequence[dict[str, Any]],
+) -> Made:
     """Return what a forecaster makes of what is known at each origin."""
     points, quantiles = [], []
     model, horizon = copy.deepcopy(forecaster), forecaster.horizon
-    for at, panel in enumerate(known):
-        data = panel.data()
+    direct = getattr(forecaster, "reads_panels", False)
+    for at, (panel, more) in enumerate(zip(known, beside, strict=True)):
+        panel = panel.plain() if direct else panel
+        data = panel if direct else panel.data()
         if at == 0 or plan.refit:
-            model.fit(data)
-        points.append(panel.read_forecast(model.predict(data), horizon))
+            model.fit(data, **more)
+        points.append(panel.read_forecast(model.predict(data, **more), horizon))
         if levels is not None:
-            given = model.predict_quantiles(data)
+            given = model.predict_quantiles(data, **more)
             quantiles.append(panel.read_quantiles(given, horizon, len(levels)))
     made = Made(np.stack(points, 1), np.stack(quantiles, 1) if quantiles else None)
     for found in made:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,7 @@ class SeasonalNaive:
     horizon: int = 1
     season: int = 1
     quantiles: Sequence[float] = (0.025, 0.5, 0.975)
+    reads_panels: ClassVar[bool] = True
 
     def fit(self: Self, X: Any, y: Any = None) -> Self:
         """Check the series, and remember them for `predict`. There is nothing to learn.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, read
+from .aligned import align, align_static
 from .calendar_features import calendar_features, cycles_of
 from .frames import Panel
 from .windows import Covariates
@@ -33,10 +34,12 @@ class Beside:
         self.scales = {}
         for name, given in (("past", past), ("ahead", ahead)):
             if given is not None:
-                steps = np.concatenate(_arrays(given, name, panel, 0))
+                steps = np.concatenate(as_arrays(given, name, panel, 0))
                 mean, spread = _mean(steps)
                 self.scales[name] = mean, np.where(spread > 0, spread, 1.0)
-        columns: Any = () if static is None else _categories(static, len(panel)).T
+        columns: Any = (
+            () if static is None else _categories(align_static(static, panel), len(panel)).T
+        )
         self.labels = [sorted(set(column), key=str) for column in columns]
 
     @property
@@ -57,7 +60,7 @@ class Beside:
             self._scaled("past", past, panel, 0),
             self._scaled("ahead", ahead, panel, horizon),
             self._clocks(panel, horizon),
-            self._codes(static, len(panel)),
+            self._codes(align_static(static, panel), len(panel)),
         )
 
     def _scaled(self, name: str, given: Any, panel: Panel, beyond: int) -> list[Array]:
@@ -65,7 +68,7 @@ class Beside:
             return [np.empty((int(length), 0)) for length in panel.lengths]
         mean, spread = self.scales[name]
         found = []
-        for array in _arrays(given, name, panel, beyond):
+        for array in as_arrays(given, name, panel, beyond):
             if array.shape[1] != len(mean):
                 raise ValueError(
                     f"{name} must have {len(mean)} columns, as it had for fit, got {array.shape[1]}"
@@ -99,8 +102,12 @@ class Beside:
         return np.array(codes, np.int64).T
 
 
-def _arrays(given: Any, name: str, panel: Panel, beyond: int) -> list[Array]:
-    """Return covariates as arrays (T_n, K), or (T_n + beyond, K), of float64."""
+def as_arrays(given: Any, name: str, panel: Panel, beyond: int) -> list[Array]:
+    """Return covariates as arrays (T_n, K), or (T_n + beyond, K), of float64.
+
+    given: arrays, one for each series, or frames, whose rows are found by their times.
+    """
+    given = align(given, name, panel, beyond)
     single = len(panel) == 1 and not isinstance(given, (list, tuple))
     parts: Sequence[Any] = [given] if single and np.ndim(given) < 3 else given
     if len(parts) != len(panel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -24,6 +24,11 @@ class Extra(NamedTuple):
 
 class Form(Protocol):
     """A form of N series."""
+
+    @property
+    def timed(self) -> bool:
+        """Whether it shows times."""
+        ...
 
     def build(
         self, values: tuple[Array, ...], names: tuple[Any, ...], labels: Any, extra: Extra | None
@@ -65,6 +70,7 @@ class Arrays:
     package: Any = None
     name: Any = None
     flat: bool = True
+    timed: ClassVar[bool] = False
 
     def build(
         self, values: tuple[Array, ...], names: tuple[Any, ...], labels: Any, extra: Extra | None
@@ -97,6 +103,7 @@ class Indexed:
     package: Any
     columns: Any
     name: Any
+    timed: ClassVar[bool] = True
 
     def build(
         self, values: tuple[Array, ...], names: tuple[Any, ...], labels: Any, extra: Extra | None
@@ -144,6 +151,7 @@ class Tables:
     levels: tuple[Any, Any] | None = None
     flat: bool = False
     told: bool = False
+    timed: ClassVar[bool] = True
 
     def build(
         self, values: tuple[Array, ...], names: tuple[Any, ...], labels: Any, extra: Extra | None
@@ -217,6 +225,11 @@ class Several:
     """A list of what has other forms, each with the names of its series."""
 
     parts: tuple[tuple[Form, tuple[Any, ...]], ...]
+
+    @property
+    def timed(self) -> bool:
+        """Whether any part shows its times."""
+        return any(form.timed for form, _ in self.parts)
 
     def build(
         self, values: tuple[Array, ...], names: tuple[Any, ...], labels: Any, extra: Extra | None

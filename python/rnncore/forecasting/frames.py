@@ -32,7 +32,7 @@ first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -88,11 +88,7 @@ class Panel:
 
         Indexes of pandas, columns of polars, None for plain arrays.
         """
-        spans = self._spans(ahead)
-        return [
-            None if axis is None else axis.labels(np.arange(*span))
-            for axis, span in zip(self.axes, spans, strict=True)
-        ]
+        return self._at(ahead, lambda axis, steps: None if axis is None else axis.labels(steps))
 
     def clock(self, ahead: int = 0) -> list[Array]:
         """Return what a clock on the wall shows at the steps that `labels` has, of each series.
@@ -100,10 +96,7 @@ class Panel:
         `datetime64` (T_n,), of periods where they begin; numbers where there are no times: those of
         the index, or positions from 0.
         """
-        return [
-            np.arange(*span) if axis is None else axis.clock(np.arange(*span))
-            for axis, span in zip(self.axes, self._spans(ahead), strict=True)
-        ]
+        return self._at(ahead, lambda axis, steps: steps if axis is None else axis.clock(steps))
 
     def cut(self, lengths: Sequence[int] | Array) -> Panel:
         """Return the series up to a number of steps each, (N,)."""
@@ -117,9 +110,15 @@ class Panel:
         starts = tuple(int(at) for at in np.add(self.starts, skipped))
         return replace(self, values=values, starts=starts)
 
+    def plain(self) -> Panel:
+        """Return the same series as if they had come as a list of arrays, with their times."""
+        form = Several(tuple((Arrays(), (name,)) for name in self.names))
+        return replace(self, form=form)
+
     def data(self) -> Any:
         """Return the series in the form that they came in, with a row for each step."""
-        out = self.form.build(self.values, self.names, self.labels(), None)
+        labels = self.labels() if self.form.timed else [None] * len(self)
+        out = self.form.build(self.values, self.names, labels, None)
         if isinstance(self.form, Tables) and self.form.told:
             return Columns(out, self.form.time, self.form.series, list(self.form.values))
         return out
@@ -149,12 +148,27 @@ class Panel:
         values = np.asarray(values)
         if len(values) != len(self):
             raise ValueError(f"values must have {len(self)} series, got shape {values.shape}")
-        labels = self.labels(values.shape[1]) if values.shape[1] else self._none()
-        out = self.form.build(tuple(values), self.names, labels, extra)
+        out = self.form.build(tuple(values), self.names, self._told(values.shape[1]), extra)
         return self.form.stack(out) if isinstance(self.form, Several) else out
 
-    def _none(self) -> list[Any]:
+    def _told(self, ahead: int) -> list[Any]:
+        """Return `labels(ahead)`, also of no steps, or nothing for a form that shows no times."""
+        if not self.form.timed:
+            return [None] * len(self)
+        if ahead:
+            return self.labels(ahead)
         return [None if labels is None else labels[:0] for labels in self.labels()]
+
+    def _at(self, ahead: int, what: Callable[[Axis | None, Array], Any]) -> list[Any]:
+        """Return what there is at the steps of each series: once for those with the same steps."""
+        known: dict[tuple[int, tuple[int, int]], Any] = {}
+        found = []
+        for axis, span in zip(self.axes, self._spans(ahead), strict=True):
+            key = id(axis), span
+            if key not in known:
+                known[key] = what(axis, np.arange(*span))
+            found.append(known[key])
+        return found
 
     def _spans(self, ahead: int) -> Iterator[tuple[int, int]]:
         for start, values in zip(self.starts, self.values, strict=True):
@@ -197,7 +211,7 @@ def _read(data: Any, name: str) -> Panel:
     if package == "pandas" and hasattr(data, "index"):
         return _read_series(data, name)
     if package == "polars" and hasattr(data, "dtype"):
-        values = (_floats(data, name),)
+        values = (floats(data, name),)
         return Panel((data.name,), values, (None,), (0,), Arrays(host(data), data.name))
     if isinstance(data, (list, tuple)) and len(data) and not isinstance(data[0], (int, float)):
         return _read_list(data, name)
@@ -218,7 +232,7 @@ def _read_array(data: Any, name: str) -> Panel:
         raise ValueError(
             f"{name} must have shape (T,), (T, K) or (N, T, K), got {array.shape or 'one number'}"
         )
-    columns = np.atleast_2d(_floats(array, name).T)
+    columns = np.atleast_2d(floats(array, name).T)
     if not len(columns):
         raise ValueError(f"{name} must have at least one series, got shape {array.shape}")
     count = len(columns)
@@ -254,7 +268,7 @@ def _read_series(data: Any, name: str) -> Panel:
     if index.nlevels > 1:
         return _read_levels(data.to_frame(), name, flat=True)
     axis, places = locate(index, name) if len(index) else (None, np.arange(0))
-    values = _placed(_floats(data, name), places)
+    values = _placed(floats(data, name), places)
     return Panel((data.name,), (values,), (axis,), (0,), Indexed(host(data), None, data.name))
 
 
@@ -268,6 +282,14 @@ def _read_frame(frame: Any, name: str) -> Panel:
             return _read_levels(frame, name, flat=False)
         if isinstance(index, (host(frame).DatetimeIndex, host(frame).PeriodIndex)):
             return _read_wide(frame, name)
+    told = roles(frame, name)
+    if told.time is not None or package_of(frame) == "polars":
+        return _read_columns(told, name)
+    return _read_wide(frame, name)
+
+
+def roles(frame: Any, name: str) -> Columns:
+    """Return which column has the time of a frame, and which names its series, if any does."""
     if len(set(frame.columns)) < len(frame.columns):
         raise ValueError(f"{name} must have each column once, got {list(frame.columns)}")
     times = [column for column in frame.columns if _is_time(frame[column])]
@@ -279,10 +301,7 @@ def _read_frame(frame: Any, name: str) -> Panel:
             f"{found}: choose by rnncore.forecasting.Columns(frame, time=..., series=..., "
             "value=...), convert text to times, or drop columns"
         )
-    if times or package_of(frame) == "polars":
-        time = times[0] if times else None
-        return _read_columns(Columns(frame, time, words[0] if words else None), name)
-    return _read_wide(frame, name)
+    return Columns(frame, times[0] if times else None, words[0] if words else None)
 
 
 def _read_wide(frame: Any, name: str) -> Panel:
@@ -290,7 +309,7 @@ def _read_wide(frame: Any, name: str) -> Panel:
     axis, places = locate(frame.index, name) if len(frame) else (None, np.arange(0))
     columns = tuple(frame.columns)
     values = tuple(
-        _placed(_floats(frame.iloc[:, at], f"column {column!r} of {name}"), places)
+        _placed(floats(frame.iloc[:, at], f"column {column!r} of {name}"), places)
         for at, column in enumerate(columns)
     )
     count = len(columns)
@@ -308,7 +327,7 @@ def _read_levels(frame: Any, name: str, *, flat: bool) -> Panel:
     levels = tuple(frame.index.names)
     series, time = (frame.index.get_level_values(level) for level in (0, 1))
     table = Tables(host(frame), "time", "series", (frame.columns[0],), levels, flat)
-    return _read_long(table, series, time, _floats(frame.iloc[:, 0], name), name)
+    return _read_long(table, series, time, floats(frame.iloc[:, 0], name), name)
 
 
 def _read_columns(given: Columns, name: str, *, told: bool = False) -> Panel:
@@ -321,7 +340,7 @@ def _read_columns(given: Columns, name: str, *, told: bool = False) -> Panel:
         raise ValueError(f"{name} must have the columns {missing}, it has {list(frame.columns)}")
     chosen = chosen or [column for column in frame.columns if column not in named]
     table = Tables(host(frame), given.time, given.series, tuple(chosen), told=told)
-    time = None if given.time is None else _as_labels(frame[given.time])
+    time = None if given.time is None else as_labels(frame[given.time])
     if given.series is None:
         return _read_table(table, frame, time, name)
     if len(chosen) != 1 or time is None:
@@ -330,7 +349,7 @@ def _read_columns(given: Columns, name: str, *, told: bool = False) -> Panel:
             f"time={given.time!r} and the columns {chosen}: choose by "
             "rnncore.forecasting.Columns(frame, time=..., series=..., value=...)"
         )
-    values = _floats(frame[chosen[0]], f"column {chosen[0]!r} of {name}")
+    values = floats(frame[chosen[0]], f"column {chosen[0]!r} of {name}")
     return _read_long(table, frame[given.series], time, values, name)
 
 
@@ -340,7 +359,7 @@ def _read_table(table: Tables, frame: Any, time: Any, name: str) -> Panel:
     if time is not None and len(frame):
         axis, places = locate(time, name)
     values = tuple(
-        _placed(_floats(frame[column], f"column {column!r} of {name}"), places)
+        _placed(floats(frame[column], f"column {column!r} of {name}"), places)
         for column in table.values
     )
     count = len(values)
@@ -382,7 +401,7 @@ def _placed(values: Array, places: Array) -> Array:
     return out
 
 
-def _as_labels(column: Any) -> Any:
+def as_labels(column: Any) -> Any:
     """Return a column of times as something that can be located: in pandas an index."""
     return host(column).Index(column) if package_of(column) == "pandas" else column
 
@@ -397,7 +416,7 @@ def _is_text(column: Any) -> bool:
     return kind.startswith(("object", "str", "categor", "utf8", "enum"))
 
 
-def _floats(column: Any, name: str) -> Array:
+def floats(column: Any, name: str) -> Array:
     """Return numbers as float64, NaN where they are missing; others raise `TypeError`."""
     kind = str(getattr(column, "dtype", ""))
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,6 +19,10 @@ from .metrics import check_levels
 from .networks import NETWORKS, Forking
 from .sampling import sample_paths
 from .windows import Covariates, Plan, Windows
+
+#: Of fewer series no interval is made narrower: the steps that are held out of one go wrong
+#: together, and their shares say little.
+_FEW = 30
 
 
 @dataclass(kw_only=True, eq=False)
@@ -52,9 +56,10 @@ class GlobalForecaster:
     members: how many networks, from other seeds and trained side by side, whose quantiles are
     averaged. calibrate: whether the last `horizon` steps of each series are first held out, to
     correct the quantiles by what they turn out to be (`conformal_factors_`); then all is learnt
-    again. hidden_size, num_layers, dropout, updates, batch_size, learning_rate, weight_decay: of
-    each network and of its training. verbose: whether progress is printed. seed: the same seed
-    gives the same forecasts for any number of threads.
+    again. Of fewer than 30 series intervals are made wider by that, never narrower. hidden_size,
+    num_layers, dropout, updates, batch_size, learning_rate, weight_decay: of each network and of
+    its training. verbose: whether progress is printed. seed: the same seed gives the same forecasts
+    for any number of threads.
 
     After `fit`: `networks_`, the members; `history_`, a list of records of each one's training;
     `conformal_factors_` (Q,), ones without `calibrate`.
@@ -70,7 +75,7 @@ class GlobalForecaster:
     log: bool | None = None
     residual: bool = False
     calendar: bool = True
-    relative: float = 10.0
+    relative: float = 20.0
     members: int = 1
     calibrate: bool = False
     paths: int = 200
@@ -83,6 +88,7 @@ class GlobalForecaster:
     weight_decay: float = 0.01
     verbose: bool = False
     seed: int | None = None
+    reads_panels: ClassVar[bool] = True
 
     def fit(
         self, X: Any, y: Any = None, *, past: Any = None, ahead: Any = None, static: Any = None
@@ -94,6 +100,11 @@ class GlobalForecaster:
         goes with the first value; `predict` needs them for the `horizon` steps behind the end, too.
         Of one series, an array serves. static: categories of each series, (N,) or (N, S), numbers
         or text. y: nothing.
+
+        Of series with times, covariates may be frames with times, too: a wide one goes with all
+        series, a long one has rows for each. Rows are found by their times, and may begin before
+        the series and end behind them; missing values count as the mean. static may be a frame of
+        pandas with the names of series as its index.
         """
         self._check()
         panel = with_values(read_panel(X))
@@ -254,7 +265,8 @@ class GlobalForecaster:
         windows = Windows(shorter.values, self._plan, known)
         actual = np.stack([panel.values[row][kept[row] :] for row in rows])
         found = self._with_middle(windows)
-        self.conformal_factors_ = conformal_factors(actual, found, self._levels, self._middle)
+        factors = conformal_factors(actual, found, self._levels, self._middle)
+        self.conformal_factors_ = factors if len(rows) >= _FEW else np.maximum(factors, 1.0)
         self.held_out_ = actual, corrected(found, self.conformal_factors_, self._middle)
 
     def _windows(self, X: Any, past: Any, ahead: Any, static: Any) -> tuple[Panel, Windows]:

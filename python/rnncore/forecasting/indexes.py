@@ -49,6 +49,12 @@ def host(value: Any) -> Any:
     return sys.modules[package_of(value)]
 
 
+def zone_of(labels: Any) -> Any:
+    """Return the time zone of labels, or None."""
+    pandas = getattr(labels, "tz", None)
+    return pandas if pandas is not None else getattr(labels.dtype, "time_zone", None)
+
+
 def stamps_of(labels: Any, name: str) -> Array:
     """Return labels as numbers or `datetime64` that rise with time, (T,); of zones, UTC.
 

@@ -113,9 +113,9 @@ def _draw_bands(
     axes: Any, ahead: Array, quantiles: Array, levels: Array, color: str, *, label: bool = True
 ) -> None:
     """Shade what lies between each two levels that are as far from 0 as from 1."""
-    for low, high in central_intervals(levels):
+    for place, (low, high) in enumerate(central_intervals(levels)):
         text = f"{levels[high] - levels[low]:.0%} interval" if label else None
-        options = {"color": color, "alpha": 0.2, "lw": 0 if len(ahead) > 1 else 4}
+        options = {"color": color, "alpha": 0.15 + 0.1 * place, "lw": 0 if len(ahead) > 1 else 4}
         axes.fill_between(ahead, quantiles[:, low], quantiles[:, high], label=text, **options)
 
 
@@ -139,7 +139,7 @@ def _title(name: Any) -> str:
 def _finish(axes: Any, clock: Array, path: str | os.PathLike[str] | None) -> Any:
     """Return the figure with legend and short dates, saved as `path` if there is one."""
     axes.grid(alpha=0.3)
-    axes.legend(loc="upper left", fontsize="small")
+    axes.legend(loc="best", fontsize="small")
     if clock.dtype.kind == "M":
         from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 

@@ -25,7 +25,7 @@ class MeanSquaredError(Loss):
 
 
 class MeanAbsoluteError(Loss):
-    """|prediction - target|, predictions and targets of one shape and dtype.
+    """`|prediction - target|`, predictions and targets of one shape and dtype.
 
     It is least where the prediction is the median; torch's `L1Loss`. The gradient is zero where
     both are equal. The mask has that shape too, or its leading axes: `(T, B)` for `(T, B, K)`.
