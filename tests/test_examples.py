@@ -107,6 +107,17 @@ def test_collectives_of_dask():
     assert results("collectives.py", "--engine", "dask") == {"bits_equal": 1}
 
 
+def test_serve_sessions(tmp_path):
+    pytest.importorskip("matplotlib")
+    for module in ("starlette", "uvicorn", "websockets"):
+        pytest.importorskip(module)
+    found = results("serve_sessions.py", "--plot", str(tmp_path / "latencies.png"))
+    assert list(found) == ["bits_equal", "clients", "p50_ms", "p99_ms"]
+    assert found["bits_equal"] == 1
+    assert 0 < found["p50_ms"] <= found["p99_ms"]
+    assert (tmp_path / "latencies.png").stat().st_size > 0
+
+
 def test_own_cell():
     pytest.importorskip("scipy", reason="reading MATLAB files needs SciPy")
     found = results("own_cell.py", "--data", str(data("jsb_chorales/JSB_Chorales.mat")))

@@ -269,6 +269,83 @@ def test_delay(x: np.ndarray) -> None:
         assert time.monotonic() - start >= 0.01
 
 
+def test_a_step_of_many_at_once(x: np.ndarray, tmp_path: Any) -> None:
+    with Sessions(MODEL, max_rows=4, spill=tmp_path) as sessions:
+        opened, rng = [sessions.open() for _ in range(COUNT)], np.random.default_rng(0)
+        given: list[list[np.ndarray]] = [[] for _ in opened]
+        waiting: list[list[Future[np.ndarray]]] = [[] for _ in opened]
+        for _ in range(40):
+            which = rng.permutation(COUNT)[: rng.integers(0, 5)].tolist()
+            for at in which[1:]:  # what waits comes first
+                t = len(given[at])
+                waiting[at].append(opened[at].submit(x[t : t + 1, at]))
+                given[at].append(np.zeros(0))
+            now = np.array([x[len(given[at]), at] for at in which], "f4").reshape(-1, WIDTH)
+            y = sessions.step([opened[at] for at in which], now)
+            for at, own in zip(which, y, strict=True):
+                given[at].append(own)
+        for at in range(COUNT):
+            for t, own in enumerate(given[at]):
+                given[at][t] = own if own.size else waiting[at].pop(0).result()[0]
+            same(np.stack(given[at]), alone(MODEL, x[: len(given[at]), at]))
+        before = [session.snapshot() for session in opened]
+        for some, message in (
+            ([0, 0], "sessions must be different ones, got 1 of them"),
+            ([0, 1, 2, 3, 4], "sessions must be at most 4, got 5"),
+            ([0, 1, 2], r"x must have shape \(3, 3\), got \(2, 3\)"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                sessions.step([opened[at] for at in some], x[0, :2])
+        opened[1].close()
+        with pytest.raises(RuntimeError, match="this session is closed"):
+            sessions.step(opened[:2], x[0, :2])
+        for at in (0, 2, 3):
+            after = opened[at].snapshot()
+            assert all(np.array_equal(after[key], before[at][key]) for key in after)
+        assert sessions.usage.waiting == 0
+
+
+def test_a_step_makes_room(x: np.ndarray) -> None:
+    module = PROMPT["chain"]
+    x = frames(module, 2, 100)
+    with Sessions(module, max_rows=100) as sessions:
+        opened = [sessions.open() for _ in range(100)]
+        first = sessions.step(opened[:40], x[0, :40])
+        same(np.stack((first, sessions.step(opened, x[1])[:40])), module(x[:, :40])[0])
+
+
+def test_steps_and_frames_that_wait_in_many_threads(x: np.ndarray) -> None:
+    with Sessions(MODEL) as sessions:
+        opened = [sessions.open() for _ in range(COUNT)]
+        found: list[np.ndarray] = []
+
+        def steps() -> None:
+            for t in range(10, STEPS):
+                found.append(sessions.step(opened, x[t]))
+
+        with held(sessions):
+            first = [session.submit(x[:10, at]) for at, session in enumerate(opened)]
+            thread = threading.Thread(target=steps)
+            thread.start()
+        thread.join()
+        for at in range(COUNT):
+            own = np.concatenate((first[at].result(), np.stack(found)[:, at]))
+            same(own, alone(MODEL, x[:, at]))
+
+        def waits(_: Any) -> None:
+            try:
+                sessions.step(opened, x[0])
+            except RuntimeError as error:
+                said.append(str(error))
+
+        said: list[str] = []
+        opened[0].submit(x[0, 0]).add_done_callback(waits)
+        results([opened[1].submit(x[:1, 0])])
+        while not said:
+            time.sleep(0.001)
+        assert said == ["a future's callback must not wait for a batch"]
+
+
 # Back pressure
 
 
@@ -369,6 +446,8 @@ def test_frames_that_are_refused(x: np.ndarray) -> None:
         ):
             with pytest.raises(error, match=message):
                 session.submit(given)
+        with pytest.raises(ValueError, match="which finite=True refuses"):
+            sessions.step([session], wrong[1:2])
         letters = text.open()
         with pytest.raises(ValueError, match=r"frames must be in 0\.\.2, got 3"):
             letters.submit([0, 3])
@@ -459,6 +538,19 @@ def test_frames_are_taken_back(x: np.ndarray) -> None:
         same(futures[2].result(), alone(MODEL, x[[0, 2], 0])[1:])
         assert first.done()
         assert sessions.usage.waiting == 0
+
+
+def test_futures_that_others_settle(x: np.ndarray) -> None:
+    with Sessions(MODEL) as sessions:
+        session, other = sessions.open(), sessions.open()
+        with held(sessions):
+            runs = other.submit(x[:2, 1])
+            while len(sessions._waiting):
+                time.sleep(0.001)
+            waits, last = session.submit(x[:1, 0]), session.submit(x[1:3, 0])
+            for future in (runs, waits):
+                future.set_result(x)
+        same(last.result(), alone(MODEL, x[1:3, 0]))
 
 
 def test_sessions_that_are_closed(x: np.ndarray) -> None:

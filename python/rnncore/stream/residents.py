@@ -7,6 +7,7 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from ..arrays import Array
 from .base import Stream
@@ -36,12 +37,18 @@ class Residents:
     def run(self, clients: Sequence[Client], x: Array, lengths: Array) -> Array:
         """Take frames `(n, R, ...)` of different clients, `lengths` of each; return the outputs."""
         with self.lock:
-            rows, stream = self._place(clients), self._stream
+            rows, stream = self._place(clients), self._stream  # which may become larger
             if len(x) == 1 == lengths.min():
                 return stream.step(x[0], rows=rows)[None]
             if stream.batch_first:
                 return stream.run(x.swapaxes(0, 1), rows=rows, lengths=lengths).swapaxes(0, 1)
             return stream.run(x, rows=rows, lengths=lengths)
+
+    def step(self, clients: Sequence[Client], x: npt.ArrayLike) -> Array:
+        """Take one frame of each of different clients `(R, ...)`; return the outputs."""
+        with self.lock:
+            rows = self._place(clients)  # which may make the stream larger
+            return self._stream.step(x, rows=rows)
 
     def snapshot(self, client: Client) -> dict[str, Array]:
         """Return where a client stands."""
@@ -54,24 +61,26 @@ class Residents:
             return dict(client.saved or self.first)
 
     def restore(self, client: Client, snapshot: dict[str, Array]) -> None:
-        """Have a client stand there, if it has a row."""
+        """Have a client stand there."""
         with self.lock:
             if client.row is not None:
                 self._stream.restore(snapshot, rows=[client.row])
+            else:
+                self._free_slot(client)
+                client.saved = snapshot
 
     def close(self, client: Client) -> None:
         """Let others have a client's row, from the next `reclaim` on: this waits for nobody."""
         self._closed.append(client)
 
-    def reclaim(self, busy: Sequence[Client]) -> None:
+    def reclaim(self) -> None:
         """Take the rows of clients that were closed, but for those that are in a batch."""
         if not self._closed:
             return
-        keep = set(busy)
         with self.lock:
             for _ in range(len(self._closed)):
                 client = self._closed.popleft()
-                if client in keep:
+                if client.queued:
                     self._closed.append(client)
                 else:
                     self._let_go(client)
@@ -111,9 +120,12 @@ class Residents:
         if client.row is not None:
             del self._used[client]
             self._free.append(client.row)
-        elif isinstance(client.saved, int) and self._spill is not None:
-            self._spill.free(client.saved)
+        self._free_slot(client)
         client.row = client.saved = None
+
+    def _free_slot(self, client: Client) -> None:
+        if isinstance(client.saved, int) and self._spill is not None:
+            self._spill.free(client.saved)
 
     def _free_row(self, keep: set[Client]) -> int:
         """Return a row that nobody has, the last of the free ones."""

@@ -8,7 +8,7 @@ import queue
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Protocol
@@ -130,7 +130,7 @@ class Sessions:
         self._features = _features(self._like)
         first = self._like.snapshot()
         file = None if spill is None else SpillFile(spill, first)
-        self._limit = most if file is None else None
+        self._most, self._limit = most, most if file is None else None
         self._residents = Residents(model.stream(min(most, 16)), most, file)
         self._residents.first = first
         self._waiting = Waiting(Limits(frames, each, float(delay)), most)
@@ -197,6 +197,27 @@ class Sessions:
             future = await asyncio.to_thread(partial(self.submit, session, frames))
         return await asyncio.wrap_future(future)
 
+    def step(self, sessions: Sequence[Session], frames: npt.ArrayLike) -> Array:
+        """Have R different sessions take one frame each `(R, I)` now; return the outputs `(R, O)`.
+
+        For whoever has frames of many at once: without a future for each it costs less by far. It
+        runs in the calling thread, after what waits of these sessions; at most max_rows at once. It
+        raises as `Stream.step`; then all of them stand where they stood.
+        """
+        clients = [self._client(session) for session in sessions]
+        if len(set(clients)) < len(clients):
+            raise ValueError(f"sessions must be different ones, got {len(set(clients))} of them")
+        if len(clients) > self._most:
+            raise ValueError(f"sessions must be at most {self._most}, got {len(clients)}")
+        x = self._like._array("frames", frames)
+        self._check_finite(x)
+        self._waiting.hold(clients)
+        try:
+            self._residents.reclaim()
+            return self._residents.step(clients, x)
+        finally:
+            self._waiting.done(clients)
+
     def snapshot(self, session: Session) -> dict[str, Array]:
         """Return where a session stands after the frames whose outputs have come, as named arrays.
 
@@ -249,6 +270,10 @@ class Sessions:
             raise ValueError(f"session must be one that these opened, got {short(session)}")
         return session._client
 
+    def _check_finite(self, x: Array) -> None:
+        if self._finite and x.dtype.kind == "f" and not np.isfinite(x).all():
+            raise ValueError("frames hold NaN or infinity, which finite=True refuses")
+
     def _as_frames(self, frames: npt.ArrayLike) -> tuple[Array, bool]:
         """Return a copy of frames `(n, ...)`, and whether they were one without an axis."""
         x, axes = np.array(self._like._array("frames", frames), order="C"), self._like._axes
@@ -258,8 +283,7 @@ class Sessions:
             raise ValueError(
                 f"frames must have shape {_axes('n', *wanted)} or {_axes(*wanted)}, got {x.shape}"
             )
-        if self._finite and x.dtype.kind == "f" and not np.isfinite(x).all():
-            raise ValueError("frames hold NaN or infinity, which finite=True refuses")
+        self._check_finite(x)
         return (x[None], True) if x.ndim < axes else (x, False)
 
 
@@ -281,41 +305,47 @@ class _Worker:
 
     def __init__(self, waiting: Waiting, residents: Residents) -> None:
         self.batches = self.frames = 0
-        self._waiting, self._residents = waiting, residents
+        self._waiting, self._residents, self._process = waiting, residents, os.getpid()
         self._thread = threading.Thread(target=self._serve, name="rnncore-sessions", daemon=True)
         self._thread.start()
 
     def check(self) -> None:
         """Refuse to wait for a thread that is not there."""
-        if not self._thread.is_alive():
-            self._waiting.check_open()
+        if os.getpid() != self._process:
             raise RuntimeError("a forked process has none of its parent's threads: make others")
 
     def end(self) -> None:
-        """Finish what runs, and end."""
+        """Finish what runs, and end. A forked process leaves all to its parent."""
+        if os.getpid() != self._process:
+            return
         self._waiting.end()
         if threading.current_thread() is not self._thread:  # as in a future's callback
             self._thread.join()
         self._residents.end()
 
     def _serve(self) -> None:
-        while (turns := self._waiting.take()) is not None:
-            try:
-                self._residents.reclaim([turn.client for turn in turns])
-                self._run(turns)
-            except BaseException as error:  # nobody is to wait for ever
-                for turn in turns:
-                    self._fail(turn, error)
-            self.batches += 1
-            self._waiting.done(turns)
-            del turns  # while it waits, it holds no frames
+        try:
+            while (turns := self._waiting.take()) is not None:
+                try:
+                    self._residents.reclaim()
+                    self._run(turns)
+                except BaseException as error:  # nobody is to wait for ever
+                    for turn in turns:
+                        self._fail(turn, error)
+                self.batches += 1
+                self._waiting.done([turn.client for turn in turns])
+                del turns  # while it waits, it holds no frames
+        finally:
+            self._waiting.end()
 
     def _run(self, turns: Sequence[Turn]) -> None:
         """Run a batch. If it raises its parts are run, down to the request that is the cause."""
         try:
             for turn in turns:
-                self._remember(turn)
-            lengths = np.fromiter((turn.length for turn in turns), np.int64, len(turns))
+                request, begin, end = turn.pieces[0]
+                if not begin and end < len(request.frames):  # it does not end in this batch
+                    request.before = self._residents.snapshot(turn.client)
+            lengths = np.array([turn.length for turn in turns])
             clients = [turn.client for turn in turns]
             y = self._residents.run(clients, _together(turns, lengths), lengths)
         except Exception as error:
@@ -323,8 +353,8 @@ class _Worker:
                 half = len(turns) // 2
                 parts: Sequence[Sequence[Turn]] = turns[:half], turns[half:]
             else:
-                client, pieces = turns[0]
-                parts = [[Turn(client, [piece])] for piece in pieces]
+                client, pieces, _ = turns[0]
+                parts = [[Turn(client, [p], p.end - p.begin)] for p in pieces]
             if len(parts) == 1:
                 return self._fail(turns[0], error)
             for part in parts:
@@ -334,12 +364,6 @@ class _Worker:
         for at, turn in enumerate(turns):
             _deliver(turn.pieces, y[:, at])
         return None
-
-    def _remember(self, turn: Turn) -> None:
-        """Keep where a client stands before a request that does not end in this batch."""
-        request, begin, end = turn.pieces[0]
-        if not begin and end < len(request.frames):
-            request.before = self._residents.snapshot(turn.client)
 
     def _fail(self, turn: Turn, error: BaseException) -> None:
         for request, begin, _ in turn.pieces:
@@ -378,5 +402,7 @@ def _deliver(pieces: Sequence[Piece], y: Array) -> None:
             if end < len(request.frames):
                 continue
             own = np.concatenate(request.outputs)
-        if not request.future.done():  # as when its session was closed meanwhile
+        try:
             request.future.set_result((own[0] if request.single else own).copy())
+        except InvalidStateError:  # as when its session was closed meanwhile
+            continue

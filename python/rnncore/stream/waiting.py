@@ -38,6 +38,13 @@ class Request:
         """What it counts for in the queue: one without frames takes room as well."""
         return max(len(self.frames), 1)
 
+    def starts(self) -> bool:
+        """Say that its frames are taken; False: they have been taken back."""
+        try:
+            return self.future.set_running_or_notify_cancel()
+        except RuntimeError:  # whoever has the future gave it a result
+            return False
+
     def fail(self, error: BaseException) -> None:
         """Have the future raise this, unless it is done."""
         with suppress(InvalidStateError):
@@ -71,11 +78,7 @@ class Turn(NamedTuple):
 
     client: Client
     pieces: list[Piece]
-
-    @property
-    def length(self) -> int:
-        """How many frames they are."""
-        return sum(piece.end - piece.begin for piece in self.pieces)
+    length: int  # frames of all
 
 
 class Limits(NamedTuple):
@@ -95,8 +98,9 @@ class Waiting:
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
+        self._released = threading.Condition(self._lock)
         self._ready: deque[Client] = deque()  # with requests, and none in the present batch
-        self._frames, self._blocked, self._idle = 0, 0, False
+        self._frames, self._blocked, self._holders, self._idle = 0, 0, 0, False
         self._since = 0.0  # when the first of those that are ready came
         self._ended = False
         self._taker: int | None = None  # the thread that takes batches
@@ -132,28 +136,54 @@ class Waiting:
                 longest = max(1, min(_LONGEST, _ROOM // min(len(self._ready), self._most)))
                 for _ in range(min(len(self._ready), self._most)):
                     client = self._ready.popleft()
-                    pieces = self._pieces(client, longest)
-                    if pieces:
-                        turns.append(Turn(client, pieces))
+                    turn = self._turn(client, longest)
+                    if turn.pieces:
+                        turns.append(turn)
                     else:
                         client.queued = False  # all were cancelled
+                if self._holders:
+                    self._released.notify_all()
                 if self._blocked:
                     self._room.notify_all()
             return turns
 
-    def done(self, turns: Sequence[Turn]) -> None:
-        """Say that a batch is done: its clients may be in the next one."""
+    def hold(self, clients: Sequence[Client]) -> None:
+        """Wait until none of these waits or is in a batch, and keep them out of it until `done`."""
+        with self._lock:
+            if any(client.queued for client in clients):
+                self._wait_for_end_of(clients)
+            for client in clients:
+                self._check(client)
+            for client in clients:
+                client.queued = True
+
+    def _wait_for_end_of(self, clients: Sequence[Client]) -> None:
+        if threading.get_ident() == self._taker:
+            raise RuntimeError("a future's callback must not wait for a batch")
+        self._holders += 1
+        try:
+            self._released.wait_for(
+                lambda: self._ended or not any(client.queued for client in clients)
+            )
+        finally:
+            self._holders -= 1
+
+    def done(self, clients: Sequence[Client]) -> None:
+        """Say that a batch of these is done: they may be in the next one."""
         with self._lock:
             if self._limits.delay and not self._ready:
                 self._since = time.monotonic()
             left: list[Request] = []
-            for client, _ in turns:
+            for client in clients:
                 if self._ended:
-                    left += client.requests
-                    client.requests.clear()
+                    left += self._drop(client)
                 client.queued = bool(client.requests)
                 if client.queued:
                     self._ready.append(client)
+            if self._ready and self._idle:
+                self._arrived.notify()
+            if self._holders:
+                self._released.notify_all()
         _cancel(left)
 
     def forget(self, client: Client, request: Request) -> None:
@@ -169,9 +199,7 @@ class Waiting:
             if client.closed:
                 return False
             client.closed = True
-            left = list(client.requests)
-            client.requests.clear()
-            self._leave(client, client.frames)
+            left = self._drop(client)
         _cancel(left)
         return True
 
@@ -179,12 +207,11 @@ class Waiting:
         """Take no more requests of anybody; what waits is cancelled, `take` returns None."""
         with self._lock:
             self._ended = True
-            left = [request for client in self._ready for request in client.requests]
-            for client in self._ready:
-                client.requests.clear()
+            left = [request for client in self._ready for request in self._drop(client)]
             self._ready.clear()
             self._arrived.notify_all()
             self._room.notify_all()
+            self._released.notify_all()
         _cancel(left)
 
     def check(self, client: Client) -> None:
@@ -245,25 +272,33 @@ class Waiting:
             self._idle = False
         return bool(self._ready)
 
-    def _pieces(self, client: Client, longest: int) -> list[Piece]:
+    def _turn(self, client: Client, longest: int) -> Turn:
         """Take up to so many frames of a client's requests, in order."""
         pieces: list[Piece] = []
         requests, left = client.requests, longest
-        while requests and (left or not len(requests[0].frames)):
-            request, begin = requests[0], requests[0].taken
-            if pieces and len(request.frames) > left:
+        while requests:
+            request = requests[0]
+            begin, count = request.taken, len(request.frames)
+            if pieces and count > left:
                 break  # what does not end in this batch begins it
-            if not begin and not request.future.set_running_or_notify_cancel():
+            if not begin and not request.starts():
                 requests.popleft()
                 self._leave(client, request.weight)
                 continue
-            end = min(begin + left, len(request.frames))
+            end = min(begin + left, count)
             pieces.append(Piece(request, begin, end))
             request.taken, left = end, left - (end - begin)
             self._leave(client, max(end - begin, 1))
-            if end == len(request.frames):
-                requests.popleft()
-        return pieces
+            if end < count:
+                break
+            requests.popleft()
+        return Turn(client, pieces, longest - left)
+
+    def _drop(self, client: Client) -> list[Request]:
+        left = list(client.requests)
+        client.requests.clear()
+        self._leave(client, client.frames)
+        return left
 
     def _leave(self, client: Client, weight: int) -> None:
         client.frames -= weight
