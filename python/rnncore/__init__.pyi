@@ -2,6 +2,8 @@ from . import batches as batches
 from . import cells as cells
 from . import convert as convert
 from . import distributed as distributed
+from . import distributions as distributions
+from . import forecasting as forecasting
 from . import init as init
 from . import losses as losses
 from . import optim as optim
