@@ -616,8 +616,9 @@ def test_models_that_cannot_choose_rows() -> None:
     for options, message in (
         ({"max_rows": 0}, "max_rows must be at least 1"),
         ({"max_waiting": 0}, "max_waiting must be at least 1"),
-        ({"delay": -1}, "delay must be at least 0 seconds, got -1"),
-        ({"delay": float("nan")}, "delay must be at least 0 seconds, got nan"),
+        ({"delay": -1}, r"delay must be in 0\.\.86400 seconds, got -1"),
+        ({"delay": float("nan")}, r"delay must be in 0\.\.86400 seconds, got nan"),
+        ({"delay": float("inf")}, r"delay must be in 0\.\.86400 seconds, got inf"),
     ):
         with pytest.raises(ValueError, match=message):
             Sessions(MODEL, **options)  # type: ignore[arg-type]

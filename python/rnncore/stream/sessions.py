@@ -122,8 +122,8 @@ class Sessions:
     ) -> None:
         most, frames = check_count("max_rows", max_rows), check_count("max_waiting", max_waiting)
         each = min(check_count("max_waiting_each", max_waiting_each), frames)
-        if not check_number("delay", delay) >= 0:
-            raise ValueError(f"delay must be at least 0 seconds, got {delay}")
+        if not 0 <= check_number("delay", delay) <= 86400:
+            raise ValueError(f"delay must be in 0..86400 seconds, got {delay}")
         self._finite = check_flag("finite", finite)
         self._like = model.stream(1)  # what frames and snapshots are checked against
         self._like._check_apart()
