@@ -15,8 +15,17 @@ PACKAGE = ROOT / "python" / "rnncore"
 RELEASED = Path(__file__).parent / "public_names.txt"
 #: The modules that users import from; "" is `rnncore` itself.
 MODULES = (
-    *("", "batches", "cells", "convert", "estimators", "init", "losses", "optim", "schedules"),
-    *("search", "text", "torch", "training"),
+    *(
+        "",
+        "batches",
+        "cells",
+        "convert",
+        "distributed",
+        "distributions",
+        "estimators",
+        "forecasting",
+    ),
+    *("init", "losses", "optim", "schedules", "search", "text", "torch", "training"),
 )
 
 

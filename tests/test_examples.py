@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import re
+import runpy
+import sys
 import wave
 import zipfile
 from itertools import product
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rnncore
 
 from tests.support.data import data
 from tests.support.processes import run_python
@@ -65,6 +68,43 @@ def test_polyphonic_music_of_long_pieces(tmp_path):
     assert "diverged after" in said
     assert "of layer 0" in said
     assert 5 < float(said.rsplit("result: rnn=", 1)[1]) < 88
+
+
+@pytest.mark.skipif(
+    not Path(sys.executable).with_name("mpiexec").exists(), reason="mpich is not installed"
+)
+def test_data_parallel():
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed")
+    found = results("data_parallel.py", "--text", str(ROOT / "CHANGELOG.md"))
+    assert list(found) == ["bits_equal", "speedup"]
+    assert found["bits_equal"] == 1
+    assert 0 < found["speedup"] < 10
+
+
+def test_large_data():
+    for package in ("joblib", "distributed"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    engines = ["joblib", "futures", "dask"]
+    assert list(results("large_data.py", "--engines", *engines)) == engines
+
+
+def test_frames_of_large_data(tmp_path, rng):
+    """What Spark runs in its workers, with data frames as it gives them."""
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    example = runpy.run_path(str(ROOT / "examples" / "large_data.py"))
+    model = rnncore.Chain(rnncore.Readout(rnncore.GRU(8, 4, seed=0)), rnncore.Linear(4, 3, seed=1))
+    model.save(tmp_path / "model")
+    data = [rng.standard_normal((n, 8), dtype=np.float32) for n in (3, 1, 7)]
+    rows = [sequence.ravel().tolist() for sequence in data]
+    frame = pandas.DataFrame({"number": [4, 5, 6], "sequence": rows})
+    (found,) = example["answer_frames"](iter([frame]), str(tmp_path / "model"))
+    assert found["number"].tolist() == [4, 5, 6]
+    assert found["answer"].tolist() == example["answer"](model, data).tolist()
+
+
+def test_collectives_of_dask():
+    pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    assert results("collectives.py", "--engine", "dask") == {"bits_equal": 1}
 
 
 def test_serve_sessions(tmp_path):
@@ -262,3 +302,26 @@ def test_memory_policy():
     assert list(found) == ["lstm", "memoryless"]
     assert found["lstm"] > 0.9
     assert found["memoryless"] < 0.7
+
+
+def test_m4():
+    hourly = [str(data(f"m4_hourly/Hourly-{part}.csv.gz")) for part in ("train", "test")]
+    options = ["--train", hourly[0], "--test", hourly[1], "--horizon", "48", "--season", "24"]
+    found = results("m4.py", *options)
+    assert list(found) == ["smape", "mase", "msis", "coverage", "seconds"]
+    assert 1 < found["smape"] < 20
+    assert 50 < found["coverage"] <= 100
+
+
+def test_m4_of_short_series(tmp_path):
+    """As in its yearly part: 13 values, no season."""
+    rng = np.random.default_rng(0)
+    for name, length in (("train", 13), ("test", 6)):
+        lines = ["V1"]
+        for at in range(8):
+            values = 1000 + np.cumsum(rng.standard_normal(length))
+            lines.append(",".join([f'"Y{at}"', *(f"{value:.2f}" for value in values)]))
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines), encoding="utf-8")
+    files = ["--train", str(tmp_path / "train.csv"), "--test", str(tmp_path / "test.csv")]
+    found = results("m4.py", *files, "--horizon", "6", "--season", "1")
+    assert 0 < found["smape"] < 20

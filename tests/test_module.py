@@ -86,11 +86,11 @@ def test_base_class_computes_nothing():
 @pytest.mark.parametrize("copy", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_copies_are_whole_and_apart(copy):
     pair = Pair()
-    pair.grads["first.bias"] += 3
+    pair.grads["first.bias"] += 3  # which no copy has
     twin = copy(pair)
     for name, param in pair.params.items():
         np.testing.assert_array_equal(twin.params[name], param)
-        np.testing.assert_array_equal(twin.grads[name], pair.grads[name])
+        assert not twin.grads[name].any()
     twin.first.params["weight"] = np.full((2, 3), 9, "float32")
     assert (twin.params["first.weight"] == 9).all()
     assert (pair.params["first.weight"] == 1).all()

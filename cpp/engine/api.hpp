@@ -116,7 +116,7 @@ struct Recurrence {
 #define RNNCORE_CELL_OPERATIONS(line)                                                             \
   line(slot, 'r', "s", both)       line(h, 'r', "", both)            line(state, 'r', "c", both)  \
   line(unit, 'r', "u", both)       line(scalar, 'r', "e", both)      line(vector, 'r', "v", both) \
-  line(constant, 'r', "k", both)                                                                  \
+  line(constant, 'r', "k", both)   line(keep_h, 'r', "", both)       line(keep_state, 'r', "", both) \
   line(dh, 'r', "", backward)      line(dstate, 'r', "c", backward)  line(dmiddle, 'r', "", backward) \
   line(set_slot, 's', "r", both)   line(keep_slot, 's', "r", forward)                             \
   line(new_h, '-', "r", forward)   line(new_state, 'c', "r", forward) line(middle, '-', "r", forward) \

@@ -78,7 +78,7 @@ public:
 private:
   const int32_t* members() const { return numbers_.data() + 3 * nodes_; }
 
-  Schedule counts_{};                   // but for what `view` adds
+  Schedule counts_{};                       // but for what `view` adds
   Index nodes_ = 0, count_ = 0, prevs_ = 0; // count_: sequences
   bool has_edges_ = false;
   std::vector<Index> begin_;

@@ -91,6 +91,8 @@ private:
   const T* unit(S s, Index k) const { return span_.units + k * at_.hidden.padded() + s.place.column; }
   V dh(S s) const { return last_ && span_.dy ? s.from(span_.dh) + s.from(span_.dy) : s.from(span_.dh); }
 
+  /// Of an old state, that stays: none where there are no masks.
+  V share(S s, const T* const* keep) const { return keep ? s.from(keep) : V(T(0)); }
   void add_unit(S s, V v, Index k) const {
     T* const to = span_.d_units + k * at_.hidden.padded() + s.place.column;
     store(to, load(to) + v);
@@ -136,6 +138,10 @@ void Machine<T>::execute(const Instruction& i) {
     return load_each(i, [&](S s) RNNCORE_HOT { return s.from(span_.x[s.row] + vectors_ + i.a * H_); });
   case Op::constant:
     return load_each(i, [&](S) RNNCORE_HOT { return V(T(constants_[i.a])); });
+  case Op::keep_h:
+    return load_each(i, [&](S s) RNNCORE_HOT { return share(s, span_.keep_h); });
+  case Op::keep_state:
+    return load_each(i, [&](S s) RNNCORE_HOT { return share(s, span_.keep_c); });
   case Op::dh:
     return load_each(i, [&](S s) RNNCORE_HOT { return dh(s); });
   case Op::dstate:

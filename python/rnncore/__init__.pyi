@@ -1,6 +1,9 @@
 from . import batches as batches
 from . import cells as cells
 from . import convert as convert
+from . import distributed as distributed
+from . import distributions as distributions
+from . import forecasting as forecasting
 from . import init as init
 from . import losses as losses
 from . import optim as optim
@@ -128,5 +131,6 @@ from .trees.recursive import RecursiveNet as RecursiveNet
 from .trees.recursive import RecursiveTensorNet as RecursiveTensorNet
 from .trees.recursive import TreeGRU as TreeGRU
 from .trees.recursive import TreeLSTM as TreeLSTM
+from .workers import load_once as load_once
 
 __version__: str

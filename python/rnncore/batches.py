@@ -14,6 +14,7 @@ from .compositions.composition import agreed
 from .compositions.ragged import length_mask
 from .losses import Loss, Objective, as_weights
 from .module import Module
+from .states import State
 
 #: The fields of a batch that only its loss can take.
 _FOR_THE_LOSS = ("mask", "target_lengths", "weights")
@@ -49,6 +50,14 @@ class Batch(NamedTuple):
         """How many targets count, or the sum of their weights."""
         share = 1.0 if self.mask is None else float(np.mean(self.mask))
         return np.size(self.targets) * share
+
+    def arguments(self, model: Module, state: State) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return what a model is called with, whether it takes a state and lengths or not."""
+        given = {"lengths": self.lengths, "resets": self.resets}
+        options = {name: value for name, value in given.items() if value is not None}
+        if model.recurrent:
+            return (self.inputs, state if self.carry else None), options
+        return (self.inputs,), options
 
     def masked(self, y: Array, model: Module) -> Batch:
         """Return the batch with the mask that goes with outputs y `(T, B, ...)` of a model."""

@@ -106,7 +106,12 @@ class HoldsCompiled:
         raise NotImplementedError
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in self._built}
+        """Return what copies and pickles hold: no gradients, which are zero in them."""
+        built = self._built | {"_grads"}
+        return {name: value for name, value in vars(self).items() if name not in built}
+
+    def _moved(self) -> None:
+        self._build()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)

@@ -23,7 +23,7 @@ WORDS = (
 _FIT = "rnncore.training.Trainer trains a module; rnncore.estimators have fit and predict"
 
 #: Modules that `import rnncore` does not give.
-SUBMODULES = ("alignment", "estimators", "text", "torch", "trees")
+SUBMODULES = ("alignment", "estimators", "forecasting", "text", "torch", "trees")
 #: Names that are sought in `rnncore`.
 TOP_LEVEL: Mapping[str, str] = {
     # torch
@@ -62,8 +62,9 @@ TOP_LEVEL: Mapping[str, str] = {
     "TensorDataset": _BATCHES,
     "lr_scheduler": _SCHEDULES,
     "save": "write model.save(path)",
-    "GaussianNLLLoss": "rnncore.losses.Pinball(quantiles) learns quantiles in place of a variance",
-    "L1Loss": "write rnncore.losses.Pinball(), which is half of it",
+    "GaussianNLLLoss": "write rnncore.distributions.Gaussian(), which takes raw outputs",
+    "PoissonNLLLoss": "write rnncore.distributions.Poisson(), which takes the mean's logarithm",
+    "L1Loss": "write rnncore.losses.MeanAbsoluteError()",
     "replace": _TORCH,
     "pytorch": _TORCH,
     "optimize": _TORCH,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from itertools import takewhile
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from .configuration import Builder, Configured, describe, is_own
 from .files import reading
 from .hinting import put_hints
 from .notation import written
-from .parameters import Arrays, fitting, load_into
+from .parameters import Arrays, distinct, fitting, laid_together, load_into, lying_together
 from .stream.base import Stream
 from .stream.chained import stream_of
 from .stream.stages import Stages
@@ -94,6 +94,8 @@ class Module(Configured):
 
     _params: Arrays = _NotMade()  # type: ignore[assignment]
     _buffers: Arrays = Arrays({})
+    #: How often arrays of any module have been given other memory: who holds some looks again.
+    _moves: ClassVar[int] = 0
 
     def __init__(self, params: Mapping[str, Array] | None = None) -> None:
         self._params = Arrays(params or {})
@@ -188,6 +190,50 @@ class Module(Configured):
         if next(self.children(), None) is None:
             return self._own_grads()
         return self._with_parts(lambda part: part._own_grads())
+
+    def flat_params(self) -> Array:
+        """Return all parameters end to end: one array `(N,)`, of which `params` are views.
+
+        In the order of `params`, each array once. What is written on either side is seen on the
+        other. The first call gives the parameters this memory: arrays taken from `params` and
+        streams opened before it are those of a module that no longer is. Optimisers follow by
+        themselves; copies and pickles have memory of their own. From then on calls look at the
+        weights each time, since somebody else may write to them. Raises `ValueError` where
+        parameters have several dtypes, there are none, or they are quantized.
+        """
+        held = {part.weight_type for part in modules(self)} - {None}
+        if held:
+            raise ValueError(f"weights are {held.pop()}: they cannot be written to")
+        return self._flat(lambda part: part._lent())
+
+    def flat_grads(self) -> Array:
+        """Return all gradients end to end: one array `(N,)`, of which `grads` are views.
+
+        In the order of `flat_params`. The first call gives the gradients this memory: arrays taken
+        from `grads` before it are no longer added to. Raises what `flat_params` raises.
+        """
+        return self._flat(lambda part: part._own_grads())
+
+    def _flat(self, own: Callable[[Module], Arrays]) -> Array:
+        """Return the arrays end to end, and move them into one memory if they are not."""
+        arrays = distinct(self._with_parts(own))
+        whole = lying_together(arrays.values())
+        if whole is None:
+            whole, views = laid_together(arrays)
+            parts = list(modules(self))
+            for part in parts:
+                own(part)._replace(views)
+            for part in parts:
+                part._moved()
+            Module._moves += 1
+        return whole
+
+    def _moved(self) -> None:
+        """Take note that parameters or gradients lie elsewhere: hand them out anew."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies and pickles hold: all but the gradients, which are zero in them."""
+        return {name: value for name, value in vars(self).items() if name != "_grads"}
 
     def _lent(self) -> Arrays:
         mine = self._params

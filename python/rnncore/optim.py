@@ -19,7 +19,7 @@ import numpy.typing as npt
 from .arrays import Array, check_flag, check_number, short
 from .hinting import Hinting
 from .module import Module, modules
-from .parameters import copy_into, fitting
+from .parameters import copy_into, distinct, fitting
 
 BLOCK = 32768
 # OpenBLAS cuts longer dot products between threads, and then their bits depend on how many.
@@ -75,6 +75,7 @@ class Optimiser(Hinting):
 
     def _build(self, slots: Mapping[str, Array | None]) -> None:
         """Cut the parameters into blocks; a slot without values is zero."""
+        self._moves = Module._moves
         self._params, self._grads = _distinct(self._module)
         if not self._params:
             kind = type(self._module).__name__
@@ -87,7 +88,7 @@ class Optimiser(Hinting):
         self._blocks = _cut(self._params, self._grads, list(self._slots.values()), dtype, size)
 
     def __getstate__(self) -> dict[str, Any]:
-        views = ("_params", "_grads", "_blocks")
+        views = ("_params", "_grads", "_blocks", "_moves")
         return {name: value for name, value in vars(self).items() if name not in views}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -104,6 +105,7 @@ class Optimiser(Hinting):
 
         Raises `RuntimeError` where the module has got other parameters in the meantime.
         """
+        self._follow()
         held = {id(param) for part in modules(self._module) for param in part._params.values()}
         if held != set(map(id, self._params.values())):
             raise RuntimeError("the module has other parameters by now: make another optimiser")
@@ -116,8 +118,16 @@ class Optimiser(Hinting):
             for param, _, update in block.pieces:
                 np.subtract(param, update, out=param)
 
+    def _follow(self) -> None:
+        """Look again where parameters and gradients lie if some have moved; the slots stay."""
+        if self._moves != Module._moves:
+            params, _ = _distinct(self._module)
+            if _shapes(params) == _shapes(self._params):
+                self._build(self._slots)
+
     def zero_grad(self) -> None:
         """Set every gradient to zero, in place."""
+        self._follow()
         for grad in self._grads.values():
             grad.fill(0)
 
@@ -381,11 +391,12 @@ def _check_module(module: Module) -> None:
 def _distinct(module: Module) -> tuple[dict[str, Array], dict[str, Array]]:
     """Parameters and gradients by name, each array once, under its first name."""
     params, grads = module.params, module.grads
-    first: dict[int, str] = {}
-    for name, param in params.items():
-        first.setdefault(id(param), name)
-    names = first.values()
-    return {name: params[name] for name in names}, {name: grads[name] for name in names}
+    once = distinct(params)
+    return once, {name: grads[name] for name in once}
+
+
+def _shapes(params: Mapping[str, Array]) -> dict[str, Any]:
+    return {name: (param.shape, param.dtype) for name, param in params.items()}
 
 
 def _common_dtype(params: Mapping[str, Array]) -> np.dtype[np.generic]:

@@ -43,6 +43,11 @@ class Arrays(dict[str, Array]):
     def _fixed(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError("the names of a module's arrays are fixed")
 
+    def _replace(self, arrays: Mapping[int, Array]) -> None:
+        """Put others in the place of arrays, by id: whoever holds those must look again."""
+        moved = {name: arrays[id(own)] for name, own in self.items() if id(own) in arrays}
+        dict.update(self, moved)
+
     __delitem__ = pop = popitem = clear = setdefault = _fixed
 
 
@@ -123,3 +128,46 @@ def copy_into(target: Mapping[str, Array], source: Mapping[str, Array]) -> None:
 def join_names(parts: Iterable[tuple[str, Mapping[str, Array]]]) -> dict[str, Array]:
     """Flatten named groups of named arrays into one dict with dotted names."""
     return {f"{prefix}.{name}": array for prefix, group in parts for name, array in group.items()}
+
+
+def distinct(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return each array once, under its first name."""
+    first: dict[int, str] = {}
+    for name, array in arrays.items():
+        first.setdefault(id(array), name)
+    return {name: arrays[name] for name in first.values()}
+
+
+def lying_together(arrays: Iterable[Array]) -> Array | None:
+    """Return the one array `(N,)` that these are views of, end to end; None where they are not."""
+    parts = list(arrays)
+    whole = parts[0].base if parts else None
+    if not isinstance(whole, np.ndarray) or whole.ndim != 1 or not whole.flags.c_contiguous:
+        return None
+    begin = at = parts[0].ctypes.data
+    for part in parts:
+        fits = part.dtype == whole.dtype and part.flags.c_contiguous and part.size > 0
+        if part.base is not whole or not fits or part.ctypes.data != at:
+            return None
+        at += part.nbytes
+    first = (begin - whole.ctypes.data) // whole.itemsize
+    return whole[first : first + (at - begin) // whole.itemsize]
+
+
+def laid_together(arrays: Mapping[str, Array]) -> tuple[Array, dict[int, Array]]:
+    """Return a copy of all these arrays as one `(N,)`, and its views in the place of each, by id.
+
+    Raises `ValueError` where there are none, or they are of several dtypes.
+    """
+    dtypes = {array.dtype for array in arrays.values()}
+    if len(dtypes) != 1:
+        found = ", ".join(sorted(map(str, dtypes))) or "none"
+        raise ValueError(f"arrays that lie together must be of one dtype, got {found}")
+    whole = np.empty(sum(array.size for array in arrays.values()), dtypes.pop())
+    views, at = {}, 0
+    for array in arrays.values():
+        view = whole[at : at + array.size].reshape(array.shape)
+        view[...] = array
+        views[id(array)] = view
+        at += array.size
+    return whole, views

@@ -315,11 +315,6 @@ class TestOptions:
         (y, _), _ = layer.vjp(x, state)
         assert np.abs(layer(x, state)[0] - y).max() > 1e-3
 
-    @pytest.mark.parametrize("name", ["zoneout", "recurrent_dropout"])
-    def test_what_a_step_would_have_to_say_is_refused(self, name: str) -> None:
-        with pytest.raises(TypeError, match=f"no '{name}': use variational_dropout"):
-            OWN["lstm"](3, 4, **{name: 0.1})
-
     def test_weights_of_cells_without_recurrent_ones_cannot_be_dropped(self) -> None:
         with pytest.raises(ValueError, match="weight_drop needs recurrent weights"):
             SHELF["sru"](3, 4, weight_drop=0.1)

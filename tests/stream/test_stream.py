@@ -328,17 +328,21 @@ def test_steps_allocate_nothing(name, batch):
     steps = [None] * 300
     for _ in steps:
         stream.step(x, out)
-    tracemalloc.start()
-    try:
-        stream.step(x, out)
+
+    def growth():
         before, _ = tracemalloc.get_traced_memory()
         tracemalloc.reset_peak()
         for _ in steps:
             stream.step(x, out)
-        _, peak = tracemalloc.get_traced_memory()
+        return tracemalloc.get_traced_memory()[1] - before
+
+    tracemalloc.start()
+    try:
+        stream.step(x, out)
+        least = min(growth() for _ in range(3))  # threads of a test runner allocate, too
     finally:
         tracemalloc.stop()
-    assert peak - before < 200  # bound methods and the like, but no array of any size
+    assert least < 200  # bound methods and the like, but no array of any size
 
 
 @pytest.mark.parametrize("hidden", [16, 256])  # with the GIL, and without it

@@ -3,6 +3,7 @@
 from rnncore.losses import (
     BinaryCrossEntropy,
     Huber,
+    MeanAbsoluteError,
     MeanSquaredError,
     Pinball,
     SoftmaxCrossEntropy,
@@ -19,6 +20,7 @@ KINDS = {
     "binary": lambda **options: BinaryCrossEntropy(**options),
     "positive": lambda **options: BinaryCrossEntropy(pos_weight=WEIGHT, **options),
     "squared": lambda **options: MeanSquaredError(**options),
+    "absolute": lambda **options: MeanAbsoluteError(**options),
     "huber": lambda **options: Huber(0.7, **options),
     "pinball": lambda **options: Pinball(QUANTILES, **options),
 }

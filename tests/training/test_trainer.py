@@ -295,7 +295,9 @@ def assert_same_run(one: Trainer, two: Trainer, folder: Path) -> None:
     assert arrays.keys() == other_arrays.keys()
     for name, array in arrays.items():
         np.testing.assert_array_equal(array, other_arrays[name], err_msg=name)
-    for array, other in zip(leaves(one._state), leaves(two._state), strict=True):
+    for array, other in zip(
+        *(leaves(trainer._updates.whole_state()) for trainer in (one, two)), strict=True
+    ):
         np.testing.assert_array_equal(array, other)
 
 

@@ -3,7 +3,8 @@
 A node is a tuple: its operation, then the numbers of its operands, then what else the operation
 needs. A leaf is what a time step is handed: `("slot", j)`, a sum; `("h",)`, the old h; `("state",
 k)`, another old state; `("unit", k)`; `("scalar", e)` and `("vector", v)`, inputs at each step;
-`("constant", value)`. Equal nodes are one.
+`("keep_h",)` and `("keep_state",)`, the shares of old states that zoneout keeps; `("constant",
+value)`. Equal nodes are one.
 """
 
 from __future__ import annotations

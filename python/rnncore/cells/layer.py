@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -14,25 +14,21 @@ from ..compiled import CellProgram, Settings, cell_operations
 from ..hinting import refuses_others
 from ..init import RecurrentInit, uniform
 from ..recurrent.base import Initial, Pair, Seed
-from ..recurrent.cell import Cell, Facts, Shapes
+from ..recurrent.cell import Cell, Facts
 from ..recurrent.regularisers import Regularisers
 from ..recurrent.stack import Options, Stacked
 from ..states import State
 from .definition import CellDefinition
 from .emission import Instruction
-from .lowering import lowered
+from .lowering import NO_ZONES, Zones, lowered
 
 _REST = ("sigmoid", 0.0, 0.0), ("tanh", 0.0, 0.0), ("tanh", 0.0, 0.0)
 
 
-#: Keywords of the other layers, which say something of a state or a candidate.
-_OF_OTHERS = ("zoneout", "recurrent_dropout")
-
-
 @lru_cache(maxsize=64)
-def core_program(cell: CellDefinition) -> CellProgram:
+def core_program(cell: CellDefinition, zones: Zones = NO_ZONES) -> CellProgram:
     """Return a cell's programs as the compiled core takes them."""
-    programs, numbers = lowered(cell), cell_operations()
+    programs, numbers = lowered(cell, zones), cell_operations()
 
     def rows(by_stage: list[list[Instruction]]) -> list[list[tuple[int, int, int, int, int, int]]]:
         return [
@@ -58,11 +54,22 @@ class OwnCell(Cell):
     """What the kernels are told of a cell that a user wrote."""
 
     definition: CellDefinition = None  # type: ignore[assignment]
+    zones: Zones = NO_ZONES
 
     @classmethod
-    def of(cls, definition: CellDefinition) -> OwnCell:
-        """Return the cell of a definition."""
-        return cls("own", _gate_letters(definition), _REST, definition=definition)
+    def of(cls, definition: CellDefinition, depth: int = 1, shortcut: bool = False) -> OwnCell:
+        """Return the cell of a definition, a time step being so many transitions."""
+        cell = cls(
+            "own",
+            _gate_letters(definition),
+            _REST,
+            transition_depth=depth,
+            shortcut=shortcut,
+            definition=definition,
+        )
+        if cell.transition_depth > 1:
+            _check_deep(definition)
+        return cell
 
     @property
     def facts(self) -> Facts:
@@ -88,8 +95,9 @@ class OwnCell(Cell):
         return True
 
     def options(self) -> dict[str, Any]:
-        """The options that are not at rest: a cell of one's own has none."""
-        return {}
+        """The options that are not at rest."""
+        own = ("definition", "zones")
+        return {name: value for name, value in super().options().items() if name not in own}
 
     def cell_size(self, hidden_size: int) -> int:
         """The width of c: the states behind h, side by side."""
@@ -100,7 +108,7 @@ class OwnCell(Cell):
     ) -> Settings:
         """What a compiled layer is made from, beside the parameters; `weights`: see `quantize`."""
         return Settings(
-            cell=core_program(self.definition),
+            cell=core_program(self.definition, self.zones),
             input_size=input_size,
             hidden_size=hidden_size,
             output_size=hidden_size,
@@ -112,20 +120,6 @@ class OwnCell(Cell):
             plain=True,
             weights=weights,
         )
-
-    def shapes(self, suffix: str, input_size: int, hidden_size: int, bias: bool) -> Shapes:
-        """The parameters of one direction of a layer: names and shapes, in torch's order."""
-        facts = self.facts
-        rows, recurrent = facts.gates * hidden_size, facts.recurrent_gates * hidden_size
-        widths: Shapes = {"weight_ih": (rows, input_size), "weight_hh": (recurrent, hidden_size)}
-        widths |= {"bias_ih": (rows,), "bias_hh": (recurrent,)}
-        widths |= {self.units: (facts.units, hidden_size)} if self.units else {}
-        (kinds,) = self.kinds()
-        return {
-            kind + suffix: widths[kind]
-            for kind in kinds
-            if kind and (bias or not kind.startswith("bias"))
-        }
 
     def first_units(self, rng: np.random.Generator, hidden_size: int) -> Array:
         """How the units' own numbers start: as the definition says, else as weights do."""
@@ -146,6 +140,19 @@ def _gate_letters(cell: CellDefinition) -> str:
     return letters if len(alike) == 1 and len(letters) == len(cell.gates) else ""
 
 
+def _check_deep(cell: CellDefinition) -> None:
+    """Raise for a cell that has more than recurrent weights to do in a later transition."""
+    beside = {"units": cell.units, "inputs": cell.inputs, "vectors": cell.vectors}
+    found = [name for name, given in beside.items() if given]
+    if found:
+        raise ValueError(f"transition_depth does not go with a cell that has {found[0]}")
+    alone = [gate.name for gate in cell.gates if not gate.recurrent]
+    if alone:
+        raise ValueError(
+            f"transition_depth needs recurrent parts: gate {alone[0]!r} has an input part alone"
+        )
+
+
 class Recurrent(Stacked):
     """Layers of a cell that `rnncore.cells.define` made: used as `LSTM`, with its own equations.
 
@@ -159,9 +166,11 @@ class Recurrent(Stacked):
     input_size + inputs + vectors * H)`: `join` puts it together. Each of several layers reads them,
     in a call; a stream has one.
 
-    `zoneout` and `recurrent_dropout` are not there: they change a state or a candidate that the
-    layer does not know in a step of one's own. What `vjp` remembers of a step of a row is a number
-    for each sum and state of a unit; `print(cell)` says what it is.
+    zoneout: a rate for all states, or one for h and one for the others, which share their units.
+    `transition_depth` and `shortcut` are those of `GRU`, for cells whose gates all have a recurrent
+    part and that read nothing but sums and states. There is no `recurrent_dropout`: it changes a
+    candidate, and a step of one's own does not say which value that is. What `vjp` remembers of a
+    step of a row is a number for each sum and state of a unit; `print(cell)` says what it is.
     """
 
     _no_parts = Stacked._no_parts | {"definition"}
@@ -178,7 +187,10 @@ class Recurrent(Stacked):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        transition_depth: int = 1,
+        shortcut: bool = False,
         variational_dropout: float = 0.0,
+        zoneout: float | tuple[float, float] = 0.0,
         weight_drop: float = 0.0,
         learned_state: bool = False,
         checkpoint: bool | int = False,
@@ -191,8 +203,9 @@ class Recurrent(Stacked):
             raise _unknown(others)
         self.definition = check_kind("cell", cell, CellDefinition)
         self.has_cell_state = len(cell.states) > 1
-        own = OwnCell.of(cell)
-        rates = Regularisers.of(own, variational_dropout, weight_drop=weight_drop)
+        own = OwnCell.of(cell, transition_depth, shortcut)
+        rates = Regularisers.of(own, variational_dropout, 0.0, zoneout, weight_drop)
+        own = replace(own, zones=Zones(*map(bool, rates.zoneout)))
         options = Options(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         )
@@ -273,7 +286,9 @@ class Recurrent(Stacked):
 def _unknown(others: dict[str, Any]) -> TypeError:
     """What to raise for keywords that the layer does not take."""
     name = next(iter(others))
-    hint = ": use variational_dropout or weight_drop" if name in _OF_OTHERS else ""
+    hint = (
+        ": use variational_dropout, zoneout or weight_drop" if name == "recurrent_dropout" else ""
+    )
     return TypeError(f"Recurrent takes no {name!r}{hint}")
 
 

@@ -7,7 +7,7 @@ costs no memory. All else is computed again from slots and old states.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -47,11 +47,21 @@ class _Kept(NamedTuple):
     always: bool  # and not only where a backward pass will follow
 
 
+class Zones(NamedTuple):
+    """Of which states a share stays as it was (zoneout): h, the others."""
+
+    h: bool = False
+    others: bool = False
+
+
+NO_ZONES = Zones()
+
+
 @lru_cache(maxsize=64)
-def lowered(cell: CellDefinition) -> CellPrograms:
+def lowered(cell: CellDefinition, zones: Zones = NO_ZONES) -> CellPrograms:
     """Return a cell's programs. Raises `ValueError` for one that is too large for the core."""
     try:
-        return _Lowering(cell).programs()
+        return _Lowering(cell, zones).programs()
     except ValueError as error:
         raise ValueError(f"{cell.name}: {error}") from None
 
@@ -59,8 +69,9 @@ def lowered(cell: CellDefinition) -> CellPrograms:
 class _Lowering:
     """One cell on its way to programs."""
 
-    def __init__(self, cell: CellDefinition) -> None:
+    def __init__(self, cell: CellDefinition, zones: Zones) -> None:
         self.cell, self.graph = cell, cell.graph.copy()
+        self.outputs, self.reads_h = list(self._outputs(zones)), cell.reads_h or zones.h
         self.stages = 1 if cell.middle is None else 2
         self.stage_of = [int(gate.second) for _, gate in cell.slots]
         self.leaves = [self.graph.leaf("slot", j) for j in range(len(self.stage_of))]
@@ -106,8 +117,20 @@ class _Lowering:
             list(self._remembered()),
         )
 
+    def _outputs(self, zones: Zones) -> Iterator[int]:
+        """The new states; zones keep a share of the old ones (Krueger et al. 2017)."""
+        graph, one = self.graph, self.graph.constant(1)
+        for place, node in enumerate(self.cell.outputs):
+            if not (zones.others if place else zones.h):
+                yield node
+                continue
+            keep = graph.leaf("keep_state" if place else "keep_h")
+            old = graph.leaf("state", place - 1) if place else graph.leaf("h")
+            new = graph.apply("multiply", graph.apply("subtract", one, keep), node)
+            yield graph.apply("add", graph.apply("multiply", keep, old), new)
+
     def _forward_stores(self) -> list[list[Store]]:
-        new_h, *others = self.cell.outputs
+        new_h, *others = self.outputs
         last = [Store("new_h", 0, new_h)]
         last += [Store("new_state", k, node) for k, node in enumerate(others)]
         middle = self.cell.middle
@@ -115,7 +138,7 @@ class _Lowering:
 
     def _backward_stores(self) -> list[list[Store]]:
         """The gradients that each stage's backward stores."""
-        graph, (new_h, *others) = self.graph, self.cell.outputs
+        graph, (new_h, *others) = self.graph, self.outputs
         seeds = [(new_h, graph.leaf("dh"))]
         seeds += [(node, graph.leaf("dstate", k)) for k, node in enumerate(others)]
         found = gradients(graph, seeds)
@@ -136,7 +159,7 @@ class _Lowering:
                 self.extra += 1
                 partial.append(Store("set_slot", slot, part))
                 self._add(through, node, graph.leaf("slot", slot))
-        if self.cell.reads_h:
+        if self.reads_h:
             self._add(through, ("h",), graph.leaf("dh"))
         vectors = {("vector", v) for v in range(len(self.cell.vectors))}
         return [
@@ -161,7 +184,7 @@ class _Lowering:
             node = self.graph.nodes[leaf]
             stores.append(Store("set_slot", node[1], found.get(node, zero)))
         product = any(gate.recurrent and not gate.second for gate in cell.gates)
-        if cell.reads_h or not product:  # without a product in the first stage nobody else sets it
+        if self.reads_h or not product:  # without a product in the first stage nobody else sets it
             stores.append(Store("d_old_h", 0, found.get(("h",), zero)))
         for k in range(len(cell.states) - 1):
             stores.append(Store("d_old_state", k, found.get(("state", k), zero)))

@@ -16,6 +16,7 @@ from ..batches import Batch
 from ..compositions.chain import Chain
 from ..compositions.ragged import length_mask
 from ..compositions.readout import Readout
+from ..forecasting.indexes import check_times
 from ..hinting import put_hints
 from ..hints import FORECASTER
 from ..losses import Pinball
@@ -92,6 +93,8 @@ class Forecaster(Numbers):
         """Return predictions (N, K, Q), and the shape of what is returned of each quantile."""
         check_is_fitted(self, "network_")
         single = self._series and is_table(X)
+        if self._series:
+            check_times(X, "X")
         _, out = self._infer(as_series(X) if single else X)
         out = out.reshape(len(out), -1, max(1, len(self._levels)))
         scale, mean = (np.asarray(values)[:, None] for values in (self._scale, self._mean))
@@ -143,17 +146,21 @@ class Forecaster(Numbers):
     def _sequences(self, X: Any, first: bool, sample_weight: Any = None) -> Sequences:
         x = self._with_weights(read(self, X, reset=first, dtype=np.float64), sample_weight)
         if first:
-            weights = None if x.weights is None else np.repeat(x.weights, x.lengths)
-            scaler = StandardScaler().set_output(transform="default")
-            self._inputs = scaler.fit(x.steps, sample_weight=weights)
+            self._inputs = _scaler(x)
         steps = self._inputs.transform(x.steps) if len(x.steps) else x.steps
-        return x._replace(steps=steps.astype(self.dtype))
+        with np.errstate(over="ignore"):
+            scaled = steps.astype(self.dtype)
+        if not np.isfinite(scaled).all():
+            most = np.abs(steps).max()
+            raise ValueError(f"X has values too far from those of fit: {most:g} deviations of them")
+        return x._replace(steps=scaled)
 
     def _load(
         self, X: Any, y: Any, sample_weight: Any = None, *, first: bool, classes: Any = None
     ) -> tuple[Sequences, Any]:
-        if y is None and is_table(X):
-            X = as_series(X)
+        if y is None:
+            check_times(X, "X")
+            X = as_series(X) if is_table(X) else X
         x = self._sequences(X, first, sample_weight)
         if first:
             self._series, self._levels = y is None, _levels(self.quantiles)
@@ -167,7 +174,8 @@ class Forecaster(Numbers):
         if first:
             self._shape = (check_size("horizon", self.horizon), x.steps.shape[1])
             self._mean = np.tile(self._inputs.mean_, self.horizon)
-            self._scale = np.tile(self._inputs.scale_, self.horizon)
+            # Not `scale_`, which is 1 for constants: what follows a constant is that.
+            self._scale = np.tile(np.sqrt(self._inputs.var_), self.horizon)
         return self._weighed(self._pieces(x, self.window), None), None
 
     def _pieces(self, x: Sequences, window: int | None) -> Sequences:
@@ -247,6 +255,17 @@ class Forecaster(Numbers):
 
 
 put_hints(Forecaster, FORECASTER)
+
+
+def _scaler(x: Sequences) -> StandardScaler:
+    """Return mean and deviation of each column over all steps."""
+    weights = None if x.weights is None else np.repeat(x.weights, x.lengths)
+    scaler = StandardScaler().set_output(transform="default")
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaler.fit(x.steps, sample_weight=weights)
+    if not np.all(np.isfinite(scaler.mean_) & np.isfinite(scaler.var_)):
+        raise ValueError(f"X is too large to be standardised: up to {np.abs(x.steps).max()}")
+    return scaler
 
 
 def _levels(quantiles: Sequence[float] | None) -> Array:

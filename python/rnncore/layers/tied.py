@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,8 @@ class TiedLinear(Linear):
     `params` of a model list the table once, with the embedding, whose gradient both add to.
     """
 
+    _built = Linear._built | {"_compiled", "_table"}
+
     def __init__(self, embedding: Embedding, bias: bool = True) -> None:
         if not isinstance(embedding, Embedding):
             raise TypeError(f"embedding must be an Embedding, got {type(embedding).__name__}")
@@ -27,6 +30,17 @@ class TiedLinear(Linear):
         own = {"bias": np.zeros(self.out_features, self.dtype)} if bias else {}
         Module.__init__(self, own)
         self._build()
+
+    @property
+    def kernels(self) -> Any:
+        """The compiled layer over the table as it is: an embedding may be given another."""
+        if self._table is not self.embedding._params["weight"]:
+            self._build()
+        return self._compiled
+
+    @kernels.setter
+    def kernels(self, compiled: Any) -> None:
+        self._compiled, self._table = compiled, self.embedding._params["weight"]
 
     def _weights_in(self) -> str:
         return self.embedding._weights_in()

@@ -127,14 +127,11 @@ class Cell:
 
     def shapes(self, suffix: str, input_size: int, hidden_size: int, bias: bool) -> Shapes:
         """The parameters of one direction of a layer: names and shapes, in torch's order."""
-        rows, size = self.facts.gates * hidden_size, self.output_size(hidden_size)
-        widths: Shapes = {"weight_ih": (rows, input_size), "weight_hh": (rows, size)}
-        widths |= {
-            "bias_ih": (rows,),
-            "bias_hh": (rows,),
-            self.units: (self.facts.units, hidden_size),
-        }
-        widths |= {"weight_hr": (size, hidden_size)}
+        facts, size = self.facts, self.output_size(hidden_size)
+        rows, recurrent = facts.gates * hidden_size, facts.recurrent_gates * hidden_size
+        widths: Shapes = {"weight_ih": (rows, input_size), "weight_hh": (recurrent, size)}
+        widths |= {"bias_ih": (rows,), "bias_hh": (recurrent,)}
+        widths |= {self.units: (facts.units, hidden_size), "weight_hr": (size, hidden_size)}
         shapes: Shapes = {}
         for number, kinds in enumerate(self.kinds(), 1):
             shapes |= {

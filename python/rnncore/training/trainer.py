@@ -22,6 +22,8 @@ import numpy as np
 
 from ..arrays import Array, check_count, check_number, check_size, load_arrays, save_arrays
 from ..batches import Batch, Batches, BatchLike
+from ..distributed.collective import Collective
+from ..distributed.sharded import Drawn, ShardedUpdate
 from ..files import reading
 from ..hinting import Hinting, hinted, put_hints
 from ..hints import FIT, TRAINED, TRAINER
@@ -42,50 +44,14 @@ from .checkpoint import (
     restore_generators,
 )
 from .console import held_interrupts, progress_bar
-from .divergence import Diverged, Drawn, Place, find
+from .divergence import Diverged
+from .evaluation import check_reduced
+from .evaluation import evaluate as evaluate
+from .ranks import Ranks
+from .update import Update, diverged, place_of
 
+_INTERRUPTED = "interrupted"
 _NO_CHECKPOINT = " is not a training checkpoint of this trainer"
-
-
-def evaluate(model: Module, loss: Objective, batches: Iterable[BatchLike]) -> float:
-    """Return the mean loss per target that counts, with dropout off and states carried.
-
-    Where targets have weights, the mean is weighted by them.
-    """
-    _check_reduced(loss)
-    total = count = 0.0
-    state: State = None
-    for batch in (Batch(*item) for item in batches):
-        args, options = _arguments(model, batch, state)
-        output = model(*args, **options)
-        y, state = output if model.recurrent else (output, None)
-        given = batch.for_loss(loss, y, model)
-        counted = loss.counted(*given)
-        total += _total(loss, loss(y, *given), counted)
-        count += counted
-    if not count:
-        raise ValueError("there is nothing to evaluate: no batch holds a target that counts")
-    return total / count
-
-
-def _check_reduced(loss: Objective) -> None:
-    """Refuse a loss that returns more than one number."""
-    if getattr(loss, "reduction", "mean") == "none":
-        raise ValueError("loss must reduce by 'mean' or 'sum', got 'none'")
-
-
-def _total(loss: Objective, value: float, counted: float) -> float:
-    """The sum over a batch of what `loss` reduced to `value`."""
-    return value if loss.reduction == "sum" else value * counted
-
-
-def _arguments(model: Module, batch: Batch, state: State) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What a model is called with, whether it takes a state and lengths or not."""
-    given = {"lengths": batch.lengths, "resets": batch.resets}
-    options = {name: value for name, value in given.items() if value is not None}
-    if model.recurrent:
-        return (batch.inputs, state if batch.carry else None), options
-    return (batch.inputs,), options
 
 
 def describe(record: Mapping[str, Any]) -> str:
@@ -118,6 +84,13 @@ class Trainer(Hinting):
     `batches` is an iterable that gives the same epoch at every pass, or a function that makes an
     epoch from the trainer's generator (seeded by `seed`), as `shuffled` does. `validate` returns
     the loss by which the best parameters are chosen. `metadata` (JSON) is kept in the checkpoints.
+
+    With a `collective` (`rnncore.distributed`) every rank makes the same trainer and the same
+    batches, and calls the same functions; all begin with what rank 0 has, which alone writes files
+    and shows progress. A batch is cut into `shards` by its rows, each computed by itself on one of
+    the ranks: the results have the same bits for any number of ranks. None: a shard for 16 rows,
+    8 at most. Of layers that draw at random each shard draws numbers of its own; those that
+    normalise over a batch do so over a shard, and their running statistics are the shards' mean.
     """
 
     _hints = TRAINER
@@ -133,6 +106,8 @@ class Trainer(Hinting):
         clip_norm: float | None = None,
         seed: int | np.random.Generator | None = None,
         metadata: Mapping[str, Any] | None = None,
+        collective: Collective | None = None,
+        shards: int | None = None,
     ) -> None:
         if isinstance(batches, Iterator):
             raise TypeError(
@@ -146,7 +121,7 @@ class Trainer(Hinting):
             if not hasattr(given, needed):
                 kind = type(given).__name__
                 raise TypeError(f"{name} must have a method {needed}, got {kind}")
-        _check_reduced(loss)
+        check_reduced(loss)
         if not callable(batches) and not isinstance(batches, Iterable):
             kind = type(batches).__name__
             raise TypeError(f"batches must be an iterable or a function that makes it, got {kind}")
@@ -159,7 +134,16 @@ class Trainer(Hinting):
         #: The parameters at the lowest validation loss; empty before the first validation.
         self.best: dict[str, Array] = {}
         self._rng = np.random.default_rng(seed)
-        self._state: State = None
+        if collective is None and shards is not None:
+            raise ValueError("shards needs a collective, if only rnncore.distributed.Alone()")
+        self._ranks, self._shards = Ranks(collective), shards
+        self._begin_alike()
+        #: What makes gradients of a batch, and holds the state that is carried on.
+        self._updates: Update | ShardedUpdate = (
+            Update(model, loss)
+            if collective is None
+            else ShardedUpdate(model, loss, collective, shards)
+        )
         #: Looked up once, since to look for them takes as long as a small update.
         self._generators = list(generators(model).values())
         self._open_epoch()
@@ -211,46 +195,40 @@ class Trainer(Hinting):
             raise ValueError("patience counts validations: it needs validate, or to be None")
         most = math.inf if patience is None else check_count("patience", patience)
         left = math.inf if seconds is None else check_number("seconds", seconds)
-        limits, reason = Limits(steps, most, time.perf_counter() + left), None
+        limits = Limits(steps, most, time.perf_counter() + left)
+        quiet = quiet or not self._ranks.first
         with (
             held_interrupts() as interrupted,
             progress_bar(steps, self.progress.step, show=show_progress and not quiet) as bar,
         ):
-            while not interrupted and not (reason := limits.reached(self.progress)):
+            while not (reason := self._over(limits, interrupted)):
                 self.update()
                 bar.set_postfix_str(str(self.progress), refresh=False)
                 bar.update()
                 if self.progress.step % validate_every == 0:
                     self._record(checkpoint, None if quiet else bar)
-            if reason and self.progress.update_seconds:
+            if reason != _INTERRUPTED and self.progress.update_seconds:
                 self._record(checkpoint, None if quiet else bar)
-        if interrupted:
+        if reason == _INTERRUPTED:
             raise self._interrupted(checkpoint)
-        return reason or "steps"
+        return reason
 
     def update(self) -> float:
         """Learn from the next batch and return its loss; `fit` is this in a loop."""
         started = time.perf_counter()
         batch = self._next_batch()
-        args, options = _arguments(self.model, batch, self._state)
-        self.model.zero_grad()
         drawn = [(rng, rng.bit_generator.state) for rng in self._generators]
         with buffers_kept(self.model):
-            output, model_pullback = self.model.vjp(*args, **options)
-            y, state = output if self.model.recurrent else (output, None)
-            given = batch.for_loss(self.loss, y, self.model)
-            loss, loss_pullback = self.loss.vjp(y, *given)
-            if not math.isfinite(loss):
-                raise self._diverged("training loss", loss, batch, drawn)
-            model_pullback(loss_pullback())
+            learnt = self._updates.learn(batch, drawn)
+            if not math.isfinite(learnt.loss):
+                raise self._diverged("training loss", learnt.loss, batch, drawn)
             norm = 0.0 if self.clip_norm is None else clip_grad_norm(self.model, self.clip_norm)
             if not math.isfinite(norm):
                 raise self._diverged("gradient's norm", norm, batch, drawn)
         self.optimiser.step()
-        self._state = state
-        counted = self.loss.counted(*given)
-        self._count(_total(self.loss, loss, counted), counted, time.perf_counter() - started)
-        return loss
+        self._updates.advance()
+        self._count(learnt.loss_sum, learnt.counted, time.perf_counter() - started)
+        return learnt.loss
 
     def restore_best(self) -> None:
         """Give the model the parameters of the best validation so far; without one, leave it."""
@@ -258,22 +236,30 @@ class Trainer(Hinting):
             load_into(self.model.stored, self.best)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything that `resume` needs, replacing the file atomically."""
+        """Write everything that `resume` needs, replacing the file atomically.
+
+        Over ranks, all of them call this, and rank 0 writes.
+        """
+        state = self._updates.whole_state()
         arrays = join_names(
             [
                 ("model", self.model.stored),
                 ("best", self.best),
                 ("optimiser", self.optimiser.state_dict()),
-                ("state", {str(i): array for i, array in enumerate(leaves(self._state))}),
+                ("state", {str(i): array for i, array in enumerate(leaves(state))}),
             ]
         )
         run = {
             "progress": asdict(self.progress),
-            "state": skeleton(self._state),
+            "state": skeleton(state),
             "generators": generator_states(self.model),
             "epoch_generator": self._epoch_generator,
         }
-        save_arrays(path, arrays, {"run": run, "metadata": self.metadata})
+        self._ranks.check_alike(arrays)
+        if self._ranks.collective is not None:
+            run["shards"] = self._shards
+        kept = {"run": run, "metadata": self.metadata}
+        self._ranks.on_first(lambda: save_arrays(path, arrays, kept))
 
     def resume(self, path: str | os.PathLike[str]) -> None:
         """Go on from a checkpoint written by a trainer of the same model, optimiser and batches.
@@ -281,7 +267,7 @@ class Trainer(Hinting):
         Raises `FileNotFoundError`, or `ValueError` naming the file and what does not fit; then
         nothing is changed.
         """
-        arrays, metadata = load_arrays(path)
+        arrays, metadata = self._ranks.on_first(lambda: load_arrays(path))
         parts = {name: group(arrays, name) for name in ("model", "best", "optimiser", "state")}
         with reading(path, _NO_CHECKPOINT):
             run, kept = metadata["run"], metadata.get("metadata", {})
@@ -293,6 +279,8 @@ class Trainer(Hinting):
             params = fitting(self.model.stored, parts["model"])
             best = fitting(self.model.stored, parts["best"]) if parts["best"] else {}
             state = state_of(run["state"], parts["state"])
+            if run.get("shards", self._shards) != self._shards:
+                raise ValueError(f"its batches were cut into {run['shards']!r:.20} shards")
             check_generators(self.model, run["generators"])
             check_generator("the epochs' generator", self._rng, run["epoch_generator"])
         before = self._rng.bit_generator.state
@@ -310,8 +298,32 @@ class Trainer(Hinting):
             raise
         copy_into(self.model.stored, params)
         restore_generators(self.model, run["generators"])
-        self.best, self.metadata, self.progress, self._state = best, kept, progress, state
+        self.best, self.metadata, self.progress = best, kept, progress
+        self._updates.take_state(state)
         self._epoch_generator, self._items = run["epoch_generator"], items
+
+    def _begin_alike(self) -> None:
+        """Have every rank begin with what rank 0 has: numbers, and where its generators stand."""
+        mine = (
+            dict(self.model.stored),
+            self.optimiser.state_dict(),
+            generator_states(self.model),
+            generator_state(self._rng),
+        )
+        stored, optimiser, drawn, epochs = self._ranks.from_first(mine)
+        if stored is not mine[0]:
+            check_generators(self.model, drawn)
+            check_generator("the epochs' generator", self._rng, epochs)
+            self.optimiser.load_state_dict(optimiser)
+            load_into(self.model.stored, stored)
+            restore_generators(self.model, drawn)
+            self._rng.bit_generator.state = epochs
+
+    def _over(self, limits: Limits, interrupted: list[int]) -> str | None:
+        """Name what ends the run, if anything does: the same on all ranks."""
+        reason = limits.reached(self.progress)
+        stop, late = self._ranks.agreed((bool(interrupted), reason == "seconds"))
+        return _INTERRUPTED if stop else reason or ("seconds" if late else None)
 
     def _open_epoch(self) -> None:
         # Where the generator stood is all that it takes to make the same epoch again.
@@ -328,7 +340,7 @@ class Trainer(Hinting):
             return items
         batch = Batch(*first)
         if state is not None and batch.carry:
-            args, options = _arguments(self.model, batch, state)
+            args, options = batch.arguments(self.model, state)
             with suppress(NotImplementedError):  # a model that has no more than vjp
                 self.model(*args, **options)
         return chain([first], items)
@@ -347,23 +359,11 @@ class Trainer(Hinting):
     def _diverged(self, name: str, value: float, batch: Batch, drawn: Drawn) -> Diverged:
         """Return the error that says what is not finite, and where that began."""
 
-        def again() -> None:
-            args, options = _arguments(self.model, batch, self._state)
-            output, pullback = self.model.vjp(*args, **options)
-            y = output[0] if self.model.recurrent else output
-            _, loss_pullback = self.loss.vjp(y, *batch.for_loss(self.loss, y, self.model))
-            pullback(loss_pullback())
+        def explain(part: Batch, stand: Drawn, state: State) -> Any:
+            return place_of(self.model, self.loss, part, stand, state)
 
-        place, updates = find(self.model, drawn, batch.inputs, again), self.progress.step
-        said = (
-            f"the {name} is {value} after {updates} updates: "
-            "lower the learning rate or clip the gradients"
-        )
-        if place is not None:
-            said += f"; the first number that is not finite is {place}"
-        if isinstance(place, Place):
-            return Diverged(said, updates, place.layer, place.step)
-        return Diverged(said, updates)
+        place = self._updates.first_found(batch, drawn, explain)
+        return diverged(name, value, self.progress.step, place)
 
     def _count(self, loss_sum: float, counted: float, seconds: float) -> None:
         progress = self.progress
@@ -399,7 +399,7 @@ class Trainer(Hinting):
         if self.validate is None:
             return None
         progress, started = self.progress, time.perf_counter()
-        loss = float(self.validate())
+        loss = self._ranks.from_first(float(self.validate()))
         progress.seconds += time.perf_counter() - started
         progress.without_gain += 1
         if loss < progress.best_loss:

@@ -1,0 +1,5 @@
+"""Training and evaluation over several processes, on one machine or many."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
