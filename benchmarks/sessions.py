@@ -248,7 +248,8 @@ def main() -> None:
         f"result: bits_equal=1 rows_speedup={together / alone:.2f} "
         f"step_speedup={stepped / alone:.2f} submit_speedup={served / futures:.2f} "
         f"p50_ms={waits[0]:.2f} p99_ms={waits[1]:.2f} "
-        f"growth_mib={max(sizes[half:]) - max(sizes[: half or None]):.1f} idle_percent={100 * idle:.2f}"
+        f"growth_mib={max(sizes[half:]) - max(sizes[: half or None]):.1f} "
+        f"idle_percent={100 * idle:.2f}"
     )
 
 
