@@ -23,7 +23,7 @@ WORDS = (
 _FIT = "rnncore.training.Trainer trains a module; rnncore.estimators have fit and predict"
 
 #: Modules that `import rnncore` does not give.
-SUBMODULES = ("alignment", "estimators", "forecasting", "text", "torch", "trees")
+SUBMODULES = ("alignment", "estimators", "text", "torch", "trees")
 #: Names that are sought in `rnncore`.
 TOP_LEVEL: Mapping[str, str] = {
     # torch
