@@ -71,7 +71,7 @@ def test_they_equal_the_built_in_cell(cell: str, options: str, dtype: str) -> No
     shapes = {name: array.shape for name, array in built_in.params.items()}
     assert {name: array.shape for name, array in own.params.items()} == shapes
     numbers = with_params(case.draw(), own)
-    tolerance = 32 * np.finfo(dtype).eps
+    tolerance = 16 * np.finfo(dtype).eps
     for got, want in zip(results(own, numbers), results(built_in, numbers), strict=True):
         assert_close(got, want, tolerance)
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rnncore import GRU, LSTM, Chain, Conv1d, Linear, Module, RowConvolution, Session, Sessions
+from rnncore.stream.spill import SpillFile
 
 from tests.stream.test_refusals import Fails
 from tests.stream.test_rows import OTHERS, Own, alone
@@ -697,3 +698,23 @@ def test_memory_does_not_grow(x: np.ndarray) -> None:
         finally:
             tracemalloc.stop()
     assert after - before < 5000  # of 2100 frames
+
+
+def test_a_full_disk_leaves_no_client_with_the_state_of_another(
+    x: np.ndarray, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two clients without rows the first one gets a free row, the second one none."""
+
+    def full(*_: Any) -> int:
+        raise OSError("no space left on device")
+
+    with Sessions(MODEL, max_rows=2, spill=tmp_path) as sessions:
+        gone, idle, first, second = (sessions.open() for _ in range(4))
+        sessions.step([gone, idle], x[0, :2])
+        gone.close()
+        monkeypatch.setattr(SpillFile, "write", full)
+        with pytest.raises(OSError, match="no space left"):
+            sessions.step([first, second], x[1, :2])
+        monkeypatch.undo()
+        found = sessions.step([first], x[2, :1])
+    assert found.tobytes() == MODEL.stream(1).step(x[2, :1]).tobytes()

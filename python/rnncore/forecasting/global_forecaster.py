@@ -62,7 +62,8 @@ class GlobalForecaster:
     for any number of threads.
 
     After `fit`: `networks_`, the members; `history_`, a list of records of each one's training;
-    `conformal_factors_` (Q,), ones without `calibrate`.
+    `conformal_factors_` (Q,), ones without `calibrate`; with it `held_out_`, the values (N, H) that
+    were held out and their corrected quantiles (N, H, Q).
     """
 
     horizon: int = 1

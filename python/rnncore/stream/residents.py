@@ -101,7 +101,16 @@ class Residents:
         """Return the clients' rows; those that have none get one, with their states."""
         missing = [client for client in clients if client.row is None]
         if missing:
-            keep, fresh = set(clients), []
+            self._give_rows(missing, set(clients))
+        if self._spill is not None:
+            for client in clients:
+                self._used.move_to_end(client)
+        return np.fromiter((client.row for client in clients), np.int64, len(clients))
+
+    def _give_rows(self, missing: Sequence[Client], keep: set[Client]) -> None:
+        """Give rows to clients that have none; `keep`: who is not to lose a row for that."""
+        fresh = []
+        try:
             for client in missing:
                 row = self._free_row(keep)
                 if client.saved is None:
@@ -110,11 +119,8 @@ class Residents:
                     self._read(client, row)
                 client.row = self._free.pop()
                 self._used[client] = None
+        finally:  # where the disk is full, too: no client has what another left in its row
             self._stream.reset(fresh)
-        if self._spill is not None:
-            for client in clients:
-                self._used.move_to_end(client)
-        return np.fromiter((client.row for client in clients), np.int64, len(clients))
 
     def _let_go(self, client: Client) -> None:
         if client.row is not None:
