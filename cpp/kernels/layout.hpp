@@ -81,12 +81,14 @@ struct Panels {
   RNNCORE_INLINE Index columns_before(Index panel) const {
     return panel < count() ? min(first(panel) * lanes<T>, columns) : columns;
   }
-  /// f(begin, end) for each run of panels of the same width among some of them.
+  /// f(begin, end) for each run of panels of the same width among some of them. One call: f is compiled
+  /// once.
   template <class F>
   RNNCORE_INLINE void for_each_run(Index begin, Index end, F f) const {
-    const Index wider = vectors.larger;
-    if (begin < min(end, wider)) f(begin, min(end, wider));
-    if (max(begin, wider) < end) f(max(begin, wider), end);
+    for (Index to; begin < end; begin = to) {
+      to = begin < vectors.larger ? min(end, vectors.larger) : end;
+      f(begin, to);
+    }
   }
   /// The first panel that holds vector v or a later one.
   RNNCORE_INLINE Index from(Index v) const {

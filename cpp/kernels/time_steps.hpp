@@ -127,22 +127,36 @@ RNNCORE_INLINE void for_each_place(const Layout<T>& at, Share panels, T* gates, 
 }
 
 /// f(two spots) for all vectors of some panels and rows. If their number is odd, the last is computed
-/// twice: the same numbers are written to the same places, and f is compiled once.
+/// twice: the same numbers are written to the same places. One call: f is compiled once.
 template <class T, class F>
 RNNCORE_INLINE void for_each_pair(const Layout<T>& at, T* gates, const Extent& extent, F f) {
-  Spot<T> first; // of a pair
-  bool waits = false;
-  for_each_place(at, extent.panels, gates, extent.chunk_rows, [&](const Place<T>& place) RNNCORE_HOT {
-    for (Index r = extent.first; r < extent.first + extent.rows; ++r) {
-      const Spot<T> spot{place, r};
-      if (waits)
-        f(Spots<T>{first, spot});
-      else
-        first = spot;
-      waits = !waits;
+  constexpr Index L = lanes<T>;
+  const Index slots = at.plan.slots, end = extent.first + extent.rows;
+  Index panel = extent.panels.begin, width = 0, u = 0, column = at.hidden.first(panel) * L, row = end;
+  T* of_panel = gates + slots * extent.chunk_rows * column; // of the next one
+  Index left = (at.hidden.first(extent.panels.end) - at.hidden.first(panel)) * extent.rows;
+  Place<T> place;
+  const auto next = [&]() RNNCORE_HOT {
+    if (row == end) {
+      row = extent.first;
+      if (u == width) {
+        gates = of_panel;
+        width = at.hidden.width(panel++) * L;
+        of_panel += slots * extent.chunk_rows * width;
+        u = 0;
+      }
+      place = {column, min(L, at.hidden.columns - column), width, slots * width, gates + u};
+      u += L;
+      column += L;
     }
-  });
-  if (waits) f(Spots<T>{first, first});
+    return Spot<T>{place, row++};
+  };
+  for (; left > 0; left -= 2) {
+    const Spot<T> a = next();
+    Spot<T> b = a;
+    if (left > 1) b = next();
+    f(Spots<T>{a, b});
+  }
 }
 
 /// The rules by which a time step goes.
