@@ -9,7 +9,8 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
-constexpr int tallest = vector_bytes == 16 ? 4 : 8; // rows of a tile; for old processors less is compiled
+// Rows of a tile, and vectors of a single row that are summed at once; for old processors less is compiled.
+constexpr int tallest = vector_bytes == 16 ? 2 : 8, broadest = vector_bytes == 16 ? 4 : 8;
 
 /// A window of the gates of some nodes, one segment a panel, of some panels.
 template <class T>

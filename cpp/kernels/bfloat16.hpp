@@ -74,7 +74,7 @@ struct Arithmetic<float, BFloat16> : WeightPairs<BFloat16> {
 
   /// Rows of a tile of n vectors: each has two factors, and weights that are widened take two registers.
   static constexpr int most_rows(int n) {
-    if (registers > 16) return tallest;
+    if (registers > 16) return n < 3 ? 4 : tallest; // narrow ones: to compile less
     int m = 1;
     while (m < tallest && (m + 1) * (n + 2) + 3 <= registers) ++m;
     return m;

@@ -261,7 +261,10 @@ struct Arithmetic<float, Int8<dot>> : Multiplier<dot> {
   static constexpr Index vector = lanes<float> * fold;
   static constexpr bool starts_late = true;
 
-  static constexpr int most_rows(int n) { return n < 3 ? 4 : tallest; } // narrow ones: to compile less
+  /// Fewer, to compile less: of narrow ones, and with AVX-512 without VNNI, which few processors have.
+  static constexpr int most_rows(int n) {
+    return n < 3 || (dot == Dot::pairs && registers > 16) ? 4 : tallest;
+  }
   static constexpr Index depth(Index columns) {
     return columns ? Index(sizeof(float)) + ceil_div(columns, fold) * fold : 0;
   }

@@ -82,6 +82,10 @@ struct Target {
 
 enum class Start { zero, keep, bias };
 
+/// Where sums start from that start from nothing: less code than a way of their own.
+template <class T>
+alignas(64) constexpr T no_start[widest * lanes<T>] = {};
+
 /// Some panels of equal width, one after the other. T is the type of rows and sums, W that of the weights.
 template <class T, class A, class W = T>
 struct Product {
@@ -110,34 +114,42 @@ void multiply_tile(const Product<T, A, W>& p, Index panel, Index row, const W* a
   T* c[M];
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m) c[m] = p.c.at(row + m) + panel * p.c_step;
-  const auto start = [&](int q, int m, int n) RNNCORE_HOT {
-    return p.start == Start::zero   ? Vec<T>(T(0))
-           : p.start == Start::bias ? load(p.bias + (panel + q) * p.bias_step + n * L)
-           : q + 1 < P || n + 1 < N ? load(c[m] + q * p.c_step + n * L)
-                                    : load(c[m] + q * p.c_step + n * L, tail);
+  const bool keeps = p.start == Start::keep;
+  const Index from_step = keeps ? p.c_step : p.start == Start::bias ? p.bias_step : 0;
+  const Index given = keeps ? tail : L;
+  const T* from[M];
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m)
+    from[m] = keeps ? c[m] : p.start == Start::bias ? p.bias + panel * p.bias_step : no_start<T>;
+  // The last vector apart: at an edge it is loaded and stored in another way, for all rows at once.
+  const auto is_last = [&](int q, int n) { return q + 1 == P && n + 1 == N; };
+  Vec<T> last[M];
+  const auto load_last = [&]() RNNCORE_HOT {
+    const Index at = (P - 1) * from_step + (N - 1) * L;
+    if (given < L)
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m) last[m] = load_edge(from[m] + at, given);
+    else
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m) last[m] = load(from[m] + at);
   };
+  const auto start = [&](int q, int m, int n) RNNCORE_HOT {
+    return is_last(q, n) ? last[m] : load(from[m] + q * from_step + n * L);
+  };
+  if constexpr (!Own::starts_late) load_last();
   const W* b[P];
 #pragma GCC unroll 8
   for (int q = 0; q < P; ++q) b[q] = Own::weights(p.b + (panel + q) * p.b_step, N);
 #pragma GCC unroll 8
   for (int q = 0; q < P; ++q)
 #pragma GCC unroll 8
-    for (int n = 0; n < N; ++n) {
+    for (int m = 0; m < M; ++m)
 #pragma GCC unroll 8
-      for (int s = 0; s < S; ++s)
+      for (int n = 0; n < N; ++n) {
 #pragma GCC unroll 8
-        for (int m = 0; m < M; ++m) sum[s][q][m][n] = Own::zero();
-      if constexpr (!Own::starts_late) {
-        if (p.start == Start::bias) { // the same for all rows
-          const auto bias = start(q, 0, n);
-#pragma GCC unroll 8
-          for (int m = 0; m < M; ++m) sum[0][q][m][n] = bias;
-        } else if (p.start == Start::keep) {
-#pragma GCC unroll 8
-          for (int m = 0; m < M; ++m) sum[0][q][m][n] = start(q, m, n);
-        }
+        for (int s = 0; s < S; ++s) sum[s][q][m][n] = Own::zero();
+        if constexpr (!Own::starts_late) sum[0][q][m][n] = start(q, m, n);
       }
-    }
   for (Index segment = 0; segment < p.a.segments(); ++segment) {
     const auto a = rows_of<M>(p.a, segment, row);
     const auto add = [&](int s, Index k) RNNCORE_HOT {
@@ -172,24 +184,33 @@ void multiply_tile(const Product<T, A, W>& p, Index panel, Index row, const W* a
         for (int n = 0; n < N; ++n)
           sum[0][q][m][n] = Own::add_rest(p.a, row + m, Own::weights(p.b + (panel + q) * p.b_step, N), N, n,
                                           sum[0][q][m][n]);
+  if constexpr (Own::starts_late) load_last();
+  const auto result = [&](int q, int m, int n) RNNCORE_HOT {
+    auto all = sum[0][q][m][n];
+#pragma GCC unroll 8
+    for (int s = 1; s < S; ++s) all = all + sum[s][q][m][n];
+    if constexpr (Own::starts_late)
+      return Own::finish(all, p.a.scales[row + m], p.b + (panel + q) * p.b_step, n, start(q, m, n));
+    else
+      return all;
+  };
 #pragma GCC unroll 8
   for (int q = 0; q < P; ++q)
 #pragma GCC unroll 8
-    for (int m = 0; m < M; ++m) {
-      T* to = c[m] + q * p.c_step;
+    for (int m = 0; m < M; ++m)
 #pragma GCC unroll 8
-      for (int n = 0; n < N; ++n) {
-        auto all = sum[0][q][m][n];
-#pragma GCC unroll 8
-        for (int s = 1; s < S; ++s) all = all + sum[s][q][m][n];
-        Vec<T> value;
-        if constexpr (Own::starts_late)
-          value = Own::finish(all, p.a.scales[row + m], p.b + (panel + q) * p.b_step, n, start(q, m, n));
+      for (int n = 0; n < N; ++n)
+        if (is_last(q, n))
+          last[m] = result(q, m, n);
         else
-          value = all;
-        n + 1 < N ? store(to + n * L, value) : store(to + n * L, value, q + 1 < P ? L : tail);
-      }
-    }
+          store(c[m] + q * p.c_step + n * L, result(q, m, n));
+  const Index to = (P - 1) * p.c_step + (N - 1) * L;
+  if (tail < L)
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) store_edge(c[m] + to, last[m], tail);
+  else
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) store(c[m] + to, last[m]);
 }
 
 template <class T, class A, class W, int S, int N, int M>
@@ -200,24 +221,32 @@ RNNCORE_INLINE void multiply_rows(const Product<T, A, W>& p, Index panel, Index 
 }
 
 /// A single row, several panels at a time.
-template <class T, class A, class W, int S, int N, int P = (S > 1 ? 2 : tallest) / N>
+template <class T, class A, class W, int S, int N, int P = (S > 1 ? 2 : broadest) / N>
 RNNCORE_INLINE void multiply_row(const Product<T, A, W>& p, Index panel) {
   for (; panel + P <= p.panels; panel += P) multiply_tile<T, A, W, S, P, 1, N>(p, panel, 0, nullptr);
   if constexpr (P > 1) multiply_row<T, A, W, S, N, P / 2>(p, panel);
 }
 
+/// Whether tiles are compiled for a single row alone: more rows are multiplied as SegmentedRows.
+template <class A>
+constexpr bool only_single = false;
+template <>
+constexpr bool only_single<Gathered<float>> = true;
+
 template <class T, class A, class W, int S, int N>
 RNNCORE_INLINE void multiply_panels(const Product<T, A, W>& p) {
-  if (p.rows == 1) return multiply_row<T, A, W, S, N>(p, 0);
-  constexpr int most = min(tile_rows(N * S), Arithmetic<T, W>::most_rows(N * S));
-  constexpr int tall = S > 1 ? min(4, most) : most; // narrow ones are rarely tall
-  const EqualParts tiles(p.rows, tall);
-  const Index columns = p.a.all_columns();
-  for (Index panel = 0; panel < p.panels; ++panel) {
-    const W* next = p.b + (panel + 1) * p.b_step;
-    for (Index i = 0; i < tiles.count; ++i)
-      multiply_rows<T, A, W, S, N, tall>(p, panel, tiles.begin(i), tiles.size(i),
-                                         next + i % N * columns * Arithmetic<T, W>::vector);
+  if (only_single<A> || p.rows == 1) return multiply_row<T, A, W, S, N>(p, 0);
+  if constexpr (!only_single<A>) {
+    constexpr int most = min(tile_rows(N * S), Arithmetic<T, W>::most_rows(N * S));
+    constexpr int tall = S > 1 ? min(4, most) : most; // narrow ones are rarely tall
+    const EqualParts tiles(p.rows, tall);
+    const Index columns = p.a.all_columns();
+    for (Index panel = 0; panel < p.panels; ++panel) {
+      const W* next = p.b + (panel + 1) * p.b_step;
+      for (Index i = 0; i < tiles.count; ++i)
+        multiply_rows<T, A, W, S, N, tall>(p, panel, tiles.begin(i), tiles.size(i),
+                                           next + i % N * columns * Arithmetic<T, W>::vector);
+    }
   }
 }
 
@@ -378,21 +407,27 @@ extern template void multiply(const Product<double, SegmentedRows<double>>&);
 extern template void outer(const Outer<float>&);
 extern template void outer(const Outer<double>&);
 
-/// Rows through pointers are one segment: so, in float64, tiles of sums are compiled once for all rows.
-RNNCORE_INLINE void multiply(const Product<double, Gathered<double>>& p) {
-  multiply(Product<double, SegmentedRows<double>>{{p.a.rows, p.a.columns, 1, 0, false},
-                                                  p.rows,
-                                                  p.b,
-                                                  p.width,
-                                                  p.panels,
-                                                  p.vectors,
-                                                  p.b_step,
-                                                  p.c,
-                                                  p.c_step,
-                                                  p.tail,
-                                                  p.start,
-                                                  p.bias,
-                                                  p.bias_step});
+/// Rows through pointers are one segment: so tiles of sums are compiled once for all rows.
+template <class T>
+RNNCORE_NOINLINE void multiply_segmented(const Product<T, Gathered<T>>& p) {
+  multiply(Product<T, SegmentedRows<T>>{{p.a.rows, p.a.columns, 1, 0, false},
+                                        p.rows,
+                                        p.b,
+                                        p.width,
+                                        p.panels,
+                                        p.vectors,
+                                        p.b_step,
+                                        p.c,
+                                        p.c_step,
+                                        p.tail,
+                                        p.start,
+                                        p.bias,
+                                        p.bias_step});
+}
+RNNCORE_INLINE void multiply(const Product<double, Gathered<double>>& p) { multiply_segmented(p); }
+/// But for a single row in float32, where little is computed for each tile.
+RNNCORE_INLINE void multiply(const Product<float, Gathered<float>>& p) {
+  p.rows == 1 ? multiply<float, Gathered<float>, float>(p) : multiply_segmented(p);
 }
 
 } // namespace rnncore::RNNCORE_LEVEL
