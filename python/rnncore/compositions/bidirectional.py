@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..arrays import Array
-from ..module import Module, width_through
+from ..module import Module
 from ..states import State, add, split_state
+from ..widths import width_through
 from .composition import Composition, Part, Run, check_remembers, check_same_input
 from .merging import check_merge, merged, merged_width
 from .ragged import from_end, reverse_resets

@@ -24,8 +24,9 @@ from ..arrays import (
     check_count,
     short,
 )
-from ..module import Module, modules, once, taken_width
+from ..module import Module, modules, once
 from ..states import State, mapped, take_rows, with_batch_axis, without_batch_axis
+from ..widths import taken_width
 
 
 class Run(NamedTuple):

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array, check_count
-from ..module import Module, width_through
+from ..module import Module
 from ..states import State, add, mapped, split_state
 from ..stream.ahead import LookAhead
 from ..stream.base import Stream
+from ..widths import width_through
 from .bidirectional import Bidirectional
 from .composition import Composition, Run, as_input, check_frames, check_one_way
 from .lookahead import no_frames

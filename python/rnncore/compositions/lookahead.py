@@ -16,10 +16,11 @@ import numpy.typing as npt
 from .. import init
 from ..arrays import Array, as_array, check_flag, check_size, float_dtype, warn_ignored
 from ..init import Seed
-from ..module import Module, check_width, modules, width_through
+from ..module import Module, modules
 from ..states import State, add, mapped, split_state
 from ..stream.ahead import LookAhead
 from ..stream.base import Stream
+from ..widths import check_width, width_through
 from .composition import (
     Composition,
     Part,

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array, as_resets, as_shape, check_choice, read
-from ..module import Module, once, width_through
+from ..module import Module, once
 from ..recurrent.stack import Stacked
 from ..states import State, leaves, split_state
+from ..widths import width_through
 from .bidirectional import Bidirectional, Reversed
 from .composition import Part, agreed, as_input, run, told_resets
 from .merging import merged
