@@ -9,8 +9,9 @@ import pytest
 import rnncore
 from rnncore import _core
 
-#: Bytes of a wheel with the kernels of all instruction sets.
-MOST = 2_500_000
+#: Bytes of the package with the kernels of all instruction sets: a wheel, with its metadata, is to
+#: have less than 2.5 MB.
+MOST = 2_475_000
 
 
 def test_a_wheel_is_small(tmp_path: Path) -> None:
@@ -21,5 +22,5 @@ def test_a_wheel_is_small(tmp_path: Path) -> None:
     wheel = tmp_path / "rnncore.whl"
     with zipfile.ZipFile(wheel, "w", compression=zipfile.ZIP_DEFLATED) as archive:
         for path in [*files, Path(_core.__file__)]:
-            archive.write(path)
+            archive.write(path, path.relative_to(package.parent))
     assert wheel.stat().st_size < MOST
