@@ -55,12 +55,18 @@ public:
       if (this->makes_inputs()) make_inputs(first, rows);
       for (Index level = 0; level < f_.shape.depth && s.begin[w] >= s.given; ++level)
         for (Index phase = 0; phase < plan_.phases; ++phase)
-          step(level, phase, first, rows, !this->forest() || s.begin[w] >= s.leaves);
+          step(level, phase, first, rows, continues(w, phase));
       if (at_.emits()) emit(first, rows);
     }
   }
 
 private:
+  /// Whether a phase's products have something to read: leaves continue nothing, but what a user's cell
+  /// makes of that for its second phase need not be zero.
+  bool continues(Index wave, Index phase) const {
+    return !this->forest() || f_.schedule.begin[wave] >= f_.schedule.leaves || (phase > 0 && plan_.own);
+  }
+
   void gather() {
     const Share rows(team_, chunk_.rows);
     const Rows<const T> running{f_.running_c.base, f_.running_c.stride};

@@ -102,6 +102,13 @@ private:
       span_.d_scalars[s.row][e * at_.hidden.vectors.n + s.place.column / lanes<T>] +=
           sum_of(first_lanes(v, s.place.valid));
   }
+  /// The gradient of an old state, or of a sum of some: it is that of each of them.
+  void put_back(const Instruction& i, T* const* rows, Index column) {
+    if (!span_.edges) return store_each(i, [&](S s, V v) RNNCORE_HOT { s.put(rows[s.row] + column, v); });
+    store_each(i, [&](S s, V v) RNNCORE_HOT {
+      for_each_edge(span_, s.row, [&](Index e) RNNCORE_HOT { s.put(rows[e] + column, v, true); });
+    });
+  }
   void put_vector(S s, V v, Index k) const {
     if (span_.dx) s.put(span_.dx[s.row] + vectors_ + k * H_, v, span_.adds_x);
   }
@@ -161,9 +168,9 @@ void Machine<T>::execute(const Instruction& i) {
   case Op::middle:
     return store_each(i, [&](S s, V v) RNNCORE_HOT { s.put(span_.middle, v); });
   case Op::d_old_h:
-    return store_each(i, [&](S s, V v) RNNCORE_HOT { s.put(span_.direct, v); });
+    return put_back(i, span_.direct, 0);
   case Op::d_old_state:
-    return store_each(i, [&](S s, V v) RNNCORE_HOT { s.put(span_.dc_prev[s.row] + i.to * H_, v); });
+    return put_back(i, span_.dc_prev, i.to * H_);
   case Op::d_unit:
     return store_each(i, [&](S s, V v) RNNCORE_HOT { add_unit(s, v, i.to); });
   case Op::d_scalar:
