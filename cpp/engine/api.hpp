@@ -131,6 +131,7 @@ struct Recurrence {
   line(sigmoid, 'r', "r", both)    line(tanh, 'r', "r", both)                                     \
   line(softplus, 'r', "r", both)   line(relu, 'r', "r", both)                                     \
   line(sigmoid_slope, 'r', "r", both) line(tanh_slope, 'r', "r", both) line(relu_slope, 'r', "r", both) \
+  line(sigmoid_back, 'r', "rr", both) line(tanh_back, 'r', "rr", both)                            \
   line(select_le, 'r', "rrrr", both) line(select_lt, 'r', "rrrr", both)                           \
   line(activation, 'r', "rakk", both) line(activation_slope, 'r', "rakk", both)
 // clang-format on

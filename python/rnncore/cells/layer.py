@@ -262,8 +262,10 @@ class Recurrent(Stacked):
         """Return h, or all states, as views."""
         if not self.has_cell_state:
             return h
-        count = self.state_count - 1
-        return (h, *([None] * count if c is None else np.split(c, count, axis=-1)))
+        count, size = self.state_count - 1, self.hidden_size
+        if c is None or count == 1:
+            return (h, *[c] * count)
+        return (h, *(c[..., k * size : (k + 1) * size] for k in range(count)))
 
     def split_state(self, state: State) -> Pair:
         """Undo `join_state`."""

@@ -120,7 +120,9 @@ class Recursive(HoldsWeights):
 
     def _joined(self, h: Array, c: Array | None) -> States:
         """h, or all states, as views."""
-        return h if c is None else (h, *np.split(c, len(self.state_names) - 1, axis=1))
+        if c is None or len(self.state_names) == 2:
+            return h if c is None else (h, c)
+        return (h, *np.split(c, len(self.state_names) - 1, axis=1))
 
     def _split(self, dstates: Sequence[npt.ArrayLike | None], shape: tuple[int, ...]) -> Any:
         """The gradients of h, and of the other states side by side, either None for zero."""
