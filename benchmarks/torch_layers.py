@@ -4,14 +4,17 @@ python benchmarks/torch_layers.py --rounds 5 --threads 1
 python benchmarks/torch_layers.py --shapes 128,32,256,256 10..100,32,64,64 --cells gru
 
 Timed is a step of training: forward, backward, and Adam. Shapes are T,B,I,H; with T as least..most
-sequences are packed. Each side runs in a process of its own, in turns; the table has medians. The
-last lines are a step of T = 1, B = 1, H = 32 beside a torch.autograd.Function of the same tensors
-that computes nothing.
+sequences are packed. Each side runs in a process of its own, in turns; the table has medians.
+"Adam" is torch's optimiser alone, which is the same on both sides. "at most" is how many times as
+fast a step would be with it and with products at the processor's peak, and no other work: that
+takes a C++ compiler. The last lines are a step of T = 1, B = 1, H = 32 beside a
+torch.autograd.Function of the same tensors that computes nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -19,7 +22,8 @@ from statistics import median
 from typing import Any
 
 from grid import GRID
-from rnncore.commands.measure.cases import Shape
+from rnncore.commands.measure.cases import GATES, Shape
+from rnncore.commands.measure.machine import Machine, compiler
 from rnncore.commands.measure.report import table
 from rnncore.commands.measure.timing import geometric_mean, ratio, time_call
 
@@ -75,6 +79,30 @@ def work(side: str, cell: str, shape: str, optimise: bool = True) -> Callable[[]
     return step
 
 
+def adam(cell: str, shape: str) -> Callable[[], Any]:
+    """A step of the optimiser alone."""
+    import torch
+
+    sizes = Shape.parse(shape)
+    weights = list(getattr(torch.nn, CELLS[cell])(sizes.inputs, sizes.hidden).parameters())
+    gradients = [torch.randn_like(weight) for weight in weights]
+    optimiser = torch.optim.Adam(weights)
+
+    def step() -> None:
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient
+        optimiser.step()
+        optimiser.zero_grad()
+
+    return step
+
+
+def operations(cell: str, shape: str) -> float:
+    """Those of the products of a step: forward, back to h, and the weights' gradients."""
+    sizes = Shape.parse(shape)
+    return 2.0 * GATES[cell] * sizes.hidden * (2 * sizes.inputs + 3 * sizes.hidden) * sizes.rows
+
+
 def small(what: str, cell: str) -> Callable[[], Any]:
     """What a step of one small layer costs, without an optimiser; or the bare function."""
     if what != "bare":
@@ -96,7 +124,7 @@ def serve(connection: Connection, threads: int) -> None:
         function, *args = asked
         if asked not in made:
             made.clear()
-            made[asked] = (work if function == "work" else small)(*args)
+            made[asked] = {"work": work, "adam": adam, "small": small}[function](*args)
         connection.send(time_call(made[asked]))
 
 
@@ -129,18 +157,25 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of each side (default: 1)")
     args = parser.parse_args()
     sides = {name: Side(args.threads) for name in SIDES}
-    rows, ratios = [], {"padded": [], "packed": []}
+    peak = args.threads * Machine().peak("float32", 0.2) if compiler() else math.nan
+    rows, ratios = [], {"padded": [], "packed": [], "at_most": []}
     for cell in args.cells:
         for shape in args.shapes:
-            times: dict[str, list[float]] = {name: [] for name in SIDES}
+            times: dict[str, list[float]] = {name: [] for name in (*SIDES, "adam")}
             for _ in range(args.rounds):
                 for name, side in sides.items():
                     times[name].append(side.time("work", name, cell, shape))
+                times["adam"].append(sides["rnncore"].time("adam", cell, shape))
             gain = ratio(times["torch"], times["rnncore"])
+            least = operations(cell, shape) / peak
+            most = ratio(times["torch"], [least + adam for adam in times["adam"]])
             ratios["packed" if ".." in shape else "padded"].append(gain)
-            milliseconds = [f"{median(times[name]) * 1e3:.3f}" for name in SIDES]
-            rows.append([cell, shape, *milliseconds, f"{gain:.2f}"])
-    print(table(["cell", "T,B,I,H", "rnncore ms", "torch ms", "times as fast"], rows))
+            if ".." not in shape:
+                ratios["at_most"].append(most)
+            milliseconds = [f"{median(values) * 1e3:.3f}" for values in times.values()]
+            rows.append([cell, shape, *milliseconds, f"{gain:.2f}", f"{most:.2f}"])
+    heads = ["cell", "T,B,I,H", "rnncore ms", "torch ms", "Adam ms", "times as fast", "at most"]
+    print(table(heads, rows))
     rows, costs = [], []
     for cell in args.cells:
         found = {what: [] for what in (*SIDES, "bare")}

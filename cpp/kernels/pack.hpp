@@ -62,20 +62,25 @@ void add_window(const Panels<T>& hidden, Share panels, Window w, const T* packed
   }
 }
 
+/// Part of a row: `count` numbers, and zeros up to `width`, a multiple of the lanes.
+template <class T>
+RNNCORE_INLINE void pack_row(const T* from, Index count, Index width, T* packed) {
+  Index k = 0;
+  for (; k + lanes<T> <= count; k += lanes<T>) store(packed + k, load(from + k));
+  for (; k < width; ++k) packed[k] = k < count ? from[k] : T(0);
+}
+
 /// matrix (G * H, O) -> [panel of outputs][gate column][output of the panel]
 template <class T>
 void pack_window_transposed(const Panels<T>& hidden, Window w, const T* matrix, const Panels<T>& outputs,
                             T* packed) {
-  constexpr Index L = lanes<T>;
   for (Index out = 0; out < outputs.count(); ++out) {
-    const Index o0 = outputs.first(out) * L, width = outputs.width(out) * L;
-    const Index valid_outputs = min(width, outputs.columns - o0);
+    const Index o0 = outputs.first(out) * lanes<T>, width = outputs.width(out) * lanes<T>;
+    const Index count = min(width, outputs.columns - o0);
     for (Index panel = 0; panel < hidden.count(); ++panel)
       for_each_vector(hidden, panel, w, [&](Index row, Index valid) {
-        for (Index lane = 0; lane < L; ++lane, packed += width)
-          for (Index o = 0; o < width; ++o)
-            packed[o] =
-                lane < valid && o < valid_outputs ? matrix[(row + lane) * outputs.columns + o0 + o] : T(0);
+        for (Index lane = 0; lane < lanes<T>; ++lane, packed += width)
+          pack_row(matrix + (row + lane) * outputs.columns + o0, lane < valid ? count : 0, width, packed);
       });
   }
 }
@@ -85,9 +90,9 @@ template <class T>
 void pack_rows(const T* matrix, Index rows, const Panels<T>& columns, T* packed) {
   for (Index p = 0; p < columns.count(); ++p) {
     const Index begin = columns.first(p) * lanes<T>, width = columns.width(p) * lanes<T>;
+    const Index count = min(width, columns.columns - begin);
     for (Index r = 0; r < rows; ++r, packed += width)
-      for (Index k = 0; k < width; ++k)
-        packed[k] = begin + k < columns.columns ? matrix[r * columns.columns + begin + k] : T(0);
+      pack_row(matrix + r * columns.columns + begin, count, width, packed);
   }
 }
 

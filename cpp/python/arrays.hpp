@@ -105,17 +105,28 @@ Array<T> rows_of(const py::object& object, Index axes, Index width) {
   return contiguous<T>(object);
 }
 
-/// Arrays of this size and more have memory of our own.
+/// Arrays of this size and more have memory of our own, which serves again: fresh from the system it would
+/// be cleared page by page.
 constexpr std::size_t large = 256 << 10;
+
+inline BufferPool& large_memory() {
+  static BufferPool* const pool = new BufferPool; // never destroyed: arrays may outlive the statics
+  return *pool;
+}
+inline Buffer take_memory(std::size_t bytes) {
+  return bytes >= large ? large_memory().take(bytes) : Buffer(bytes);
+}
+inline void give_memory(Buffer buffer) {
+  if (buffer.bytes() >= large) large_memory().give(std::move(buffer));
+}
 
 template <class T>
 Array<T> new_large_array(const Index* begin, const Index* end, std::size_t bytes) {
-  static BufferPool* const pool = new BufferPool; // never destroyed: arrays may outlive the statics
-  auto buffer = std::make_unique<Buffer>(pool->take(bytes));
+  auto buffer = std::make_unique<Buffer>(take_memory(bytes));
   T* data = buffer->as<T>();
   const py::capsule owner(buffer.release(), [](void* pointer) {
     const std::unique_ptr<Buffer> buffer(static_cast<Buffer*>(pointer));
-    pool->give(std::move(*buffer));
+    give_memory(std::move(*buffer));
   });
   return Array<T>(std::vector<Index>(begin, end), data, owner);
 }

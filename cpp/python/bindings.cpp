@@ -17,6 +17,7 @@
 #include "program.hpp"
 #include "search.hpp"
 #include "stream.hpp"
+#include "tensors.hpp"
 #include "transducer.hpp"
 
 namespace {
@@ -27,6 +28,8 @@ template <class T>
 void bind_layer(py::module_& m, const std::string& suffix) {
   py::class_<Tape<T>>(m, ("Tape" + suffix).c_str()).def_property_readonly("nbytes", &Tape<T>::bytes);
 
+  py::class_<TensorTape<T>>(m, ("TensorTape" + suffix).c_str());
+
   py::class_<ForestTape<T>>(m, ("ForestTape" + suffix).c_str());
 
   py::class_<Targets<T>>(m, ("Targets" + suffix).c_str());
@@ -35,13 +38,15 @@ void bind_layer(py::module_& m, const std::string& suffix) {
       .def(py::init<const Settings&, const ParameterGroups&>(), py::arg("settings"), py::arg("params"))
       .def("lend", &Layer<T>::lend)
       .def("targets", &Layer<T>::targets, py::arg("gradients"))
-      .def("targets_in", &Layer<T>::targets_in, py::arg("parameters"), py::arg("arrays"))
       .def("forward", &Layer<T>::forward, py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"),
-           py::arg("record"), py::arg("cell_states"), py::arg("masks"), py::arg("batch_sizes") = py::none(),
-           py::arg("out") = py::none(), py::arg("restarts") = py::none())
+           py::arg("record"), py::arg("cell_states"), py::arg("masks"), py::arg("restarts") = py::none())
       .def("infer", &Layer<T>::infer, py::arg("x"), py::arg("state"), py::arg("masks"), py::arg("resets"))
       .def("backward", &Layer<T>::backward, py::arg("tape"), py::arg("dy"), py::arg("dh"), py::arg("dc"),
            py::arg("gradients"), py::arg("want_dx"), py::arg("d_anew") = py::none())
+      .def("forward_tensors", &forward_tensors<T>, py::arg("batch_sizes"), py::arg("x"), py::arg("h0"),
+           py::arg("c0"), py::arg("record"))
+      .def("backward_tensors", &backward_tensors<T>, py::arg("tape"), py::arg("x"), py::arg("y"),
+           py::arg("upstream"), py::arg("parameters"), py::arg("wanted"))
       .def("forward_forest", &Layer<T>::forward_forest, py::arg("x"), py::arg("order"), py::arg("given"),
            py::arg("masks"), py::arg("record"))
       .def("backward_forest", &Layer<T>::backward_forest, py::arg("tape"), py::arg("dh"), py::arg("dc"),

@@ -68,53 +68,29 @@ Shape with_transitions(Shape shape, const Groups& groups) {
   return shape;
 }
 
-template <class T>
-void check_unused(const Record<T>& record) {
-  if (record.parts.empty()) throw std::runtime_error("this pullback has run already, or was interrupted");
-}
-
 /// The sequences of a call, and where their rows lie.
 struct Sequences {
-  Grid grid;
+  const Grid grid;
   const int64_t* lengths = nullptr; // (B), or null if all have as many steps
-  bool padded = false;              // there are rows beyond them
 
   Sequences(const py::array& x, bool batch_first, const py::object& lengths_object)
       : grid{x.shape(batch_first ? 1 : 0), x.shape(batch_first ? 0 : 1), batch_first} {
     if (lengths_object.is_none()) return;
     given_ = of_shape<int64_t>("lengths", lengths_object, {grid.batch});
     lengths = given_.data();
-    padded = true;
-  }
-  /// Packed: `batch_sizes` of them have each step.
-  Sequences(const py::array& x, const py::object& batch_sizes) : grid{} {
-    const auto sizes = contiguous<int64_t>(batch_sizes);
-    const int64_t *begin = sizes.data(), *end = begin + sizes.size();
-    const bool falls = sizes.ndim() == 1 && sizes.size() && std::is_sorted(begin, end, std::greater<>());
-    if (!falls || end[-1] < 1 || std::accumulate(begin, end, int64_t(0)) != x.shape(0))
-      throw py::value_error("batch_sizes must be positive, never grow, and add up to the " +
-                            std::to_string(x.shape(0)) + " rows of x");
-    grid = {sizes.size(), Index(*begin), false};
-    if (*begin == end[-1]) return; // the rows of a batch of one length
-    offsets_.assign(grid.time + 1, 0);
-    std::partial_sum(begin, end, offsets_.begin() + 1);
-    own_.assign(grid.batch, 0);
-    for (Index t = 0; t < grid.time; ++t) std::fill_n(own_.begin(), begin[t], t + 1);
-    grid.offsets = offsets_.data();
-    lengths = own_.data();
   }
   Sequences(const Sequences&) = delete;
 
+  /// Of rows that lie beyond them.
   template <class T>
   void zero_padding(T* rows, Index width) const {
-    for (Index b = 0; padded && b < grid.batch; ++b)
+    for (Index b = 0; lengths && b < grid.batch; ++b)
       for (Index t = lengths[b]; t < grid.time; ++t)
         std::fill_n(rows + grid.row(t, b) * width, width, T(0));
   }
 
 private:
   Array<int64_t> given_ = no_array<int64_t>();
-  std::vector<int64_t> offsets_, own_;
 };
 
 /// The extents of an array like x, of rows of another width.
@@ -211,28 +187,24 @@ Restarts<T> Layer<T>::restarts_of(const py::object& restarts, const py::array& x
 template <class T>
 py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, const py::object& c0,
                             const py::object& lengths, const py::object& record, bool cell_states,
-                            const py::object& masks, const py::object& batch_sizes, const py::object& out,
-                            const py::object& restarts) {
+                            const py::object& masks, const py::object& restarts) {
   check_parameters();
   if (!record.is_none()) check_trains(cell_.backward);
-  const bool packed = !batch_sizes.is_none();
-  const Array<T> x = rows_of<T>(x_object, packed ? 2 : 3, x_columns(shape_));
-  const Sequences sequences =
-      packed ? Sequences(x, batch_sizes) : Sequences(x, settings_.batch_first, lengths);
+  const Array<T> x = rows_of<T>(x_object, 3, x_columns(shape_));
+  const Sequences sequences(x, settings_.batch_first, lengths);
   const Grid& grid = sequences.grid;
 
   const Index D = directions_, P = shape_.output, C = c_columns(shape_);
   const bool has_c = cell_.has_cell_state, keeps_c = has_c && cell_states, records = !record.is_none();
   const Wide outputs(x, D * P), states(x, D * C);
-  Array<T> y = results<T>(out, outputs.begin(), outputs.end());
+  Array<T> y = new_array<T>(outputs.begin(), outputs.end());
   Array<T> running_c = no_array<T>(), c = no_array<T>();
   Array<T> h = copy_or_zeros<T>("h0", h0, {D, grid.batch, P});
   if (has_c) running_c = copy_or_zeros<T>("c0", c0, {D, grid.batch, C});
   if (keeps_c) c = new_array<T>(states.begin(), states.end());
   std::unique_ptr<Tape<T>> tape;
   if (records) {
-    tape.reset(new Tape<T>{grid, sequences.padded, x, y, {}, {}, masks, restarts, {}});
-    tape->grid.offsets = nullptr; // the schedules know
+    tape.reset(new Tape<T>{grid, sequences.lengths != nullptr, x, y, {}, {}, masks, restarts, {}});
     tape->first_h = copy_or_zeros<T>("h0", h0, {D, grid.batch, P});
     if (has_c) tape->first_c = copy_or_zeros<T>("c0", c0, {D, grid.batch, C});
   }
@@ -255,7 +227,7 @@ py::tuple Layer<T>::forward(const py::object& x_object, const py::object& h0, co
     if (keeps_c) sequences.zero_padding(arrays.c, D * C);
     passes_.forward(arrays, tape ? &tape->record : nullptr, steps);
   }
-  if (records && out.is_none()) make_read_only(y); // backward reads it again
+  if (records) make_read_only(y); // backward reads it again
   return py::make_tuple(y, h, or_none(running_c, has_c), or_none(c, keeps_c),
                         tape ? py::cast(std::move(tape)) : py::none());
 }
@@ -276,7 +248,7 @@ py::object Layer<T>::infer(const py::object& x, const py::object& state, const p
   if (!(resets.is_none() || is_plain_array(resets))) return none;
   const py::object restarts = resets.is_none() ? none : py::make_tuple(resets, none, none);
   try {
-    const py::tuple found = forward(x, h, c, none, none, false, masks, none, none, restarts);
+    const py::tuple found = forward(x, h, c, none, none, false, masks, restarts);
     if (!cell_.has_cell_state) return py::make_tuple(found[0], found[1]);
     return py::make_tuple(found[0], py::make_tuple(found[1], found[2]));
   } catch (const py::type_error&) {
@@ -334,20 +306,6 @@ Targets<T> Layer<T>::targets(const ParameterGroups& gradients) const {
   targets.directions = pointers<T>(targets.arrays, gradients.groups, cell_, shape_);
   for (const auto& direction : targets.directions) targets.transitions.push_back(direction.data());
   return targets;
-}
-
-template <class T>
-Targets<T> Layer<T>::targets_in(const ParameterGroups& parameters, const py::list& arrays) const {
-  ParameterGroups gradients = parameters;
-  std::size_t next = 0;
-  for (auto& transitions : gradients.groups)
-    for (auto& of_transition : transitions)
-      for (auto& [name, array] : of_transition)
-        if (!array.is_none()) {
-          if (next == arrays.size()) throw py::value_error("arrays: one for each of the parameters");
-          array = arrays[next++];
-        }
-  return targets(gradients);
 }
 
 template <class T>

@@ -72,6 +72,11 @@ struct ForestTape {
 };
 
 template <class T>
+void check_unused(const Record<T>& record) {
+  if (record.parts.empty()) throw std::runtime_error("this pullback has run already, or was interrupted");
+}
+
+template <class T>
 class Layer {
 public:
   /// The parameters are not copied: writing to them changes the layer, unless its weights are of another
@@ -80,15 +85,12 @@ public:
 
   /// (y, h_n, c_n or None, all cell states or None, tape or None). `masks`: None, or those of the state,
   /// the update, and the shares of h and c that stay, each of them or None. `record`: None, or 0 to
-  /// remember all gates, or the number of steps after which to forget them. `batch_sizes`: None, or of a
-  /// packed x (rows, I) how many sequences have each step. `out`: where y goes, which then nobody may
-  /// change before backward; None: a new array, read-only if there is a record. `restarts`: None, or
-  /// booleans for the rows of x, true where a sequence starts anew, and h (D, P) and c (D, C) from which it
-  /// does, None for zero.
+  /// remember all gates, or the number of steps after which to forget them; then y is read-only.
+  /// `restarts`: None, or booleans for the rows of x, true where a sequence starts anew, and h (D, P) and c
+  /// (D, C) from which it does, None for zero.
   py::tuple forward(const py::object& x, const py::object& h0, const py::object& c0,
                     const py::object& lengths, const py::object& record, bool cell_states,
-                    const py::object& masks, const py::object& batch_sizes, const py::object& out,
-                    const py::object& restarts);
+                    const py::object& masks, const py::object& restarts);
 
   /// (y, state) of arrays that fit as they are, None of anything else: the shortest way, for single steps.
   /// `resets`: None, or where sequences start anew from zero.
@@ -115,9 +117,6 @@ public:
   /// Shapes of gradients are looked at once, not with every call.
   Targets<T> targets(const ParameterGroups& gradients) const;
 
-  /// The same over arrays in the order of these parameters.
-  Targets<T> targets_in(const ParameterGroups& parameters, const py::list& arrays) const;
-
   /// Says that somebody has been given the parameters.
   void lend() { parameters_.lend(); }
   /// At the start of every use: throws where a parameter is no longer where it was, and has the weights
@@ -134,6 +133,8 @@ public:
   Restarts<T> restarts_of(const py::object& restarts, const py::array& x) const;
 
   const Shape& shape() const { return shape_; }
+  bool batch_first() const { return settings_.batch_first; }
+  bool trains() const { return cell_.backward; }
   bool has_cell_state() const { return cell_.has_cell_state; }
   Passes<T>& passes() { return passes_; }
 

@@ -1,6 +1,6 @@
 """The compiled kernels; arguments have been checked by the callers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -65,7 +65,6 @@ class LayerF32:
     def __init__(self, settings: Settings, params: Parameters) -> None: ...
     def lend(self) -> None: ...
     def targets(self, gradients: Parameters) -> TargetsF32: ...
-    def targets_in(self, parameters: Parameters, arrays: list[Array]) -> TargetsF32: ...
     def forward(
         self,
         x: Array,
@@ -75,8 +74,6 @@ class LayerF32:
         record: int | None,
         cell_states: bool,
         masks: tuple[Array | None, ...] | None,
-        batch_sizes: Array | None = None,
-        out: Array | None = None,
         restarts: tuple[Array, Array | None, Array | None] | None = None,
     ) -> tuple[Array, Array, Array | None, Array | None, Any]: ...
     def infer(
@@ -92,6 +89,18 @@ class LayerF32:
         want_dx: bool,
         d_anew: tuple[Array, Array | None] | None = None,
     ) -> tuple[Array, Array, Array | None]: ...
+    def forward_tensors(
+        self, batch_sizes: Any, x: Any, h0: Any, c0: Any, record: bool
+    ) -> tuple[Any, Any, Any, Any]: ...
+    def backward_tensors(
+        self,
+        tape: Any,
+        x: Any,
+        y: Any,
+        upstream: tuple[Any, ...],
+        parameters: Parameters,
+        wanted: Sequence[bool],
+    ) -> list[Any]: ...
     def forward_forest(
         self,
         x: Array,

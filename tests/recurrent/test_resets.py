@@ -268,27 +268,6 @@ class TestToTheBit:
         assert_same({"y": y[:5]}, {"y": layer(x[:5])[0]})
         assert_same({"y": y[5:]}, {"y": layer(x[5:])[0]})
 
-    @pytest.mark.parametrize("both", [False, True])
-    def test_packed_steps(self, both: bool, rng: np.random.Generator) -> None:
-        lengths = [7, 4, 4, 1]
-        there = np.arange(7)[:, None] < lengths
-        x = rng.standard_normal((7, 4, 5), np.float32)
-        resets = rng.random((7, 4)) < 0.4
-        (layer,) = GRU(5, 9, bidirectional=both, seed=0).kernels
-        found = [
-            layer.forward(rows, None, None, restarts=(where, None, None), **options)
-            for rows, where, options in (
-                (x, resets, _plain(lengths=np.array(lengths))),
-                (x[there], resets[there], _plain(batch_sizes=there.sum(1))),
-            )
-        ]
-        assert_same({"y": found[1][0]}, {"y": found[0][0][there]})
-        assert_same({"h": found[1][1]}, {"h": found[0][1]})
-
-
-def _plain(**options: Any) -> dict[str, Any]:
-    return {"lengths": None, "record": None, "cell_states": False, "masks": None} | options
-
 
 class TestRefusals:
     @pytest.mark.parametrize("call", ["__call__", "vjp"])

@@ -145,9 +145,7 @@ class Stacked(RecurrentBase):
             x = _side_by_side(x, beside) if n else x
             wanted = cell_states and n == self.num_layers - 1
             h, c = self._of_layer(h0, n), self._of_layer(c0, n)
-            x, h, c, cells, _ = layer.forward(
-                x, h, c, lengths, None, wanted, masks, None, None, restarts[n]
-            )
+            x, h, c, cells, _ = layer.forward(x, h, c, lengths, None, wanted, masks, restarts[n])
             finals.append((h, c))
         y, state = self._outputs(x, finals, batched)
         return y, state, cells
@@ -188,9 +186,7 @@ class Stacked(RecurrentBase):
             x = _side_by_side(x, beside) if n else x
             masks = self._masks(x) if self._masked else None
             h, c = self._of_layer(h0, n), self._of_layer(c0, n)
-            x, h, c, _, tape = layer.forward(
-                x, h, c, lengths, record, False, masks, None, None, restarts[n]
-            )
+            x, h, c, _, tape = layer.forward(x, h, c, lengths, record, False, masks, restarts[n])
             finals.append((h, c))
             calls.append((layer, tape, drop))
         y, final = self._outputs(x, finals, batched)

@@ -9,10 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function, forward_ad
 
-from .kernels import Call, Compiled, Kernels, Kind, array_of, backward, forward
-
-#: The gradients of what is no tensor: a layer, its kind, and batch sizes.
-_NONE = (None, None, None)
+from .kernels import Call, Compiled, Kernels, Kind, backward, forward
 
 
 def apply_layer(
@@ -28,67 +25,72 @@ def apply_layer(
     x: `(T, B, I)`, `(B, T, I)`, or the rows of a packed sequence. states: h and c `(D, B, H)`, each
     of them or None for zero. weights: of each direction, in torch's order.
     """
-    tensors = (x, *states, *weights)
     if torch._C._are_functorch_transforms_active():
-        y, h, c = _TransformedLayer.apply(compiled, kind, batch_sizes, *tensors)
+        y, h, c = _TransformedLayer.apply(compiled, kind, batch_sizes, x, *states, *weights)
         return y, h, c
-    recorded = torch.is_grad_enabled() and True in [
-        t is not None and t.requires_grad for t in tensors
-    ]
-    if recorded or forward_ad._current_level >= 0:  # which the function refuses
-        y, h, c = _Layer.apply(compiled, kind, batch_sizes, *tensors)
+    kernels = compiled.kernels(kind, weights)
+    # Forward-mode derivatives, too, are something that the function refuses.
+    if _is_recorded((*weights, x, *states)) or forward_ad._current_level >= 0:
+        y, h, c = _record(kernels, batch_sizes, x, *states, *weights)
         return y, h, c
-    layer, _ = compiled.kernels(kind, weights)
-    return forward(Call(kind, batch_sizes, x, *states), layer, False)[:3]
+    return forward(kernels.layer, (batch_sizes, x, *states), False)[:3]
 
 
 def gradients_of(
     kernels: Kernels,
     call: Call,
-    tape: Any,
+    taped: tuple[Tensor, Any] | None,
+    upstream: Sequence[Tensor | None],
     wanted: Sequence[bool],
-    gradients: Sequence[Tensor | None],
-    weights: Sequence[Tensor],
-) -> tuple[Tensor | None, ...]:
+) -> list[Tensor | None]:
     """The gradients of x, h0, c0 and the weights, None where they are not wanted.
 
-    tape: None to run forward again. gradients: those of y, h and c, None for zero.
+    taped: y and the tape, or None to run forward again. upstream: the gradients of y, h and c, None
+    for zero.
     """
-    layer, parameters = kernels
-    if tape is None:
-        *_, tape = forward(call, layer, True)
-    found: list[Any] = list(wanted)
-    targets = None
-    if True in wanted[3:]:
-        # Memory of torch's own: to free an array's, a thread of torch's would need the GIL.
-        found[3:] = [torch.zeros(w.shape, dtype=w.dtype) for w in weights]
-        targets = layer.targets_in(parameters, [array_of(gradient) for gradient in found[3:]])
-    found[:3] = backward(layer, tape, gradients, targets, wanted[0])
-    return tuple([d if want else None for d, want in zip(found, wanted, strict=True)])
+    if taped is None:
+        y, _, _, tape = forward(kernels.layer, call, True)
+        taped = y, tape
+    return backward(kernels, call[1], taped, upstream, wanted)
+
+
+def _is_recorded(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether autograd is to have a record of what is computed from these."""
+    if torch.is_grad_enabled():
+        for tensor in tensors:
+            if tensor is not None and tensor.requires_grad:
+                return True
+    return False
 
 
 class _Layer(Function):
     """Batch sizes, x, h0, c0 and weights to y, h and c."""
 
     @staticmethod
-    def forward(ctx: Any, compiled: Compiled, kind: Kind, *tensors: Any) -> Any:
-        kernels = compiled.kernels(kind, tensors[4:])
-        y, h, c, tape = forward(Call(kind, *tensors[:4]), kernels.layer, True)
-        # The tape refers to x and y. Saved, they are watched: what is changed, torch refuses.
+    def forward(ctx: Any, kernels: Kernels, *tensors: Any) -> Any:
+        y, h, c, tape = forward(kernels.layer, tensors[:4], True)
+        # What is saved is watched: if it has been changed, torch refuses.
         ctx.save_for_backward(y, *tensors)
         ctx.set_materialize_grads(False)
-        ctx.kept = [kind, kernels, tape]
+        ctx.kept = [kernels, tape]
         return y, h, c
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        _, *tensors = ctx.saved_tensors
-        (kind, kernels, tape), wanted = ctx.kept, ctx.needs_input_grad[3:]
-        ctx.kept[2] = None  # a tape serves once; of a graph that is kept, forward runs again
+    def backward(ctx: Any, *upstream: Any) -> Any:
+        y, *tensors = ctx.saved_tensors
+        kernels, tape = ctx.kept
+        ctx.kept[1] = None  # a tape serves once; of a graph that is kept, forward runs again
+        taped, wanted = None if tape is None else (y, tape), ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():
-            return *_NONE, *_Gradient.apply(kernels, kind, tape, wanted, *gradients, *tensors)
-        call = Call(kind, *tensors[:4])
-        return *_NONE, *gradients_of(kernels, call, tape, wanted, gradients, tensors[4:])
+            found = _Gradient.apply(kernels, None, taped, wanted, *upstream, *tensors)
+        else:
+            found = gradients_of(kernels, tensors[:4], taped, upstream, wanted)
+        return None, None, *found
+
+
+#: `_Layer.apply` without what torch.func needs of it, which takes longer than the kernels of a
+#: small layer: `apply_layer` has looked for torch.func already.
+_record = super(Function, _Layer).apply
 
 
 class _TransformedLayer(Function):
@@ -97,7 +99,7 @@ class _TransformedLayer(Function):
     @staticmethod
     def forward(compiled: Compiled, kind: Kind, *tensors: Any) -> Any:
         layer, _ = compiled.kernels(kind, tensors[4:])
-        return forward(Call(kind, *tensors[:4]), layer, False)[:3]
+        return forward(layer, tensors[:4], False)[:3]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -106,9 +108,10 @@ class _TransformedLayer(Function):
         ctx.save_for_backward(*tensors)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        given = (ctx.needs_input_grad[3:], *gradients, *ctx.saved_tensors)
-        return *_NONE, *_Gradient.apply(None, ctx.kind, None, *given)
+    def backward(ctx: Any, *upstream: Any) -> Any:
+        wanted = ctx.needs_input_grad[3:]
+        found = _Gradient.apply(None, ctx.kind, None, wanted, *upstream, *ctx.saved_tensors)
+        return None, None, None, *found
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
@@ -122,11 +125,17 @@ class _Gradient(Function):
 
     @staticmethod
     def forward(
-        kernels: Kernels | None, kind: Kind, tape: Any, wanted: Sequence[bool], *tensors: Any
+        kernels: Kernels | None,
+        kind: Kind | None,
+        taped: tuple[Tensor, Any] | None,
+        wanted: Sequence[bool],
+        *tensors: Any,
     ) -> Any:
-        gradients, given, weights = tensors[:3], tensors[3:7], tensors[7:]
-        kernels = kernels or Compiled().kernels(kind, weights)
-        return gradients_of(kernels, Call(kind, *given), tape, wanted, gradients, weights)
+        upstream, call, weights = tensors[:3], tensors[3:7], tensors[7:]
+        if kernels is None:
+            assert kind is not None
+            kernels = Compiled().kernels(kind, weights)
+        return tuple(gradients_of(kernels, call, taped, upstream, wanted))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.dlpack import to_dlpack
 
 from ..arrays import Array
-from ..compiled import Layer, Parameters, Settings, Targets, core
+from ..compiled import Layer, Parameters, Settings, core
 from ..recurrent.cell import Cell, compiled_activations
 from .threads import follow_threads
 
@@ -21,6 +22,9 @@ KERNELS = {
     "RNN_TANH": ("rnn_tanh", "h"),
     "RNN_RELU": ("rnn_relu", "h"),
 }
+
+#: `torch.utils.dlpack.from_dlpack` of a capsule.
+from_dlpack = torch._C._from_dlpack
 
 DTYPES = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64")}
 
@@ -97,9 +101,8 @@ class Compiled:
     def kernels(self, kind: Kind, weights: Sequence[Tensor]) -> Kernels:
         """Return the layer over these weights."""
         place = [(w.data_ptr(), w.shape, w.dtype, w.is_contiguous()) for w in weights]
-        made = self._made
-        if made is not None and made[0] == (kind, place):
-            return made[1]
+        if self._made is not None and self._made[0] == (kind, place):
+            return self._made[1]
         arrays = [array_of(w.contiguous()) for w in weights]
         parameters, settings = kind.grouped(arrays), kind.settings(arrays[0].shape[1])
         found = Kernels(core(arrays[0].dtype).Layer(settings, parameters), parameters)
@@ -108,54 +111,45 @@ class Compiled:
         return found
 
 
-class Call(NamedTuple):
-    """What one layer is given beside the weights."""
-
-    kind: Kind
-    #: None, or how many sequences of a packed x have each step.
-    batch_sizes: Tensor | None
-    x: Tensor
-    #: (D, B, H), or None for zero.
-    h0: Tensor | None
-    c0: Tensor | None
+#: What one layer is given beside the weights: None, or how many sequences of a packed x have each
+#: step; x; h0 and c0 (D, B, H), each of them or None for zero.
+Call: TypeAlias = Sequence[Any]
 
 
-def forward(call: Call, layer: Layer, record: bool) -> tuple[Tensor, Tensor, Tensor | None, Any]:
+def forward(layer: Layer, call: Call, record: bool) -> tuple[Tensor, Tensor, Tensor | None, Any]:
     """Return y, the final h and c, and the tape for `backward`."""
     follow_threads()
-    kind, batch_sizes, x, h0, c0 = call
-    y = None
-    if record:  # where everybody may write to it: torch sees that it has been changed
-        y = torch.empty((*x.shape[:-1], kind.directions * kind.output_size), dtype=x.dtype)
-    made, h, c, _, tape = layer.forward(
-        array_of(x),
-        None if h0 is None else array_of(h0),
-        None if c0 is None else array_of(c0),
-        None,
-        0 if record else None,
-        False,
-        None,
-        None if batch_sizes is None else array_of(batch_sizes),
-        None if y is None else array_of(y),
-    )
-    y = torch.from_numpy(made) if y is None else y
-    return y, torch.from_numpy(h), None if c is None else torch.from_numpy(c), tape
+    batch_sizes, x, h0, c0 = map(lent, call)
+    y, h, c, tape = layer.forward_tensors(batch_sizes, x, h0, c0, record)
+    return from_dlpack(y), from_dlpack(h), None if c is None else from_dlpack(c), tape
 
 
 def backward(
-    layer: Layer,
-    tape: Any,
-    gradients: Sequence[Tensor | None],
-    targets: Targets | None,
-    want_dx: bool,
-) -> tuple[Tensor | None, Tensor, Tensor | None]:
-    """Return the gradients of x and of the initial states from those of y and of the final ones."""
+    kernels: Kernels,
+    x: Tensor,
+    taped: tuple[Tensor, Any],
+    upstream: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """Return the gradients of x, h0, c0 and the weights, None where they are not wanted.
+
+    taped: y, and the tape. upstream: the gradients of y, h and c, None for zero.
+    """
     follow_threads()
-    dy, dh, dc = (None if g is None else array_of(g) for g in gradients)
-    found = layer.backward(tape, dy, dh, dc, targets, want_dx)
-    dx, dh0, dc0 = (None if array is None else torch.from_numpy(array) for array in found)
-    assert dh0 is not None
-    return dx, dh0, dc0
+    (layer, parameters), (y, tape) = kernels, taped
+    found = layer.backward_tensors(
+        tape, lent(x), lent(y), tuple(map(lent, upstream)), parameters, wanted
+    )
+    return [None if d is None else from_dlpack(d) for d in found]
+
+
+def lent(tensor: Tensor | None) -> Any:
+    """A tensor as DLPack's capsule, its numbers in their order."""
+    if tensor is None:
+        return None
+    if not tensor.is_contiguous() or tensor.is_neg():
+        tensor = tensor.resolve_neg().contiguous()
+    return to_dlpack(tensor)
 
 
 def refusal(dtype: torch.dtype, tensors: Iterable[Tensor]) -> str:

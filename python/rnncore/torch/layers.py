@@ -80,14 +80,12 @@ class Recurrent(InPlaceOf, torch.nn.RNNBase):
     ) -> tuple[Tensor, Any]:
         """Run the layers one after the other, dropout between them."""
         kind, count = self._kind(batch_sizes is not None), len(weights) // self.num_layers
-        h0, c0 = hx if kind.has_cell_state and hx is not None else (hx, None)
         compiling = torch.compiler.is_compiling()
         finals: list[Any] = []
         for n in range(self.num_layers):
             if n and self.dropout and self.training:
                 x = torch.nn.functional.dropout(x, self.dropout, True)
-            own = weights[n * count : (n + 1) * count]
-            states = self._of_layer(h0, n), self._of_layer(c0, n)
+            own, states = weights[n * count : (n + 1) * count], self._of_layer(hx, n)
             if compiling:
                 x, h, c = call_operator(kind, x, states, own, batch_sizes)
             else:
@@ -109,11 +107,16 @@ class Recurrent(InPlaceOf, torch.nn.RNNBase):
             2 if self.bidirectional else 1,
         )
 
-    def _of_layer(self, state: Tensor | None, n: int) -> Tensor | None:
-        if state is None or self.num_layers == 1:
-            return state
+    def _of_layer(self, hx: Any, n: int) -> tuple[Tensor | None, Tensor | None]:
+        """The initial h and c of layer n."""
+        if hx is None:
+            return None, None
+        h, c = hx if self.mode == "LSTM" else (hx, None)
+        if self.num_layers == 1:
+            return h, c
         directions = 2 if self.bidirectional else 1
-        return state[n * directions : (n + 1) * directions]
+        own = slice(n * directions, (n + 1) * directions)
+        return h[own], None if c is None else c[own]
 
     def _kernels(self, n: int) -> Compiled:
         if "_compiled" not in self.__dict__:  # it was torch's until it was replaced

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .autograd import gradients_of
-from .kernels import Call, Compiled, Kind, forward
+from .kernels import Compiled, Kind, forward
 
 _KIND = "str mode, int hidden_size, int proj_size, bool bias, bool batch_first, int directions"
 _TENSORS = "Tensor? batch_sizes, Tensor x, Tensor? h0, Tensor? c0, Tensor[] weights"
@@ -35,10 +35,10 @@ def call_operator(
 
 @torch.library.impl("rnncore::layer", "CPU")
 def _layer(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
-    kind, (batch_sizes, x, h0, c0, weights) = Kind(*given[:6]), given[6:]
+    kind, (*call, weights) = Kind(*given[:6]), given[6:]
     layer, _ = Compiled().kernels(kind, weights)
-    y, h, c, _ = forward(Call(kind, batch_sizes, x, h0, c0), layer, False)
-    return y, h, x.new_empty(0) if c is None else c
+    y, h, c, _ = forward(layer, call, False)
+    return y, h, y.new_empty(0) if c is None else c
 
 
 @torch.library.register_fake("rnncore::layer")
@@ -56,12 +56,11 @@ def _layer_shapes(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 @torch.library.impl("rnncore::layer_backward", "CPU")
 def _layer_backward(*given: Any) -> list[Tensor]:
-    kind, (batch_sizes, x, h0, c0, weights) = Kind(*given[:6]), given[6:11]
-    wanted, *gradients = given[11:]
-    call = Call(kind, batch_sizes, x, h0, c0)
+    kind, (*call, weights) = Kind(*given[:6]), given[6:11]
+    wanted, *upstream = given[11:]
     kernels = Compiled().kernels(kind, weights)
-    found = gradients_of(kernels, call, None, wanted, gradients, weights)
-    return [x.new_empty(0) if gradient is None else gradient for gradient in found]
+    found = gradients_of(kernels, call, None, upstream, wanted)
+    return [weights[0].new_empty(0) if gradient is None else gradient for gradient in found]
 
 
 @torch.library.register_fake("rnncore::layer_backward")
