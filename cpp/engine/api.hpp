@@ -118,6 +118,7 @@ struct Recurrence {
   line(unit, 'r', "u", both)       line(scalar, 'r', "e", both)      line(vector, 'r', "v", both) \
   line(constant, 'r', "k", both)   line(keep_h, 'r', "", both)       line(keep_state, 'r', "", both) \
   line(dh, 'r', "", backward)      line(dstate, 'r', "c", backward)  line(dmiddle, 'r', "", backward) \
+  line(offer, 'r', "", each)       line(add_slot, 's', "r", each)    line(d_offer, '-', "r", each)     \
   line(set_slot, 's', "r", both)   line(keep_slot, 's', "r", forward)                             \
   line(new_h, '-', "r", forward)   line(new_state, 'c', "r", forward) line(middle, '-', "r", forward) \
   line(d_old_h, '-', "r", backward) line(d_old_state, 'c', "r", backward)                         \
@@ -162,6 +163,11 @@ struct OwnCell {
   Recurrence recurrent[2];
   bool direct; // the old h reaches the new one past the product, too
   bool sums;   // of any number of predecessors it sees the sums of their states
+  // The gate that each predecessor has a part of; the slot of what they all make of it, and then of its
+  // gradient, behind which is one for that of the gate; the code for one predecessor, forward and backward.
+  Window offer;
+  Index total;
+  Code each[2];
   Code forward[2], backward[2];
   const double* constants;
 };

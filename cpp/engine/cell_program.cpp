@@ -13,7 +13,7 @@ namespace {
 constexpr Index most_windows = 2, most_in_window = 4, most_own_units = 18, most_cells = 7, most_inputs = 64,
                 most_kept = 64, most_instructions = 4096, most_constants = 256, activations = 14;
 
-enum class Where { both, forward, backward };
+enum class Where { both, forward, backward, each };
 
 struct Form {
   const char* name;
@@ -59,8 +59,9 @@ class Checker {
 public:
   using Op = CellOperation;
 
-  Checker(const CellProgram::Sizes& sizes, Index slots, Index constants, bool backward)
-      : sizes_(sizes), slots_(slots), constants_(constants), backward_(backward) {}
+  /// `each`: of the code for one predecessor.
+  Checker(const CellProgram::Sizes& sizes, Index slots, Index constants, bool backward, bool each = false)
+      : sizes_(sizes), slots_(slots), constants_(constants), backward_(backward), each_(each) {}
 
   void check(const std::vector<CellProgram::Row>& rows) {
     within("the number of instructions", Index(rows.size()), 0, most_instructions);
@@ -75,8 +76,7 @@ private:
     within("an operation", row[0], 0, Index(std::size(forms)) - 1);
     const Op operation = Op(row[0]);
     const Form& form = forms[row[0]];
-    if (form.where != Where::both && (form.where == Where::backward) != backward_)
-      refuse(std::string(form.name) + " does not belong into this pass");
+    if (!belongs(form, operation)) refuse(std::string(form.name) + " does not belong into this pass");
     const bool loads = form.to == 'r' && form.from.size() <= 1 && form.from != "r";
     if (loads && overwritten_.count({operation, form.from.empty() ? 0 : row[2]}))
       refuse(std::string(form.name) + " is read after it is overwritten");
@@ -93,6 +93,29 @@ private:
       stored_.insert({operation, row[1]});
       overwritten_.insert({read_of(operation), row[1]});
     }
+  }
+
+  bool belongs(const Form& form, Op operation) const {
+    switch (operation) {
+    case Op::d_old_h:
+    case Op::d_old_state:
+    case Op::d_unit:
+      return backward_;
+    case Op::d_offer:
+      return backward_ && each_;
+    case Op::slot:
+    case Op::h:
+    case Op::state:
+    case Op::unit:
+    case Op::constant:
+      return true;
+    default:
+      break;
+    }
+    if (form.where == Where::each) return each_;
+    const bool computes = form.to == 'r' && !form.from.empty() && form.from[0] == 'r';
+    if (each_) return computes;
+    return form.where == Where::both || (form.where == Where::backward) == backward_;
   }
 
   Index limit(char kind) const {
@@ -118,7 +141,7 @@ private:
 
   const CellProgram::Sizes sizes_;
   const Index slots_, constants_;
-  const bool backward_;
+  const bool backward_, each_;
   uint64_t written_ = 0;                       // registers
   std::set<std::pair<Op, Index>> overwritten_; // loads that have become impossible
   std::set<std::pair<Op, Index>> stored_;      // in all phases so far
@@ -137,7 +160,7 @@ void cut(const std::vector<Index>& gates, Index begin, Window& first, Window& se
 } // namespace
 
 CellProgram::CellProgram(const std::vector<OwnGate>& gates, const Sizes& sizes, const Rows& forward,
-                         const Rows& backward, std::vector<double> constants, bool sums)
+                         const Rows& backward, std::vector<double> constants, bool sums, const Each& each)
     : sizes_(sizes), constants_(std::move(constants)) {
   within("the number of phases", Index(forward.size()), 1, 2);
   if (backward.size() != forward.size()) refuse("forward and backward must have the same phases");
@@ -150,7 +173,8 @@ CellProgram::CellProgram(const std::vector<OwnGate>& gates, const Sizes& sizes, 
   within("the number of constants", Index(constants_.size()), 0, most_constants);
   for (const double constant : constants_)
     if (!std::isfinite(constant)) refuse("constants must be finite");
-  lay_out(gates);
+  lay_out(gates, each.gate);
+  if (each.gate >= 0 && (!sums || sizes.kept < 2)) refuse("a part of each needs sums, and two slots kept");
 
   Checker there(sizes, cell_.slots, Index(constants_.size()), false);
   for (const auto& rows : forward) there.check(rows);
@@ -161,8 +185,22 @@ CellProgram::CellProgram(const std::vector<OwnGate>& gates, const Sizes& sizes, 
   for (Index k = 0; k < sizes.cells; ++k)
     whole =
         whole && there.stores(CellOperation::new_state, k) && back.stores(CellOperation::d_old_state, k);
-  for (Index slot = 0; slot < cell_.slots - sizes.kept; ++slot)
-    whole = whole && back.stores(CellOperation::set_slot, slot);
+  const Index total = cell_.slots - sizes.kept;
+  for (Index slot = 0; slot < total + (each.gate >= 0); ++slot)
+    whole =
+        whole && (places_[std::size_t(slot)] == own_slot() || back.stores(CellOperation::set_slot, slot));
+  if (each.gate >= 0) {
+    Checker of_each(sizes, cell_.slots, Index(constants_.size()), false, true);
+    of_each.check({each.forward});
+    Checker back_each(sizes, cell_.slots, Index(constants_.size()), true, true);
+    back_each.check({each.backward});
+    whole = whole && of_each.stores(CellOperation::add_slot, total) &&
+            back_each.stores(CellOperation::add_slot, total + 1) &&
+            back_each.stores(CellOperation::d_offer);
+    cell_.each[0] = keep(each.forward, each_[0]);
+    cell_.each[1] = keep(each.backward, each_[1]);
+  }
+  cell_.total = total;
   // Without a product in the first phase nothing else sets the gradient of the old h.
   cell_.direct = back.stores(CellOperation::d_old_h);
   const Recurrence& first = cell_.recurrent[0];
@@ -179,12 +217,15 @@ CellProgram::CellProgram(const std::vector<OwnGate>& gates, const Sizes& sizes, 
 }
 
 /// Slots in the order in which the windows of all products are runs: the first phase's recurrent parts,
-/// alone and with an input part; input parts alone; the second phase's, with an input part and alone.
-void CellProgram::lay_out(const std::vector<OwnGate>& gates) {
+/// alone and with an input part; input parts alone; the second phase's, with an input part and alone. What
+/// predecessors have parts of has no recurrent product here.
+void CellProgram::lay_out(const std::vector<OwnGate>& gates, Index each) {
   struct Slot {
     Index number, input = -1, recurrent = -1;
   };
-  std::vector<Slot> groups[5];
+  std::vector<Slot> groups[6];
+  if (each >= Index(gates.size())) refuse("there is no such gate for each");
+  Index own = -1; // the number of its slot
   Index number = 0;
   for (const OwnGate& gate : gates) {
     within("the phase of a gate", gate.phase, 0, cell_.phases - 1);
@@ -192,7 +233,13 @@ void CellProgram::lay_out(const std::vector<OwnGate>& gates) {
       refuse("a gate has an input part, a recurrent part or both, and both if they are apart");
     const Index input = gate.input ? cell_.gates++ : -1,
                 recurrent = gate.recurrent ? cell_.recurrent_gates++ : -1;
-    if (gate.apart) {
+    if (&gate - gates.data() == each) {
+      if (gate.apart || gate.phase || !gate.recurrent)
+        refuse("the gate of each must be a sum of the first phase");
+      cell_.offer = {0, 1, {recurrent}};
+      own = number;
+      groups[gate.input ? 2 : 5].push_back({number++, input, -1});
+    } else if (gate.apart) {
       groups[2].push_back({number++, input, -1});
       groups[gate.phase ? 4 : 0].push_back({number++, -1, recurrent});
     } else {
@@ -206,7 +253,7 @@ void CellProgram::lay_out(const std::vector<OwnGate>& gates) {
   places_.resize(std::size_t(cell_.slots));
   std::vector<Index> inputs, recurrent[2];
   Index place = 0, first_input = 0, first_recurrent[2] = {};
-  for (Index group = 0; group < 5; ++group)
+  for (Index group = 0; group < 6; ++group)
     for (const Slot& slot : groups[group]) {
       const Index phase = group > 2;
       if (slot.input >= 0 && inputs.empty()) first_input = place;
@@ -216,6 +263,7 @@ void CellProgram::lay_out(const std::vector<OwnGate>& gates) {
       places_[std::size_t(slot.number)] = place++;
     }
   for (; place < cell_.slots; ++place) places_[std::size_t(place)] = place;
+  if (own >= 0) cell_.offer.begin = places_[std::size_t(own)];
   const Index most = most_windows * most_in_window, in_phase = cell_.phases == 1 ? most : most_in_window;
   within("the number of gates with an input part", Index(inputs.size()), 0, most);
   for (const auto& gates_of : recurrent)

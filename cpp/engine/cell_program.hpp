@@ -28,26 +28,35 @@ public:
     Index units, cells, scalars, vectors, kept;
   };
 
-  /// `sums`: old states are the sums of those of any number of predecessors.
+  /// Code that is gone through once for each predecessor: of a gate it has a part of, -1 for none.
+  struct Each {
+    Index gate = -1;
+    std::vector<Row> forward, backward;
+  };
+
+  /// `sums`: old states are the sums of those of any number of predecessors. With `each` the first two of
+  /// the slots that are kept are the sum of what its code adds, and room for its gradients.
   /// Slots are numbered by gates: one, or two of a gate whose parts are apart; then those that are kept.
   /// Throws std::invalid_argument where something is out of range, read before it is there or after it is
   /// overwritten, or missing.
   CellProgram(const std::vector<OwnGate>& gates, const Sizes& sizes, const Rows& forward,
-              const Rows& backward, std::vector<double> constants, bool sums);
+              const Rows& backward, std::vector<double> constants, bool sums, const Each& each);
   CellProgram(const CellProgram&) = delete;
 
   const OwnCell& cell() const { return cell_; }
   const Sizes& sizes() const { return sizes_; }
 
 private:
-  void lay_out(const std::vector<OwnGate>& gates);
+  void lay_out(const std::vector<OwnGate>& gates, Index each);
+  /// Where the gate lies that each predecessor has a part of, -1 if there is none.
+  Index own_slot() const { return cell_.offer.count ? cell_.offer.begin : -1; }
   Code keep(const std::vector<Row>& rows, std::vector<Instruction>& to) const;
 
   const Sizes sizes_;
   const std::vector<double> constants_;
   OwnCell cell_{};
   std::vector<Index> places_; // of slots, by their numbers
-  std::vector<Instruction> forward_[2], backward_[2];
+  std::vector<Instruction> forward_[2], backward_[2], each_[2];
 };
 
 /// The kernels of such a cell.

@@ -20,7 +20,7 @@ public:
   RNNCORE_INLINE void add(const Spot<T>& spot) {
     Batch* const batch = batches_ + filled_;
     batch->spots[batch->count++] = spot;
-    if (back) ask_for(spot);
+    if (back && span_.dh) ask_for(spot);
     if (batch->count < most_spots) return;
     if (back) filled_ ^= 1;
     run(batches_[filled_]);
@@ -130,7 +130,8 @@ private:
   }
   /// The gradient of an old state, or of a sum of some: it is that of each of them.
   void put_back(const Instruction& i, T* const* rows, Index column) {
-    if (!span_.edges) return store_each(i, [&](S s, V v) RNNCORE_HOT { s.put(rows[s.row] + column, v); });
+    if (!span_.edges)
+      return store_each(i, [&](S s, V v) RNNCORE_HOT { s.put(rows[s.row] + column, v, span_.adds); });
     store_each(i, [&](S s, V v) RNNCORE_HOT {
       for_each_edge(span_, s.row, [&](Index e) RNNCORE_HOT { s.put(rows[e] + column, v, true); });
     });
@@ -171,6 +172,8 @@ RNNCORE_INLINE void Machine<T, back>::execute(const Instruction& i) {
     return load_each(i, [&](S s) RNNCORE_HOT { return load(unit(s, i.a)); });
   case Op::constant:
     return load_each(i, [&](S) RNNCORE_HOT { return V(T(constants_[i.a])); });
+  case Op::offer:
+    return load_each(i, [&](S s) RNNCORE_HOT { return s.from(span_.offer); });
   case Op::keep_h:
     return load_each(i, [&](S s) RNNCORE_HOT { return share(s, span_.keep_h); });
   case Op::keep_state:
@@ -255,6 +258,10 @@ void Machine<T, back>::execute_rare(const Instruction& i) {
     return load_each(i, [&](S s) RNNCORE_HOT { return V(span_.x[s.row][scalars_ + i.a]); });
   case Op::vector:
     return load_each(i, [&](S s) RNNCORE_HOT { return s.from(span_.x[s.row] + vectors_ + i.a * H_); });
+  case Op::add_slot:
+    return store_each(i, [&](S s, V v) RNNCORE_HOT { s.set_slot(i.to, s.slot(i.to) + v); });
+  case Op::d_offer:
+    return store_each(i, [&](S s, V v) RNNCORE_HOT { s.put(span_.d_offer, v, true); });
   case Op::d_scalar:
     return store_each(i, [&](S s, V v) RNNCORE_HOT { add_scalar(s, v, i.to); });
   case Op::d_vector:
@@ -284,14 +291,49 @@ void Machine<T, back>::execute_rare(const Instruction& i) {
   }
 }
 
+/// f(spot) for all rows and vectors of hidden units.
+template <class T, class F>
+RNNCORE_INLINE void for_each_spot(const Layout<T>& at, const Span<T>& span, const Extent& extent, F f) {
+  for_each_place(at, extent.panels, span.gates, extent.chunk_rows, [&](const Place<T>& place) RNNCORE_HOT {
+    for (Index r = extent.first; r < extent.first + extent.rows; ++r) f(Spot<T>{place, r});
+  });
+}
+
+/// The code for each predecessor of each row: spots whose rows are predecessors, with the gates of what
+/// continues them.
+template <class T, bool back>
+void each_steps(const Layout<T>& at, const Span<T>& span, const Extent& extent) {
+  const OwnCell& own = *at.plan.own;
+  const Index sum = own.total + back;
+  Span<T> of_each = span;
+  of_each.h_prev = span.each_h;
+  of_each.c_prev = span.each_c;
+  of_each.edges = nullptr;
+  of_each.adds = true;
+  of_each.dh = nullptr;
+  Machine<T, back> machine(at, of_each, own.each[back], true);
+  for_each_spot(at, span, extent, [&](const Spot<T>& spot) RNNCORE_HOT {
+    spot.set_slot(sum, Vec<T>(T(0)));
+    for_each_edge(span, spot.row, [&](Index e) RNNCORE_HOT {
+      Spot<T> own_spot{spot.place, e};
+      own_spot.place.gates += (spot.row - e) * spot.place.row_step;
+      machine.add(own_spot);
+    });
+  });
+  machine.finish();
+  if (!back) return;
+  for_each_spot(at, span, extent,
+                [&](const Spot<T>& spot) RNNCORE_HOT { spot.set_slot(own.offer.begin, spot.slot(sum)); });
+}
+
 template <class T, bool back, Index S>
 void own_steps(const Layout<T>& at, const Span<T>& span, const Extent& extent) {
   const OwnCell& own = *at.plan.own;
+  if (S == 0 && !back && own.offer.count) each_steps<T, back>(at, span, extent);
   Machine<T, back> machine(at, span, back ? own.backward[S] : own.forward[S], S + 1 == own.phases);
-  for_each_place(at, extent.panels, span.gates, extent.chunk_rows, [&](const Place<T>& place) RNNCORE_HOT {
-    for (Index r = extent.first; r < extent.first + extent.rows; ++r) machine.add({place, r});
-  });
+  for_each_spot(at, span, extent, [&](const Spot<T>& spot) RNNCORE_HOT { machine.add(spot); });
   machine.finish();
+  if (S == 0 && back && own.offer.count) each_steps<T, back>(at, span, extent);
 }
 
 } // namespace

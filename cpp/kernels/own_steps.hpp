@@ -31,6 +31,7 @@ struct OwnRecipe {
     plan.direct = cell.direct;
     if (cell.sums) plan.recurrent_input = RecurrentInput::sum;
     plan.sums_cells = cell.sums && plan.has_cell_state;
+    plan.offer = cell.offer;
     plan.own = &cell;
   }
   OwnRecipe(const OwnRecipe&) = delete;

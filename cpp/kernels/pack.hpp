@@ -113,6 +113,7 @@ void for_each_bias(const Layout<T>& at, Share panels, const Weights<U>& w, F f) 
   };
   for (const Window& window : at.plan.input) visit(window, w.input_bias);
   for (const Recurrence& product : at.plan.recurrent) visit(product.window, w.recurrent_bias);
+  visit(at.plan.offer, w.recurrent_bias);
 }
 
 /// f(window of the input's product, which one it is)

@@ -185,6 +185,7 @@ protected:
     span.branch_step = rows_;
     if (call_.schedule.edges) span.edges = call_.schedule.edges + chunk_.node;
     span.each_h = h_prev_;
+    span.each_c = c_prev_;
     span.offer = offer_prev_;
     span.keep_gates = call_.tape != nullptr;
     span.options = &options_;

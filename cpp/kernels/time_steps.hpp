@@ -20,7 +20,7 @@ struct Span {
   Index branch_step; // from the pointers of one predecessor to those of the next
   // Where there is any number of predecessors: row r has those from edges[r] - edges[0] on.
   const int32_t* edges;
-  const T *const *each_h, *const *offer;
+  const T *const *each_h, *const *each_c, *const *offer;
   bool keep_gates; // for backward
   const T *const *update, *const *keep_h, *const *keep_c;
   const CellOptions* options;

@@ -276,17 +276,21 @@ void bind_own_cells(py::module_& m) {
   py::class_<CellProgram, std::shared_ptr<CellProgram>>(m, "CellProgram")
       .def(py::init([](const std::vector<Gate>& gates, Index units, Index cells, Index scalars,
                        Index vectors, Index kept, const CellProgram::Rows& forward,
-                       const CellProgram::Rows& backward, std::vector<double> constants, bool sums) {
+                       const CellProgram::Rows& backward, std::vector<double> constants, bool sums,
+                       Index each_gate, const CellProgram::Rows& each) {
+             if (each.size() != 2 && each_gate >= 0) throw py::value_error("each: two programs");
+             CellProgram::Each of_each;
+             if (each_gate >= 0) of_each = {each_gate, each[0], each[1]};
              std::vector<OwnGate> own;
              for (const auto& [input, recurrent, apart, phase] : gates)
                own.push_back({input, recurrent, apart, phase});
              return std::make_shared<CellProgram>(own,
                                                   CellProgram::Sizes{units, cells, scalars, vectors, kept},
-                                                  forward, backward, std::move(constants), sums);
+                                                  forward, backward, std::move(constants), sums, of_each);
            }),
            py::arg("gates"), py::arg("units"), py::arg("cells"), py::arg("scalars"), py::arg("vectors"),
            py::arg("kept"), py::arg("forward"), py::arg("backward"), py::arg("constants"),
-           py::arg("sums") = false);
+           py::arg("sums") = false, py::arg("each_gate") = -1, py::arg("each") = CellProgram::Rows());
   m.def("cell_operations", &cell_operations);
 }
 

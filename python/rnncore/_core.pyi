@@ -39,6 +39,8 @@ class CellProgram:
         backward: list[CellRows],
         constants: list[float],
         sums: bool = False,
+        each_gate: int = -1,
+        each: list[CellRows] = ...,
     ) -> None: ...
 
 def cell_operations() -> dict[str, int]: ...

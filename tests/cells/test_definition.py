@@ -122,6 +122,26 @@ class TestWhatADefinitionIs:
             ({"gates": [Gate("a", input=False, apart=True)]}, lambda a: a, "no two parts"),
             ({"gates": [Gate("a", recurrent=False, of=lambda h: h)]}, lambda a: a, "no recurrent"),
             (
+                {"gates": [Gate("a", recurrent=False, each=lambda a: a)]},
+                lambda a: a,
+                "'a' has `each`: it must have a recurrent part",
+            ),
+            (
+                {"gates": [Gate("a", each=lambda a: a), Gate("b", each=lambda b: b)]},
+                lambda a, b: a + b,
+                "at most one may have `each`",
+            ),
+            (
+                {"gates": [Gate("a", each=lambda h: h)]},
+                lambda a: a,
+                "`each` of gate 'a' must read its sum, old states and units alone",
+            ),
+            (
+                {"gates": ["r", Gate("a", each=lambda a, r: a * r)]},
+                lambda a, r: a + r,
+                "`each` of a asks for 'r', which there is not",
+            ),
+            (
                 {"gates": ["r", Gate("a", of=lambda h: h)], "states": "hc"},
                 lambda a, r, c: (a, r),
                 "a cell with `of` has h alone",
@@ -212,6 +232,12 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "an output too few": (lambda a: a.__setitem__("outputs", [0]), "outputs must be 2 nodes"),
     "an output that is no number": (lambda a: a.__setitem__("outputs", [0, "1"]), "there is no"),
     "a middle": (lambda a: a.__setitem__("middle", 0), "middle must be a node exactly if"),
+    "an each": (lambda a: a.__setitem__("each", 0), "each must be a node exactly if a gate has it"),
+    "a gate with an each": (
+        lambda a: a["gates"].__setitem__(0, ["i", True, True, False, False, True]),
+        "each must be a node exactly if a gate has it",
+    ),
+    "a total of nothing": (lambda a: a["nodes"].__setitem__(9, ["each"]), "no operation"),
     "a gate more": (lambda a: a["gates"].append(["q", True, True, False, False]), "never read"),
     "a gate less": (lambda a: a["gates"].pop(), "there is no slot"),
     "flags that are numbers": (lambda a: a["gates"].__setitem__(0, ["i", 1, 1, 0, 0]), "flags"),

@@ -146,6 +146,16 @@ def one(name: str, *rest: int) -> Code:
 NO_GRADIENT_OF_H: Code = [("constant", 0, 0), *(("set_slot", j, 0) for j in range(4))]
 
 
+#: What is said of a gate that each predecessor has a part of, without code.
+EACH: dict[str, Any] = {
+    "gates": [(True, True, False, 0)] * 4,
+    "kept": 2,
+    "sums": True,
+    "each_gate": 0,
+    "each": [[], []],
+}
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         ("code", "says"),
@@ -188,6 +198,16 @@ class TestRefused:
             ({"backward": [[]]}, "a new state, or a gradient, is never stored"),
             ({"backward": [rows(NO_GRADIENT_OF_H)]}, "a new state, or a gradient, is never stored"),
             ({"forward": [[(999, 0, 0, 0, 0, 0)]]}, "an operation must be in 0.."),
+            ({"each_gate": 4, "each": [[], []]}, "there is no such gate for each"),
+            ({"each_gate": 0, "each": [[], []]}, "the gate of each must be a sum of the first"),
+            ({"each_gate": 0, "each": [[]]}, "each: two programs"),
+            ({**EACH, "sums": False}, "a part of each needs sums, and two slots kept"),
+            ({**EACH, "kept": 1}, "a part of each needs sums, and two slots kept"),
+            (EACH, "a new state, or a gradient, is never stored"),
+            ({**EACH, "each": [rows([("dh", 0)]), []]}, "dh does not belong into this pass"),
+            ({**EACH, "each": [rows([("d_offer", 0, 0)]), []]}, "d_offer does not belong"),
+            ({**EACH, "each": [rows([("scalar", 0, 0)]), []]}, "scalar does not belong"),
+            ({**EACH, "each": [rows([("add_slot", 6, 0)]), []]}, "add_slot reads a register"),
         ],
     )
     def test_sizes(self, changed: dict[str, Any], says: str) -> None:

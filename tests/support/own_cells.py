@@ -75,9 +75,37 @@ def rnn_tanh(n):
     return tanh(n)
 
 
+@cells.define(gates=["i", Gate("f", each=lambda f, c: sigmoid(f) * c), *"go"], states="hc")
+def child_sum_lstm(i, f, g, o):
+    c = sigmoid(i) * tanh(g) + f
+    return sigmoid(o) * tanh(c), c
+
+
+@cells.define(gates=[Gate("r", each=lambda r, h: sigmoid(r) * h), "z", Gate("n", of=lambda r: r)])
+def child_sum_gru(r, z, n, h):
+    z = sigmoid(z)
+    return (1 - z) * tanh(n) + z * h
+
+
+@cells.define(
+    gates=["z", Gate("k", input=False, each=lambda k, h, c, u: tanh(k + u * h) * c * c)],
+    states="hc",
+    units={"u": (0.2, 0.9)},
+)
+def child_sum_odd(z, k, h, c, u):
+    return tanh(z + k) * u + h, c * sigmoid(k)
+
+
+#: Cells with a part of each predecessor.
+EACH: dict[str, CellDefinition] = {
+    name: globals()[name] for name in ("child_sum_lstm", "child_sum_gru", "child_sum_odd")
+}
+
 #: By the names of the rows in `tests.support.cells`.
 OWN: dict[str, CellDefinition] = {
-    name: value for name, value in list(globals().items()) if isinstance(value, CellDefinition)
+    name: value
+    for name, value in list(globals().items())
+    if isinstance(value, CellDefinition) and name not in EACH
 }
 
 

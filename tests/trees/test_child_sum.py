@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import rnncore
-from rnncore import BidirectionalTree, ChildSumTree, Forest, RecursiveNet, cells
+from rnncore import (
+    BidirectionalTree,
+    ChildSumTree,
+    ChildSumTreeLSTM,
+    Forest,
+    RecursiveNet,
+    TreeGRU,
+    cells,
+)
 from rnncore.cells import Gate, sigmoid, tanh
 from rnncore.trees import check_tree
 from rnncore.trees.checked import in_numpy
@@ -17,11 +25,11 @@ from rnncore.trees.order import Order
 
 from tests.support.cases import TOLERANCE
 from tests.support.compare import assert_close, assert_gradients_of, assert_same
-from tests.support.own_cells import OWN
+from tests.support.own_cells import EACH, OWN
 from tests.support.recursive_layers import named, random_trees
 from tests.support.shelf import SHELF
 
-ALL = OWN | SHELF
+ALL = OWN | SHELF | EACH
 every = pytest.mark.parametrize("name", ALL)
 FORESTS: dict[str, Callable[[np.random.Generator], Forest]] = {
     "random trees": lambda rng: random_trees(rng, 9, 30, 5),
@@ -57,7 +65,9 @@ def gradients_for(layer: ChildSumTree, rows: int, seed: int = 0) -> list[np.ndar
 
 class TestAgainstNumPy:
     @pytest.mark.parametrize("shape", FORESTS)
-    @pytest.mark.parametrize("name", ["lstm", "gru", "gru_reset_before", "mgu", "cfc", "indrnn"])
+    @pytest.mark.parametrize(
+        "name", ["lstm", "gru", "gru_reset_before", "mgu", "cfc", "indrnn", *EACH]
+    )
     def test_states_and_gradients_agree(self, name: str, shape: str) -> None:
         """In both precisions, of the same numbers."""
         forest = FORESTS[shape](np.random.default_rng(1))
@@ -123,6 +133,25 @@ class TestAgainstBuiltInLayers:
         want["weight_hh"] = want["weight_hh"].sum(axis=0)
         assert_close(got, want | {"bias_hh": got["bias_ih"]}, 1e-12)
 
+    @pytest.mark.parametrize("shape", FORESTS)
+    @pytest.mark.parametrize(
+        ("name", "built_in"), [("child_sum_lstm", ChildSumTreeLSTM), ("child_sum_gru", TreeGRU)]
+    )
+    def test_with_a_gate_for_each_child_it_is_the_built_in_layer(
+        self, name: str, built_in: Any, shape: str
+    ) -> None:
+        forest = FORESTS[shape](np.random.default_rng(2))
+        own = ChildSumTree(EACH[name], 5, 17, dtype="float64", seed=0)
+        other = built_in(5, 17, dtype="float64")
+        for param in other.params:
+            other.params[param][...] = own.params[param]
+        other.params["bias_ih"][...] += own.params["bias_hh"]
+        x, upstream = inputs_of(own, forest.nodes), gradients_for(own, forest.nodes)
+        got = results(own, x, forest, upstream)
+        states, pullback = other.vjp(x, forest)
+        want = named(states) | {"x": pullback(*upstream)} | dict(other.grads)
+        assert_close(got, want | {"bias_hh": got["bias_ih"]}, 1e-12)
+
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     @every
     def test_a_chain_is_the_sequence_layer(self, name: str, dtype: str) -> None:
@@ -136,10 +165,11 @@ class TestAgainstBuiltInLayers:
         got = results(layer, x, Forest.from_parents([[*range(1, steps), -1]]), [dh])
         ends = final if isinstance(final, tuple) else (final,)
         for state, end in zip(cell.states[1:], ends[1:], strict=True):
-            assert (got.pop(state)[-1] == end[0]).all()
+            np.testing.assert_allclose(got.pop(state)[-1], end[0], rtol=0 if name in OWN else 1e-4)
         want = {"h": y, "x": dx} | {n: plain.grads[f"{n}_l0"] for n in layer.grads}
-        if cell.reads_h and cell.recurrent:
-            assert_same({"h": got.pop("h")}, {"h": want.pop("h")})
+        if (cell.reads_h and cell.recurrent) or name in EACH:
+            if name not in EACH:
+                assert_same({"h": got.pop("h")}, {"h": want.pop("h")})
             assert_close(got, want, 1e-5 if dtype == "float32" else 1e-13)
         else:
             assert_same(got, want)
@@ -200,7 +230,7 @@ class TestWays:
         assert_gradients_of(loss, [(x, dx), *params])
 
     @pytest.mark.parametrize("hidden", [17, 200])
-    @pytest.mark.parametrize("name", ["lstm", "gru_reset_before", "slstm"])
+    @pytest.mark.parametrize("name", ["lstm", "gru_reset_before", "slstm", *EACH])
     def test_any_number_of_threads(
         self, name: str, hidden: int, set_threads: Callable[[int], None]
     ) -> None:
@@ -214,15 +244,21 @@ class TestWays:
             set_threads(3)
             assert_same(results(layer, x, forest, upstream), alone)
 
-    def test_files_and_fewer_bits(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("name", ["sru", "child_sum_odd"])
+    def test_files(self, name: str, tmp_path: Path) -> None:
         forest = random_trees(np.random.default_rng(9), 3, 9, 3)
-        layer = ChildSumTree(SHELF["sru"], 4, 8, seed=0)
+        layer = ChildSumTree(ALL[name], 4, 8, seed=0)
         x = inputs_of(layer, forest.nodes)
         want = named(layer(x, forest), layer.state_names)
         layer.save(tmp_path / "tree.safetensors")
         again = rnncore.load(tmp_path / "tree.safetensors")
         assert_same(named(again(x, forest), layer.state_names), want)
-        whole = ChildSumTree(OWN["lstm_peephole"], 4, 8, seed=0)
+
+    @pytest.mark.parametrize("name", ["lstm_peephole", "child_sum_lstm"])
+    def test_fewer_bits(self, name: str) -> None:
+        forest = random_trees(np.random.default_rng(9), 3, 9, 3)
+        whole = ChildSumTree(ALL[name], 4, 8, seed=0)
+        x = inputs_of(whole, forest.nodes)
         small = rnncore.quantize(whole)
         assert {n for n, p in small.stored.items() if p.dtype == np.int8} == {
             "weight_ih",

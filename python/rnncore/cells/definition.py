@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from ..arrays import check_flag, check_number, short
 from ..recurrent.registry import LayerMaker
-from .graph import MOST_NODES, Graph, read_graph
+from .graph import MOST_NODES, Graph, Node, read_graph
 from .symbols import Symbol, node_of
 
 Names: TypeAlias = "str | Sequence[str]"
@@ -29,7 +29,10 @@ class Gate:
     handed the two parts as `NAME_input` and `NAME_recurrent`, each with its own bias, in place of
     their sum. of: a function of what a step may read that returns what the recurrent weights
     multiply in place of h; the cell then has a second stage, as the GRU that resets before the
-    product, and no state but h. All gates with `of` share one function.
+    product, and no state but h. All gates with `of` share one function. each: a function of the
+    gate's sum, of old states and units' numbers; the step is handed, under the gate's name, what it
+    returns. In a tree it is computed for each child, of that child's states, and the step is handed
+    the sum of all: a forget gate for each child. One gate may have it.
     """
 
     def __init__(
@@ -39,12 +42,16 @@ class Gate:
         recurrent: bool = True,
         apart: bool = False,
         of: Callable[..., Any] | None = None,
+        each: Callable[..., Any] | None = None,
     ) -> None:
         self.name = name
         self.input, self.recurrent = check_flag("input", input), check_flag("recurrent", recurrent)
         self.apart, self.of = check_flag("apart", apart), of
         if of is not None and not callable(of):
             raise TypeError(f"of must be a function of a step's arguments, got {short(of)}")
+        self.each = each
+        if each is not None and not callable(each):
+            raise TypeError(f"each must be a function of a sum and old states, got {short(each)}")
 
 
 class GateFacts(NamedTuple):
@@ -55,6 +62,7 @@ class GateFacts(NamedTuple):
     recurrent: bool
     apart: bool
     second: bool  # computed in the second stage
+    each: bool = False  # a function of each predecessor, of which the step is handed the sum
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -68,6 +76,34 @@ class UnitFacts(NamedTuple):
     name: str
     low: float | None
     high: float | None
+
+
+class Form(NamedTuple):
+    """A step's expressions, and which of them are results."""
+
+    graph: Graph
+    outputs: tuple[int, ...]
+    middle: int | None
+    each: int | None  # what the gate with `each` has of one predecessor
+
+    def over_a_chain(self) -> Form:
+        """Return the step of what continues one predecessor, which is the sum of all."""
+        if self.each is None:
+            return self
+        made = Graph()
+        (each,) = self.graph.rewrite(made, [self.each], {})
+        return self.rewritten(made, {("each",): each})
+
+    def rewritten(self, made: Graph, leaves: Mapping[Node, int]) -> Form:
+        """Return the same in another graph, where some nodes stand for leaves, without `each`."""
+        outputs = self.graph.rewrite(made, self.outputs, leaves)
+        middle = [] if self.middle is None else self.graph.rewrite(made, [self.middle], leaves)
+        return Form(made, tuple(outputs), middle[0] if middle else None, None)
+
+    def reached(self) -> set[Node]:
+        """Return the nodes that results need."""
+        roots = (*self.outputs, *(() if self.middle is None else (self.middle,)))
+        return {self.graph.nodes[number] for number in self.graph.reached(roots)}
 
 
 class CellDefinition(LayerMaker):
@@ -91,11 +127,13 @@ class CellDefinition(LayerMaker):
         nodes: Sequence[Sequence[Any]],
         outputs: Sequence[int],
         middle: int | None = None,
+        each: int | None = None,
     ) -> None:
         """nodes: the step's expressions, `[name, arguments...]`, operands by their number.
 
         outputs: the nodes of the new states, h first; middle: that of what the second stage's
-        recurrent weights multiply. Raises `ValueError` saying what is wrong.
+        recurrent weights multiply; each: that of the function of one predecessor, whose sum over
+        all of them is `["each"]` elsewhere. Raises `ValueError` saying what is wrong.
         """
         self.name = self.written_as = _checked_name("name", name)
         self.gates = _read_gates(gates)
@@ -105,15 +143,17 @@ class CellDefinition(LayerMaker):
             for kind, given in (("states", states), ("inputs", inputs), ("vectors", vectors))
         )
         _check_sizes(self)
-        self.graph, numbers = read_graph(nodes, self._leaves())
+        graph, numbers = read_graph(nodes, self._leaves())
         places = range(len(numbers))
         if not isinstance(outputs, (tuple, list)) or len(outputs) != len(self.states):
             raise ValueError(f"outputs must be {len(self.states)} nodes, got {short(outputs)}")
-        for at in (*outputs, *(() if middle is None else (middle,))):
+        for at in (*outputs, *(n for n in (middle, each) if n is not None)):
             if type(at) is not int or at not in places:
                 raise ValueError(f"there is no node {short(at)} to be a result")
-        self.outputs = tuple(numbers[at] for at in outputs)
-        self.middle = None if middle is None else numbers[middle]
+        middle, each = (None if at is None else numbers[at] for at in (middle, each))
+        self.in_trees = Form(graph, tuple(numbers[at] for at in outputs), middle, each)
+        _check_each(self)
+        self.graph, self.outputs, self.middle, _ = self.in_trees.over_a_chain()
         _check_stages(self)
         _check_all_read(self)
 
@@ -184,17 +224,18 @@ class CellDefinition(LayerMaker):
             "unit": len(self.units),
             "scalar": len(self.inputs),
             "vector": len(self.vectors),
-        }
+        } | ({"each": 1} if any(gate.each for gate in self.gates) else {})
 
     def _read_nodes(self) -> set[Any]:
-        roots = (*self.outputs, *(() if self.middle is None else (self.middle,)))
-        return {self.graph.nodes[number] for number in self.graph.reached(roots)}
+        return Form(self.graph, self.outputs, self.middle, None).reached()
 
 
 def _gate_in_words(gate: GateFacts) -> str:
     parts = [part for part, there in (("x", gate.input), ("h", gate.recurrent)) if there]
     if gate.second:
         parts[-1] = "of"
+    if gate.each:
+        parts[-1] = "each h"
     return f"{gate.name}({' | '.join(parts) if gate.apart else ' + '.join(parts)})"
 
 
@@ -219,8 +260,8 @@ def _read_gates(gates: Any) -> tuple[GateFacts, ...]:
         raise ValueError(f"gates must be a list of 1 to {2 * MOST_GATES}, got {short(gates)}")
     found = []
     for gate in gates:
-        if not isinstance(gate, (tuple, list)) or len(gate) != 5:
-            raise ValueError(f"a gate must be a name and four flags, got {short(gate)}")
+        if not isinstance(gate, (tuple, list)) or len(gate) not in (5, 6):
+            raise ValueError(f"a gate must be a name and four flags or five, got {short(gate)}")
         if any(type(flag) is not bool for flag in gate[1:]):
             raise ValueError(f"the flags of a gate must be true or false, got {short(gate)}")
         made = GateFacts(_checked_name("gates", gate[0]), *gate[1:])
@@ -230,7 +271,13 @@ def _read_gates(gates: Any) -> tuple[GateFacts, ...]:
             raise ValueError(f"gate {made.name!r} is apart, but has no two parts")
         if made.second and not made.recurrent:
             raise ValueError(f"gate {made.name!r} has `of`, but no recurrent part")
+        if made.each and (made.apart or made.second or not made.recurrent):
+            raise ValueError(
+                f"gate {made.name!r} has `each`: it must have a recurrent part, not apart, no `of`"
+            )
         found.append(made)
+    if sum(gate.each for gate in found) > 1:
+        raise ValueError("gates: at most one may have `each`")
     return tuple(found)
 
 
@@ -288,6 +335,22 @@ def _check_stages(cell: CellDefinition) -> None:
             raise ValueError(
                 f"`of` reads gate {cell.slots[node[1]][1].name!r}, which comes after it"
             )
+
+
+def _check_each(cell: CellDefinition) -> None:
+    """Refuse a gate with `each` without its function, and a function that reads anything else."""
+    form, own = cell.in_trees, [name for name, gate in cell.slots if gate.each]
+    if (form.each is None) == bool(own):
+        raise ValueError("each must be a node exactly if a gate has it")
+    if form.each is None:
+        return
+    slot = ("slot", [name for name, _ in cell.slots].index(own[0]))
+    inside = {form.graph.nodes[n] for n in form.graph.reached([form.each])}
+    others = {node for node in inside if node[0] in ("slot", "scalar", "vector", "each")}
+    if others != {slot}:
+        raise ValueError(f"`each` of gate {own[0]!r} must read its sum, old states and units alone")
+    if slot in form.reached():
+        raise ValueError(f"the sum of gate {own[0]!r} is read by its `each` alone")
 
 
 def _check_all_read(cell: CellDefinition) -> None:
@@ -374,7 +437,9 @@ def _traced(
 ) -> CellDefinition:
     """Call a step with symbols, and return what came of it."""
     (inputs, vectors), graph = beside, Graph()
-    facts = _read_gates([(g.name, g.input, g.recurrent, g.apart, bool(g.of)) for g in gates])
+    facts = _read_gates(
+        [(g.name, g.input, g.recurrent, g.apart, bool(g.of), bool(g.each)) for g in gates]
+    )
     slots = [(name, gate) for gate in facts for name in gate.slots]
     leaves: dict[str, int] = {n: graph.leaf("slot", j) for j, (n, _) in enumerate(slots)}
     common = {states[0]: graph.leaf("h")} if states else {}
@@ -382,7 +447,13 @@ def _traced(
     common |= {unit.name: graph.leaf("unit", k) for k, unit in enumerate(units)}
     common |= {n: graph.leaf("scalar", k) for k, n in enumerate(inputs)}
     common |= {n: graph.leaf("vector", k) for k, n in enumerate(vectors)}
-    middle = None
+    middle, each = None, None
+    for gate in gates:
+        if gate.each is not None:
+            own = {n: leaves[n] for n in (gate.name,)}
+            old = {n: at for n, at in common.items() if n not in (*inputs, *vectors)}
+            (each,) = _called(gate.each, graph, own | old, 1, f"{name}: `each` of {gate.name}")
+            leaves[gate.name] = graph.leaf("each")
     functions = [gate.of for gate in gates if gate.of is not None]
     if functions:
         if any(function is not functions[0] for function in functions):
@@ -392,10 +463,11 @@ def _traced(
     outputs = _called(step, graph, leaves | common, len(states), name)
     if len(graph.nodes) > MOST_NODES:
         raise ValueError(f"{name} has {len(graph.nodes)} nodes; at most {MOST_NODES} are possible")
-    nodes, places = graph.compact([*outputs, *([] if middle is None else [middle])])
+    kept = [node for node in (middle, each) if node is not None]
+    nodes, places = graph.compact([*outputs, *kept])
     return CellDefinition(
         name,
-        [tuple(gate) for gate in facts],
+        [tuple(gate) if gate.each else tuple(gate)[:5] for gate in facts],
         states,
         [tuple(unit) for unit in units],
         inputs,
@@ -403,6 +475,7 @@ def _traced(
         nodes,
         [places[number] for number in outputs],
         None if middle is None else places[middle],
+        None if each is None else places[each],
     )
 
 

@@ -18,6 +18,7 @@ _KINDS = list(ACTIVATIONS)
 _OVERWRITTEN = {
     "set_slot": "slot",
     "keep_slot": "slot",
+    "add_slot": "slot",
     "new_state": "state",
     "d_old_state": "dstate",
     "d_old_h": "dh",

@@ -3,14 +3,15 @@
 A node is a tuple: its operation, then the numbers of its operands, then what else the operation
 needs. A leaf is what a time step is handed: `("slot", j)`, a sum; `("h",)`, the old h; `("state",
 k)`, another old state; `("unit", k)`; `("scalar", e)` and `("vector", v)`, inputs at each step;
-`("keep_h",)` and `("keep_state",)`, the shares of old states that zoneout keeps; `("constant",
-value)`. Equal nodes are one.
+`("keep_h",)` and `("keep_state",)`, the shares of old states that zoneout keeps; `("each",)`, what
+a gate has of all predecessors; `("offer",)`, a predecessor's part of it; `("constant", value)`.
+Equal nodes are one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -76,7 +77,7 @@ SLOPES = frozenset(name for name in OPERATIONS if name.endswith("_slope"))
 #: Leaves that have a number.
 NUMBERED = frozenset(("slot", "state", "unit", "scalar", "vector", "dstate"))
 #: Leaves that have none; the gradients of new states are those of a backward pass.
-ALONE = frozenset(("h", "dh", "dmiddle"))
+ALONE = frozenset(("h", "dh", "dmiddle", "each"))
 _COMMUTES = frozenset(("add", "multiply"))
 
 
@@ -146,6 +147,24 @@ class Graph:
             name, *given = self.nodes[number]
             nodes.append((name, *(places[n] for n in operands), *given[len(operands) :]))
         return nodes, places
+
+    def rewrite(self, made: Graph, roots: Iterable[int], leaves: Mapping[Node, int]) -> list[int]:
+        """Add what `roots` need to another graph; return them there.
+
+        leaves: nodes of that graph which stand there for some leaves.
+        """
+        roots, places = list(roots), dict[int, int]()
+        for number in sorted(self.reached(roots)):
+            node, operands = self.nodes[number], self.operands(number)
+            if node in leaves:
+                places[number] = leaves[node]
+            elif operands:
+                rest = node[1 + len(operands) :]
+                moved = (places[n] for n in operands)
+                places[number] = made.apply(node[0], *moved, spec=rest or None)
+            else:
+                places[number] = made.leaf(*node)
+        return [places[root] for root in roots]
 
     def evaluate(self, leaf: Callable[[Node], Array], wanted: Sequence[int]) -> dict[int, Array]:
         """Return the values of what `wanted` needs; `leaf` gives those of leaves."""

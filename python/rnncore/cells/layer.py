@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NoReturn
@@ -31,7 +31,9 @@ def core_program(cell: CellDefinition, zones: Zones = NO_ZONES, sums: bool = Fal
     """Return a cell's programs as the compiled core takes them; sums: for nodes of trees."""
     programs, numbers = lowered(cell, zones, sums), cell_operations()
 
-    def rows(by_stage: list[list[Instruction]]) -> list[list[tuple[int, int, int, int, int, int]]]:
+    def rows(
+        by_stage: Iterable[list[Instruction]],
+    ) -> list[list[tuple[int, int, int, int, int, int]]]:
         return [
             [(numbers[i.operation], i.to, i.a, i.b, i.c, i.d) for i in program]
             for program in by_stage
@@ -48,6 +50,8 @@ def core_program(cell: CellDefinition, zones: Zones = NO_ZONES, sums: bool = Fal
         backward=rows(programs.backward),
         constants=programs.constants,
         sums=sums,
+        each_gate=programs.each_gate,
+        each=rows(programs.each),
     )
 
 

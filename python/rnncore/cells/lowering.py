@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from .definition import CellDefinition
+from .definition import CellDefinition, Form
 from .emission import MOST_CONSTANTS, Constants, Instruction, Store, program_of
 from .gradient import gradients
-from .graph import OPERATIONS, Node
+from .graph import OPERATIONS, Graph, Node
 
 #: How many values that depend on a sum are tried in its place.
 _TRIED = 12
@@ -26,6 +26,9 @@ class CellPrograms:
     """What the core takes: see `_core.CellProgram`. Programs are listed by the stage."""
 
     gates: list[tuple[bool, bool, bool, int]]
+    #: Which of them has a part of each predecessor, -1 for none; the programs of one predecessor.
+    each_gate: int
+    each: tuple[list[Instruction], list[Instruction]]
     phases: int
     units: int
     cells: int
@@ -73,13 +76,20 @@ class _Lowering:
     """One cell on its way to programs."""
 
     def __init__(self, cell: CellDefinition, zones: Zones, sums: bool) -> None:
-        self.cell, self.graph = cell, cell.graph.copy()
-        self.outputs, self.reads_h = list(self._outputs(zones)), cell.reads_h or zones.h
-        self.sums = sums
-        self.stages = 1 if cell.middle is None else 2
-        self.stage_of = [int(gate.second) for _, gate in cell.slots]
-        self.leaves = [self.graph.leaf("slot", j) for j in range(len(self.stage_of))]
-        self.extra = 0
+        self.cell, self.sums = cell, sums
+        #: The slot of the sum that each predecessor has a part of, if it has.
+        self.own = next((j for j, (_, g) in enumerate(cell.slots) if sums and g.each), None)
+        form, first = self._form(), len(cell.slots)
+        self.graph, self.new, self.middle = form.graph, form.outputs, form.middle
+        self.reads_h = ("h",) in form.reached() or zones.h
+        self.outputs = list(self._outputs(zones))
+        self.stages = 1 if self.middle is None else 2
+        self.stage_of = {j: int(g.second) for j, (_, g) in enumerate(cell.slots) if j != self.own}
+        if self.own is not None:
+            self.stage_of[first] = 0
+        self.leaves = {slot: self.graph.leaf("slot", slot) for slot in self.stage_of}
+        # Of `each` the sum over all predecessors, and then its gradient; and that of their sums.
+        self.extra = 0 if self.own is None else 2
         self.forward = self._forward_stores()
         self.backward = self._backward_stores()
         #: For each program, (is it backward, stage), the nodes that slots hold.
@@ -91,7 +101,7 @@ class _Lowering:
     def programs(self) -> CellPrograms:
         """Choose what is kept, and write it all down."""
         computed = [self.graph.reached(s.node for s in stores) for stores in self.forward]
-        for slot, leaf in enumerate(self.leaves):
+        for slot, leaf in self.leaves.items():
             self._choose(slot, leaf, computed)
         self._drop_unread()
         for slot, kept in self.kept.items():
@@ -109,6 +119,8 @@ class _Lowering:
             raise ValueError(f"it has {len(constants.values)} constants, and not {MOST_CONSTANTS}")
         return CellPrograms(
             [(gate.input, gate.recurrent, gate.apart, int(gate.second)) for gate in cell.gates],
+            next((n for n, gate in enumerate(cell.gates) if self.sums and gate.each), -1),
+            self._each(constants),
             self.stages,
             len(cell.units),
             len(cell.states) - 1,
@@ -121,10 +133,40 @@ class _Lowering:
             list(self._remembered()),
         )
 
+    def _form(self) -> Form:
+        """The step: of nodes with a part of each predecessor, what these make up is in a slot."""
+        if self.own is None:
+            return Form(self.cell.graph.copy(), self.cell.outputs, self.cell.middle, None)
+        graph = Graph()
+        total = graph.leaf("slot", len(self.cell.slots))
+        return self.cell.in_trees.rewritten(graph, {("each",): total})
+
+    def _each(self, constants: Constants) -> tuple[list[Instruction], list[Instruction]]:
+        """The programs of one predecessor: what it adds to the total, and the gradients of that."""
+        form, graph = self.cell.in_trees, Graph()
+        if self.own is None or form.each is None:
+            return [], []
+        common, offer = graph.leaf("slot", self.own), graph.leaf("offer")
+        total = len(self.cell.slots)
+        own = {("slot", self.own): graph.apply("add", common, offer)}
+        (value,) = form.graph.rewrite(graph, [form.each], own)
+        found = gradients(graph, [(value, graph.leaf("slot", total))])
+        zero = graph.constant(0)
+        stores = [Store("d_offer", 0, found.get(("offer",), zero))]
+        stores.append(Store("add_slot", total + 1, stores[0].node))
+        stores += [Store("d_old_h", 0, n) for node, n in found.items() if node == ("h",)]
+        for kind, store in (("state", "d_old_state"), ("unit", "d_unit")):
+            stores += [Store(store, node[1], n) for node, n in found.items() if node[0] == kind]
+        forward, backward = [Store("add_slot", total, value)], stores
+        return (
+            program_of(graph, forward, {}, constants),
+            program_of(graph, backward, {}, constants),
+        )
+
     def _outputs(self, zones: Zones) -> Iterator[int]:
         """The new states; zones keep a share of the old ones (Krueger et al. 2017)."""
         graph, one = self.graph, self.graph.constant(1)
-        for place, node in enumerate(self.cell.outputs):
+        for place, node in enumerate(self.new):
             if not (zones.others if place else zones.h):
                 yield node
                 continue
@@ -137,7 +179,7 @@ class _Lowering:
         new_h, *others = self.outputs
         last = [Store("new_h", 0, new_h)]
         last += [Store("new_state", k, node) for k, node in enumerate(others)]
-        middle = self.cell.middle
+        middle = self.middle
         return [last] if middle is None else [[Store("middle", 0, middle)], last]
 
     def _backward_stores(self) -> list[list[Store]]:
@@ -146,12 +188,12 @@ class _Lowering:
         seeds = [(new_h, graph.leaf("dh"))]
         seeds += [(node, graph.leaf("dstate", k)) for k, node in enumerate(others)]
         found = gradients(graph, seeds)
-        if self.cell.middle is None:
-            return [self._stores(found, self.leaves)]
-        through = gradients(graph, [(self.cell.middle, graph.leaf("dmiddle"))])
-        inside = graph.reached([self.cell.middle])
-        early = [leaf for leaf in self.leaves if leaf in inside]
-        late = [leaf for leaf in self.leaves if leaf not in inside]
+        if self.middle is None:
+            return [self._stores(found, [*self.leaves.values()])]
+        through = gradients(graph, [(self.middle, graph.leaf("dmiddle"))])
+        inside = graph.reached([self.middle])
+        early = [leaf for leaf in self.leaves.values() if leaf in inside]
+        late = [leaf for leaf in self.leaves.values() if leaf not in inside]
         # Slots and vectors are stored once: where both stages have a part, one waits for the other.
         waiting = [graph.nodes[leaf] for leaf in early]
         waiting += [node for node in through if node[0] == "vector"]
@@ -159,7 +201,7 @@ class _Lowering:
         for node in waiting:
             part = found.pop(node, None)
             if part is not None:
-                slot = len(self.leaves) + self.extra
+                slot = len(self.cell.slots) + self.extra
                 self.extra += 1
                 partial.append(Store("set_slot", slot, part))
                 self._add(through, node, graph.leaf("slot", slot))
@@ -187,7 +229,10 @@ class _Lowering:
         for leaf in slots:
             node = self.graph.nodes[leaf]
             stores.append(Store("set_slot", node[1], found.get(node, zero)))
-        product = any(gate.recurrent and not gate.second for gate in cell.gates)
+        product = any(
+            gate.recurrent and not gate.second and not (self.sums and gate.each)
+            for gate in cell.gates
+        )
         if self.reads_h or not product:  # without a product in the first stage nobody else sets it
             stores.append(Store("d_old_h", 0, found.get(("h",), zero)))
         for k in range(len(cell.states) - 1):
@@ -275,6 +320,6 @@ class _Lowering:
                 node = self.graph.nodes[self.kept[slot].node]
                 operation = node[2] if node[0] == "activation" else node[0]
                 words.append(f"{operation} of {name}")
-            elif self.leaves[slot] in read:
+            elif self.leaves.get(slot) in read:
                 words.append(f"sum {name}")
         return words + [f"partial gradient {k}" for k in range(self.extra)]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from ..arrays import Array, check_kind
 from ..cells.definition import CellDefinition
-from ..cells.evaluate import Checked, Named, Reference, compared
-from ..reference.cells import Saved, State
+from ..cells.evaluate import Checked, Leaves, Named, Products, compared
+from ..cells.gradient import gradients
+from ..cells.graph import Node as Leaf
+from ..reference.cells import Params, Saved, State
 from .child_sum import ChildSumTree
 from .forest import Forest
 from .order import Order
@@ -55,13 +59,13 @@ def in_numpy(
 
     inputs: `x (N, columns)` and the parameters of a `ChildSumTree`; order: one without places.
     """
-    reference, params = Reference(cell), {f"{name}": a for name, a in inputs.items() if name != "x"}
+    reference, params = Node(cell), {name: a for name, a in inputs.items() if name != "x"}
     x, hidden = inputs["x"], reference.hidden_size(params)
     states: list[Array] = [np.zeros((len(x), hidden), x.dtype) for _ in cell.states]
     saved: dict[int, Saved] = {}
     children = _children(order)
     for n in np.argsort(order.wave, kind="stable"):
-        old: State = tuple(s[children[n]].sum(axis=0, keepdims=True) for s in states)
+        old: State = tuple(s[children[n]] for s in states)
         new, saved[n] = reference.forward(x[n : n + 1], old, params)
         for all_nodes, own in zip(states, new, strict=True):
             all_nodes[n] = own
@@ -74,8 +78,85 @@ def in_numpy(
         given = tuple(d[n : n + 1] for d in dstates)
         dx[n], dold = reference.backward(given, saved[n], params, grads)
         for all_nodes, d in zip(dstates, dold, strict=True):
-            np.add.at(all_nodes, children[n], d)
+            all_nodes[children[n]] += d
     return outputs, {"x": dx, **grads}
+
+
+class Node(Products):
+    """A cell's step at one node, and its backward: old states are those of its children."""
+
+    def __init__(self, cell: CellDefinition) -> None:
+        super().__init__(cell)
+        form, self.graph = cell.in_trees, cell.in_trees.graph.copy()
+        self.outputs, self.middle, self.each = form.outputs, form.middle, form.each
+        new_h, *others = form.outputs
+        seeds = [(new_h, self.graph.leaf("dh"))]
+        seeds += [(node, self.graph.leaf("dstate", k)) for k, node in enumerate(others)]
+        self._of_results = gradients(self.graph, seeds)
+        self._of_middle = self._of_each = dict[Leaf, int]()
+        if form.middle is not None:
+            self._of_middle = gradients(self.graph, [(form.middle, self.graph.leaf("dmiddle"))])
+        if form.each is not None:
+            self._of_each = gradients(self.graph, [(form.each, self.graph.leaf("deach"))])
+        names = [gate.each for _, gate in cell.slots]
+        self.own = ("slot", names.index(True)) if True in names else ("each",)
+
+    def forward(self, x: Array, old: State, params: Params) -> tuple[State, Saved]:
+        """(x (1, columns), h (children, H), ...) -> h' (1, H), ..."""
+        sums: State = tuple(s.sum(axis=0, keepdims=True) for s in old)
+        x, leaves = self.given(x, sums, params)
+        leaves |= self.sums(0, x, sums[0], params)
+        of_each: Leaves = {}
+        if self.each is not None:
+            of_each = leaves | {("h",): old[0]}
+            of_each |= {("state", k): s for k, s in enumerate(old[1:])}
+            of_each[self.own] = self.sums(0, np.repeat(x, len(old[0]), 0), old[0], params)[self.own]
+            (value,) = self._values(of_each, [self.each], old[0])
+            leaves["each",] = value.sum(axis=0, keepdims=True)
+        source = sums[0]
+        if self.middle is not None:
+            (source,) = self._values(leaves, [self.middle], sums[0])
+            leaves |= self.sums(1, x, source, params)
+        return tuple(self._values(leaves, self.outputs, sums[0])), (x, leaves, source, of_each)
+
+    def backward(
+        self, dstate: State, saved: Saved, params: Params, grads: Params
+    ) -> tuple[Array, State]:
+        """dh' (1, H), ... -> dx (1, columns), dh (children, H), ..."""
+        x, leaves, source, of_each = saved
+        h, both = leaves["h",], (params, grads)
+        leaves = leaves | {("dh",): dstate[0]}
+        leaves |= {("dstate", k): d for k, d in enumerate(dstate[1:])}
+        found = self._gradients(self._of_results, leaves, h)
+        dx: Any = 0
+        zero = np.zeros_like(h)
+        if self.middle is not None:
+            dx, leaves["dmiddle",] = self.sums_back(1, found, x, source, both)
+            more = self._gradients(self._of_middle, leaves, h)
+            found = {n: found.get(n, zero) + more.get(n, zero) for n in found | more}
+        slots = {("slot", j): zero for j in range(len(self.cell.slots))}
+        first, dh = self.sums_back(0, slots | found | {self.own: zero}, x, h, both)
+        found["h",] = found.get(("h",), 0) + dh
+        dx, dsums = self.given_back(dx + first, found, leaves, grads)
+        if self.each is None:
+            return dx, dsums
+        deach = np.broadcast_to(found.get(("each",), zero), of_each["h",].shape)
+        own = self._gradients(self._of_each, of_each | {("deach",): deach}, of_each["h",])
+        none = np.zeros_like(of_each["h",])
+        rows = np.repeat(x, len(none), 0)
+        slots = dict.fromkeys(slots, none) | own
+        more_dx, dh = self.sums_back(0, slots, rows, of_each["h",], both)
+        own["h",] = own.get(("h",), 0) + dh
+        _, dold = self.given_back(more_dx, own, of_each, grads)
+        dx[:, : x.shape[1]] += more_dx.sum(axis=0)
+        return dx, tuple(d + total for d, total in zip(dold, dsums, strict=True))
+
+    def _values(self, leaves: Leaves, wanted: Sequence[int], like: Array) -> list[Array]:
+        values = self.graph.evaluate(leaves.__getitem__, wanted)
+        return [np.broadcast_to(values[n], like.shape).astype(like.dtype) for n in wanted]
+
+    def _gradients(self, nodes: dict[Leaf, int], leaves: Leaves, like: Array) -> Leaves:
+        return dict(zip(nodes, self._values(leaves, [*nodes.values()], like), strict=True))
 
 
 def _children(order: Order) -> list[Array]:

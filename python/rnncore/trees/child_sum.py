@@ -16,8 +16,8 @@ class ChildSumTree(Recursive):
 
     A node has any number of children, whose order does not count. The old states that its step
     sees, and that the recurrent weights multiply, are the sums over its children of their states,
-    zero at a leaf. With one child at each node these are the states of `rnncore.Recurrent`, to the
-    bit.
+    zero at a leaf; a gate with `each` is one for each child. With one child at each node the states
+    are those of `rnncore.Recurrent`, without such a gate to the bit.
 
     x `(N, I)`: a row for each node, with what the cell has of `inputs` and `vectors` in the columns
     behind (`join`); or with inputs="leaves" `(leaves, I)`. Returns h `(N, H)`, or a tuple of the
