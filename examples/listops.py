@@ -46,6 +46,8 @@ OPERATIONS: dict[str, Callable[[list[int]], int]] = {
 }
 TOKENS = [*map(str, range(10)), *OPERATIONS, "]"]
 NUMBER = {token: at for at, token in enumerate(TOKENS)}
+#: What `Classifier.by_operation` returns.
+COLUMNS = ["all", *(f"{name[1:]} outermost" for name in OPERATIONS), "no SM"]
 MOST_DEPTH, MOST_ARGUMENTS, SHARE = 20, 5, 0.25
 NAMES = ["tree_lstm", "lstm", "parser"]
 Seed = np.random.Generator | int | None
@@ -120,12 +122,11 @@ class Classifier(rnncore.Module):
         )
         return 100 * right / len(examples)
 
-    def by_operation(self, examples: Sequence[Any]) -> dict[str, float]:
-        """The same for each operation that is the outermost: the first token names it."""
-        return {
-            operation[1:]: self.accuracy([e for e in examples if e.tokens[0] == NUMBER[operation]])
-            for operation in OPERATIONS
-        }
+    def by_operation(self, examples: Sequence[Any]) -> list[float]:
+        """The same of all, of each outermost operation (the first token), and without any SM."""
+        parts = [[e for e in examples if e.tokens[0] == NUMBER[name]] for name in OPERATIONS]
+        parts.append([e for e in examples if NUMBER["[SM"] not in e.tokens])
+        return [self.accuracy(part) if part else np.nan for part in [examples, *parts]]
 
 
 class TreeModel(Classifier):
@@ -404,10 +405,11 @@ def main() -> None:
         values = ", ".join(f"{what} {value:.2f} %" for what, value in reached.items())
         size = sum(param.size for param in models[name].params.values())
         print(f"| {name} | {size:,} | {args.seed} | {seconds:.0f} | {values} |", flush=True)
-    print("\nBy the outermost operation:")
-    for name in (name for name in found if name in models and name != "parser"):
-        shares = models[name].by_operation(tests).items()
-        print(f"{name}:", ", ".join(f"{what} {share:.2f} %" for what, share in shares))
+    print(f"\n| model | of | {' | '.join(COLUMNS)} |\n| --- | --- |{' ---: |' * len(COLUMNS)}")
+    for name in (name for name in models if name != "parser"):
+        for part, of in ((examples[: len(tests)], "the training set"), (tests, "the test file")):
+            cells = (f"{share:.1f} %" for share in models[name].by_operation(part))
+            print(f"| {name} | {of} |", " | ".join(cells), "|", flush=True)
     print("result:", *(f"{name}={value:.2f}" for name, value in found.items()))
 
 

@@ -63,15 +63,13 @@ def compare_recipes(args: argparse.Namespace, examples: list[Expression]) -> Non
     learnt, held = examples[:count], examples[count:]
     learnt = [one for one in learnt if len(one.tokens) <= args.longest]
     plain = Recipe(SequenceModel, args.hidden, len(learnt), args.epochs, args.batch, args.lr)
-    operations = [name[1:] for name in listops.OPERATIONS]
-    print("| change | training part | held out |", " | ".join(operations), "|")
-    print("| --- |" + " ---: |" * (2 + len(operations)))
+    columns = ["training part", *listops.COLUMNS]
+    print(f"| change | {' | '.join(columns)} |\n| --- |{' ---: |' * len(columns)}")
     found = {}
     for name in args.only or CHANGES:
         model = listops.train(name, plain._replace(**CHANGES[name]), learnt, args.seed)
-        found[name] = model.accuracy(held)
-        cells = [model.accuracy(learnt[: len(held)]), found[name]]
-        cells += model.by_operation(held).values()
+        cells = [model.accuracy(learnt[: len(held)]), *model.by_operation(held)]
+        found[name] = cells[1]
         print(f"| {name} |", " | ".join(f"{cell:.1f} %" for cell in cells), "|", flush=True)
     best = max(found, key=lambda name: found[name])
     print(f"result: best={best.replace(' ', '_')} held_out={found[best]:.2f}")
