@@ -2,7 +2,8 @@
 
     python examples/listops.py --test ../shared/data/listops/test_d20s.tsv
     python examples/listops.py --test ... --models FOLDER    # keep what was trained
-    python examples/listops.py --test ... --explore          # variations of the sequence model
+
+`listops_sequence.py` asks what holds the sequence model back.
 
 Nested operations on digits, "( ( ( [MAX 2 ) 9 ) ] )", are to be computed: MIN, MAX, MED and SM, the
 sum modulo 10. The test file is the published one; the training set is generated anew by the rules
@@ -21,7 +22,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import rnncore
-from rnncore import Embedding, Forest, Linear, Parser, SoftmaxCrossEntropy, TreeLSTM
+from rnncore import (
+    Chain,
+    Embedding,
+    Forest,
+    LayerNorm,
+    Linear,
+    Parser,
+    ReLU,
+    SoftmaxCrossEntropy,
+    TreeLSTM,
+)
 from rnncore.schedules import warmup_cosine
 from rnncore.trees import brackets
 from rnncore.trees.order import Order
@@ -35,6 +46,8 @@ OPERATIONS: dict[str, Callable[[list[int]], int]] = {
 }
 TOKENS = [*map(str, range(10)), *OPERATIONS, "]"]
 NUMBER = {token: at for at, token in enumerate(TOKENS)}
+#: What `Classifier.by_operation` returns.
+COLUMNS = ["all", *(f"{name[1:]} outermost" for name in OPERATIONS), "no SM"]
 MOST_DEPTH, MOST_ARGUMENTS, SHARE = 20, 5, 0.25
 NAMES = ["tree_lstm", "lstm", "parser"]
 Seed = np.random.Generator | int | None
@@ -91,13 +104,6 @@ def prepare(expressions: Sequence[tuple[str, int]]) -> list[Example]:
     return examples
 
 
-def tokenised(expressions: Rows) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield the tokens of each expression, without brackets, and its value."""
-    for text, value in expressions:
-        tokens = [NUMBER[token] for token in text.split() if token not in "()"]
-        yield np.array(tokens), value
-
-
 class Classifier(rnncore.Module):
     """Expressions to the logits (B, 10) of ten digits; in training, cross-entropy."""
 
@@ -108,13 +114,19 @@ class Classifier(rnncore.Module):
         value, back = SoftmaxCrossEntropy().vjp(logits, targets)
         return value, lambda: pullback(back())
 
-    def accuracy(self, examples: Sequence[Example], size: int = 250) -> float:
+    def accuracy(self, examples: Sequence[Any], size: int = 250) -> float:
         """The share of expressions whose value is found, in percent."""
         right = sum(
             int((self(batch).argmax(axis=1) == [example.value for example in batch]).sum())
             for batch in batches(examples, size)
         )
         return 100 * right / len(examples)
+
+    def by_operation(self, examples: Sequence[Any]) -> list[float]:
+        """The same of all, of each outermost operation (the first token), and without any SM."""
+        parts = [[e for e in examples if e.tokens[0] == NUMBER[name]] for name in OPERATIONS]
+        parts.append([e for e in examples if NUMBER["[SM"] not in e.tokens])
+        return [self.accuracy(part) if part else np.nan for part in [examples, *parts]]
 
 
 class TreeModel(Classifier):
@@ -156,15 +168,32 @@ class TreeModel(Classifier):
 
 
 class SequenceModel(Classifier):
-    """The same tokens read from left to right by an LSTM."""
+    """The same tokens read from left to right by an LSTM.
 
-    def __init__(self, hidden: int, seed: Seed = None) -> None:
+    init: of the recurrent weights; forget: the forget gate's bias at first; readout: units of a
+    hidden layer behind the last state, with layer normalisation; dropout: of the state between the
+    steps, the same at all of them.
+    """
+
+    def __init__(
+        self,
+        hidden: int,
+        seed: Seed = None,
+        *,
+        init: str = "torch",
+        forget: float = 1.0,
+        readout: int = 0,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         rng = np.random.default_rng(seed)
         self.embedding = Embedding(len(TOKENS), hidden, seed=rng)
-        self.lstm = rnncore.LSTM(hidden, hidden, seed=rng)
-        self.out = Linear(hidden, 10, seed=rng)
-        rnncore.init.set_forget_bias(self.lstm)
+        options = {"init": init, "variational_dropout": dropout}
+        self.lstm = rnncore.LSTM(hidden, hidden, seed=rng, **options)
+        between = [LayerNorm(hidden), Linear(hidden, readout, seed=rng), ReLU()] if readout else []
+        out = Linear(readout or hidden, 10, seed=rng)
+        self.out = Chain(*between, out) if between else out
+        rnncore.init.set_forget_bias(self.lstm, forget)
 
     @staticmethod
     def inputs(batch: Sequence[Example]) -> tuple[np.ndarray, np.ndarray]:
@@ -226,63 +255,30 @@ class ParserModel(rnncore.Module):
 
 
 def batches(
-    examples: Sequence[Example], size: int, rng: np.random.Generator | None = None
-) -> Iterator[list[Example]]:
-    """Cut into batches of examples about as long as each other, in any order."""
+    examples: Sequence[Any],
+    size: int,
+    rng: np.random.Generator | None = None,
+    mixed: bool = False,
+) -> Iterator[list[Any]]:
+    """Cut into batches of examples about as long as each other, or mixed ones, in any order."""
     lengths = np.array([len(example.tokens) for example in examples], float)
     order = np.argsort(lengths * (rng.uniform(0.8, 1.2, len(examples)) if rng else 1))
+    if mixed and rng:
+        order = rng.permutation(len(examples))
     starts = np.arange(0, len(order), size)
     for start in rng.permutation(starts) if rng else starts:
         yield [examples[i] for i in order[start : start + size]]
-
-
-def remembering(*sizes: int, **options: Any) -> rnncore.LSTM:
-    """An LSTM that remembers at first, as that of `SequenceModel`."""
-    layer = rnncore.LSTM(*sizes, **options)
-    rnncore.init.set_forget_bias(layer)
-    return layer
-
-
-#: Of the sequence model: depth in four places, another cell, both directions, another reading.
-VARIATIONS: dict[str, dict[str, Any]] = {
-    "lstm": {},
-    "lstm, output of 2": {"output_depth": 2},
-    "lstm, input of 2": {"input_depth": 2},
-    "lstm, 2 layers": {"num_layers": 2},
-    "rnn, transition of 2": {"cell": "rnn", "transition_depth": 2, "shortcut": True},
-    "lstm, both directions": {"bidirectional": True},
-    "lstm, mean of steps": {"reading": "mean"},
-    "gru": {"cell": "gru"},
-}
-
-
-def explore_variations(args: argparse.Namespace, rows: Rows, tests: Rows) -> None:
-    """Compare variations of the sequence model at its size; train the best, print its accuracy."""
-    from rnncore.estimators import SequenceClassifier, explore
-
-    one_hot = np.eye(len(TOKENS), dtype=np.float32)
-
-    def sequences(part: Rows) -> tuple[list[np.ndarray], np.ndarray]:
-        short = [(x, value) for x, value in tokenised(part) if len(x) <= args.longest]
-        return [one_hot[x] for x, _ in short], np.array([value for _, value in short])
-
-    (X, y), test = sequences(rows), sequences(tests)
-    recipe = {"batch_size": args.batch, "learning_rate": args.lr, "schedule": "cosine"}
-    model = SequenceClassifier(cell=remembering, max_iter=args.epochs, **recipe)
-    size = sum(param.size for param in SequenceModel(args.hidden).params.values())
-    found = explore(model, X, y, VARIATIONS, parameters=size, seeds=args.seeds, validation=0.1)
-    print(found, flush=True)
-    best = found.best
-    model.set_params(**{**best.settings, "random_state": args.seed}).fit(X, y)
-    name, reached = best.architecture.replace(" ", "_"), model.score(*test)
-    print(f"result: best={name} valid={100 * best.score:.2f} test={100 * reached:.2f}")
 
 
 CLASSES = {"tree_lstm": TreeModel, "lstm": SequenceModel, "parser": ParserModel}
 
 
 class Recipe(NamedTuple):
-    """How a model is made and trained."""
+    """How a model is made and trained.
+
+    short_first: passes over expressions of at most so many tokens, before those over all of them;
+    how many, as multiples of `epochs`. mixed: batches of expressions of any length.
+    """
 
     make: Callable[[int, np.random.Generator], Any]
     hidden: int
@@ -290,22 +286,38 @@ class Recipe(NamedTuple):
     epochs: int
     batch: int
     lr: float
+    short_first: tuple[tuple[int, float], ...] = ()
+    clip: float = 1.0
+    weight_decay: float = 0.0
+    mixed: bool = False
 
 
-def train(name: str, recipe: Recipe, examples: Sequence[Example], seed: int) -> Any:
+def lessons(lengths: np.ndarray, recipe: Recipe) -> list[np.ndarray]:
+    """Return which examples each pass reads."""
+    found = [
+        [np.flatnonzero(lengths <= longest)] * round(times * recipe.epochs)
+        for longest, times in recipe.short_first
+    ]
+    short = [rows for part in found for rows in part if len(rows)]
+    return short + [np.arange(len(lengths))] * recipe.epochs
+
+
+def train(name: str, recipe: Recipe, examples: Sequence[Any], seed: int) -> Any:
     """Make a model and train it."""
     model = recipe.make(recipe.hidden, np.random.default_rng(seed))
     rng, examples = np.random.default_rng(seed), examples[: recipe.examples]
-    total = recipe.epochs * -(-len(examples) // recipe.batch)
-    optimiser = rnncore.Adam(model, lr=warmup_cosine(recipe.lr, total, total // 20))
+    passes = lessons(np.array([len(example.tokens) for example in examples]), recipe)
+    total = sum(-(-len(rows) // recipe.batch) for rows in passes)
+    schedule = warmup_cosine(recipe.lr, total, total // 20)
+    optimiser = rnncore.AdamW(model, schedule, weight_decay=recipe.weight_decay)
     with tqdm(total=total, desc=name, mininterval=5) as bar:
-        for epoch in range(recipe.epochs):
-            running = 0.0
-            for step, batch in enumerate(batches(examples, recipe.batch, rng)):
+        for epoch, rows in enumerate(passes):
+            running, part = 0.0, [examples[i] for i in rows]
+            for step, batch in enumerate(batches(part, recipe.batch, rng, recipe.mixed)):
                 value, pullback = model.loss(batch)
                 model.zero_grad()
                 pullback()
-                rnncore.clip_grad_norm(model, 1.0)
+                rnncore.clip_grad_norm(model, recipe.clip)
                 optimiser.step()
                 running += (float(value) - running) / (step + 1)
                 bar.update()
@@ -355,9 +367,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=NAMES, nargs="+", default=NAMES)
     parser.add_argument("--models", type=Path, metavar="FOLDER", help="save the models there")
-    parser.add_argument("--explore", action="store_true", help="variations of the sequence model")
-    parser.add_argument("--longest", type=int, default=1000, help="expression, in tokens, explored")
-    parser.add_argument("--seeds", type=int, default=2, help="of each that is explored")
     parser.add_argument("--quick", action="store_true", help="a few seconds, for tests")
     args = parser.parse_args()
     if not args.test.is_file():
@@ -373,9 +382,6 @@ def main() -> None:
     rows = read_rows(args.test)
     drawn = generate(args.train_size, args.seed, {text for text, _ in rows})
     rows = rows[:50] if args.quick else rows
-    if args.explore:
-        explore_variations(args, drawn, rows)
-        return
     tests, examples = prepare(rows), prepare(drawn)
     whole = args.hidden, len(examples), args.epochs, args.batch, args.lr
     small = args.parser_hidden, args.parser_size, args.parser_epochs, 32, 5e-3
@@ -399,6 +405,11 @@ def main() -> None:
         values = ", ".join(f"{what} {value:.2f} %" for what, value in reached.items())
         size = sum(param.size for param in models[name].params.values())
         print(f"| {name} | {size:,} | {args.seed} | {seconds:.0f} | {values} |", flush=True)
+    print(f"\n| model | of | {' | '.join(COLUMNS)} |\n| --- | --- |{' ---: |' * len(COLUMNS)}")
+    for name in (name for name in models if name != "parser"):
+        for part, of in ((examples[: len(tests)], "the training set"), (tests, "the test file")):
+            cells = (f"{share:.1f} %" for share in models[name].by_operation(part))
+            print(f"| {name} | {of} |", " | ".join(cells), "|", flush=True)
     print("result:", *(f"{name}={value:.2f}" for name, value in found.items()))
 
 

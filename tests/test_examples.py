@@ -149,12 +149,23 @@ def test_listops(tmp_path):
     assert all(0 <= share <= 100 for share in found.values())
 
 
-def test_listops_explored():
+def test_listops_sequence_recipes():
     pytest.importorskip("sklearn")
     tests = data("listops/test_d20s.tsv")
     said = run_python(
-        *(str(ROOT / "examples" / "listops.py"), "--quick", "--test", str(tests)),
-        *("--explore", "--longest", "30", "--seeds", "1"),
+        *(str(ROOT / "examples" / "listops_sequence.py"), "--quick", "--test", str(tests)),
+        *("--recipes", "--only", "none", "short expressions first", "hidden layer of 128 behind"),
+    )
+    assert "| short expressions first |" in said
+    assert re.search(r"result: best=\S+ held_out=\d+\.\d+$", said.strip())
+
+
+def test_listops_sequence_variations():
+    pytest.importorskip("sklearn")
+    tests = data("listops/test_d20s.tsv")
+    said = run_python(
+        *(str(ROOT / "examples" / "listops_sequence.py"), "--quick", "--test", str(tests)),
+        *("--variations", "--longest", "30"),
     )
     assert "lstm, output of 2" in said
     assert re.search(r"result: best=\S+ valid=\d+\.\d+ test=\d+\.\d+$", said.strip())

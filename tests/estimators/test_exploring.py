@@ -93,6 +93,18 @@ class TestExplore:
             assert model.score(*validation) == score
         assert row.score == pytest.approx(np.mean(row.scores))
 
+    @pytest.mark.parametrize("seeds", [1, 2])
+    def test_trains_each_once_a_seed(self, seeds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        X, y = sequences()
+        fitted, fit = [], SequenceClassifier.fit
+        monkeypatch.setattr(
+            SequenceClassifier,
+            "fit",
+            lambda self, *args: [fitted.append(self.random_state), fit(self, *args)][1],
+        )
+        explore(quick(), X, y, ["gru", "rnn"], parameters=300, seeds=seeds)
+        assert sorted(fitted) == sorted([*range(seeds)] * 2)
+
     def test_pipelines_labels_and_forecasts(self) -> None:
         X, _ = sequences()
         labels = [np.where(x[:, 0] > 0, "up", "down") for x in X]

@@ -306,14 +306,14 @@ def _search(
         params = last.within({**candidate.settings, **candidate.options})
         values = {f"estimator__{name}": [value] for name, value in params.items()}
         grid.append({"number": [number], **values})
-    numbers = np.arange(check_size("seeds", seeds))
+    numbers = np.arange(check_size("seeds", seeds) + 1)  # one more: two at least tell the last fit
     search = HalvingGridSearchCV(
         _Trial(last.whole, last.prefix, parts),
         grid,
         factor=factor,
         resource=f"estimator__{last.prefix}max_iter",
         max_resources=check_size("max_iter", last.estimator.max_iter),
-        cv=[(numbers[[at]], numbers[[at]]) for at in numbers],
+        cv=[(numbers[[at]], numbers[[at]]) for at in range(seeds)],
         scoring=_measured,
         refit="score",
         error_score="raise",
