@@ -59,7 +59,7 @@ public:
       if (this->makes_inputs()) make_inputs(first, rows);
       for (Index level = 0; level < f_.shape.depth && s.begin[w] >= s.given; ++level)
         for (Index phase = 0; phase < plan_.phases; ++phase)
-          step(level, phase, first, rows, !this->forest() || s.begin[w] >= s.leaves);
+          step(level, phase, first, rows, continues(w, phase));
       if (at_.emits()) emit(first, rows);
     }
   }
@@ -71,6 +71,12 @@ private:
     return chain_kind<T, W> >= 0 && !f_.options && f_.shape.depth == 1 && f_.shape.arity == 1 &&
            !this->forest() && !this->makes_inputs() && !at_.emits() && team_.size == 1 &&
            f_.shape.hidden <= chain_columns;
+  }
+
+  /// Whether a phase's products have something to read: leaves continue nothing, but what a user's cell
+  /// makes of that for its second phase need not be zero.
+  bool continues(Index wave, Index phase) const {
+    return !this->forest() || f_.schedule.begin[wave] >= f_.schedule.leaves || (phase > 0 && plan_.own);
   }
 
   void gather() {

@@ -49,15 +49,19 @@ private:
   }
 };
 
-/// Pointers at equal distances, in two chains: in one, each addition would wait for the one before it.
+/// Pointers at equal distances, a vector of them at a time: a line of windows has many.
 template <class T>
 RNNCORE_INLINE void point(T** to, Index count, T* from, Index step) {
+  using Addresses = typename VectorOf<uintptr_t, sizeof(Vec<float>)>::Type;
+  constexpr Index L = Index(sizeof(Addresses) / sizeof(T*));
   Index i = 0;
-  for (T* next = from + step; i + 1 < count; i += 2, from += 2 * step, next += 2 * step) {
-    to[i] = from;
-    to[i + 1] = next;
+  if (count >= L) {
+    Addresses at;
+    for (Index lane = 0; lane < L; ++lane) at[lane] = reinterpret_cast<uintptr_t>(from + lane * step);
+    for (const uintptr_t on = uintptr_t(L * step) * sizeof(T); i + L <= count; i += L, at += on)
+      std::memcpy(to + i, &at, sizeof(at));
   }
-  if (i < count) to[i] = from;
+  for (; i < count; ++i) to[i] = from + i * step;
 }
 
 /// The columns of a matrix as vectors, in panels of at most `most` of them.
@@ -137,7 +141,8 @@ struct Plan {
   bool has_cell_state = false;
   Index branches = 0; // predecessors whose cell states a time step takes one by one
   RecurrentInput recurrent_input = RecurrentInput::each;
-  Window offer = {}; // the gate that each predecessor offers a part of, its own h times some weights
+  bool sums_cells = false; // time steps see the sum of all predecessors' cell states
+  Window offer = {};       // the gate that each predecessor offers a part of, its own h times some weights
   bool normalises_offer = false; // and normalises over all hidden units
   bool sees_h = false;           // time steps read the old h, not only products do
   bool direct = false;           // the old h reaches the new one past the product, too

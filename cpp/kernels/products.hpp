@@ -246,7 +246,8 @@ RNNCORE_INLINE void multiply_panels(const Product<T, A, W>& p) {
   const EqualParts tiles(p.rows, tall);
   const Index columns = p.a.all_columns();
   for (Index panel = 0; panel < p.panels; ++panel) {
-    const W* next = p.b + (panel + 1) * p.b_step;
+    // Of the last, its own: what lies beyond it is not wanted, and would only fill the cache.
+    const W* next = p.b + min(panel + 1, p.panels - 1) * p.b_step;
     for (Index i = 0; i < tiles.count; ++i)
       multiply_rows<T, A, W, S, N, tall>(p, panel, tiles.begin(i), tiles.size(i),
                                          next + i % N * columns * Arithmetic<T, W>::vector);

@@ -88,7 +88,8 @@ public:
               : joined_ ? w.axes[0].taps
                         : taps_of(w)),
         skips_(!copied_ && !whole && w.axes[0].padding == Padding::zeros &&
-               w.axes[0].before + w.axes[0].after > 0) {
+               w.axes[0].before + w.axes[0].after > 0),
+        inner_(inner(w.axes[1])) {
     const Index outputs = min(row_block, outputs_of(w));
     rows_ = static_cast<const T**>(work);
     zeros_ = reinterpret_cast<T*>(static_cast<char*>(work) + pointers(w, outputs));
@@ -199,36 +200,39 @@ private:
     }
   }
 
-  /// The rest of a line of outputs, or of the block, and those of which all taps lie in x, one after the
-  /// other: these windows are at equal distances.
+  /// Outputs of a line along the second axis of which all taps lie in x, one after the other: these windows
+  /// are at equal distances.
+  static Share inner(const WindowAxis& axis) {
+    const Index fits = axis.dilation == 1 ? axis.size + axis.before - axis.taps : -1;
+    const Index begin = min(ceil_div(axis.before, axis.stride), axis.outputs);
+    return Share::of(begin, max(begin, min(axis.outputs, fits < 0 ? 0 : fits / axis.stride + 1)));
+  }
+
+  /// The rest of a line of outputs, or of the block, and those of it that are inner.
   struct Line {
     Index count, end, begin, stop;
 
-    Line(const WindowAxis& axis, Index first, Index left) {
+    Line(const WindowAxis& axis, const Share& inner, Index first, Index left) {
       count = min(left, axis.outputs - first);
       end = first + count;
-      const Index fits = axis.dilation == 1 ? axis.size + axis.before - axis.taps : -1;
-      begin = min(max(first, ceil_div(axis.before, axis.stride)), end);
-      stop = max(begin, min(end, fits < 0 ? 0 : fits / axis.stride + 1));
+      begin = min(max(first, inner.begin), end);
+      stop = max(begin, min(end, inner.end));
     }
   };
 
   /// A line from row i on; returns how many rows it has.
   Index find_line(const WindowPlace& place, Index i) {
     const WindowAxis& second = w_.axes[1];
-    const auto [count, end, begin, stop] = Line(second, place.b, n_ - i);
+    const auto [count, end, begin, stop] = Line(second, inner_, place.b, n_ - i);
     const Index step = second.stride * w_.channels;
+    const T** const rows = rows_ + i - place.b;
     for (Index ta = 0; ta < w_.axes[0].taps; ++ta) {
-      const T** rows = rows_ + ta * n_ + i - place.b;
       const T* const line = line_of(place, ta);
-      for (Index b = place.b; b < begin; ++b) rows[b] = line ? join(line, b) : zeros_;
-      if (line)
-        point(rows + begin, stop - begin, line + (begin * second.stride - second.before) * w_.channels,
-              step);
-      else
-        point(rows + begin, stop - begin, static_cast<const T*>(zeros_), 0);
-      for (Index b = stop; b < end; ++b) rows[b] = line ? join(line, b) : zeros_;
+      point(rows + ta * n_ + begin, stop - begin,
+            line ? line + (begin * second.stride - second.before) * w_.channels : zeros_, line ? step : 0);
     }
+    join(place, place.b, begin, rows);
+    join(place, stop, end, rows);
     return count;
   }
 
@@ -239,20 +243,20 @@ private:
   /// The same, with a copy of each window.
   Index copy_line(const WindowPlace& place, Index i) {
     const WindowAxis& second = w_.axes[1];
-    const auto [count, end, begin, stop] = Line(second, place.b, n_ - i);
+    const auto [count, end, begin, stop] = Line(second, inner_, place.b, n_ - i);
     const Index run = second.taps * w_.channels, window = w_.axes[0].taps * run;
     T* const first = copies_ + i * window;
     for (Index ta = 0; ta < w_.axes[0].taps; ++ta) {
       const T* const line = line_of(place, ta);
       T* to = first + ta * run;
       Index b = place.b;
-      for (; b < begin; ++b, to += window) copy_taps(line, b, to);
+      for (; b < begin; ++b, to += window) copy_taps(line, b, reading(second, b), to);
       const T* from = line ? line + (begin * second.stride - second.before) * w_.channels : zeros_;
       const Index step = line ? second.stride * w_.channels : 0;
       copy_runs(from, step, run, to, window, stop - b);
       to += (stop - b) * window;
       b = stop;
-      for (; b < end; ++b, to += window) copy_taps(line, b, to);
+      for (; b < end; ++b, to += window) copy_taps(line, b, reading(second, b), to);
     }
     for (Index r = 0; r < count; ++r) rows_[i + r] = first + r * window;
     return count;
@@ -264,24 +268,30 @@ private:
     return a < 0 ? nullptr : x_ + (place.image * w_.axes[0].size + a) * w_.axes[1].size * w_.channels;
   }
 
-  /// Numbers at the taps of the second axis, put together.
-  const T* join(const T* line, Index output) {
-    T* const to = next_;
-    copy_taps(line, output, to);
-    next_ += w_.axes[1].taps * w_.channels;
-    return to;
+  /// Outputs that are not inner: the numbers at the taps of the second axis, put together.
+  void join(const WindowPlace& place, Index begin, Index end, const T** rows) {
+    for (Index b = begin; b < end; ++b) {
+      const Share taps = reading(w_.axes[1], b);
+      for (Index ta = 0; ta < w_.axes[0].taps; ++ta) {
+        const T* const line = line_of(place, ta);
+        rows[ta * n_ + b] = line ? next_ : zeros_;
+        if (!line) continue;
+        copy_taps(line, b, taps, next_);
+        next_ += w_.axes[1].taps * w_.channels;
+      }
+    }
   }
 
-  void copy_taps(const T* line, Index output, T* to) const {
+  /// `taps`: those that read.
+  void copy_taps(const T* line, Index output, const Share& taps, T* to) const {
     const WindowAxis& axis = w_.axes[1];
     const Index all = axis.taps * w_.channels;
     if (!line) return copy_run(zeros_, all, to);
     if (axis.padding == Padding::zeros && axis.dilation == 1) { // one run between zeros
-      const Share taps = reading(axis, output);
       const Index begin = taps.begin * w_.channels, end = taps.end * w_.channels;
-      copy_run(zeros_, begin, to);
-      copy_run(line + (output * axis.stride - axis.before) * w_.channels + begin, end - begin, to + begin);
-      return copy_run(zeros_, all - end, to + end);
+      copy_run(zeros_, all, to);
+      return copy_run(line + (output * axis.stride - axis.before) * w_.channels + begin, end - begin,
+                      to + begin);
     }
     for (Index tb = 0; tb < axis.taps; ++tb, to += w_.channels) {
       const Index b = source(axis, output, tb);
@@ -294,6 +304,7 @@ private:
   const bool joined_, copied_;
   const Index columns_, runs_;
   const bool skips_;
+  const Share inner_;
   Index n_ = 0;
   Share read_ = Share(0); // runs, but for those of zeros alone
   const T** rows_;

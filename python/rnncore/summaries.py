@@ -12,7 +12,8 @@ import numpy as np
 
 from .arrays import Array, check_kind
 from .compositions.chain import Chain
-from .module import Module, modules, taken_width, width_through
+from .module import Module, modules
+from .widths import taken_width, width_through
 
 _HEAD = ("name", "class", "output", "parameters")
 

@@ -24,8 +24,9 @@ from ..hinting import hinted, put_hints
 from ..hints import CRF as CRF_HINTS
 from ..hints import DECODE
 from ..init import Seed
-from ..module import Module, Pullback, check_width, once
+from ..module import Module, Pullback, once
 from ..stream.stages import Stages
+from ..widths import check_width
 from .arguments import Frames, read_frames
 from .crf_targets import check_allowed, read_tags
 from .sequence_loss import SequenceLoss, Sequences, as_sequence_weights

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from ..arrays import Array, as_integers, as_lengths, check_count, check_kind, read
 from ..compositions.composition import agreed, check_one_way, run
 from ..compositions.ragged import length_mask, lengths_after, told
-from ..module import Module, Pullback, once, width_through
+from ..module import Module, Pullback, once
+from ..widths import width_through
 from .joint import Joined, JointGradients, TransducerJoint
 from .transducer_search import Beam, Greedy, Limits, Searcher, TimedTranscript, TransducerStream
 

@@ -10,9 +10,10 @@ import numpy.typing as npt
 from ..arrays import Array, as_array, as_shape, check_flag, check_size, float_dtype, take_room
 from ..init import RecurrentInit
 from ..layers.linear import Linear
-from ..module import Module, Pullback, check_width, once
+from ..module import Module, Pullback, once
 from ..recurrent.base import Seed
 from ..states import State
+from ..widths import check_width
 from .layer import Recurrent
 from .shelf.gru_d import gru_d
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ..arrays import Array
-from ..module import Module, width_through
+from ..module import Module
 from ..states import State, add, split_state
-from .composition import Composition, Part, Run, check_remembers, check_same_input
+from ..widths import width_through
+from .composition import Composition, Part, Run, Sequences, check_remembers, check_same_input
 from .merging import check_merge, merged, merged_width
-from .ragged import from_end, reverse_resets
+from .ragged import from_end
 
 _ENTRIES = "(forward, backward)"
 
@@ -32,18 +33,8 @@ class Reversed(Composition):
         """Return how wide y is."""
         return width_through([("layer", self.layer)], width)
 
-    def _run(
-        self,
-        x: Array,
-        state: State,
-        lengths: Array | None,
-        record: bool,
-        resets: Array | None = None,
-    ) -> Run:
-        anew = reverse_resets(resets, lengths)
-        return from_end(
-            lambda turned: self.part.run(turned, state, lengths, record, anew), x, lengths
-        )
+    def _run(self, given: Sequences, record: bool) -> Run:
+        return from_end(self.part.run, given, record)
 
 
 class Bidirectional(Composition):
@@ -80,20 +71,10 @@ class Bidirectional(Composition):
             self.merge, {name: width_through([(name, part)], width) for name, part in parts}
         )
 
-    def _run(
-        self,
-        x: Array,
-        state: State,
-        lengths: Array | None,
-        record: bool,
-        resets: Array | None = None,
-    ) -> Run:
-        first = split_state("state", state, _ENTRIES, 2)
-        ahead = self.parts[0].run(x, first[0], lengths, record, resets)
-        anew = reverse_resets(resets, lengths)
-        back = from_end(
-            lambda turned: self.parts[1].run(turned, first[1], lengths, record, anew), x, lengths
-        )
+    def _run(self, given: Sequences, record: bool) -> Run:
+        first = split_state("state", given.state, _ENTRIES, 2)
+        ahead = self.parts[0].run(given._replace(state=first[0]), record)
+        back = from_end(self.parts[1].run, given._replace(state=first[1]), record)
         y, unmerge = merged(self.merge, {"forward": ahead.y, "backward": back.y})
 
         def pullback(dy: Array, dstate: State) -> tuple[Any, State]:

@@ -11,10 +11,11 @@ import numpy.typing as npt
 from ..arrays import Array
 from ..hinting import hinted, refuses_others, unknown_keyword
 from ..hints import ROWS
-from ..module import Module, once, width_through
+from ..module import Module, once
 from ..stream.base import Stream
 from ..stream.chained import chained
 from ..stream.stages import Stages, stages_of
+from ..widths import width_through
 from .composition import agreed, told_resets
 from .ragged import lengths_after, takes_lengths, told
 

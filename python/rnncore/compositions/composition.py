@@ -24,8 +24,18 @@ from ..arrays import (
     check_count,
     short,
 )
-from ..module import Module, modules, once, taken_width
+from ..module import Module, modules, once
 from ..states import State, mapped, take_rows, with_batch_axis, without_batch_axis
+from ..widths import taken_width
+
+
+class Sequences(NamedTuple):
+    """What is run over, time-major: x `(T, B, ...)`, lengths `(B,)`, resets `(T, B)`."""
+
+    x: Array
+    state: State = None
+    lengths: Array | None = None
+    resets: Array | None = None
 
 
 class Run(NamedTuple):
@@ -54,15 +64,8 @@ class Composition(Module):
         inner = (module for part in parts.values() for module in modules(part))
         self.takes_indices = any(module.takes_indices for module in inner)
 
-    def _run(
-        self,
-        x: Array,
-        state: State,
-        lengths: Array | None,
-        record: bool,
-        resets: Array | None = None,
-    ) -> Run:
-        """Run over x `(T, B, ...)`; only a class that `takes_resets` is given them `(T, B)`."""
+    def _run(self, given: Sequences, record: bool) -> Run:
+        """Run over sequences; only a class that `takes_resets` is given them."""
         raise NotImplementedError
 
     def __call__(
@@ -112,12 +115,13 @@ class Composition(Module):
     ) -> tuple[Run, bool]:
         """Run over x as a caller gave it; also whether it came with a batch axis."""
         steps, batched = self._enter(x)
-        own, anew = as_lengths(lengths, *steps.shape[:2]), told_resets(self, resets)
-        if anew:
+        own, anew = as_lengths(lengths, *steps.shape[:2]), None
+        if told_resets(self, resets):
             axes = steps.shape[:2] if batched else (len(steps),)
             where = as_resets(resets, axes[::-1] if self.batch_first else axes)
-            anew = {"resets": self._swap(where) if batched else where[:, None]}
-        return self._run(steps, with_batch_axis(state, batched), own, record, **anew), batched
+            anew = self._swap(where) if batched else where[:, None]
+        given = Sequences(steps, with_batch_axis(state, batched), own, anew)
+        return self._run(given, record), batched
 
     def _enter(self, x: npt.ArrayLike) -> tuple[Array, bool]:
         """Return x as `(T, B, ...)`, and whether it came with a batch axis."""
@@ -144,17 +148,11 @@ class Part:
     def __init__(self, layer: Module, batch_first: bool) -> None:
         self.layer, self.batch_first = layer, batch_first
 
-    def run(
-        self,
-        x: Array,
-        state: State,
-        lengths: Array | None,
-        record: bool,
-        resets: Array | None = None,
-    ) -> Run:
-        """Run over x `(T, B, ...)`; rows of length zero are left out and end where they start."""
+    def run(self, given: Sequences, record: bool) -> Run:
+        """Run over sequences; rows of length zero are left out and end where they start."""
+        x, state, lengths, resets = given
         if lengths is not None and not lengths.all():
-            return self._run_rows(np.flatnonzero(lengths), x, state, lengths, record, resets)
+            return self._run_rows(given, lengths, record)
         x = self._swap(x)
         anew = told_resets(self.layer, None if resets is None else self._swap(resets))
         if not record:
@@ -168,19 +166,13 @@ class Part:
 
         return Run(self._swap(y), after, pullback)
 
-    def _run_rows(
-        self,
-        rows: Array,
-        x: Array,
-        state: State,
-        lengths: Array,
-        record: bool,
-        resets: Array | None,
-    ) -> Run:
-        batch, others = x.shape[1], np.flatnonzero(lengths == 0)
+    def _run_rows(self, given: Sequences, lengths: Array, record: bool) -> Run:
+        x, state, _, resets = given
+        batch, rows, others = x.shape[1], np.flatnonzero(lengths), np.flatnonzero(lengths == 0)
         anew = None if resets is None else resets[:, rows]
-        some = self.run(x[:, rows], take_rows(state, rows), lengths[rows], record, anew)
-        none = self.run(x[:0, others], take_rows(state, others), None, record)
+        own = Sequences(x[:, rows], take_rows(state, rows), lengths[rows], anew)
+        some = self.run(own, record)
+        none = self.run(Sequences(x[:0, others], take_rows(state, others)), record)
         order = np.argsort(np.concatenate((rows, others)))
 
         def together(a: Array, b: Array) -> Array:

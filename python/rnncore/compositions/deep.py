@@ -21,12 +21,13 @@ from ..arrays import (
 from ..layers.activations import Elementwise
 from ..layers.dropout import Dropout
 from ..layers.linear import Linear
-from ..module import Module, check_width, once
+from ..module import Module, once
 from ..nonlinearities import Activation, as_activation
 from ..recurrent.registry import LayerMaker, layer_maker
 from ..recurrent.stack import Pullback
 from ..states import State
 from ..stream.stages import Stack, Stage, Stages
+from ..widths import check_width
 from .chain import Chain
 from .ragged import inside
 

@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array, check_count
-from ..module import Module, width_through
+from ..module import Module
 from ..states import State, add, mapped, split_state
 from ..stream.ahead import LookAhead
 from ..stream.base import Stream
+from ..widths import width_through
 from .bidirectional import Bidirectional
-from .composition import Composition, Run, as_input, check_frames, check_one_way
+from .composition import Composition, Run, Sequences, as_input, check_frames, check_one_way
 from .lookahead import no_frames
 from .merging import merged
 from .ragged import from_end
@@ -64,14 +65,8 @@ class LatencyControlled(Composition):
         """Return a stream; outputs come a chunk at a time, once its look-ahead is there."""
         return _Chunks(self, batch)
 
-    def _run(
-        self,
-        x: Array,
-        state: State,
-        lengths: Array | None,
-        record: bool,
-        resets: Array | None = None,
-    ) -> Run:
+    def _run(self, given: Sequences, record: bool) -> Run:
+        x, state, lengths, _ = given
         states = split_state("state", state, self._entries, len(self.layers))
         steps = len(x) if lengths is None else int(lengths.max(initial=0))
         chunks, outputs = [], []
@@ -79,7 +74,7 @@ class LatencyControlled(Composition):
             block = slice(start, min(start + self.chunk + self.right, steps))
             count = min(self.chunk, steps - start)
             left = None if lengths is None else np.clip(lengths - start, 0, block.stop - start)
-            run = self._run_chunk(x[block], count, states, left, record)
+            run = self._run_chunk(Sequences(x[block], states, left), count, record)
             states = run.state
             outputs.append(run.y)
             if record:
@@ -98,14 +93,12 @@ class LatencyControlled(Composition):
 
         return Run(y, tuple(states), pullback)
 
-    def _run_chunk(
-        self, x: Array, count: int, states: State, lengths: Array | None, record: bool
-    ) -> Run:
+    def _run_chunk(self, given: Sequences, count: int, record: bool) -> Run:
         """Run over a chunk of `count` frames and its look-ahead: all frames in, `count` out."""
-        after, pullbacks, last = [], [], len(self.layers) - 1
-        for at, (pair, state) in enumerate(zip(self.layers, states, strict=True)):
+        x, after, pullbacks, last = given.x, [], [], len(self.layers) - 1
+        for at, (pair, state) in enumerate(zip(self.layers, given.state, strict=True)):
             wanted = count if at == last else len(x)
-            run = _run_pair(pair, x, count, wanted, state, lengths, record)
+            run = _run_pair(pair, Sequences(x, state, given.lengths), count, wanted, record)
             x = run.y
             after.append(run.state)
             pullbacks.append(run.pullback)
@@ -121,26 +114,19 @@ class LatencyControlled(Composition):
         return Run(x, after, pullback)
 
 
-def _run_pair(
-    pair: Bidirectional,
-    x: Array,
-    count: int,
-    wanted: int,
-    state: State,
-    lengths: Array | None,
-    record: bool,
-) -> Run:
+def _run_pair(pair: Bidirectional, given: Sequences, count: int, wanted: int, record: bool) -> Run:
     """Run over `count` frames and the look-ahead after them; `wanted` frames come out.
 
     The state is the forward part's after `count` frames.
     """
     forward, backward = pair.parts
+    x, state, lengths, _ = given
     own, rest = _cut_lengths(lengths, count)
-    runs = [forward.run(x[:count], state, own, record)]
+    runs = [forward.run(Sequences(x[:count], state, own), record)]
     if wanted > count:
-        runs.append(forward.run(x[count:], runs[0].state, rest, record))
+        runs.append(forward.run(Sequences(x[count:], runs[0].state, rest), record))
     ahead = np.concatenate([run.y for run in runs])
-    back = from_end(lambda turned: backward.run(turned, None, lengths, record), x, lengths)
+    back = from_end(backward.run, given._replace(state=None), record)
     y, unmerge = merged(pair.merge, {"forward": ahead, "backward": back.y[:wanted]})
 
     def pullback(dy: Array, dstate: State) -> tuple[Any, State]:
@@ -207,7 +193,7 @@ class _Chunks(LookAhead):
         return np.concatenate(ready), pending
 
     def _outputs(self, block: Array, count: int) -> Array:
-        run = self._model._run_chunk(block, count, self._state, None, False)
+        run = self._model._run_chunk(Sequences(block, self._state), count, False)
         self._state = tuple(run.state)
         return run.y
 

@@ -16,14 +16,16 @@ import numpy.typing as npt
 from .. import init
 from ..arrays import Array, as_array, check_flag, check_size, float_dtype, warn_ignored
 from ..init import Seed
-from ..module import Module, check_width, modules, width_through
+from ..module import Module, modules
 from ..states import State, add, mapped, split_state
 from ..stream.ahead import LookAhead
 from ..stream.base import Stream
+from ..widths import check_width, width_through
 from .composition import (
     Composition,
     Part,
     Run,
+    Sequences,
     as_input,
     check_frames,
     check_one_way,
@@ -77,14 +79,8 @@ class RowConvolution(Composition):
         """Return a stream; each output comes `future` frames after its own."""
         return _Sums(self, batch)
 
-    def _run(
-        self,
-        x: Array,
-        state: State,
-        lengths: Array | None,
-        record: bool,
-        resets: Array | None = None,
-    ) -> Run:
+    def _run(self, given: Sequences, record: bool) -> Run:
+        x, state, lengths, _ = given
         split_state("state", state, "()", 0)
         if x.shape[2] != self.size:
             raise ValueError(f"x must have {self.size} features, got {x.shape[2]}")
@@ -126,7 +122,7 @@ class _Sums(LookAhead):
 
     def _settled(self, pending: Array, last: bool) -> tuple[Array, Array]:
         ready = len(pending) if last else max(len(pending) - self._model.future, 0)
-        return self._model._run(pending, None, None, False).y[:ready], pending[ready:]
+        return self._model._run(Sequences(pending), False).y[:ready], pending[ready:]
 
     def _read(self) -> tuple[State, ...]:
         return ((),)
@@ -189,26 +185,20 @@ class Windowed(Composition):
             return super().stream(batch)
         return _Views(self, batch)
 
-    def _run(
-        self,
-        x: Array,
-        state: State,
-        lengths: Array | None,
-        record: bool,
-        resets: Array | None = None,
-    ) -> Run:
-        states = split_state("state", state, "(forward, backward)", 2)
-        runs: list[Run | None] = [None, None]
+    def _run(self, given: Sequences, record: bool) -> Run:
+        states = split_state("state", given.state, "(forward, backward)", 2)
+        ahead: Run | None = None
+        back: Run | None = None
         if self.forward is not None:
-            runs[0] = self._side("past", self.forward, x, states[0], lengths, record)
+            side = partial(self._side, "past", self.forward)
+            ahead = side(given._replace(state=states[0]), record)
         if self.backward is not None:
             side = partial(self._side, "future", self.backward)
-            runs[1] = from_end(lambda turned: side(turned, states[1], lengths, record), x, lengths)
-        ahead, back = runs
+            back = from_end(side, given._replace(state=states[1]), record)
         if ahead is not None and back is not None:
             y, unmerge = merged(self.merge, {"forward": ahead.y, "backward": back.y})
         else:
-            y = ahead.y if ahead else back.y if back else x
+            y = ahead.y if ahead else back.y if back else given.x
             unmerge = _same_for_both
 
         def pullback(dy: Array, dstate: State) -> tuple[Any, State]:
@@ -220,29 +210,21 @@ class Windowed(Composition):
             dx_back, dback = back.pullback(d_back, dlast[1])
             return add(dx, dx_back), (dahead, dback)
 
-        return Run(y, tuple(run.state if run else None for run in runs), pullback)
+        return Run(y, tuple(run.state if run else None for run in (ahead, back)), pullback)
 
-    def _side(
-        self,
-        name: str,
-        layer: Module,
-        x: Array,
-        state: State,
-        lengths: Array | None,
-        record: bool,
-    ) -> Run:
-        part, reach = Part(layer, self.batch_first), getattr(self, name)
+    def _side(self, name: str, layer: Module, given: Sequences, record: bool) -> Run:
+        part, reach, x = Part(layer, self.batch_first), getattr(self, name), given.x
         if reach is None:
-            return part.run(x, state, lengths, record)
-        if state is not None:
+            return part.run(given, record)
+        if given.state is not None:
             raise ValueError(
                 f"state must hold None where {name} is limited: "
                 f"with {name}={reach} every window starts from the first state"
             )
         if reach >= len(x) - 1 or not x.shape[1]:  # every window starts where its sequence does
-            whole = part.run(x, None, lengths, record)
+            whole = part.run(given, record)
             return Run(whole.y, None, lambda dy, _: (whole.pullback(dy, None)[0], None))
-        return _windows(part, reach, x, lengths, record)
+        return _windows(part, reach, given, record)
 
 
 class _Views(LookAhead):
@@ -285,8 +267,8 @@ class _Views(LookAhead):
         if part is None:
             return None
         if past is not None:
-            return _windows(part, past, x, None, False, seen).y[seen:]
-        run = part.run(x, self._state, None, False)
+            return _windows(part, past, Sequences(x), False, seen).y[seen:]
+        run = part.run(Sequences(x, self._state), False)
         self._state = run.state
         return run.y
 
@@ -295,7 +277,7 @@ class _Views(LookAhead):
         part, future = self._sides[1], self._model.future
         if part is None or future is None:
             return None
-        return _windows(part, future, x[::-1], None, False, later).y[later:][::-1]
+        return _windows(part, future, Sequences(x[::-1]), False, later).y[later:][::-1]
 
     def _read(self) -> tuple[State, ...]:
         if self._model.past is None:
@@ -343,14 +325,13 @@ def _same_for_both(dy: Array) -> tuple[Array, Array]:
     return dy, dy
 
 
-def _windows(
-    part: Part, past: int, x: Array, lengths: Array | None, record: bool, first: int = 0
-) -> Run:
+def _windows(part: Part, past: int, given: Sequences, record: bool, first: int = 0) -> Run:
     """Give each frame of x `(T, B, ...)` the output after it and the `past` frames before it.
 
     Those before the `first` one are only seen: their outputs are zero.
     """
-    empty = part.run(x[:0], None, None, False).y
+    x, _, lengths, _ = given
+    empty = part.run(Sequences(x[:0]), False).y
     y = np.zeros((*x.shape[:2], *empty.shape[2:]), empty.dtype)
     alive = np.ones(x.shape[:2], bool)
     if lengths is not None:
@@ -362,7 +343,8 @@ def _windows(
         end, row = ends[at], rows[at]
         size = np.minimum(end, past) + 1
         steps = (end - size + 1) + np.arange(size.max())[:, None]
-        run = part.run(x[np.minimum(steps, len(x) - 1), row], None, size, record)
+        own = Sequences(x[np.minimum(steps, len(x) - 1), row], lengths=size)
+        run = part.run(own, record)
         last = size - 1, np.arange(len(end))
         y[end, row] = run.y[last]
         if record:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..arrays import Array, as_indices, check_count
 from ..module import Module
 from ..states import State
-from .composition import Run, run
+from .composition import Run, Sequences, run
 
 
 def length_mask(lengths: npt.ArrayLike, T: int, batch_first: bool = False) -> Array:
@@ -114,9 +114,11 @@ def reverse_resets(resets: Array | None, lengths: Array | None) -> Array | None:
     return reverse(after, lengths)
 
 
-def from_end(run: Callable[[Array], Run], x: Array, lengths: Array | None) -> Run:
+def from_end(run: Callable[[Sequences, bool], Run], given: Sequences, record: bool) -> Run:
     """Let `run` read each sequence from its end; outputs stand beside the frames that it read."""
-    turned = run(reverse(x, lengths))
+    x, state, lengths, resets = given
+    anew = reverse_resets(resets, lengths)
+    turned = run(Sequences(reverse(x, lengths), state, lengths, anew), record)
 
     def pullback(dy: Array, dstate: State) -> tuple[Any, State]:
         dx, dfirst = turned.pullback(reverse(dy, lengths), dstate)

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array, as_resets, as_shape, check_choice, read
-from ..module import Module, once, width_through
+from ..module import Module, once
 from ..recurrent.stack import Stacked
 from ..states import State, leaves, split_state
+from ..widths import width_through
 from .bidirectional import Bidirectional, Reversed
-from .composition import Part, agreed, as_input, run, told_resets
+from .composition import Part, Sequences, agreed, as_input, run, told_resets
 from .merging import merged
 from .ragged import inside, lengths_after
 
@@ -110,7 +111,7 @@ class Readout(Module):
                 raise ValueError(f"state must have {batch} rows, got shape {np.shape(part)}")
         where = None if resets is None else self._swap(as_resets(resets, x.shape[:2]))
         layer = Part(self.layer, self.batch_first)
-        found = layer.run(self._swap(x), state, counts, record, where)
+        found = layer.run(Sequences(self._swap(x), state, counts, where), record)
         y = self._swap(found.y)
 
         def back(dy: Array | None, dstate: State) -> tuple[Any, State]:

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array, as_shape
-from ..module import Module, once, taken_width, width_through
+from ..module import Module, once
 from ..states import State, add, split_state
 from ..stream.base import Stream
 from ..stream.branched import Branched
 from ..stream.stages import AnyStage, Branches, Stages
+from ..widths import taken_width, width_through
 from .composition import agreed, as_input, check_same_input, run, told_resets
 from .merging import Unmerge, check_merge, merged, merged_width
 from .ragged import inside, lengths_after, takes_lengths, told

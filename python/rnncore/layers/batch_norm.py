@@ -19,8 +19,9 @@ from ..arrays import (
     float_dtype,
     take_room,
 )
-from ..module import Module, Pullback, check_width, once
+from ..module import Module, Pullback, once
 from ..parameters import Arrays
+from ..widths import check_width
 from .sums import summed
 
 

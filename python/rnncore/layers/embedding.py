@@ -11,9 +11,10 @@ from .. import init
 from ..arrays import Array, as_indices, as_shape, check_size, float_dtype
 from ..compiled import core
 from ..init import Seed
-from ..module import Pullback, check_width, once
+from ..module import Pullback, once
 from ..precision import SCALE, HoldsWeights, widened
 from ..stream.stages import Stage, Stages
+from ..widths import check_width
 
 
 class Embedding(HoldsWeights):

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from ..arrays import Array, as_array, as_shape, check_number, check_size, float_dtype, take_room
 from ..compiled import HoldsCompiled, core
-from ..module import Module, Pullback, check_width, once
+from ..module import Module, Pullback, once
 from ..stream.stages import Stage, Stages
+from ..widths import check_width
 
 
 class LayerNorm(HoldsCompiled, Module):

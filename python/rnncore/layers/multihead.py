@@ -12,9 +12,10 @@ from .. import init
 from ..arrays import Array, as_array, as_lengths, as_shape, check_flag, check_size, float_dtype
 from ..compiled import core
 from ..init import Seed
-from ..module import Pullback, check_width, once
+from ..module import Pullback, once
 from ..precision import HoldsWeights
 from ..stream.stages import Stages
+from ..widths import check_width
 
 #: How the names of the parameters of the two products begin.
 _IN, _OUT = "in_proj_", "out_proj."

@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from ..arrays import Array, as_array, as_float, as_integers, as_lengths, as_shape
 from ..compiled import Windows
-from ..module import Module, Pullback, check_width, once
+from ..module import Module, Pullback, once
 from ..stream.base import Stream
 from ..stream.sliding import Sliding, SlidingAhead
+from ..widths import check_width
 from .windows import STILL, Axis, windows
 
 #: The axes of x beside the channels, by how many x has.

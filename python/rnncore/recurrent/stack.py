@@ -23,9 +23,10 @@ from ..arrays import (
 )
 from ..compiled import Layer, Targets
 from ..hinting import refuses_others, unknown_keyword
-from ..module import check_width, taken
+from ..module import taken
 from ..states import State
 from ..stream.stages import AnyStage, Stage, Stages
+from ..widths import check_width
 from .base import Initial, Pair, RecurrentBase
 from .cell import Cell
 from .regularisers import Masks, Regularisers, bernoulli, inverted, rate

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ...compositions.composition import Part
-from ...compositions.ragged import reverse
+from ...compositions.composition import Part, Sequences
+from ...compositions.ragged import from_end
 from ...layers.linear import Linear
 from ...precision import copy_parameters
 from ...recurrent.registry import LAYERS
@@ -202,10 +202,10 @@ class Recurrent:
             backwards = each == 1 and self.directions[at]
             h_own, c_own = (None if s is None else s[own] for s in (h, c))
             state = (h_own, c_own) if self.kind == "lstm" else h_own
-            seen = reverse(x, lengths) if backwards else x
-            run = part.run(seen, state, lengths, False)
-            runs.append((reverse(run.y, lengths) if backwards else run.y, run.state))
-        ys, states = zip(*runs, strict=True)
+            given = Sequences(x, state, lengths)
+            run = from_end(part.run, given, False) if backwards else part.run(given, False)
+            runs.append(run)
+        ys, states, _ = zip(*runs, strict=True)
         joined = [s if isinstance(s, tuple) else (s,) for s in states]
         finals = [np.concatenate(parts) for parts in zip(*joined, strict=True)]
         return np.concatenate(ys, axis=-1), finals

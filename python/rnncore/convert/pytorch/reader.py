@@ -11,7 +11,8 @@ import numpy.typing as npt
 from ...arrays import short
 from ...files import listed, reading
 from ...layers.embedding import Embedding
-from ...module import Module, width_through
+from ...module import Module
+from ...widths import width_through
 from .. import common
 from ..common import Report, Verify
 from . import files
