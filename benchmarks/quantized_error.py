@@ -5,8 +5,8 @@ python benchmarks/quantized_error.py --size 1024 --steps 16
 python benchmarks/quantized_error.py --quick        # does it work?
 
 An LSTM in float64, I = H, whose weights are uniform within 1 / sqrt(H), and x normal, as in
-`quantized.py`. Weights W of x and U of h have a scale for each row, max / 127; x and h one for each
-row and time step, likewise, or the one that is named. Errors are those of h over all steps and rows.
+`quantized.py`. Weights W of x and U of h have a scale for each row, max / 127; x and h one for
+each row and time step, likewise, or the one that is named. Errors are those of h over all steps.
 """
 
 from __future__ import annotations
