@@ -2,6 +2,8 @@
 // registers from one to the other. Where a step takes some hundred cycles, what lies between counts.
 #pragma once
 
+#include "bfloat16.hpp"
+#include "int8.hpp"
 #include "time_steps.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
@@ -29,18 +31,30 @@ struct HeldSpots {
   RNNCORE_INLINE void put(T* const* rows, V v) const { a.put(rows, v.a), b.put(rows, v.b); }
 };
 
-/// Panels whose sums are in registers at once.
+/// Panels whose sums are in registers at once, and the most hidden units of all: with more of them products
+/// take nearly all of the time, and are faster by tiles.
 constexpr int chain_panels = registers > 16 ? 4 : 2;
+constexpr Index chain_columns = 128;
 
-/// A time step of row r, `P` panels from `first` on.
-template <class C, class T, int P>
-RNNCORE_INLINE void chain_step(const Layout<T>& at, const Span<T>& span, const T* weights, Index chunk_rows,
-                               Index r, Index first) {
+/// The types of weights for which there are chains, by number; -1: there is none.
+template <class T, class W>
+constexpr int chain_kind = __is_same(T, W)                 ? 0
+                           : __is_same(W, BFloat16)        ? 1
+                           : __is_same(W, Int8<own_dot>)   ? 2
+                           : __is_same(W, Int8<Dot::vnni>) ? 3
+                                                           : -1;
+
+/// A time step of row r, `P` panels from `first` on. Sums run as in any other product.
+template <class C, class T, class W, int P>
+RNNCORE_INLINE void chain_step(const Layout<T>& at, const Span<T>& span,
+                               const typename Arithmetic<T, W>::Rows& rows, const W* weights,
+                               Index chunk_rows, Index r, Index first) {
+  using Own = Arithmetic<T, W>;
   constexpr Index L = lanes<T>, row = C::slots * L;
   constexpr Window window = C::plan.recurrent[0].window;
-  const Index columns = at.hidden.columns, panel = columns * window.count * L;
+  const Index columns = at.hidden.columns, panel = Own::depth(columns) * window.count * L;
   HeldSpot<T, C::slots> spots[P];
-  const T* b[P];
+  const W* b[P];
 #pragma GCC unroll 8
   for (int q = 0; q < P; ++q) {
     const Index column = (first + q) * L;
@@ -48,21 +62,42 @@ RNNCORE_INLINE void chain_step(const Layout<T>& at, const Span<T>& span, const T
     static_cast<Spot<T>&>(spots[q]) = {{column, min(L, columns - column), L, row, gates}, r};
 #pragma GCC unroll 8
     for (Index j = 0; j < C::slots; ++j) spots[q].held[j] = load(gates + r * row + j * L);
-    b[q] = weights + (first + q) * panel;
+    b[q] = Own::weights(weights + (first + q) * panel, window.count);
   }
-  const T* const h = span.h_prev[r];
-  for (Index k = 0; k < columns; ++k) {
-    const Vec<T> factor(h[k]);
+  typename Own::Sum sums[P][window.count];
+  for (int q = 0; q < P && Own::starts_late; ++q)
+    for (Index j = 0; j < window.count; ++j) sums[q][j] = Own::zero();
+  const auto sum_of_slot = [&](int q, Index j) RNNCORE_HOT -> auto& {
+    if constexpr (Own::starts_late)
+      return sums[q][j];
+    else
+      return spots[q].held[window.begin + j];
+  };
+  const auto* const numbers = rows.at(0, 0);
+  const Index length = rows.length(0);
+  for (Index k = 0; k < length; ++k) {
+    const auto factor = Own::factor(numbers, k);
 #pragma GCC unroll 8
     for (int q = 0; q < P; ++q) {
 #pragma GCC unroll 8
       for (Index j = 0; j < window.count; ++j) {
-        Vec<T>& sum = spots[q].held[window.begin + j];
-        sum = fma(factor, load(b[q] + j * L), sum);
+        auto& sum = sum_of_slot(q, j);
+        sum = Own::add(factor, Own::load(b[q] + j * Own::vector), sum);
       }
-      b[q] += window.count * L;
+      b[q] += window.count * Own::vector;
     }
   }
+#pragma GCC unroll 8
+  for (int q = 0; q < P; ++q)
+#pragma GCC unroll 8
+    for (Index j = 0; j < window.count; ++j) {
+      const W* const own = weights + (first + q) * panel;
+      Vec<T>& held = spots[q].held[window.begin + j];
+      if constexpr (Own::starts_late)
+        held = Own::finish(sums[q][j], rows.scales[0], Own::scale(own, j), held);
+      else if constexpr (requires { &Own::add_rest; })
+        held = Own::add_rest(rows, 0, own, window.count, j, held);
+    }
 #pragma GCC unroll 8
   for (int q = 0; q + 1 < P; q += 2) {
     TimeStep<Pair<T>> t;
@@ -74,23 +109,27 @@ RNNCORE_INLINE void chain_step(const Layout<T>& at, const Span<T>& span, const T
   }
 }
 
-template <class C, class T, int P>
-void chain_of(const Layout<T>& at, const Span<T>& span, const T* weights, Index rows) {
+template <class C, class T, class W, int P>
+void chain_of(const Layout<T>& at, const Span<T>& span, const W* weights, Index rows) {
+  using Rows = typename Arithmetic<T, W>::Rows;
+  alignas(64) char space[max(1, Rows::bytes(1, chain_columns))];
   const Index count = at.hidden.count();
   for (Index r = 0; r < rows; ++r) {
+    const Rows row = Rows::of(span.h_prev + r, at.hidden.columns, space, 1);
+    row.prepare(0);
     Index first = 0;
-    for (; first + P <= count; first += P) chain_step<C, T, P>(at, span, weights, rows, r, first);
+    for (; first + P <= count; first += P) chain_step<C, T, W, P>(at, span, row, weights, rows, r, first);
     if constexpr (P > 1)
-      for (; first < count; ++first) chain_step<C, T, 1>(at, span, weights, rows, r, first);
+      for (; first < count; ++first) chain_step<C, T, W, 1>(at, span, row, weights, rows, r, first);
   }
 }
 
 /// All steps of a chunk whose waves have one row each.
-template <class C, class T, int P = chain_panels>
-void chain_steps(const Layout<T>& at, const Span<T>& span, const T* weights, Index rows) {
+template <class C, class T, class W, int P = chain_panels>
+void chain_steps(const Layout<T>& at, const Span<T>& span, const void* weights, Index rows) {
   if constexpr (P > 1)
-    if (at.hidden.count() < P) return chain_steps<C, T, P - 1>(at, span, weights, rows);
-  chain_of<C, T, P>(at, span, weights, rows);
+    if (at.hidden.count() < P) return chain_steps<C, T, W, P - 1>(at, span, weights, rows);
+  chain_of<C, T, W, P>(at, span, static_cast<const W*>(weights), rows);
 }
 
 } // namespace rnncore::RNNCORE_LEVEL

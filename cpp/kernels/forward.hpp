@@ -4,6 +4,7 @@
 // with the states and the cell's own arithmetic.
 #pragma once
 
+#include "chain_steps.hpp"
 #include "pass.hpp"
 
 namespace rnncore::RNNCORE_LEVEL {
@@ -22,7 +23,8 @@ class ForwardPass : public Pass<T> {
 public:
   ForwardPass(const Recipe<T>& recipe, const Forward<T>& pass, const Team& team)
       : Base(recipe, pass, team), f_(pass), steps_(recipe.steps[pass.options != nullptr]->forward),
-        leaf_(recipe.leaf[pass.options != nullptr]), chain_(fits_chain() ? recipe.chain : nullptr) {
+        leaf_(recipe.leaf[pass.options != nullptr]),
+        chain_(fits_chain() ? recipe.chain[chain_kind<T, W>] : nullptr) {
     take(work_tape_, f_.tape ? 0 : rows_ * at_.tape());
     for (Index i = 0; i < terms() + 2; ++i) take(space_[i], Factors::bytes(rows_, columns_of(i)));
   }
@@ -50,9 +52,8 @@ public:
     gather();
     wait();
     for (Index level = 0; level < f_.shape.depth; ++level) start_gates(level);
-    if constexpr (trains<T, W>)
-      if (chain_ && chunk_.rows == chunk_.end - chunk_.wave)
-        return chain_(at_, span_, terms_[0].weights, chunk_.rows);
+    if (chain_ && chunk_.rows == chunk_.end - chunk_.wave)
+      return chain_(at_, span_, terms_[0].weights, chunk_.rows);
     for (Index w = chunk_.wave; w < chunk_.end; ++w) {
       const Index first = s.begin[w] - chunk_.node, rows = s.begin[w + 1] - s.begin[w];
       if (this->makes_inputs()) make_inputs(first, rows);
@@ -64,11 +65,12 @@ public:
   }
 
 private:
-  /// Whether waves of one row can go by a function of the cell's own: few hidden units, whose weights stay
-  /// in the nearest cache, and nothing but a product and a time step.
+  /// Whether waves of one row can go by a function of the cell's own: few hidden units, for which what lies
+  /// between products counts, and nothing but a product and a time step.
   bool fits_chain() const {
-    return !f_.options && f_.shape.depth == 1 && f_.shape.arity == 1 && !this->forest() &&
-           !this->makes_inputs() && !at_.emits() && team_.size == 1 && f_.shape.hidden <= 64;
+    return chain_kind<T, W> >= 0 && !f_.options && f_.shape.depth == 1 && f_.shape.arity == 1 &&
+           !this->forest() && !this->makes_inputs() && !at_.emits() && team_.size == 1 &&
+           f_.shape.hidden <= chain_columns;
   }
 
   /// Whether a phase's products have something to read: leaves continue nothing, but what a user's cell

@@ -90,7 +90,15 @@ constexpr Recipe<T> recipe = [] {
   if constexpr (requires { typename C::Leaf; })
     for (const bool has_options : {false, true})
       recipe.leaf[has_options] = steps_of<typename C::Leaf, T>(has_options);
-  if constexpr (has_chain<C, T>) recipe.chain = chain_steps<C, T>;
+  if constexpr (has_chain<C, T>) {
+    const auto add = [&]<class W>(W*) { recipe.chain[chain_kind<T, W>] = chain_steps<C, T, W>; };
+    add(static_cast<T*>(nullptr));
+    add(static_cast<BFloat16*>(nullptr));
+    add(static_cast<Int8<own_dot>*>(nullptr));
+#if defined(RNNCORE_ALSO_VNNI)
+    add(static_cast<Int8<Dot::vnni>*>(nullptr));
+#endif
+  }
   return recipe;
 }();
 

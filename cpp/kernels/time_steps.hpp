@@ -54,7 +54,7 @@ struct Steps {
 
 /// Products and time steps of a chunk whose waves have one row each, with the packed weights of the states.
 template <class T>
-using ChainFunction = void (*)(const Layout<T>&, const Span<T>&, const T* weights, Index rows);
+using ChainFunction = void (*)(const Layout<T>&, const Span<T>&, const void* weights, Index rows);
 
 /// What the engine is given of a cell: its plan, and its time steps by the rules of the paper, or of the
 /// options.
@@ -63,8 +63,8 @@ struct Recipe {
   const Plan& plan;
   const CellOptions& paper; // what a call without options computes
   const Steps<T>* steps[2];
-  const Steps<T>* leaf[2] = {};     // of what continues nothing, if it has its own
-  ChainFunction<T> chain = nullptr; // by the rules of the paper, if there is one
+  const Steps<T>* leaf[2] = {};   // of what continues nothing, if it has its own
+  ChainFunction<T> chain[4] = {}; // by the rules of the paper and the type of weights, or null
 };
 
 template <class T>
