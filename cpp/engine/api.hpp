@@ -131,6 +131,7 @@ struct Recurrence {
   line(sigmoid, 'r', "r", both)    line(tanh, 'r', "r", both)                                     \
   line(softplus, 'r', "r", both)   line(relu, 'r', "r", both)                                     \
   line(sigmoid_slope, 'r', "r", both) line(tanh_slope, 'r', "r", both) line(relu_slope, 'r', "r", both) \
+  line(sigmoid_back, 'r', "rr", both) line(tanh_back, 'r', "rr", both)                            \
   line(select_le, 'r', "rrrr", both) line(select_lt, 'r', "rrrr", both)                           \
   line(activation, 'r', "rakk", both) line(activation_slope, 'r', "rakk", both)
 // clang-format on
@@ -160,6 +161,7 @@ struct OwnCell {
   Window input[2];
   Recurrence recurrent[2];
   bool direct; // the old h reaches the new one past the product, too
+  bool sums;   // of any number of predecessors it sees the sums of their states
   Code forward[2], backward[2];
   const double* constants;
 };
@@ -258,7 +260,9 @@ struct Packing {
 template <class T>
 struct CellKernels {
   const char* name;
-  bool has_cell_state, has_recurrent_weights, any_arity;
+  bool has_cell_state, has_recurrent_weights;
+  bool any_arity;        // nodes have any number of predecessors,
+  bool offers;           // each of which computes a part of a gate for those that continue it
   bool multiplies_pairs; // recurrent weights see the products of any two entries of the states, too
   bool normalises;       // sums go through layer normalisation
   ActivationKind gate, candidate; // of the papers; the cell state's is the candidate's

@@ -137,7 +137,7 @@ void cut(const std::vector<Index>& gates, Index begin, Window& first, Window& se
 } // namespace
 
 CellProgram::CellProgram(const std::vector<OwnGate>& gates, const Sizes& sizes, const Rows& forward,
-                         const Rows& backward, std::vector<double> constants)
+                         const Rows& backward, std::vector<double> constants, bool sums)
     : sizes_(sizes), constants_(std::move(constants)) {
   within("the number of phases", Index(forward.size()), 1, 2);
   if (backward.size() != forward.size()) refuse("forward and backward must have the same phases");
@@ -168,6 +168,7 @@ CellProgram::CellProgram(const std::vector<OwnGate>& gates, const Sizes& sizes, 
   const Recurrence& first = cell_.recurrent[0];
   whole = whole && (cell_.direct || first.window.count > 0);
   if (!whole) refuse("a new state, or a gradient, is never stored");
+  cell_.sums = sums;
   cell_.units = sizes.units;
   cell_.cells = sizes.cells;
   cell_.constants = constants_.data();

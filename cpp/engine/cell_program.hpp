@@ -28,11 +28,12 @@ public:
     Index units, cells, scalars, vectors, kept;
   };
 
+  /// `sums`: old states are the sums of those of any number of predecessors.
   /// Slots are numbered by gates: one, or two of a gate whose parts are apart; then those that are kept.
   /// Throws std::invalid_argument where something is out of range, read before it is there or after it is
   /// overwritten, or missing.
   CellProgram(const std::vector<OwnGate>& gates, const Sizes& sizes, const Rows& forward,
-              const Rows& backward, std::vector<double> constants);
+              const Rows& backward, std::vector<double> constants, bool sums);
   CellProgram(const CellProgram&) = delete;
 
   const OwnCell& cell() const { return cell_; }

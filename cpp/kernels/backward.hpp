@@ -103,7 +103,6 @@ private:
     for (Index r = rows.begin; r < rows.end; ++r) {
       const auto n = this->node(r);
       Base::gather(r, n);
-      if (this->makes_inputs()) this->make_input(r);
       dy_[r] = row_of(b_.dy, n.row);
       dx_[r] = row_of(b_.dx, b_.schedule.x_row[n.node]);
       if (scalars()) clear_scalars(r);
@@ -113,6 +112,7 @@ private:
         dc_[r] = row_of(b_.dc, n.sequence);
       }
       this->for_each_prev(r, [&](Index at, Index prev) { gather_prev(at, prev, n.sequence); });
+      if (this->makes_inputs()) this->make_input(r);
       if (at_.emits()) d_emitted_rows_[r] = d_emitted_ + r * b_.shape.output;
       if (at_.projects()) d_unprojected_rows_[r] = d_unprojected_ + r * b_.shape.hidden;
     }
@@ -386,7 +386,8 @@ private:
       for_each_recurrence(at_, [&](const Window& window, Index k, Index i, Index) {
         const T* const* rows =
             plan_.recurrent[i].phase > 0 ? this->middle(level) : this->before(level) + k * rows_;
-        outer_of(level, window, rows, followers, at_.recurrent_columns(), sums_.recurrent(level, k, i));
+        outer_of(level, window, rows, plan_.recurrent[i].phase > 0 && plan_.own ? all : followers,
+                 at_.recurrent_columns(), sums_.recurrent(level, k, i));
       });
       bias_gradient(level);
     }

@@ -76,6 +76,7 @@ constexpr CellKernels<T> kernels_of(const char* name, const Plan& plan, const Re
       name,
       plan.has_cell_state,
       plan.recurrent[0].window.count + plan.recurrent[1].window.count > 0,
+      plan.recurrent_input == RecurrentInput::sum,
       plan.offer.count > 0,
       plan.recurrent_input == RecurrentInput::pairs,
       plan.norms > 0,

@@ -22,7 +22,7 @@ class ForwardPass : public Pass<T> {
 public:
   ForwardPass(const Recipe<T>& recipe, const Forward<T>& pass, const Team& team)
       : Base(recipe, pass, team), f_(pass), steps_(recipe.steps[pass.options != nullptr]->forward),
-        leaf_(recipe.leaf[pass.options != nullptr]) {
+        leaf_(recipe.leaf[pass.options != nullptr]), chain_(fits_chain() ? recipe.chain : nullptr) {
     take(work_tape_, f_.tape ? 0 : rows_ * at_.tape());
     for (Index i = 0; i < terms() + 2; ++i) take(space_[i], Factors::bytes(rows_, columns_of(i)));
   }
@@ -50,17 +50,33 @@ public:
     gather();
     wait();
     for (Index level = 0; level < f_.shape.depth; ++level) start_gates(level);
+    if constexpr (trains<T, W>)
+      if (chain_ && chunk_.rows == chunk_.end - chunk_.wave)
+        return chain_(at_, span_, terms_[0].weights, chunk_.rows);
     for (Index w = chunk_.wave; w < chunk_.end; ++w) {
       const Index first = s.begin[w] - chunk_.node, rows = s.begin[w + 1] - s.begin[w];
       if (this->makes_inputs()) make_inputs(first, rows);
       for (Index level = 0; level < f_.shape.depth && s.begin[w] >= s.given; ++level)
         for (Index phase = 0; phase < plan_.phases; ++phase)
-          step(level, phase, first, rows, !this->forest() || s.begin[w] >= s.leaves);
+          step(level, phase, first, rows, continues(w, phase));
       if (at_.emits()) emit(first, rows);
     }
   }
 
 private:
+  /// Whether waves of one row can go by a function of the cell's own: few hidden units, whose weights stay
+  /// in the nearest cache, and nothing but a product and a time step.
+  bool fits_chain() const {
+    return !f_.options && f_.shape.depth == 1 && f_.shape.arity == 1 && !this->forest() &&
+           !this->makes_inputs() && !at_.emits() && team_.size == 1 && f_.shape.hidden <= 64;
+  }
+
+  /// Whether a phase's products have something to read: leaves continue nothing, but what a user's cell
+  /// makes of that for its second phase need not be zero.
+  bool continues(Index wave, Index phase) const {
+    return !this->forest() || f_.schedule.begin[wave] >= f_.schedule.leaves || (phase > 0 && plan_.own);
+  }
+
   void gather() {
     const Share rows(team_, chunk_.rows);
     const Rows<const T> running{f_.running_c.base, f_.running_c.stride};
@@ -257,6 +273,7 @@ private:
   const OffsetsOf<T, W> offsets_{at_};
   const StepFunction<T>* const steps_; // by phase
   const Steps<T>* const leaf_;         // or null: the same
+  const ChainFunction<T> chain_;       // or null
   Index at_level_ = -1;                // the transition at hand,
   Span<T> span_;                       // what its time steps are given,
   Term terms_[2 * most_arity + 1];     // and its products

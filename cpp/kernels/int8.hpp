@@ -272,11 +272,13 @@ struct Arithmetic<float, Int8<dot>> : Multiplier<dot> {
   static RNNCORE_INLINE auto factor(const Number* row, Index k) {
     return Multiplier<dot>::factor(row + k * fold);
   }
+  /// scale_w of a vector of columns.
+  static RNNCORE_INLINE Vec<float> scale(const W* panel, Index n) {
+    return rnncore::RNNCORE_LEVEL::load(reinterpret_cast<const float*>(panel) + n * lanes<float>);
+  }
   /// start + scale_x scale_w sum
-  static RNNCORE_INLINE Vec<float> finish(Sum sum, const typename Rows::Row& row, const W* panel, Index n,
+  static RNNCORE_INLINE Vec<float> finish(Sum sum, const typename Rows::Row& row, Vec<float> scale,
                                           Vec<float> start) {
-    const Vec<float> scale =
-        rnncore::RNNCORE_LEVEL::load(reinterpret_cast<const float*>(panel) + n * lanes<float>);
     const Vec<float> all = floats((Ints)((Words32)Multiplier<dot>::total(sum) + uint32_t(row.start)));
     return fma(all, scale * Vec<float>(row.scale), start);
   }

@@ -141,7 +141,8 @@ struct Plan {
   bool has_cell_state = false;
   Index branches = 0; // predecessors whose cell states a time step takes one by one
   RecurrentInput recurrent_input = RecurrentInput::each;
-  Window offer = {}; // the gate that each predecessor offers a part of, its own h times some weights
+  bool sums_cells = false; // time steps see the sum of all predecessors' cell states
+  Window offer = {};       // the gate that each predecessor offers a part of, its own h times some weights
   bool normalises_offer = false; // and normalises over all hidden units
   bool sees_h = false;           // time steps read the old h, not only products do
   bool direct = false;           // the old h reaches the new one past the product, too

@@ -29,6 +29,8 @@ struct OwnRecipe {
     }
     plan.has_cell_state = cell.cells > 0;
     plan.direct = cell.direct;
+    if (cell.sums) plan.recurrent_input = RecurrentInput::sum;
+    plan.sums_cells = cell.sums && plan.has_cell_state;
     plan.own = &cell;
   }
   OwnRecipe(const OwnRecipe&) = delete;

@@ -37,6 +37,8 @@ protected:
     take(recurrent_rows_, inputs * at_.recurrent_columns());
     take(sums_, sums_apart() ? rows_ : 0);
     take(sum_rows_, sums_apart() ? rows_ * call.shape.output : 0);
+    take(c_sums_, plan_.sums_cells ? rows_ : 0);
+    take(c_sum_rows_, plan_.sums_cells ? rows_ * at_.cell_columns() : 0);
   }
 
   template <class U>
@@ -134,11 +136,12 @@ protected:
     for (Index k = 0; makes_inputs() && k < at_.matrices(); ++k)
       recurrent_inputs_[k * rows_ + r] = recurrent_rows_ + (k * rows_ + r) * at_.recurrent_columns();
     if (sums_apart()) sums_[r] = sum_rows_ + r * call_.shape.output;
+    if (plan_.sums_cells) c_sums_[r] = c_sum_rows_ + r * at_.cell_columns();
   }
 
   T** last_c() const { return c_ + (call_.shape.depth - 1) * rows_; }
 
-  /// What the recurrent products read of a row.
+  /// What the recurrent products read of a row, and time steps where that is a sum.
   void make_input(Index r) {
     const Index P = call_.shape.output;
     T *to = recurrent_rows_ + r * at_.recurrent_columns(), *sum = sums_apart() ? sum_rows_ + r * P : to;
@@ -147,15 +150,20 @@ protected:
       for_each_edge(r, [&](Index at) { mask_to(recurrent_rows_ + at * P, state_mask(r), h_prev_[at], P); });
       break;
     case RecurrentInput::sum:
-      for (Index j = 0; j < P; ++j) sum[j] = T(0);
+      fill(sum, P, T(0));
       for_each_edge(r, [&](Index at) { add_to(sum, h_prev_[at], P); });
       if (sums_apart()) mask_to(to, state_mask(r), sum, P);
+      if (plan_.sums_cells) sum_cells(c_sum_rows_ + r * at_.cell_columns(), r);
       break;
     case RecurrentInput::pairs:
       for (Index k = 0; k < call_.shape.arity; ++k)
         for (Index j = 0; j < P; ++j) to[k * P + j] = h_prev_[k * rows_ + r][j];
       pair_up(to, call_.shape.arity * P);
     }
+  }
+  void sum_cells(T* sum, Index r) const {
+    fill(sum, at_.cell_columns(), T(0));
+    for_each_edge(r, [&](Index at) { add_to(sum, c_prev_[at], at_.cell_columns()); });
   }
   const T* state_mask(Index r) const { return masks_[3][r]; }
 
@@ -169,7 +177,7 @@ protected:
                   : plan_.recurrent_input != RecurrentInput::sum ? h_prev_
                   : sums_apart()                                 ? sums_
                                                                  : recurrent_inputs_;
-    span.c_prev = level > 0 ? c_ + (level - 1) * rows_ : c_prev_;
+    span.c_prev = level > 0 ? c_ + (level - 1) * rows_ : plan_.sums_cells ? c_sums_ : c_prev_;
     span.h = h_ + level * rows_;
     span.c = c_ + level * rows_;
     span.middle = middle_ + level * rows_;
@@ -218,8 +226,8 @@ private:
     masks_[3][r] = row_of(masks.state, n.sequence);
   }
 
-  const T **masks_[4], **recurrent_inputs_, **sums_; // masks of update, keep_h, keep_c, state
-  T *recurrent_rows_, *sum_rows_;
+  const T **masks_[4], **recurrent_inputs_, **sums_, **c_sums_; // masks of update, keep_h, keep_c, state
+  T *recurrent_rows_, *sum_rows_, *c_sum_rows_;
 };
 
 } // namespace rnncore::RNNCORE_LEVEL

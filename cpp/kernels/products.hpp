@@ -98,6 +98,40 @@ struct Product {
   Index bias_step = 0;
 };
 
+/// The end of a tile whose sums are of another type. What a sum starts from is found without branches, and
+/// all else read once: stores of floats could change it for all that the compiler knows.
+template <class T, class A, class W, int P, int M, int N>
+RNNCORE_INLINE void finish_tile(const Product<T, A, W>& p, Index panel, Index row, T* const (&c)[M],
+                                const typename Arithmetic<T, W>::Sum (&sum)[P][M][N]) {
+  using Own = Arithmetic<T, W>;
+  constexpr Index L = lanes<T>;
+  alignas(64) static constexpr T zeros[N * L] = {};
+  const Index tail = panel + P == p.panels ? p.tail : L, c_step = p.c_step, b_step = p.b_step;
+  const bool keeps = p.start == Start::keep, has_bias = p.start == Start::bias;
+  const T* const bias = has_bias ? p.bias + panel * p.bias_step : zeros;
+  const Index bias_step = has_bias ? p.bias_step : 0;
+  const W* const panels = p.b + panel * b_step;
+  const auto* const rows = p.a.scales + row;
+#pragma GCC unroll 8
+  for (int q = 0; q < P; ++q) {
+    Vec<T> scale[N];
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) scale[n] = Own::scale(panels + q * b_step, n);
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) {
+      T* const to = c[m] + q * c_step;
+      const T* const from = keeps ? to : bias + q * bias_step;
+      const Index last = q + 1 < P ? L : tail;
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n) {
+        const Vec<T> start = n + 1 < N ? load(from + n * L) : load(from + n * L, last);
+        const Vec<T> value = Own::finish(sum[q][m][n], rows[m], scale[n], start);
+        n + 1 < N ? store(to + n * L, value) : store(to + n * L, value, last);
+      }
+    }
+  }
+}
+
 /// M rows of P panels, in S strands: as many sums in registers as hide the time one takes. `ahead`: weights
 /// that will soon be wanted, a vector for each column; a tall tile has the time to ask for them, if it has
 /// registers to spare.
@@ -111,8 +145,7 @@ void multiply_tile(const Product<T, A, W>& p, Index panel, Index row, const W* a
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m) c[m] = p.c.at(row + m) + panel * p.c_step;
   const auto start = [&](int q, int m, int n) RNNCORE_HOT {
-    return p.start == Start::zero   ? Vec<T>(T(0))
-           : p.start == Start::bias ? load(p.bias + (panel + q) * p.bias_step + n * L)
+    return p.start == Start::bias   ? load(p.bias + (panel + q) * p.bias_step + n * L)
            : q + 1 < P || n + 1 < N ? load(c[m] + q * p.c_step + n * L)
                                     : load(c[m] + q * p.c_step + n * L, tail);
   };
@@ -172,24 +205,23 @@ void multiply_tile(const Product<T, A, W>& p, Index panel, Index row, const W* a
         for (int n = 0; n < N; ++n)
           sum[0][q][m][n] = Own::add_rest(p.a, row + m, Own::weights(p.b + (panel + q) * p.b_step, N), N, n,
                                           sum[0][q][m][n]);
+  if constexpr (Own::starts_late) {
+    finish_tile<T, A, W, P, M, N>(p, panel, row, c, sum[0]);
+  } else {
 #pragma GCC unroll 8
-  for (int q = 0; q < P; ++q)
+    for (int q = 0; q < P; ++q)
 #pragma GCC unroll 8
-    for (int m = 0; m < M; ++m) {
-      T* to = c[m] + q * p.c_step;
+      for (int m = 0; m < M; ++m) {
+        T* to = c[m] + q * p.c_step;
 #pragma GCC unroll 8
-      for (int n = 0; n < N; ++n) {
-        auto all = sum[0][q][m][n];
+        for (int n = 0; n < N; ++n) {
+          auto all = sum[0][q][m][n];
 #pragma GCC unroll 8
-        for (int s = 1; s < S; ++s) all = all + sum[s][q][m][n];
-        Vec<T> value;
-        if constexpr (Own::starts_late)
-          value = Own::finish(all, p.a.scales[row + m], p.b + (panel + q) * p.b_step, n, start(q, m, n));
-        else
-          value = all;
-        n + 1 < N ? store(to + n * L, value) : store(to + n * L, value, q + 1 < P ? L : tail);
+          for (int s = 1; s < S; ++s) all = all + sum[s][q][m][n];
+          n + 1 < N ? store(to + n * L, all) : store(to + n * L, all, q + 1 < P ? L : tail);
+        }
       }
-    }
+  }
 }
 
 template <class T, class A, class W, int S, int N, int M>

@@ -6,6 +6,7 @@
 #include "cells/minimal.hpp"
 #include "cells/tree.hpp"
 #include "cells/vanilla.hpp"
+#include "chain_steps.hpp"
 #include "level.hpp"
 #include "normalised.hpp"
 
@@ -78,12 +79,18 @@ constexpr const Steps<T>* steps_of(bool has_options) {
   return &StepsOf<C, T, true>::value;
 }
 
+/// The cells that single sequences of audio and control are made of, where vectors are wide.
+template <class C, class T>
+constexpr bool has_chain = vector_bytes > 16 && sizeof(T) == 4 &&
+                           (__is_same(C, Lstm<Gates{}>) || __is_same(C, GruResetAfter));
+
 template <class C, class T>
 constexpr Recipe<T> recipe = [] {
   Recipe<T> recipe{C::plan, paper_options<C>, {steps_of<C, T>(false), steps_of<C, T>(true)}};
   if constexpr (requires { typename C::Leaf; })
     for (const bool has_options : {false, true})
       recipe.leaf[has_options] = steps_of<typename C::Leaf, T>(has_options);
+  if constexpr (has_chain<C, T>) recipe.chain = chain_steps<C, T>;
   return recipe;
 }();
 

@@ -289,9 +289,16 @@ RNNCORE_INLINE ExpParts<V> exp_parts(V x) {
   const V rounded = fma(x, V(typename V::Number(1.4426950408889634074)), V(E::round + E::bias));
   const V n = rounded - V(E::round + E::bias);
   const V r = fma(n, V(-E::ln2_low), fma(n, V(-E::ln2_high), x));
-  V q = V(E::q[0]);
-  for (std::size_t i = 1; i < sizeof(E::q) / sizeof(E::q[0]); ++i) q = fma(q, r, V(E::q[i]));
-  return {power_of_two(rounded), fma(r * r, q, r)};
+  const V square = r * r;
+  V q;
+  if constexpr (sizeof(typename V::Number) == 4) { // two short chains in place of a long one
+    const V high = fma(V(E::q[0]), square, fma(V(E::q[1]), r, V(E::q[2])));
+    q = fma(high, square, fma(V(E::q[3]), r, V(E::q[4])));
+  } else {
+    q = V(E::q[0]);
+    for (std::size_t i = 1; i < sizeof(E::q) / sizeof(E::q[0]); ++i) q = fma(q, r, V(E::q[i]));
+  }
+  return {power_of_two(rounded), fma(square, q, r)};
 }
 
 /// exp(x) for x <= 0

@@ -52,6 +52,10 @@ struct Steps {
   StepFunction<T> forward[2], backward[2];
 };
 
+/// Products and time steps of a chunk whose waves have one row each, with the packed weights of the states.
+template <class T>
+using ChainFunction = void (*)(const Layout<T>&, const Span<T>&, const T* weights, Index rows);
+
 /// What the engine is given of a cell: its plan, and its time steps by the rules of the paper, or of the
 /// options.
 template <class T>
@@ -59,7 +63,8 @@ struct Recipe {
   const Plan& plan;
   const CellOptions& paper; // what a call without options computes
   const Steps<T>* steps[2];
-  const Steps<T>* leaf[2] = {}; // of what continues nothing, if it has its own
+  const Steps<T>* leaf[2] = {};     // of what continues nothing, if it has its own
+  ChainFunction<T> chain = nullptr; // by the rules of the paper, if there is one
 };
 
 template <class T>

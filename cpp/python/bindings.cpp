@@ -271,16 +271,17 @@ void bind_own_cells(py::module_& m) {
   py::class_<CellProgram, std::shared_ptr<CellProgram>>(m, "CellProgram")
       .def(py::init([](const std::vector<Gate>& gates, Index units, Index cells, Index scalars,
                        Index vectors, Index kept, const CellProgram::Rows& forward,
-                       const CellProgram::Rows& backward, std::vector<double> constants) {
+                       const CellProgram::Rows& backward, std::vector<double> constants, bool sums) {
              std::vector<OwnGate> own;
              for (const auto& [input, recurrent, apart, phase] : gates)
                own.push_back({input, recurrent, apart, phase});
              return std::make_shared<CellProgram>(own,
                                                   CellProgram::Sizes{units, cells, scalars, vectors, kept},
-                                                  forward, backward, std::move(constants));
+                                                  forward, backward, std::move(constants), sums);
            }),
            py::arg("gates"), py::arg("units"), py::arg("cells"), py::arg("scalars"), py::arg("vectors"),
-           py::arg("kept"), py::arg("forward"), py::arg("backward"), py::arg("constants"));
+           py::arg("kept"), py::arg("forward"), py::arg("backward"), py::arg("constants"),
+           py::arg("sums") = false);
   m.def("cell_operations", &cell_operations);
 }
 

@@ -355,10 +355,10 @@ py::tuple Layer<T>::forward_forest(const py::object& x_object, const py::tuple& 
                                    const py::object& given, const py::object& masks, bool record) {
   check_parameters();
   if (record) check_trains(cell_.backward);
-  const Array<T> x = rows_of<T>(x_object, 2, shape_.input);
+  const Array<T> x = rows_of<T>(x_object, 2, x_columns(shape_));
   const auto begin = contiguous<int64_t>(order[0]);
   const auto wave = contiguous<int32_t>(order[1]);
-  const Index rows = wave.size(), H = shape_.hidden;
+  const Index rows = wave.size(), H = shape_.hidden, C = c_columns(shape_);
   const bool has_c = cell_.has_cell_state, any = cell_.any_arity, leaves_read = order[4].cast<bool>();
   check_rows("wave", rows);
   const auto prev = contiguous<int32_t>(order[2]);
@@ -367,16 +367,18 @@ py::tuple Layer<T>::forward_forest(const py::object& x_object, const py::tuple& 
   if (prev.size() != (any ? edges.at(rows) : shape_.arity * rows))
     throw py::value_error("prev: unexpected shape");
   const Index readers = leaves_read ? std::count(wave.data(), wave.data() + rows, 0) : rows;
-  if (x.shape(0) != readers) throw py::value_error("x: unexpected shape");
+  if (x.shape(0) != readers || (leaves_read && x_columns(shape_) > shape_.input))
+    throw py::value_error("x: unexpected shape");
 
   const py::tuple states =
       given.is_none() ? py::make_tuple(py::none(), py::none()) : given.cast<py::tuple>();
-  const auto state = [&](std::size_t i) {
-    return given.is_none() ? new_array<T>({rows, H}) : of_shape<T>("given", states[i], {rows, H});
+  const auto state = [&](std::size_t i, Index columns) {
+    return given.is_none() ? new_array<T>({rows, columns})
+                           : of_shape<T>("given", states[i], {rows, columns});
   };
-  Array<T> h = state(0), c, offer;
-  if (has_c) c = state(1);
-  if (any) offer = new_array<T>({rows, H});
+  Array<T> h = state(0, H), c, offer;
+  if (has_c) c = state(1, C);
+  if (cell_.offers) offer = new_array<T>({rows, H});
   std::unique_ptr<ForestTape<T>> tape;
   if (record) tape.reset(new ForestTape<T>{x, h, c, offer, masks, {}});
 
@@ -394,7 +396,7 @@ py::tuple Layer<T>::forward_forest(const py::object& x_object, const py::tuple& 
   arrays.x = x.data();
   arrays.y = h.mutable_data();
   if (has_c) arrays.c = c.mutable_data();
-  if (any) arrays.offer = offer.mutable_data();
+  if (cell_.offers) arrays.offer = offer.mutable_data();
   arrays.forest = &forest;
   arrays.masks = mask_arrays(masks, 1, rows, rows);
   if (rows > 0) {
@@ -409,19 +411,19 @@ py::tuple Layer<T>::backward_forest(ForestTape<T>& tape, const py::object& dh_ob
                                     const py::object& dc_object, const Targets<T>& gradients) {
   gradients.arrays.check();
   const Index rows = tape.y.shape(0), H = shape_.hidden;
-  const bool has_c = cell_.has_cell_state, any = cell_.any_arity;
-  Array<T> dx = new_array<T>({tape.x.shape(0), shape_.input}), dc, d_offer;
+  const bool has_c = cell_.has_cell_state, offers = cell_.offers;
+  Array<T> dx = new_array<T>({tape.x.shape(0), x_columns(shape_)}), dc, d_offer;
   Array<T> dh = copy_or_zeros<T>("dh", dh_object, {rows, H});
-  if (has_c) dc = copy_or_zeros<T>("dc", dc_object, {rows, H});
-  if (any) d_offer = copy_or_zeros<T>("d_offer", py::none(), {rows, H});
+  if (has_c) dc = copy_or_zeros<T>("dc", dc_object, {rows, c_columns(shape_)});
+  if (offers) d_offer = copy_or_zeros<T>("d_offer", py::none(), {rows, H});
   BackwardArrays<T> arrays{};
   arrays.x = tape.x.data();
   arrays.y = const_cast<T*>(tape.y.data());
   arrays.dh = dh.mutable_data();
   if (has_c) arrays.c = const_cast<T*>(tape.c.data());
   if (has_c) arrays.dc = dc.mutable_data();
-  if (any) arrays.offer = tape.offer.mutable_data();
-  if (any) arrays.d_offer = d_offer.mutable_data();
+  if (offers) arrays.offer = tape.offer.mutable_data();
+  if (offers) arrays.d_offer = d_offer.mutable_data();
   arrays.dx = dx.mutable_data();
   arrays.weights = gradients.transitions.data();
   arrays.masks = mask_arrays(tape.masks, 1, rows, rows);

@@ -121,6 +121,7 @@ from .threads import set_num_threads as set_num_threads
 from .threads import set_spin_time as set_spin_time
 from .trees.autoencoder import RecursiveAutoencoder as RecursiveAutoencoder
 from .trees.bidirectional import BidirectionalTree as BidirectionalTree
+from .trees.child_sum import ChildSumTree as ChildSumTree
 from .trees.forest import Forest as Forest
 from .trees.parsing import Bracketing as Bracketing
 from .trees.parsing import Parsed as Parsed

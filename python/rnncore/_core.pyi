@@ -38,6 +38,7 @@ class CellProgram:
         forward: list[CellRows],
         backward: list[CellRows],
         constants: list[float],
+        sums: bool = False,
     ) -> None: ...
 
 def cell_operations() -> dict[str, int]: ...

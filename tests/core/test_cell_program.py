@@ -93,6 +93,8 @@ COMPUTED: dict[str, tuple[int, Any]] = {
     "sigmoid_slope": (1, lambda a: a * (1 - a)),
     "tanh_slope": (1, lambda a: 1 - a * a),
     "relu_slope": (1, lambda a: a > 0),
+    "sigmoid_back": (2, lambda d, a: d * a * (1 - a)),
+    "tanh_back": (2, lambda d, a: d * (1 - a * a)),
     "select_le": (4, lambda a, b, c, d: np.where(a <= b, c, d)),
     "select_lt": (4, lambda a, b, c, d: np.where(a < b, c, d)),
 }

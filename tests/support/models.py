@@ -174,6 +174,7 @@ MODELS: dict[str, tuple[list[Module], Call]] = _recurrent() | {
         ],
         _ids,
     ),
+    "ChildSumTree": ([rnncore.ChildSumTree(rnncore.cells.shelf.slstm, 3, 4)], _forest),
     "ChildSumTreeLSTM": (
         [
             rnncore.ChildSumTreeLSTM(3, 4, recurrent_dropout=0.5),

@@ -20,7 +20,12 @@ Leaves = dict[tuple[Any, ...], Array]
 
 _LOADS = ("h", "state", "unit", "scalar", "vector", "dh", "dstate", "dmiddle")
 _ALONE = ("h", "dh", "dmiddle")
-_FUSED = {"fma": lambda a, b, c: a * b + c, "fnma": lambda a, b, c: c - a * b}
+_FUSED = {
+    "fma": (3, lambda a, b, c: a * b + c),
+    "fnma": (3, lambda a, b, c: c - a * b),
+    "sigmoid_back": (2, lambda d, y: d * y * (1 - y)),
+    "tanh_back": (2, lambda d, y: d * (1 - y * y)),
+}
 
 
 def run(
@@ -57,7 +62,7 @@ def _computed(
     operation: str, given: list[int], registers: list[Array | None], constants: list[float]
 ) -> Array:
     if operation in _FUSED:
-        function, count = _FUSED[operation], 3
+        count, function = _FUSED[operation]
     else:
         function, count = OPERATIONS[operation].value, OPERATIONS[operation].operands
     operands = [registers[n] for n in given[:count]]

@@ -137,13 +137,17 @@ class CellDefinition(LayerMaker):
         """Return `rnncore.Recurrent(self, input_size, hidden_size, ...)`."""
         return CellDefinition.layer(self, input_size, hidden_size, *args, **options)
 
+    def columns(self, input_size: int, hidden_size: int) -> int:
+        """Return how wide x is: features, inputs, vectors."""
+        scalars, vectors = self.width_beside
+        return input_size + scalars + vectors * hidden_size
+
     def features(self, columns: int, hidden_size: int) -> int:
         """Return the input_size of a layer where x has so many columns, inputs and vectors last.
 
         Raises `ValueError` where no feature is left.
         """
-        scalars, vectors = self.width_beside
-        beside = scalars + vectors * hidden_size
+        beside = self.columns(0, hidden_size)
         if columns <= beside:
             raise ValueError(
                 f"x must have features beside the {beside} columns of inputs that {self.name} "

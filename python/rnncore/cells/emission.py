@@ -22,6 +22,12 @@ _OVERWRITTEN = {
     "d_old_state": "dstate",
     "d_old_h": "dh",
 }
+#: Operations that take in an operand, by its operation; and what both are then.
+_TAKEN_IN = {
+    "add": {"multiply": "fma"},
+    "subtract": {"multiply": "fnma"},
+    "multiply": {"sigmoid_slope": "sigmoid_back", "tanh_slope": "tanh_back"},
+}
 
 
 class Instruction(NamedTuple):
@@ -101,9 +107,9 @@ def _works(
         elif n not in computed:
             works[n] = _load(graph, n, constants)
         else:
-            product = _fusible(graph, n, held, uses)
-            works[n] = _plain(graph, n, constants) if product is None else _fused(graph, n, product)
-            absorbed |= set() if product is None else {product}
+            inner = _fusible(graph, n, held, uses)
+            works[n] = _plain(graph, n, constants) if inner is None else _fused(graph, n, inner)
+            absorbed |= set() if inner is None else {inner}
     return works
 
 
@@ -126,22 +132,23 @@ def _plain(graph: Graph, n: int, constants: Constants) -> _Work:
 
 
 def _fusible(graph: Graph, n: int, held: Mapping[int, int], uses: Mapping[int, int]) -> int | None:
-    """The product that a sum can take in: one that nobody else asks for."""
+    """What an operation can take in, if nobody else asks for it: a sum a product, that a slope."""
     name, *given = graph.nodes[n]
-    if name not in ("add", "subtract"):
-        return None
-    for operand in given[name == "subtract" :]:
-        product = graph.nodes[operand][0] == "multiply" and operand not in held
-        if product and uses[operand] == 1:
+    for operand in given[name == "subtract" :] if name in _TAKEN_IN else []:
+        if graph.nodes[operand][0] not in _TAKEN_IN[name] or operand in held:
+            continue
+        if uses[operand] == 1:
             return int(operand)
     return None
 
 
-def _fused(graph: Graph, n: int, product: int) -> _Work:
-    """a * b + c, or c - a * b."""
+def _fused(graph: Graph, n: int, inner: int) -> _Work:
+    """a * b + c, c - a * b, or a times the slope of b."""
     name, *given = graph.nodes[n]
-    (other,) = (operand for operand in given if operand != product)
-    return _Work("fma" if name == "add" else "fnma", (*graph.operands(product), other))
+    (other,) = (operand for operand in given if operand != inner)
+    if name == "multiply":
+        return _Work(_TAKEN_IN[name][graph.nodes[inner][0]], (other, *graph.operands(inner)))
+    return _Work(_TAKEN_IN[name]["multiply"], (*graph.operands(inner), other))
 
 
 def _ordered(works: Mapping[int, _Work], stores: Sequence[Store]) -> Iterator[int | Store]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -210,23 +211,40 @@ def check(
     x[..., input_size:] = rng.uniform(0.1, 1, x[..., input_size:].shape)
     state = tuple(rng.uniform(0.1, 1, (1, batch, hidden_size)) for _ in cell.states)
     inputs: Named = {"x": x, **dict(zip(cell.states, state, strict=True)), **layer.params}
-    outputs, gradients, upstream = _kernel(layer, inputs, rng)
+    found = _kernel(layer, inputs, rng)
+    return compared(cell.name, inputs, found, partial(_in_numpy, cell), tolerance, rng)
+
+
+def compared(
+    name_of: str,
+    inputs: Named,
+    kernels: tuple[Named, Named, Named],
+    in_numpy: Callable[[Named, Named | None], tuple[Named, Named]],
+    tolerance: float,
+    rng: np.random.Generator,
+) -> Checked:
+    """Compare what kernels found of some inputs with NumPy, and both with central differences.
+
+    kernels: outputs, gradients of the inputs, and the gradients of the outputs that were given;
+    in_numpy: from inputs and those to outputs and gradients.
+    """
+    outputs, gradients, upstream = kernels
     if not all(np.isfinite(a).all() for a in (*outputs.values(), *gradients.values())):
-        raise ValueError(f"{cell.name} gives numbers that are not finite: change the step or seed")
-    expected, derived = _in_numpy(cell, inputs, upstream)
+        raise ValueError(f"{name_of} gives numbers that are not finite: change the step or seed")
+    expected, derived = in_numpy(inputs, upstream)
     kernel = max(
-        _difference(f"{cell.name}: {name}", found, other[name], tolerance, "NumPy")
+        _difference(f"{name_of}: {name}", found, other[name], tolerance, "NumPy")
         for mine, other in ((outputs, expected), (gradients, derived))
         for name, found in mine.items()
     )
 
     def loss() -> float:
-        found, _ = _in_numpy(cell, inputs, None)
+        found, _ = in_numpy(inputs, None)
         return float(sum(np.vdot(upstream[name], array) for name, array in found.items()))
 
     gradient = max(
         _difference(
-            f"{cell.name}: the gradient of {name}",
+            f"{name_of}: the gradient of {name}",
             np.vdot(gradients[name], direction) / np.linalg.norm(gradients[name]),
             _along(loss, array, direction) / np.linalg.norm(gradients[name]),
             tolerance,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NoReturn
@@ -26,9 +27,9 @@ _REST = ("sigmoid", 0.0, 0.0), ("tanh", 0.0, 0.0), ("tanh", 0.0, 0.0)
 
 
 @lru_cache(maxsize=64)
-def core_program(cell: CellDefinition, zones: Zones = NO_ZONES) -> CellProgram:
-    """Return a cell's programs as the compiled core takes them."""
-    programs, numbers = lowered(cell, zones), cell_operations()
+def core_program(cell: CellDefinition, zones: Zones = NO_ZONES, sums: bool = False) -> CellProgram:
+    """Return a cell's programs as the compiled core takes them; sums: for nodes of trees."""
+    programs, numbers = lowered(cell, zones, sums), cell_operations()
 
     def rows(by_stage: list[list[Instruction]]) -> list[list[tuple[int, int, int, int, int, int]]]:
         return [
@@ -46,6 +47,7 @@ def core_program(cell: CellDefinition, zones: Zones = NO_ZONES) -> CellProgram:
         forward=rows(programs.forward),
         backward=rows(programs.backward),
         constants=programs.constants,
+        sums=sums,
     )
 
 
@@ -55,6 +57,8 @@ class OwnCell(Cell):
 
     definition: CellDefinition = None  # type: ignore[assignment]
     zones: Zones = NO_ZONES
+    #: Whether it is for nodes of trees: their old states are the sums of their children's.
+    sums: bool = False
 
     @classmethod
     def of(cls, definition: CellDefinition, depth: int = 1, shortcut: bool = False) -> OwnCell:
@@ -71,6 +75,11 @@ class OwnCell(Cell):
             _check_deep(definition)
         return cell
 
+    @classmethod
+    def of_trees(cls, definition: CellDefinition) -> OwnCell:
+        """Return the cell of a definition for nodes with any number of children."""
+        return replace(cls.of(definition), arity=1, sums=True)
+
     @property
     def facts(self) -> Facts:
         """What the kernel is."""
@@ -82,7 +91,7 @@ class OwnCell(Cell):
             units=len(cell.units),
             has_cell_state=len(cell.states) > 1,
             has_recurrent_weights=cell.recurrent,
-            any_arity=False,
+            any_arity=self.sums,
             multiplies_pairs=False,
             normalises=False,
             gate=_REST[0][0],
@@ -96,7 +105,7 @@ class OwnCell(Cell):
 
     def options(self) -> dict[str, Any]:
         """The options that are not at rest."""
-        own = ("definition", "zones")
+        own = ("definition", "zones", "sums")
         return {name: value for name, value in super().options().items() if name not in own}
 
     def cell_size(self, hidden_size: int) -> int:
@@ -108,11 +117,11 @@ class OwnCell(Cell):
     ) -> Settings:
         """What a compiled layer is made from, beside the parameters; `weights`: see `quantize`."""
         return Settings(
-            cell=core_program(self.definition, self.zones),
+            cell=core_program(self.definition, self.zones, self.sums),
             input_size=input_size,
             hidden_size=hidden_size,
             output_size=hidden_size,
-            arity=0,
+            arity=self.arity,
             batch_first=batch_first,
             activations=_REST,
             cell_clip=0.0,
@@ -219,8 +228,7 @@ class Recurrent(Stacked):
     @property
     def columns(self) -> int:
         """How wide x is: features, inputs, vectors."""
-        scalars, vectors = self.definition.width_beside
-        return self.input_size + scalars + vectors * self.hidden_size
+        return self.definition.columns(self.input_size, self.hidden_size)
 
     def join(self, x: npt.ArrayLike, **beside: npt.ArrayLike) -> Array:
         """Return x `(T, B, input_size)` with the cell's inputs and vectors in the columns behind.
@@ -228,20 +236,7 @@ class Recurrent(Stacked):
         Each is given by its name: inputs `(T, B)`, vectors `(T, B, H)`, in x's order of axes; all
         of them, in the layer's dtype.
         """
-        features, cell = as_array("x", x, self.dtype), self.definition
-        widths = dict.fromkeys(cell.inputs, 1) | dict.fromkeys(cell.vectors, self.hidden_size)
-        if beside.keys() != widths.keys():
-            raise TypeError(
-                f"join takes {', '.join(widths) or 'nothing'} beside x, got {', '.join(beside)}"
-            )
-        if not features.ndim or features.shape[-1] != self.input_size:
-            raise ValueError(f"x must have shape (..., {self.input_size}), got {features.shape}")
-        axes, parts = features.shape[:-1], [features]
-        for name in (*cell.inputs, *cell.vectors):
-            shape = axes if name in cell.inputs else (*axes, widths[name])
-            part = as_shape(name, beside[name], self.dtype, shape)
-            parts.append(part.reshape(*axes, widths[name]))
-        return np.concatenate(parts, axis=-1)
+        return joined(self.definition, (self.input_size, self.hidden_size), self.dtype, x, beside)
 
     def checked_state(self, name: str, state: State, shape: tuple[int, ...]) -> Pair:
         """Check a state, or the gradient of one, and return h and the others side by side."""
@@ -267,8 +262,10 @@ class Recurrent(Stacked):
         """Return h, or all states, as views."""
         if not self.has_cell_state:
             return h
-        count = self.state_count - 1
-        return (h, *([None] * count if c is None else np.split(c, count, axis=-1)))
+        count, size = self.state_count - 1, self.hidden_size
+        if c is None or count == 1:
+            return (h, *[c] * count)
+        return (h, *(c[..., k * size : (k + 1) * size] for k in range(count)))
 
     def split_state(self, state: State) -> Pair:
         """Undo `join_state`."""
@@ -281,6 +278,30 @@ class Recurrent(Stacked):
         super()._build()
         if self.state_count > 2:
             self._single = None  # knows h and c alone
+
+
+def joined(
+    cell: CellDefinition,
+    sizes: tuple[int, int],
+    dtype: np.dtype[Any],
+    x: npt.ArrayLike,
+    beside: Mapping[str, npt.ArrayLike],
+) -> Array:
+    """Return x with what a cell reads beside it in the columns behind; sizes: I and H."""
+    features, (input_size, hidden_size) = as_array("x", x, dtype), sizes
+    widths = dict.fromkeys(cell.inputs, 1) | dict.fromkeys(cell.vectors, hidden_size)
+    if beside.keys() != widths.keys():
+        raise TypeError(
+            f"join takes {', '.join(widths) or 'nothing'} beside x, got {', '.join(beside)}"
+        )
+    if not features.ndim or features.shape[-1] != input_size:
+        raise ValueError(f"x must have shape (..., {input_size}), got {features.shape}")
+    axes, parts = features.shape[:-1], [features]
+    for name in (*cell.inputs, *cell.vectors):
+        shape = axes if name in cell.inputs else (*axes, widths[name])
+        part = as_shape(name, beside[name], dtype, shape)
+        parts.append(part.reshape(*axes, widths[name]))
+    return np.concatenate(parts, axis=-1)
 
 
 def _unknown(others: dict[str, Any]) -> TypeError:

@@ -58,10 +58,13 @@ NO_ZONES = Zones()
 
 
 @lru_cache(maxsize=64)
-def lowered(cell: CellDefinition, zones: Zones = NO_ZONES) -> CellPrograms:
-    """Return a cell's programs. Raises `ValueError` for one that is too large for the core."""
+def lowered(cell: CellDefinition, zones: Zones = NO_ZONES, sums: bool = False) -> CellPrograms:
+    """Return a cell's programs; sums: for nodes of trees, whose old states are sums.
+
+    Raises `ValueError` for one that is too large for the core.
+    """
     try:
-        return _Lowering(cell, zones).programs()
+        return _Lowering(cell, zones, sums).programs()
     except ValueError as error:
         raise ValueError(f"{cell.name}: {error}") from None
 
@@ -69,9 +72,10 @@ def lowered(cell: CellDefinition, zones: Zones = NO_ZONES) -> CellPrograms:
 class _Lowering:
     """One cell on its way to programs."""
 
-    def __init__(self, cell: CellDefinition, zones: Zones) -> None:
+    def __init__(self, cell: CellDefinition, zones: Zones, sums: bool) -> None:
         self.cell, self.graph = cell, cell.graph.copy()
         self.outputs, self.reads_h = list(self._outputs(zones)), cell.reads_h or zones.h
+        self.sums = sums
         self.stages = 1 if cell.middle is None else 2
         self.stage_of = [int(gate.second) for _, gate in cell.slots]
         self.leaves = [self.graph.leaf("slot", j) for j in range(len(self.stage_of))]
@@ -159,7 +163,7 @@ class _Lowering:
                 self.extra += 1
                 partial.append(Store("set_slot", slot, part))
                 self._add(through, node, graph.leaf("slot", slot))
-        if self.reads_h:
+        if self.reads_h and not self.sums:  # in a tree both stages add to the children's gradients
             self._add(through, ("h",), graph.leaf("dh"))
         vectors = {("vector", v) for v in range(len(self.cell.vectors))}
         return [

@@ -1,5 +1,7 @@
 from .autoencoder import RecursiveAutoencoder as RecursiveAutoencoder
 from .bidirectional import BidirectionalTree as BidirectionalTree
+from .checked import check_tree as check_tree
+from .child_sum import ChildSumTree as ChildSumTree
 from .forest import Forest as Forest
 from .parsing import Bracketing as Bracketing
 from .parsing import Parsed as Parsed

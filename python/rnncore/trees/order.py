@@ -145,6 +145,15 @@ class Order:
         return len(self.prev) if self.first is None else None
 
     @cached_property
+    def unplaced(self) -> Order:
+        """The same nodes, each after any number of others."""
+        if self.first is not None:
+            return self
+        node, place = np.nonzero(self.prev.T != NOBODY)
+        first = np.searchsorted(node, np.arange(len(self.wave) + 1))
+        return Order(self.begin, self.prev[place, node], self.wave, first, self.leaves)
+
+    @cached_property
     def starts(self) -> Array:
         """The rows of nodes that continue nothing."""
         return np.flatnonzero(self.wave == 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -67,8 +67,8 @@ class Recursive(HoldsWeights):
         bound = hidden_size**-0.5
         shapes = self._shapes(bias, leaf_module and inputs == "leaves")
         params = {n: uniform(self.rng, s, bound, self.dtype) for n, s in shapes.items()}
-        if cell.facts.normalises:
-            params["norm"] = cell.first_units(self.rng, hidden_size).astype(self.dtype)
+        if cell.units:
+            params[cell.units] = cell.first_units(self.rng, hidden_size).astype(self.dtype)
         super().__init__(params)
         self.leaf = (
             LeafModule(input_size, hidden_size, self.dtype, self.rng) if leaf_module else None
@@ -100,10 +100,48 @@ class Recursive(HoldsWeights):
     def _lend(self) -> None:
         self.kernels.lend()
 
-    @staticmethod
-    def _groups(arrays: Any) -> Any:
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "norm", "weight_hr")
+    def _groups(self, arrays: Any) -> Any:
+        names = next(self.cell.kinds())
         return Parameters([[[(name, arrays.get(name)) for name in names]]])
+
+    def weight_names(self) -> Iterator[str]:
+        """Yield the names of the matrices of products: not those of the units' own numbers."""
+        return (name for name in super().weight_names() if name != self.cell.units)
+
+    @property
+    def columns(self) -> int:
+        """How wide x is."""
+        return self.input_size
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """What the states of a node are called."""
+        return ("h", "c") if self.has_cell_state else ("h",)
+
+    def _joined(self, h: Array, c: Array | None) -> States:
+        """h, or all states, as views."""
+        if c is None or len(self.state_names) == 2:
+            return h if c is None else (h, c)
+        return (h, *np.split(c, len(self.state_names) - 1, axis=1))
+
+    def _split(self, dstates: Sequence[npt.ArrayLike | None], shape: tuple[int, ...]) -> Any:
+        """The gradients of h, and of the other states side by side, either None for zero."""
+        names = self.state_names
+        if len(dstates) > len(names) and any(d is not None for d in dstates[len(names) :]):
+            if len(names) == 1:
+                raise TypeError("dc: this layer has no cell states")
+            raise TypeError(
+                f"the pullback takes the gradients of {', '.join(names)} alone, got {len(dstates)}"
+            )
+        dh, *others = (
+            None if d is None else as_shape(f"d{name}", d, self.dtype, shape)
+            for name, d in zip(names, dstates, strict=False)
+        )
+        if all(d is None for d in others):
+            return dh, None
+        zero = np.zeros(shape, self.dtype)
+        others += [None] * (len(names) - 1 - len(others))
+        return dh, np.concatenate([zero if d is None else d for d in others], axis=1)
 
     def __call__(self, x: npt.ArrayLike, forest: Forest | Order) -> States:
         """Return the states of all nodes; nothing is recorded."""
@@ -113,12 +151,12 @@ class Recursive(HoldsWeights):
         if self.leaf is not None:
             given = self._with_leaves(self.leaf(self._of_leaves(x, order)), order)
         h, c, _ = self.kernels.forward_forest(*self._arguments(x, order), given, None, False)
-        return (h, c) if self.has_cell_state else h
+        return self._joined(h, c)
 
     def vjp(self, x: npt.ArrayLike, forest: Forest | Order) -> tuple[States, Callable[..., Array]]:
         """Return the states and the pullback from their gradients (None: zero) to that of x.
 
-        For a Tree-LSTM `pullback(dh, dc=None)`.
+        For a Tree-LSTM `pullback(dh, dc=None)`, with further states one more for each.
         """
         self._check_trains()
         order = self._order(forest)
@@ -130,13 +168,12 @@ class Recursive(HoldsWeights):
         masks = self._masks(order)
         h, c, tape = self.kernels.forward_forest(*self._arguments(x, order), given, masks, True)
 
-        def pullback(dh: npt.ArrayLike | None, dc: npt.ArrayLike | None = None) -> Array:
-            if dc is not None and c is None:
-                raise TypeError("dc: this layer has no cell states")
-            d_h, d_c = (
-                None if upstream is None else as_shape(name, upstream, self.dtype, h.shape)
-                for name, upstream in (("dh", dh), ("dc", dc))
-            )
+        def pullback(
+            dh: npt.ArrayLike | None,
+            dc: npt.ArrayLike | None = None,
+            *dothers: npt.ArrayLike | None,
+        ) -> Array:
+            d_h, d_c = self._split((dh, dc, *dothers), h.shape)
             gradients = self.kernels.targets(self._groups(self.grads))
             dx, d_h, d_c = self.kernels.backward_forest(tape, d_h, d_c, gradients)
             if leaf_back is not None and d_c is not None:
@@ -149,13 +186,15 @@ class Recursive(HoldsWeights):
         for state in (h, c):
             if state is not None:
                 state.flags.writeable = False
-        return ((h, c) if self.has_cell_state else h), once(pullback)
+        return self._joined(h, c), once(pullback)
 
     def _order(self, forest: Forest | Order) -> Order:
         if not isinstance(forest, (Forest, Order)):
             raise TypeError(f"forest must be a Forest or an Order, got {type(forest).__name__}")
         arity = None if self.cell.facts.any_arity else self.cell.arity
         order = forest.bottom_up(arity) if isinstance(forest, Forest) else forest
+        if arity is None and order.arity == 1:
+            order = order.unplaced
         if order.arity != arity:
             raise ValueError(f"forest must be an order of arity {arity}, got {order.arity}")
         if self.leaf is not None and self._spreads(order):
@@ -168,7 +207,7 @@ class Recursive(HoldsWeights):
 
     def _input(self, x: npt.ArrayLike, order: Order) -> Array:
         rows = len(order.wave) if self.inputs == "all" else len(order.input_rows)
-        x, shape = as_array("x", x, self.dtype), (rows, self.input_size)
+        x, shape = as_array("x", x, self.dtype), (rows, self.columns)
         if x.shape != shape:
             kind = "node" if self.inputs == "all" else "leaf"
             raise ValueError(f"x must have shape {shape}, a row for each {kind}, got {x.shape}")
