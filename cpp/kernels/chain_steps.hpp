@@ -2,6 +2,8 @@
 // registers from one to the other. Where a step takes some hundred cycles, what lies between counts.
 #pragma once
 
+#include <type_traits>
+
 #include "bfloat16.hpp"
 #include "int8.hpp"
 #include "time_steps.hpp"
@@ -36,19 +38,21 @@ struct HeldSpots {
 constexpr int chain_panels = registers > 16 ? 4 : 2;
 constexpr Index chain_columns = 128;
 
-/// The types of weights for which there are chains, by number; -1: there is none.
+/// The types of weights for which there are chains, by number; -1: there is none. Of fewer bits only where
+/// single sequences are served by them: with AVX-512 and its dot products.
 template <class T, class W>
-constexpr int chain_kind = __is_same(T, W)                 ? 0
-                           : __is_same(W, BFloat16)        ? 1
-                           : __is_same(W, Int8<own_dot>)   ? 2
-                           : __is_same(W, Int8<Dot::vnni>) ? 3
-                                                           : -1;
+constexpr int chain_kind = std::is_same_v<T, W>                 ? 0
+                           : vector_bytes < 64                  ? -1
+                           : std::is_same_v<W, BFloat16>        ? 1
+                           : std::is_same_v<W, Int8<Dot::vnni>> ? 2
+                                                                : -1;
 
-/// A time step of row r, `P` panels from `first` on. Sums run as in any other product.
+/// A time step of row r, `P` panels from `first` on. Sums run as in any other product. Compiled once for
+/// all numbers of panels in which there are so many left.
 template <class C, class T, class W, int P>
-RNNCORE_INLINE void chain_step(const Layout<T>& at, const Span<T>& span,
-                               const typename Arithmetic<T, W>::Rows& rows, const W* weights,
-                               Index chunk_rows, Index r, Index first) {
+RNNCORE_NOINLINE void chain_step(const Layout<T>& at, const Span<T>& span,
+                                 const typename Arithmetic<T, W>::Rows& rows, const W* weights,
+                                 Index chunk_rows, Index r, Index first) {
   using Own = Arithmetic<T, W>;
   constexpr Index L = lanes<T>, row = C::slots * L;
   constexpr Window window = C::plan.recurrent[0].window;
@@ -109,27 +113,28 @@ RNNCORE_INLINE void chain_step(const Layout<T>& at, const Span<T>& span,
   }
 }
 
-template <class C, class T, class W, int P>
-void chain_of(const Layout<T>& at, const Span<T>& span, const W* weights, Index rows) {
-  using Rows = typename Arithmetic<T, W>::Rows;
-  alignas(64) char space[max(1, Rows::bytes(1, chain_columns))];
-  const Index count = at.hidden.count();
-  for (Index r = 0; r < rows; ++r) {
-    const Rows row = Rows::of(span.h_prev + r, at.hidden.columns, space, 1);
-    row.prepare(0);
-    Index first = 0;
-    for (; first + P <= count; first += P) chain_step<C, T, W, P>(at, span, row, weights, rows, r, first);
-    if constexpr (P > 1)
-      for (; first < count; ++first) chain_step<C, T, W, 1>(at, span, row, weights, rows, r, first);
-  }
+/// A time step of row r, panels from `first` on: as many at once as there are.
+template <class C, class T, class W, int P = chain_panels>
+RNNCORE_INLINE void chain_panels_from(const Layout<T>& at, const Span<T>& span,
+                                      const typename Arithmetic<T, W>::Rows& row, const W* weights,
+                                      Index rows, Index r, Index first) {
+  for (; first + P <= at.hidden.count(); first += P)
+    chain_step<C, T, W, P>(at, span, row, weights, rows, r, first);
+  // Weights of fewer bits take long enough that three at once gain nothing over two and one.
+  constexpr int fewer = P == 4 && !std::is_same_v<T, W> ? 2 : P - 1;
+  if constexpr (P > 1) chain_panels_from<C, T, W, fewer>(at, span, row, weights, rows, r, first);
 }
 
 /// All steps of a chunk whose waves have one row each.
-template <class C, class T, class W, int P = chain_panels>
+template <class C, class T, class W>
 void chain_steps(const Layout<T>& at, const Span<T>& span, const void* weights, Index rows) {
-  if constexpr (P > 1)
-    if (at.hidden.count() < P) return chain_steps<C, T, W, P - 1>(at, span, weights, rows);
-  chain_of<C, T, W, P>(at, span, static_cast<const W*>(weights), rows);
+  using Rows = typename Arithmetic<T, W>::Rows;
+  alignas(64) char space[max(1, Rows::bytes(1, chain_columns))];
+  for (Index r = 0; r < rows; ++r) {
+    const Rows row = Rows::of(span.h_prev + r, at.hidden.columns, space, 1);
+    row.prepare(0);
+    chain_panels_from<C, T, W>(at, span, row, static_cast<const W*>(weights), rows, r, 0);
+  }
 }
 
 } // namespace rnncore::RNNCORE_LEVEL

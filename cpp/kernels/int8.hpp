@@ -263,7 +263,7 @@ struct Arithmetic<float, Int8<dot>> : Multiplier<dot> {
 
   /// Fewer, to compile less: of narrow ones, and with AVX-512 without VNNI, which few processors have.
   static constexpr int most_rows(int n) {
-    return n < 3 || (dot == Dot::pairs && registers > 16) ? 4 : tallest;
+    return dot == Dot::pairs && registers > 16 ? 2 : n < 3 ? 4 : tallest;
   }
   static constexpr Index depth(Index columns) {
     return columns ? Index(sizeof(float)) + ceil_div(columns, fold) * fold : 0;

@@ -1,6 +1,8 @@
 // What the engine is given of each cell: its plan, and its time steps as they are compiled.
 #pragma once
 
+#include <type_traits>
+
 #include "cells/gru.hpp"
 #include "cells/lstm.hpp"
 #include "cells/minimal.hpp"
@@ -12,13 +14,17 @@
 
 namespace rnncore::RNNCORE_LEVEL {
 
+template <class C, class... Others>
+constexpr bool is_one_of = (std::is_same_v<C, Others> || ...);
+
 /// Whether a cell is compiled for what its paper says alone, too. Trees of three children and more, trees
-/// that normalise, and all cells for processors that have no AVX2 are not: they would take much of the
-/// compiler's time, and are rarely met.
-template <class C>
+/// that normalise, in float64 all but the commonest cells, and all cells for processors that have no AVX2
+/// are not: they would take much of the compiler's time and of the wheel, and are rarely met.
+template <class C, class T>
 constexpr bool has_paper_instance =
     vector_bytes != 16 && C::plan.branches <= 2 &&
-    (C::plan.norms == 0 || (C::plan.branches == 0 && C::plan.offer.count == 0));
+    (C::plan.norms == 0 || (C::plan.branches == 0 && C::plan.offer.count == 0)) &&
+    (sizeof(T) == 4 || is_one_of<C, Vanilla<Tanh>, Lstm<Gates{}>, GruResetAfter>);
 
 /// The cell whose time steps a cell shares: its own, or those of one that differs in its plan alone.
 template <class C>
@@ -32,13 +38,13 @@ struct SharedSteps<C> {
 };
 
 /// Whether a phase of a cell is compiled with these rules.
-template <class C, bool has_options, Index S>
-constexpr bool exists = S < C::plan.phases && (has_options || has_paper_instance<C>);
+template <class C, class T, bool has_options, Index S>
+constexpr bool exists = S < C::plan.phases && (has_options || has_paper_instance<C, T>);
 
 template <class C, class T, bool has_options, Index S>
 constexpr StepFunction<T> forward_of() {
   using Cell = typename SharedSteps<C>::Cell;
-  if constexpr (!exists<C, has_options, S>)
+  if constexpr (!exists<C, T, has_options, S>)
     return nullptr;
   else if constexpr (C::plan.norms > 0)
     return normalised_forward<Cell, T, has_options, S>;
@@ -49,7 +55,7 @@ constexpr StepFunction<T> forward_of() {
 template <class C, class T, bool has_options, Index S>
 constexpr StepFunction<T> backward_of() {
   using Cell = typename SharedSteps<C>::Cell;
-  if constexpr (!exists<C, has_options, S>)
+  if constexpr (!exists<C, T, has_options, S>)
     return nullptr;
   else if constexpr (C::plan.norms > 0)
     return normalised_backward<Cell, T, has_options, S>;
@@ -74,15 +80,15 @@ constinit const Steps<T> StepsOf<C, T, has_options>::value = {
 
 template <class C, class T>
 constexpr const Steps<T>* steps_of(bool has_options) {
-  if constexpr (has_paper_instance<C>)
+  if constexpr (has_paper_instance<C, T>)
     if (!has_options) return &StepsOf<C, T, false>::value;
   return &StepsOf<C, T, true>::value;
 }
 
 /// The cells that single sequences of audio and control are made of, where vectors are wide.
 template <class C, class T>
-constexpr bool has_chain = vector_bytes > 16 && sizeof(T) == 4 &&
-                           (__is_same(C, Lstm<Gates{}>) || __is_same(C, GruResetAfter));
+constexpr bool has_chain = vector_bytes > 16 &&
+                           sizeof(T) == 4 && is_one_of<C, Lstm<Gates{}>, GruResetAfter>;
 
 template <class C, class T>
 constexpr Recipe<T> recipe = [] {
@@ -91,12 +97,10 @@ constexpr Recipe<T> recipe = [] {
     for (const bool has_options : {false, true})
       recipe.leaf[has_options] = steps_of<typename C::Leaf, T>(has_options);
   if constexpr (has_chain<C, T>) {
-    const auto add = [&]<class W>(W*) { recipe.chain[chain_kind<T, W>] = chain_steps<C, T, W>; };
-    add(static_cast<T*>(nullptr));
-    add(static_cast<BFloat16*>(nullptr));
-    add(static_cast<Int8<own_dot>*>(nullptr));
-#if defined(RNNCORE_ALSO_VNNI)
-    add(static_cast<Int8<Dot::vnni>*>(nullptr));
+    recipe.chain[0] = chain_steps<C, T, T>;
+#if defined(__AVX512VNNI__) || defined(RNNCORE_ALSO_VNNI)
+    recipe.chain[chain_kind<T, BFloat16>] = chain_steps<C, T, BFloat16>;
+    recipe.chain[chain_kind<T, Int8<Dot::vnni>>] = chain_steps<C, T, Int8<Dot::vnni>>;
 #endif
   }
   return recipe;

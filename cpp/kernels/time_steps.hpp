@@ -64,7 +64,7 @@ struct Recipe {
   const CellOptions& paper; // what a call without options computes
   const Steps<T>* steps[2];
   const Steps<T>* leaf[2] = {};   // of what continues nothing, if it has its own
-  ChainFunction<T> chain[4] = {}; // by the rules of the paper and the type of weights, or null
+  ChainFunction<T> chain[3] = {}; // by the rules of the paper and the type of weights, or null
 };
 
 template <class T>
