@@ -139,3 +139,10 @@ def test_wrong_arguments_are_named(given: dict[str, Any], said: str) -> None:
     x = given.pop("x", np.zeros((7, 4, 3)))
     with pytest.raises(ValueError, match=said):
         model()(x, **given)
+
+
+def test_it_has_no_stream() -> None:
+    with pytest.raises(TypeError, match="what was seen last, and when, is no part of its state"):
+        model().stream()
+    with pytest.raises(TypeError, match="what was seen last, and when"):
+        rnncore.Chain(model(), rnncore.Linear(5, 2, dtype="float64")).stream()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -143,6 +143,13 @@ class GRUD(Module):
         """Return how wide y is."""
         check_width(width, self.input_size)
         return self.hidden_size
+
+    def stream(self, batch: int = 1) -> NoReturn:
+        """Raise `TypeError`: what was seen last, and when, is no part of the state."""
+        raise TypeError(
+            "a GRUD has no stream: what was seen last, and when, is no part of its state. A stream "
+            "of its rnn takes x filled in, what was observed, and the decay, frame by frame"
+        )
 
     def __call__(
         self,
