@@ -1,6 +1,8 @@
 // Aligned memory, allocated once and grown when needed.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <new>
 #include <utility>
@@ -68,32 +70,42 @@ inline void* scratch(std::size_t bytes) {
 }
 
 /// Buffers of arrays that are no longer used, for the arrays of the next calls: memory fresh from the
-/// system is cleared page by page first. A few of them, and not more than `most` bytes in all.
+/// system is cleared page by page first. A few of them, and not more than `most` bytes in all: the oldest
+/// make room for others, so that what a program no longer asks for does not stay.
 class BufferPool {
 public:
   Buffer take(std::size_t bytes) {
     const std::lock_guard lock(mutex_);
-    for (Buffer& kept : kept_)
-      if (kept.bytes() >= bytes && kept.bytes() / 2 <= bytes) {
-        bytes_ -= kept.bytes();
-        return std::exchange(kept, Buffer());
-      }
+    const auto kept = std::find_if(kept_.begin(), kept_.end(), [&](const Buffer& buffer) {
+      return buffer.bytes() >= bytes && buffer.bytes() / 2 <= bytes && !is_empty(buffer);
+    });
+    if (kept != kept_.end()) {
+      bytes_ -= kept->bytes();
+      std::rotate(kept, kept + 1, kept_.end());
+      return std::exchange(kept_.back(), Buffer());
+    }
     return Buffer(bytes);
   }
   void give(Buffer buffer) {
+    if (buffer.bytes() > most) return;
+    std::array<Buffer, slots> old; // returned to the system once others need not wait for it
     const std::lock_guard lock(mutex_);
-    for (Buffer& kept : kept_)
-      if (!kept.bytes() && bytes_ + buffer.bytes() <= most) {
-        bytes_ += buffer.bytes();
-        kept = std::move(buffer);
-        return;
-      }
+    bytes_ += buffer.bytes();
+    for (std::size_t i = 0; i < slots && (bytes_ > most || kept_.back().bytes()); ++i) {
+      bytes_ -= kept_.front().bytes();
+      old[i] = std::move(kept_.front());
+      std::rotate(kept_.begin(), kept_.begin() + 1, kept_.end());
+    }
+    *std::find_if(kept_.begin(), kept_.end(), is_empty) = std::move(buffer);
   }
 
 private:
-  static constexpr std::size_t most = 64 << 20;
+  static constexpr std::size_t most = 64 << 20, slots = 6;
+
+  static bool is_empty(const Buffer& buffer) { return buffer.bytes() == 0; }
+
   Mutex mutex_;
-  Buffer kept_[6];
+  std::array<Buffer, slots> kept_; // the oldest first, and behind them those that are empty
   std::size_t bytes_ = 0;
 };
 

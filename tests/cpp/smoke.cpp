@@ -1,5 +1,5 @@
 // The core without Python: the plain cells in both precisions, forward and back, against a plain loop;
-// whatever else the table of kernels offers; schedules.
+// whatever else the table of kernels offers; schedules, memory.
 //
 //   cmake -S . -B build/cpp -DRNNCORE_MODULE=OFF -DRNNCORE_TESTS=ON
 //   cmake --build build/cpp && ctest --test-dir build/cpp
@@ -23,6 +23,7 @@ using Numbers = std::vector<double>;
 
 namespace rnncore {
 
+void test_memory();
 void test_schedule();
 
 } // namespace rnncore
@@ -404,6 +405,7 @@ int main() {
     return skipped;
   }
   start_threads();
+  test_memory();
   test_schedule();
   int problems = 0;
   for (const std::string cell : {"rnn_tanh", "rnn_relu", "lstm", "gru", "gru_reset_before"})
