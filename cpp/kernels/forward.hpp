@@ -23,8 +23,7 @@ class ForwardPass : public Pass<T> {
 public:
   ForwardPass(const Recipe<T>& recipe, const Forward<T>& pass, const Team& team)
       : Base(recipe, pass, team), f_(pass), steps_(recipe.steps[pass.options != nullptr]->forward),
-        leaf_(recipe.leaf[pass.options != nullptr]),
-        chain_(fits_chain() ? recipe.chain[chain_kind<T, W>] : nullptr) {
+        leaf_(recipe.leaf[pass.options != nullptr]), chain_(chain_of(recipe)) {
     take(work_tape_, f_.tape ? 0 : rows_ * at_.tape());
     for (Index i = 0; i < terms() + 2; ++i) take(space_[i], Factors::bytes(rows_, columns_of(i)));
   }
@@ -65,12 +64,17 @@ public:
   }
 
 private:
-  /// Whether waves of one row can go by a function of the cell's own: few hidden units, for which what lies
-  /// between products counts, and nothing but a product and a time step.
-  bool fits_chain() const {
-    return chain_kind<T, W> >= 0 && !f_.options && f_.shape.depth == 1 && f_.shape.arity == 1 &&
-           !this->forest() && !this->makes_inputs() && !at_.emits() && team_.size == 1 &&
-           f_.shape.hidden <= chain_columns;
+  /// What waves of one row go by where hidden units are few, so that what lies between products counts, and
+  /// there is nothing but a product and a time step. Null: they go as others do.
+  ChainFunction<T> chain_of(const Recipe<T>& recipe) const {
+    if constexpr (chain_kind<T, W> < 0)
+      return nullptr;
+    else
+      return !f_.options && f_.shape.depth == 1 && f_.shape.arity == 1 && !this->forest() &&
+                     !this->makes_inputs() && !at_.emits() && team_.size == 1 &&
+                     f_.shape.hidden <= chain_columns
+                 ? recipe.chain[chain_kind<T, W>]
+                 : nullptr;
   }
 
   /// Whether a phase's products have something to read: leaves continue nothing, but what a user's cell

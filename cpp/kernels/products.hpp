@@ -265,7 +265,7 @@ RNNCORE_INLINE void multiply_row(const Product<T, A, W>& p, Index panel) {
 template <class A>
 constexpr bool only_single = false;
 template <>
-constexpr bool only_single<Gathered<float>> = true;
+inline constexpr bool only_single<Gathered<float>> = true;
 
 template <class T, class A, class W, int S, int N>
 RNNCORE_INLINE void multiply_panels(const Product<T, A, W>& p) {
