@@ -109,32 +109,34 @@ struct Recurrence {
   Window window;
 };
 
-/// Operations of a cell's program: name, what `to` is, what a, b, c and d are, and in which passes there is
-/// one. r: a register, a vector of hidden units; s: a slot; c: a cell state; u: a number of each hidden
-/// unit's own; e, v: a scalar or vector of x; k: a constant; a: an activation; -: nothing.
+/// Operations of a cell's program: name, what `to` is, what a, b, c and d are, and where there is one: in
+/// `forward`, in `backward` or in `both`; in the code for `each` predecessor, or `each_back` in that of
+/// backward alone; in `backs`, both codes of backward; in `any`. r: a register, a vector of hidden units;
+/// s: a slot; c: a cell state; u: a number of each hidden unit's own; e, v: a scalar or vector of x; k: a
+/// constant; a: an activation; -: nothing.
 // clang-format off
 #define RNNCORE_CELL_OPERATIONS(line)                                                             \
-  line(slot, 'r', "s", both)       line(h, 'r', "", both)            line(state, 'r', "c", both)  \
-  line(unit, 'r', "u", both)       line(scalar, 'r', "e", both)      line(vector, 'r', "v", both) \
-  line(constant, 'r', "k", both)   line(keep_h, 'r', "", both)       line(keep_state, 'r', "", both) \
+  line(slot, 'r', "s", any)       line(h, 'r', "", any)            line(state, 'r', "c", any)  \
+  line(unit, 'r', "u", any)       line(scalar, 'r', "e", both)      line(vector, 'r', "v", both) \
+  line(constant, 'r', "k", any)   line(keep_h, 'r', "", both)       line(keep_state, 'r', "", both) \
   line(dh, 'r', "", backward)      line(dstate, 'r', "c", backward)  line(dmiddle, 'r', "", backward) \
-  line(offer, 'r', "", each)       line(add_slot, 's', "r", each)    line(d_offer, '-', "r", each)     \
+  line(offer, 'r', "", each)       line(add_slot, 's', "r", each)    line(d_offer, '-', "r", each_back)     \
   line(set_slot, 's', "r", both)   line(keep_slot, 's', "r", forward)                             \
   line(new_h, '-', "r", forward)   line(new_state, 'c', "r", forward) line(middle, '-', "r", forward) \
-  line(d_old_h, '-', "r", backward) line(d_old_state, 'c', "r", backward)                         \
-  line(d_unit, 'u', "r", backward) line(d_scalar, 'e', "r", backward) line(d_vector, 'v', "r", backward) \
-  line(add, 'r', "rr", both)       line(subtract, 'r', "rr", both)   line(multiply, 'r', "rr", both) \
-  line(divide, 'r', "rr", both)    line(maximum, 'r', "rr", both)    line(minimum, 'r', "rr", both) \
-  line(negative, 'r', "r", both)   line(absolute, 'r', "r", both)    line(reciprocal, 'r', "r", both) \
-  line(fma, 'r', "rrr", both)      line(fnma, 'r', "rrr", both)                                   \
-  line(sqrt, 'r', "r", both)       line(exp, 'r', "r", both)         line(log, 'r', "r", both)    \
-  line(sin, 'r', "r", both)        line(cos, 'r', "r", both)                                      \
-  line(sigmoid, 'r', "r", both)    line(tanh, 'r', "r", both)                                     \
-  line(softplus, 'r', "r", both)   line(relu, 'r', "r", both)                                     \
-  line(sigmoid_slope, 'r', "r", both) line(tanh_slope, 'r', "r", both) line(relu_slope, 'r', "r", both) \
-  line(sigmoid_back, 'r', "rr", both) line(tanh_back, 'r', "rr", both)                            \
-  line(select_le, 'r', "rrrr", both) line(select_lt, 'r', "rrrr", both)                           \
-  line(activation, 'r', "rakk", both) line(activation_slope, 'r', "rakk", both)
+  line(d_old_h, '-', "r", backs) line(d_old_state, 'c', "r", backs)                         \
+  line(d_unit, 'u', "r", backs) line(d_scalar, 'e', "r", backward) line(d_vector, 'v', "r", backward) \
+  line(add, 'r', "rr", any)       line(subtract, 'r', "rr", any)   line(multiply, 'r', "rr", any) \
+  line(divide, 'r', "rr", any)    line(maximum, 'r', "rr", any)    line(minimum, 'r', "rr", any) \
+  line(negative, 'r', "r", any)   line(absolute, 'r', "r", any)    line(reciprocal, 'r', "r", any) \
+  line(fma, 'r', "rrr", any)      line(fnma, 'r', "rrr", any)                                   \
+  line(sqrt, 'r', "r", any)       line(exp, 'r', "r", any)         line(log, 'r', "r", any)    \
+  line(sin, 'r', "r", any)        line(cos, 'r', "r", any)                                      \
+  line(sigmoid, 'r', "r", any)    line(tanh, 'r', "r", any)                                     \
+  line(softplus, 'r', "r", any)   line(relu, 'r', "r", any)                                     \
+  line(sigmoid_slope, 'r', "r", any) line(tanh_slope, 'r', "r", any) line(relu_slope, 'r', "r", any) \
+  line(sigmoid_back, 'r', "rr", any) line(tanh_back, 'r', "rr", any)                            \
+  line(select_le, 'r', "rrrr", any) line(select_lt, 'r', "rrrr", any)                           \
+  line(activation, 'r', "rakk", any) line(activation_slope, 'r', "rakk", any)
 // clang-format on
 
 enum class CellOperation : int32_t {

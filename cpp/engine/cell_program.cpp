@@ -13,7 +13,16 @@ namespace {
 constexpr Index most_windows = 2, most_in_window = 4, most_own_units = 18, most_cells = 7, most_inputs = 64,
                 most_kept = 64, most_instructions = 4096, most_constants = 256, activations = 14;
 
-enum class Where { both, forward, backward, each };
+/// Sets of codes, a bit for each: forward, backward, and the two of one predecessor.
+enum Where : unsigned {
+  forward = 1,
+  backward = 2,
+  both = 3,
+  each_back = 8,
+  each = 12,
+  backs = 10,
+  any = 15
+};
 
 struct Form {
   const char* name;
@@ -23,7 +32,7 @@ struct Form {
 };
 
 constexpr Form forms[] = {
-#define RNNCORE_FORM(name, to, from, where) {#name, to, from, Where::where},
+#define RNNCORE_FORM(name, to, from, where) {#name, to, from, where},
     RNNCORE_CELL_OPERATIONS(RNNCORE_FORM)
 #undef RNNCORE_FORM
 };
@@ -76,7 +85,8 @@ private:
     within("an operation", row[0], 0, Index(std::size(forms)) - 1);
     const Op operation = Op(row[0]);
     const Form& form = forms[row[0]];
-    if (!belongs(form, operation)) refuse(std::string(form.name) + " does not belong into this pass");
+    if (!(form.where >> (2 * each_ + backward_) & 1))
+      refuse(std::string(form.name) + " does not belong into this pass");
     const bool loads = form.to == 'r' && form.from.size() <= 1 && form.from != "r";
     if (loads && overwritten_.count({operation, form.from.empty() ? 0 : row[2]}))
       refuse(std::string(form.name) + " is read after it is overwritten");
@@ -93,29 +103,6 @@ private:
       stored_.insert({operation, row[1]});
       overwritten_.insert({read_of(operation), row[1]});
     }
-  }
-
-  bool belongs(const Form& form, Op operation) const {
-    switch (operation) {
-    case Op::d_old_h:
-    case Op::d_old_state:
-    case Op::d_unit:
-      return backward_;
-    case Op::d_offer:
-      return backward_ && each_;
-    case Op::slot:
-    case Op::h:
-    case Op::state:
-    case Op::unit:
-    case Op::constant:
-      return true;
-    default:
-      break;
-    }
-    if (form.where == Where::each) return each_;
-    const bool computes = form.to == 'r' && !form.from.empty() && form.from[0] == 'r';
-    if (each_) return computes;
-    return form.where == Where::both || (form.where == Where::backward) == backward_;
   }
 
   Index limit(char kind) const {

@@ -38,8 +38,8 @@ struct HeldSpots {
 constexpr int chain_panels = registers > 16 ? 4 : 2;
 constexpr Index chain_columns = 128;
 
-/// The types of weights for which there are chains, by number; -1: there is none. Of fewer bits only where
-/// single sequences are served by them: with AVX-512 and its dot products.
+/// The types of weights for which there are chains, by number; -1: there is none. Of fewer bits with
+/// AVX-512 alone, to compile less.
 template <class T, class W>
 constexpr int chain_kind = std::is_same_v<T, W>                 ? 0
                            : vector_bytes < 64                  ? -1
@@ -47,8 +47,8 @@ constexpr int chain_kind = std::is_same_v<T, W>                 ? 0
                            : std::is_same_v<W, Int8<Dot::vnni>> ? 2
                                                                 : -1;
 
-/// A time step of row r, `P` panels from `first` on. Sums run as in any other product. Compiled once for
-/// all numbers of panels in which there are so many left.
+/// A time step of row r, `P` panels from `first` on. Sums run as in any other product. Not inlined: it is
+/// compiled once for each P.
 template <class C, class T, class W, int P>
 RNNCORE_NOINLINE void chain_step(const Layout<T>& at, const Span<T>& span,
                                  const typename Arithmetic<T, W>::Rows& rows, const W* weights,
@@ -120,7 +120,7 @@ RNNCORE_INLINE void chain_panels_from(const Layout<T>& at, const Span<T>& span,
                                       Index rows, Index r, Index first) {
   for (; first + P <= at.hidden.count(); first += P)
     chain_step<C, T, W, P>(at, span, row, weights, rows, r, first);
-  // Weights of fewer bits take long enough that three at once gain nothing over two and one.
+  // Of weights of fewer bits three go as two and one: to compile less.
   constexpr int fewer = P == 4 && !std::is_same_v<T, W> ? 2 : P - 1;
   if constexpr (P > 1) chain_panels_from<C, T, W, fewer>(at, span, row, weights, rows, r, first);
 }

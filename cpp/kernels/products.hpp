@@ -109,10 +109,9 @@ RNNCORE_INLINE void finish_tile(const Product<T, A, W>& p, Index panel, Index ro
                                 const typename Arithmetic<T, W>::Sum (&sum)[P][M][N]) {
   using Own = Arithmetic<T, W>;
   constexpr Index L = lanes<T>;
-  alignas(64) static constexpr T zeros[N * L] = {};
   const Index tail = panel + P == p.panels ? p.tail : L, c_step = p.c_step, b_step = p.b_step;
   const bool keeps = p.start == Start::keep, has_bias = p.start == Start::bias;
-  const T* const bias = has_bias ? p.bias + panel * p.bias_step : zeros;
+  const T* const bias = has_bias ? p.bias + panel * p.bias_step : no_start<T>;
   const Index bias_step = has_bias ? p.bias_step : 0;
   const W* const panels = p.b + panel * b_step;
   const auto* const rows = p.a.scales + row;

@@ -51,7 +51,7 @@ def test_steps_and_chunks_are_those_of_a_call(
 def test_training_has_the_same_outputs_and_gradients(
     cell: Any, hidden: int, rng: np.random.Generator
 ) -> None:
-    """Gates that backward reads are stored as well: beside a batch of the row and one of zeros."""
+    """Gates that backward reads are stored as well: beside a batch of the row twice."""
     layer = cell(3, hidden, seed=1)
     x = rng.standard_normal((6, 1, 3)).astype("f4")
     dy = rng.standard_normal((6, 1, hidden)).astype("f4")
